@@ -1,0 +1,1 @@
+"""Files -> slices -> patient splits -> prepared arrays -> batches."""

@@ -1,0 +1,95 @@
+"""Training batches: which slice stands where is a function of (seed, step), how it is augmented of (seed, draw)."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import grain
+import numpy as np
+
+from attnunet.data.prepare import Prepared, resize_mask
+
+ENDLESS = 2**62  # draws; Keras would restart a finite data set with the same draws each epoch
+
+
+@lru_cache(maxsize=8)
+def permutation(seed: int, stratum: int, cycle: int, size: int) -> np.ndarray:
+    return np.random.default_rng([seed, stratum, cycle]).permutation(size)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The endless sequence of training samples: draw i is (image uint8 (S, S, C), mask uint8 (S, S, 1)).
+
+    With a `lesion_share`, the first round(lesion_share * batch_size) samples of each batch hold a lesion and the others
+    hold none; each of the two strata is gone through in a new order each time that it is used up. Without one, all
+    slices are one stratum. `augment` gets a seed of its own for each draw.
+    """
+
+    prepared: Prepared
+    indices: tuple[int, ...]
+    batch_size: int
+    seed: int
+    lesion_share: float | None
+    augment: Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+
+    def __post_init__(self) -> None:
+        if len(self.indices) < self.batch_size:
+            raise ValueError(f"batch_size={self.batch_size}: there are only {len(self.indices)} training slices")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """An epoch is as many draws as there are training slices, less the last partial batch."""
+        return len(self.indices) // self.batch_size
+
+    @cached_property
+    def strata(self) -> tuple[np.ndarray, np.ndarray, int]:
+        """-> (first stratum, second stratum, samples of the first in a batch)."""
+        indices = np.array(self.indices)
+        lesion = self.prepared.lesion_pixels[indices] > 0
+        if self.lesion_share is None or lesion.all() or not lesion.any():
+            return indices, indices[:0], self.batch_size
+        return indices[lesion], indices[~lesion], round(self.lesion_share * self.batch_size)
+
+    def slice_at(self, draw: int) -> int:
+        """The index of the slice that draw number `draw` shows."""
+        first, second, share = self.strata
+        step, position = divmod(draw, self.batch_size)
+        if position < share:
+            stratum, members, ordinal = 0, first, step * share + position
+        else:
+            stratum, members, ordinal = 1, second, step * (self.batch_size - share) + position - share
+        cycle, place = divmod(ordinal, len(members))
+        return int(members[permutation(self.seed, stratum, cycle, len(members))[place]])
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, draw: int) -> tuple[np.ndarray, np.ndarray]:
+        index = self.slice_at(int(draw))
+        image = np.array(self.prepared.images[index])
+        mask = resize_mask(self.prepared.mask(index), image.shape[:2])
+        # The third number keeps these apart from the seeds of the permutations.
+        seed = int(np.random.SeedSequence([self.seed, int(draw), 2]).generate_state(1)[0])
+        return self.augment(image, mask[..., None], seed)
+
+
+def batches(draws: Draws, workers: int, start_step: int = 0) -> grain.IterDataset:
+    """Endless batches (images (B, S, S, C), masks (B, S, S, 1)), uint8, from training step `start_step` on.
+
+    The same for every number of `workers`: processes that draw ahead, or 0 for a thread of this one.
+    """
+    dataset = grain.MapDataset.source(draws)[start_step * draws.batch_size :].batch(draws.batch_size)
+    endless = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
+    if workers:
+        endless = endless.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4))
+    return endless
+
+
+def iterate(dataset: grain.IterDataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """One pass, whose worker processes end with it."""
+    iterator = iter(dataset)
+    try:
+        yield from iterator
+    finally:
+        iterator.close()

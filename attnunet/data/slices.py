@@ -1,0 +1,73 @@
+"""What a data set is: slices that know their patient."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class DataError(ValueError):
+    """Something is wrong with the files of a data set; the message names the file or key and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One image and its mask.
+
+    `number` orders a patient's slices, `site` is where the patient was scanned ("" where unknown), `missing` names the
+    sequences for which another one stands in (known once the files were read).
+    """
+
+    patient: str
+    number: int
+    image: str
+    mask: str
+    site: str = ""
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Slices in the order (patient, number), and how their files are to be read.
+
+    `file_channels` are the names of the image files' channels in their order, `channels` the ones to use. `intensity` is
+    "raw" or "percentile" (see `attnunet.data.prepare`). `verify` distrusts sizes and modification times and reads all.
+    """
+
+    name: str
+    slices: tuple[Slice, ...]
+    file_channels: tuple[str, ...]
+    channels: tuple[str, ...]
+    intensity: str = "raw"
+    verify: bool = False
+
+
+def excluded(exclude: Sequence[str] | str) -> list[str]:
+    """The patients named by `data.exclude`: a list of them, or the path of a text file with one a line."""
+    if not isinstance(exclude, str):
+        return list(exclude)
+    path = Path(exclude)
+    if not path.is_file():
+        raise DataError(f"data.exclude={exclude}: no such file; give a text file with one patient a line, or a list")
+    return [line.strip() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+
+
+def without(slices: Iterable[Slice], exclude: Sequence[str] | str) -> tuple[Slice, ...]:
+    """The slices of the patients that are not excluded, ordered.
+
+    An excluded patient that is not there is an error: a misspelt name would let a locked patient in.
+    """
+    slices = sorted(slices, key=lambda s: (s.patient, s.number))
+    names, patients = excluded(exclude), {s.patient for s in slices}
+    if unknown := sorted(set(names) - patients):
+        raise DataError(f"data.exclude names patients that are not in the data: {', '.join(unknown)}")
+    kept = tuple(s for s in slices if s.patient not in set(names))
+    if not kept:
+        raise DataError("data.exclude leaves no patient")
+    return kept
+
+
+def chosen(channels: Sequence[str], file_channels: Sequence[str]) -> tuple[str, ...]:
+    """The channels to use, checked against those of the files."""
+    if not channels or set(channels) - set(file_channels):
+        raise DataError(f"data.channels={list(channels)}: choose one or more of {list(file_channels)}")
+    return tuple(channels)

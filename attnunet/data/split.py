@@ -1,0 +1,156 @@
+"""Who trains, who validates, who tests: five ways to divide patients, one of which leaks on purpose."""
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import yaml
+from annotated_types import Ge, Gt, Lt
+
+from attnunet.data.slices import DataError, Slice
+
+PARTS = ("train", "val", "test")
+Fraction = Annotated[float, Gt(0), Lt(1)]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a split may look at: a patient, where it was scanned, its lesion pixels, the indices of its slices."""
+
+    patient: str
+    site: str
+    lesion_pixels: int
+    slices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices of slices a part, in ascending order, and the patients that they belong to.
+
+    Raises:
+        DataError: an empty part; a patient in two parts, unless `leaking` says that this is meant.
+    """
+
+    train: tuple[int, ...]
+    val: tuple[int, ...]
+    test: tuple[int, ...]
+    patients: dict[str, tuple[str, ...]]
+    leaking: bool = False
+
+    def __post_init__(self) -> None:
+        for part in PARTS:
+            if not getattr(self, part):
+                raise DataError(f"split: no patient is left for {part}; lower the other parts' shares or add patients")
+        for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
+            shared = sorted(set(self.patients[a]) & set(self.patients[b]))
+            if shared and not self.leaking:
+                raise DataError(f"split leaks: {', '.join(shared)} in both {a} and {b}")
+
+    def manifest(self, slices: Sequence[Slice], fingerprint: str) -> str:
+        """JSON with the patients and the slices' numbers of each part; `split=manifest` reads it back."""
+        numbers: dict[str, dict[str, list[int]]] = {part: {} for part in PARTS}
+        for part in PARTS:
+            for index in getattr(self, part):
+                numbers[part].setdefault(slices[index].patient, []).append(slices[index].number)
+        patients = {part: list(self.patients[part]) for part in PARTS}
+        return json.dumps({"leaking": self.leaking, "fingerprint": fingerprint, **patients, "slices": numbers}, indent=1)
+
+
+def by_patient(subjects: Sequence[Subject], **parts: Sequence[str]) -> Split:
+    """The split that gives each part the slices of its patients."""
+    slices = {s.patient: s.slices for s in subjects}
+    train, val, test = (tuple(sorted(i for p in parts[part] for i in slices[p])) for part in PARTS)
+    return Split(train, val, test, {part: tuple(sorted(patients)) for part, patients in parts.items()})
+
+
+def ordered(subjects: Sequence[Subject]) -> list[Subject]:
+    """Neighbours are alike: by site, then by lesion size."""
+    return sorted(subjects, key=lambda s: (s.site, s.lesion_pixels, s.patient))
+
+
+def draw(subjects: Sequence[Subject], share: float, rng: np.random.Generator) -> tuple[list[str], list[Subject]]:
+    """-> (the names drawn, the subjects left): one at random from each of n equal stretches of the ordered subjects.
+
+    So a part has its share of every site, and of small and large lesions, as far as n = max(1, round(share * all)) allows.
+    """
+    line = ordered(subjects)
+    n = max(1, round(share * len(line)))
+    edges = np.linspace(0, len(line), n + 1).round().astype(int)
+    picks = {int(rng.integers(low, high)) for low, high in itertools.pairwise(edges) if high > low}
+    return [line[i].patient for i in sorted(picks)], [s for i, s in enumerate(line) if i not in picks]
+
+
+def patient(subjects: Sequence[Subject], val: Fraction = 0.15, test: Fraction = 0.15, seed: int = 0) -> Split:
+    """Hold-out by patient, stratified by site and lesion size."""
+    rng = np.random.default_rng(seed)
+    tested, rest = draw(subjects, test, rng)
+    validated, rest = draw(rest, val * len(subjects) / max(len(rest), 1), rng)
+    return by_patient(subjects, train=[s.patient for s in rest], val=validated, test=tested)
+
+
+def kfold(
+    subjects: Sequence[Subject],
+    folds: Annotated[int, Ge(2)] = 5,
+    fold: Annotated[int, Ge(0)] = 0,
+    val: Fraction = 0.15,
+    seed: int = 0,
+) -> Split:
+    """Every patient is tested in exactly one of `folds` runs; `val` is the share of the others that validates.
+
+    Stratified: along the ordered subjects, each block of `folds` neighbours is dealt to the folds at random.
+    """
+    if fold >= folds:
+        raise DataError(f"split.fold={fold}: must be below split.folds={folds}")
+    if folds > len(subjects):
+        raise DataError(f"split.folds={folds}: there are only {len(subjects)} patients")
+    rng = np.random.default_rng(seed)
+    line = ordered(subjects)
+    dealt = np.concatenate([rng.permutation(folds) for _ in range(0, len(line), folds)])[: len(line)]
+    tested = [s.patient for s, f in zip(line, dealt, strict=True) if f == fold]
+    rest = [s for s, f in zip(line, dealt, strict=True) if f != fold]
+    validated, rest = draw(rest, val, np.random.default_rng([seed, fold]))
+    return by_patient(subjects, train=[s.patient for s in rest], val=validated, test=tested)
+
+
+def site(subjects: Sequence[Subject], site: str | None = None, val: Fraction = 0.15, seed: int = 0) -> Split:
+    """Leave one site out: its patients test, a share of the others validates."""
+    sites = sorted({s.site for s in subjects})
+    if site not in sites or len(sites) < 2:
+        raise DataError(f"split.site={site}: choose one of {sites} (at least two sites are needed)")
+    tested = [s.patient for s in subjects if s.site == site]
+    validated, rest = draw([s for s in subjects if s.site != site], val, np.random.default_rng(seed))
+    return by_patient(subjects, train=[s.patient for s in rest], val=validated, test=tested)
+
+
+def manifest(subjects: Sequence[Subject], file: str | None = None) -> Split:
+    """The lists `train`, `val` and `test` of a YAML or JSON file, as the `split.json` of an earlier run has them.
+
+    Patients that the file does not name take no part.
+    """
+    path = Path(file or "")
+    if not path.is_file():
+        raise DataError(f"split.file={file}: no such file; give a YAML file with the lists train, val and test")
+    lists = yaml.safe_load(path.read_text())
+    if not isinstance(lists, dict) or any(not isinstance(lists.get(part), list) for part in PARTS):
+        raise DataError(f"{path}: needs the lists train, val and test")
+    if lists.get("leaking"):
+        raise DataError(f"{path}: is the manifest of a leaking split; only split=slice can make one")
+    parts = {part: [str(name) for name in lists[part]] for part in PARTS}
+    known = {s.patient for s in subjects}
+    if unknown := sorted({name for names in parts.values() for name in names} - known):
+        raise DataError(f"{path}: names patients that are not in the data: {', '.join(unknown)}")
+    return by_patient(subjects, **parts)
+
+
+def slice(subjects: Sequence[Subject], val: Fraction = 0.15, test: Fraction = 0.15, seed: int = 0) -> Split:
+    """Divide slices, not patients: neighbouring slices of one patient land on both sides. LEAKS, to show how much."""
+    slices = np.random.default_rng(seed).permutation(np.concatenate([s.slices for s in subjects]))
+    n_val, n_test = (max(1, round(share * len(slices))) for share in (val, test))
+    cut = {"test": slices[:n_test], "val": slices[n_test : n_test + n_val], "train": slices[n_test + n_val :]}
+    parts = {part: tuple(sorted(int(i) for i in indices)) for part, indices in cut.items()}
+    owner = {i: s.patient for s in subjects for i in s.slices}
+    return Split(**parts, patients={part: tuple(sorted({owner[i] for i in parts[part]})) for part in PARTS}, leaking=True)

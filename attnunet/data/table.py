@@ -1,0 +1,67 @@
+"""A data set of one's own, described by a CSV table."""
+
+import csv
+from pathlib import Path
+from typing import Literal
+
+from attnunet.data.slices import DataError, Dataset, Slice, chosen, without
+
+REQUIRED = ("patient", "image", "mask")
+OPTIONAL = ("slice", "site")
+
+
+def table(
+    file: str | None = None,
+    file_channels: list[str] = ("red", "green", "blue"),  # type: ignore[assignment]
+    channels: list[str] | None = None,
+    exclude: list[str] | str = (),  # type: ignore[assignment]
+    intensity: Literal["raw", "percentile"] = "raw",
+    verify: bool = False,
+) -> Dataset:
+    """One row a slice with the columns patient, image, mask and, if wanted, slice (a whole number) and site.
+
+    Paths are relative to the table's folder. Images are 8-bit TIFF, PNG or JPEG with as many channels as `file_channels`
+    names (one or three), masks 8-bit with one channel and at most two values. Without the column slice, a patient's rows
+    are numbered as they come. Slices of one patient must be of one size.
+
+    Raises:
+        DataError: no table, missing or unknown columns, empty cells, a file that is not there, a slice twice.
+    """
+    if file is None or not Path(file).is_file():
+        raise DataError(f"data=table needs data.file, a CSV with the columns {', '.join(REQUIRED)}; found {file}")
+    slices = without(rows(Path(file)), exclude)
+    picked = chosen(channels or file_channels, file_channels)
+    return Dataset("table", slices, tuple(file_channels), picked, intensity, verify)
+
+
+def rows(file: Path) -> list[Slice]:
+    """The table's slices."""
+    with file.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream)
+        columns = reader.fieldnames or []
+        if not set(REQUIRED) <= set(columns) <= set(REQUIRED + OPTIONAL):
+            raise DataError(f"{file}: columns {list(columns)}; needed {list(REQUIRED)}, allowed besides {list(OPTIONAL)}")
+        lines = list(reader)
+
+    slices: dict[tuple[str, int], Slice] = {}
+    count: dict[str, int] = {}
+    for line, row in enumerate(lines, start=2):
+        for column in REQUIRED:
+            if not row[column]:
+                raise DataError(f"{file}, line {line}: no {column}")
+        patient = row["patient"]
+        count[patient] = count.get(patient, 0) + 1
+        number = row.get("slice") or str(count[patient])
+        if not number.lstrip("-").isdigit():
+            raise DataError(f"{file}, line {line}: slice {number!r} is not a whole number")
+        image, mask = file.parent / row["image"], file.parent / row["mask"]
+        for path in (image, mask):
+            if not path.is_file():
+                raise DataError(f"{file}, line {line}: no file {path}")
+        key = (patient, int(number))
+        if key in slices:
+            raise DataError(f"{file}, line {line}: patient {patient} has a slice {number} already")
+        slices[key] = Slice(*key, str(image), str(mask), row.get("site") or "")
+    if not slices:
+        raise DataError(f"{file}: no rows below the header")
+    return list(slices.values())

@@ -1,0 +1,73 @@
+"""Confusion counts of a patient's slices at every threshold, taken in one pass over the probabilities."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counts of pixels at native size, a row a slice, a column a threshold.
+
+    tp, fp, fn, tn: int64 (slices, thresholds); `patients` names the patient of each slice. A pixel is predicted as lesion
+    where its probability is at least the threshold.
+    """
+
+    patients: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    tp: np.ndarray
+    fp: np.ndarray
+    fn: np.ndarray
+    tn: np.ndarray
+
+    def at(self, threshold: float) -> "Counts":
+        """The counts at one of the thresholds."""
+        column = [self.thresholds.index(threshold)]
+        return Counts(
+            self.patients, (threshold,), self.tp[:, column], self.fp[:, column], self.fn[:, column], self.tn[:, column]
+        )
+
+    def by_patient(self) -> "Counts":
+        """Slices stacked to their patient's volume: one row a patient, patients in alphabetical order."""
+        names, rows = np.unique(self.patients, return_inverse=True)
+
+        def total(counts: np.ndarray) -> np.ndarray:
+            summed = np.zeros((len(names), counts.shape[1]), np.int64)
+            np.add.at(summed, rows, counts)
+            return summed
+
+        tp, fp, fn, tn = (total(c) for c in (self.tp, self.fp, self.fn, self.tn))
+        return Counts(tuple(names.tolist()), self.thresholds, tp, fp, fn, tn)
+
+    def pooled(self) -> "Counts":
+        """All pixels together: one row."""
+        tp, fp, fn, tn = (c.sum(axis=0, keepdims=True) for c in (self.tp, self.fp, self.fn, self.tn))
+        return Counts(("all",), self.thresholds, tp, fp, fn, tn)
+
+
+def count(
+    patients: Sequence[str],
+    probabilities: Iterable[np.ndarray],
+    masks: Iterable[np.ndarray],
+    thresholds: Sequence[float],
+) -> Counts:
+    """Counts from one probability map (h, w) in [0, 1] and one mask (h, w) of 0 and 1 a slice.
+
+    Raises:
+        ValueError: thresholds that do not ascend; a map and its mask of different shapes.
+    """
+    edges = np.asarray(thresholds, np.float32)
+    if len(edges) == 0 or np.any(np.diff(edges) <= 0):
+        raise ValueError(f"thresholds must ascend, found {list(thresholds)}")
+    above = []
+    for probability, mask in zip(probabilities, masks, strict=True):
+        if probability.shape != mask.shape:
+            raise ValueError(f"a prediction of {probability.shape} pixels for a mask of {mask.shape}")
+        # How many thresholds a pixel reaches, counted for background and lesion at once.
+        reached = np.searchsorted(edges, probability.ravel().astype(np.float32), side="right")
+        histogram = np.bincount(reached + (len(edges) + 1) * (mask.ravel() > 0), minlength=2 * (len(edges) + 1))
+        above.append(histogram.reshape(2, -1)[:, ::-1].cumsum(axis=1)[:, ::-1])  # pixels that reach at least k
+    background, lesion = np.stack(above, axis=1)
+    fp, tp = background[:, 1:], lesion[:, 1:]
+    return Counts(tuple(patients), tuple(thresholds), tp, fp, lesion[:, :1] - tp, background[:, :1] - fp)

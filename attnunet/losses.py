@@ -1,0 +1,220 @@
+"""Segmentation losses on logits: pure functions of (y, z), thin Keras classes around them, and their weighted sum.
+
+Shapes: y holds 0 or 1 and z any real logits, both (B, H, W, 1). p = sigmoid(z). Overlap losses sum over a whole batch
+("batch Dice" as in nnU-Net, Isensee et al. 2021, doi 10.1038/s41592-020-01008-z) unless `per_image` is set: most slices
+of a brain hold no lesion, and the Dice of an empty slice knows nothing but its smoothing.
+
+Empty masks: with I = sum(p y), P = sum(p), Y = sum(y) and smoothing s > 0, an empty reference (Y = 0) gives the Dice
+loss 1 - s / (P + s): 0 for an empty prediction, towards 1 for a full one, with the gradient s / (P + s)^2 that is finite
+everywhere and pushes false positives down. The same holds for Jaccard and Tversky.
+"""
+
+from typing import Annotated, Any
+
+import keras
+import tensorflow as tf
+from annotated_types import Ge, Gt
+from focal_loss import BinaryFocalLoss
+from keras import ops
+
+Tensor = Any
+
+register = keras.saving.register_keras_serializable(package="attnunet")
+"""Under a package name: a class saved as plain `Dice` would load as Keras's own, silently."""
+
+
+def binary_crossentropy(y: Tensor, z: Tensor) -> Tensor:
+    """-(y log p + (1 - y) log(1 - p)) a pixel, (B, H, W, 1), in [0, inf)."""
+    return tf.nn.sigmoid_cross_entropy_with_logits(labels=y, logits=z)
+
+
+def binary_focal(y: Tensor, z: Tensor, gamma: float, pos_weight: float = 1.0) -> Tensor:
+    """-(w y (1 - p)^gamma log p + (1 - y) p^gamma log(1 - p)) a pixel, (B, H, W, 1), in [0, inf).
+
+    (1 - p_t)^gamma is taken as exp(gamma * log_sigmoid(-z_t)), z_t = z for lesions and -z elsewhere, whose gradient is
+    finite for every gamma >= 0; a power of 1 - p_t has the derivative gamma (1 - p_t)^(gamma - 1), infinite at confident
+    pixels for gamma < 1. Lin et al. 2017, arXiv 1708.02002, eq. 4.
+    """
+    signed = z * (2 * y - 1)
+    weight = 1 + (pos_weight - 1) * y
+    return weight * ops.exp(gamma * ops.log_sigmoid(-signed)) * -ops.log_sigmoid(signed)
+
+
+def sums(y: Tensor, z: Tensor, per_image: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """(true positives, false positives, false negatives) with p for the prediction: scalars, or (B,) if `per_image`."""
+    axis = (1, 2, 3) if per_image else None
+    p = ops.sigmoid(z)
+    true_positive = ops.sum(y * p, axis=axis)
+    return true_positive, ops.sum(p, axis=axis) - true_positive, ops.sum(y, axis=axis) - true_positive
+
+
+def dice(y: Tensor, z: Tensor, smooth: float = 1.0, per_image: bool = False) -> Tensor:
+    """1 - (2 I + s) / (P + Y + s), in [0, 1). Milletari et al. 2016, arXiv 1606.04797, without the squares."""
+    return tversky(y, z, 0.5, 0.5, smooth / 2, per_image)
+
+
+def jaccard(y: Tensor, z: Tensor, smooth: float = 1.0, per_image: bool = False) -> Tensor:
+    """1 - (I + s) / (P + Y - I + s), in [0, 1)."""
+    return tversky(y, z, 1.0, 1.0, smooth, per_image)
+
+
+def tversky(
+    y: Tensor, z: Tensor, alpha: float = 0.3, beta: float = 0.7, smooth: float = 1.0, per_image: bool = False
+) -> Tensor:
+    """1 - (I + s) / (I + alpha (P - I) + beta (Y - I) + s), in [0, 1): beta > alpha punishes missed lesions more.
+
+    Salehi et al. 2017, arXiv 1706.05721. alpha = beta = 1/2 is the Dice loss with smoothing 2 s, alpha = beta = 1 the
+    Jaccard loss.
+    """
+    tp, fp, fn = sums(y, z, per_image)
+    return 1 - (tp + smooth) / (tp + alpha * fp + beta * fn + smooth)
+
+
+def focal_tversky(
+    y: Tensor,
+    z: Tensor,
+    gamma: float = 0.75,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    smooth: float = 1.0,
+    per_image: bool = False,
+) -> Tensor:
+    """tversky ^ gamma, in [0, 1). gamma < 1 keeps the gradient large near the optimum.
+
+    Abraham and Khan 2019, arXiv 1810.07842, where gamma = 3/4 is the best of those tried (their exponent is 1/gamma with
+    gamma = 4/3). A loss of exactly 0 would have an infinite gradient: it is kept 1e-7 above.
+    """
+    return ops.maximum(tversky(y, z, alpha, beta, smooth, per_image), 1e-7) ** gamma
+
+
+class Loss(keras.losses.Loss):
+    """A Keras loss whose get_config is the arguments that it was made with."""
+
+    def __init__(self, name: str, **arguments: Any) -> None:
+        super().__init__(name=name)
+        self.arguments = arguments
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, **self.arguments}
+
+
+@register
+class BinaryCrossentropy(Loss):
+    """Mean of `binary_crossentropy` over pixels."""
+
+    def __init__(self, name: str = "bce") -> None:
+        super().__init__(name)
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        return binary_crossentropy(y_true, y_pred)
+
+
+@register
+class BinaryFocal(Loss):
+    """Mean of the binary focal loss over pixels: focal-loss's BinaryFocalLoss, and `binary_focal` where that is unsafe.
+
+    For gamma < 1 the package's power of 1 - p_t gives NaN gradients at confident pixels; from 1 on both are equal.
+    """
+
+    def __init__(
+        self, gamma: Annotated[float, Ge(0)] = 2.0, pos_weight: Annotated[float, Gt(0)] = 1.0, name: str = "focal"
+    ) -> None:
+        super().__init__(name, gamma=gamma, pos_weight=pos_weight)
+        self.package = BinaryFocalLoss(gamma, pos_weight=pos_weight, from_logits=True) if gamma >= 1 else None
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        if self.package is not None:
+            return self.package.call(y_true, y_pred)
+        return binary_focal(y_true, y_pred, **self.arguments)
+
+
+@register
+class Dice(Loss):
+    """The loss `dice`."""
+
+    def __init__(self, smooth: Annotated[float, Gt(0)] = 1.0, per_image: bool = False, name: str = "dice") -> None:
+        super().__init__(name, smooth=smooth, per_image=per_image)
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        return dice(y_true, y_pred, **self.arguments)
+
+
+@register
+class Jaccard(Loss):
+    """The loss `jaccard`."""
+
+    def __init__(self, smooth: Annotated[float, Gt(0)] = 1.0, per_image: bool = False, name: str = "jaccard") -> None:
+        super().__init__(name, smooth=smooth, per_image=per_image)
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        return jaccard(y_true, y_pred, **self.arguments)
+
+
+@register
+class Tversky(Loss):
+    """The loss `tversky`."""
+
+    def __init__(
+        self,
+        alpha: Annotated[float, Gt(0)] = 0.3,
+        beta: Annotated[float, Gt(0)] = 0.7,
+        smooth: Annotated[float, Gt(0)] = 1.0,
+        per_image: bool = False,
+        name: str = "tversky",
+    ) -> None:
+        super().__init__(name, alpha=alpha, beta=beta, smooth=smooth, per_image=per_image)
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        return tversky(y_true, y_pred, **self.arguments)
+
+
+@register
+class FocalTversky(Loss):
+    """The loss `focal_tversky`."""
+
+    def __init__(
+        self,
+        gamma: Annotated[float, Gt(0)] = 0.75,
+        alpha: Annotated[float, Gt(0)] = 0.3,
+        beta: Annotated[float, Gt(0)] = 0.7,
+        smooth: Annotated[float, Gt(0)] = 1.0,
+        per_image: bool = False,
+        name: str = "focal_tversky",
+    ) -> None:
+        super().__init__(name, gamma=gamma, alpha=alpha, beta=beta, smooth=smooth, per_image=per_image)
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        return focal_tversky(y_true, y_pred, **self.arguments)
+
+
+@register
+class WeightedSum(Loss):
+    """sum over terms of weights[name] * terms[name](y, z); every mix of losses is one of these.
+
+    Raises:
+        ValueError: terms and weights do not have the same names.
+    """
+
+    def __init__(
+        self,
+        terms: dict[str, keras.losses.Loss],
+        weights: dict[str, Annotated[float, Ge(0)]],
+        name: str = "weighted_sum",
+    ) -> None:
+        if set(terms) != set(weights) or not terms:
+            raise ValueError(f"loss.weights names {sorted(weights)}, loss.terms {sorted(terms)}: they must be the same")
+        super().__init__(name)
+        self.terms = dict(terms)
+        self.weights = dict(weights)
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        return sum(self.weights[name] * term(y_true, y_pred) for name, term in self.terms.items())
+
+    def get_config(self) -> dict[str, Any]:
+        terms = {name: keras.saving.serialize_keras_object(term) for name, term in self.terms.items()}
+        return {"name": self.name, "terms": terms, "weights": self.weights}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "WeightedSum":
+        terms = {name: keras.saving.deserialize_keras_object(term) for name, term in config["terms"].items()}
+        return cls(terms, config["weights"], config["name"])

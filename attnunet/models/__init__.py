@@ -1,0 +1,1 @@
+"""Networks: plain functions that build functional Keras graphs and end in logits."""

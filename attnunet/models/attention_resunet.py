@@ -1,0 +1,69 @@
+"""The Attention Residual U-Net."""
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import keras
+from annotated_types import Ge, Gt, Len, Lt
+from keras import layers
+
+from attnunet.models.blocks import attention_gate, res_conv_block
+
+
+def attention_resunet(
+    image_size: int,
+    channels: int,
+    filters: Annotated[list[Annotated[int, Gt(0)]], Len(2)],
+    convolution: Callable[..., layers.Layer],
+    gate: Literal["additive", "concat", "none"] = "additive",
+    residual: bool = True,
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
+    bn_momentum: Annotated[float, Gt(0), Lt(1)] = 0.9,
+) -> keras.Model:
+    """uint8 images (B, image_size, image_size, channels) -> float32 logits (B, image_size, image_size, 1).
+
+    A U-Net (Ronneberger et al. 2015, arXiv 1505.04597) of residual blocks, with an attention gate on every skip.
+
+    Args:
+        filters: one number a level, the last is the bottleneck; n numbers halve the image n - 1 times, so image_size
+            must divide by 2 ** (n - 1).
+        convolution: the layer class of the blocks' 3x3 convolutions (Conv2D, SeparableConv2D).
+        gate: how a gate joins skip and gating signal; "none" passes the skips unchanged.
+        residual: whether blocks have a shortcut.
+        dropout: share of a block's feature maps that a training step sets to zero.
+        bn_momentum: of the batch normalisations' running mean and variance. 0.99 has not converged after 100 steps.
+
+    Raises:
+        ValueError: image_size does not divide by 2 ** (len(filters) - 1).
+    """
+    if image_size % 2 ** (len(filters) - 1):
+        raise ValueError(f"image_size={image_size} does not divide by {2 ** (len(filters) - 1)}")
+
+    def block(x: keras.KerasTensor, level: int, name: str) -> keras.KerasTensor:
+        return res_conv_block(x, filters[level], convolution, residual, dropout, bn_momentum, name)
+
+    def join(level: int) -> layers.Layer:
+        layer = {"additive": layers.Add, "concat": layers.Concatenate}[gate]
+        return layer(name=f"gate_{level}_join")
+
+    bottom = len(filters) - 1
+    inputs = keras.Input((image_size, image_size, channels), dtype="uint8", name="image")
+    x = layers.Rescaling(1 / 255, name="rescaling")(inputs)
+
+    skips = []
+    for level in range(bottom):
+        skips.append(block(x, level, f"encoder_{level}"))
+        x = layers.MaxPooling2D(2, name=f"encoder_{level}_pool")(skips[-1])
+    x = block(x, bottom, "bottleneck")
+
+    for level in reversed(range(bottom)):
+        skip = skips[level]
+        if gate != "none":
+            skip = attention_gate(skip, x, filters[level], join(level), f"gate_{level}")
+        x = layers.UpSampling2D(2, name=f"decoder_{level}_up")(x)
+        x = layers.Concatenate(name=f"decoder_{level}_concat")([x, skip])
+        x = block(x, level, f"decoder_{level}")
+
+    # Logits stay in float32 under mixed precision: losses and thresholds need the range.
+    logits = layers.Conv2D(1, 1, dtype="float32", name="logits")(x)
+    return keras.Model(inputs, logits, name="attention_resunet")

@@ -1,0 +1,73 @@
+"""The parts of an Attention Residual U-Net, as functions on Keras tensors of shape (B, H, W, C)."""
+
+from collections.abc import Callable
+
+import keras
+from keras import KerasTensor, layers
+
+Convolution = Callable[..., layers.Layer]
+"""Called as `convolution(filters, kernel_size, padding=..., use_bias=..., name=...)`: Conv2D or SeparableConv2D."""
+
+
+def conv_block(
+    x: KerasTensor, filters: int, convolution: Convolution, dropout: float, bn_momentum: float, name: str
+) -> KerasTensor:
+    """Convolution, batch normalisation, ReLU, [dropout,] convolution, batch normalisation: (B, H, W, C) to `filters`.
+
+    The second ReLU is left to the caller, so that a shortcut can be added before it (He et al. 2016, arXiv 1512.03385).
+    The convolutions have no bias: the normalisation that follows would subtract it.
+    """
+    x = convolution(filters, 3, padding="same", use_bias=False, name=f"{name}_conv1")(x)
+    x = layers.BatchNormalization(momentum=bn_momentum, name=f"{name}_bn1")(x)
+    x = layers.ReLU(name=f"{name}_relu1")(x)
+    if dropout > 0:
+        x = layers.SpatialDropout2D(dropout, name=f"{name}_dropout")(x)
+    x = convolution(filters, 3, padding="same", use_bias=False, name=f"{name}_conv2")(x)
+    return layers.BatchNormalization(momentum=bn_momentum, name=f"{name}_bn2")(x)
+
+
+def res_conv_block(
+    x: KerasTensor,
+    filters: int,
+    convolution: Convolution,
+    residual: bool,
+    dropout: float,
+    bn_momentum: float,
+    name: str,
+) -> KerasTensor:
+    """ReLU(conv_block(x) + BN(Conv1x1(x))); without `residual`, ReLU(conv_block(x))."""
+    y = conv_block(x, filters, convolution, dropout, bn_momentum, name)
+    if residual:
+        shortcut = layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_shortcut")(x)
+        shortcut = layers.BatchNormalization(momentum=bn_momentum, name=f"{name}_shortcut_bn")(shortcut)
+        y = layers.Add(name=f"{name}_add")([y, shortcut])
+    return layers.ReLU(name=f"{name}_relu2")(y)
+
+
+def attention_gate(skip: KerasTensor, gating: KerasTensor, filters: int, join: layers.Layer, name: str) -> KerasTensor:
+    """Weight every pixel of an encoder's skip by what the decoder knows one level below.
+
+    skip: (B, 2H, 2W, S); gating: (B, H, W, G) -> (B, 2H, 2W, S), skip times one weight in (0, 1) a pixel.
+
+        weight = up(sigmoid(psi(ReLU(join(W_x * skip, W_g * gating)))))
+
+    W_x is a 2x2 convolution of stride 2 that brings the skip to the gating signal's grid, W_g and psi are 1x1
+    convolutions, `up` is bilinear. With an addition as `join` this is the additive gate of Oktay et al. 2018
+    (arXiv 1804.03999, eq. 1 and 2). The weights are the output of the layer `{name}_map`.
+    """
+    theta = layers.Conv2D(filters, 2, strides=2, use_bias=False, name=f"{name}_theta")(skip)
+    phi = layers.Conv2D(filters, 1, name=f"{name}_phi")(gating)
+    joined = layers.ReLU(name=f"{name}_relu")(join([theta, phi]))
+    psi = layers.Conv2D(1, 1, name=f"{name}_psi")(joined)
+    psi = layers.Activation("sigmoid", name=f"{name}_sigmoid")(psi)
+    weight = layers.UpSampling2D(2, interpolation="bilinear", name=f"{name}_map")(psi)
+    return layers.Multiply(name=name)([skip, weight])
+
+
+def gate_maps(network: keras.Model) -> keras.Model | None:
+    """The network that answers an image with its gates' weights, {"gate_0_map": (B, H, W, 1), ...}, finest level first.
+
+    None for a network without gates.
+    """
+    maps = {layer.name: layer.output for layer in network.layers if layer.name.endswith("_map")}
+    return keras.Model(network.inputs, dict(sorted(maps.items())), name=f"{network.name}_gates") if maps else None

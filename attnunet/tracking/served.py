@@ -1,0 +1,23 @@
+"""The predictor behind MLflow's pyfunc interface; MLflow stores this file with a model and runs it to load one."""
+
+from pathlib import Path
+
+import numpy as np
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+from attnunet.inference import Predictor
+
+
+class Served(PythonModel):
+    """Volume uint8 (slices, height, width, channels) -> mask uint8 (slices, height, width) of 0 and 1."""
+
+    def load_context(self, context):
+        self.predictor = Predictor.load(Path(context.artifacts["predictor"]))
+
+    # Without type hints: MLflow would take them for a schema, and knows none for arrays.
+    def predict(self, context, model_input, params=None):
+        return self.predictor.segment(np.asarray(model_input))
+
+
+set_model(Served())

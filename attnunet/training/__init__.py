@@ -1,0 +1,1 @@
+"""What happens around Keras's `fit`: the machine's settings, schedules, callbacks."""

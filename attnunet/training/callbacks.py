@@ -1,0 +1,133 @@
+"""What happens after each epoch: validation by patient, metrics to the log, progress to the terminal."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from attnunet.data.prepare import Prepared, resize_mask
+from attnunet.evaluation.counts import count
+from attnunet.evaluation.scores import best_threshold, dice, iou, mean
+from attnunet.inference import Predictor, to_native
+
+
+class Validation(keras.callbacks.Callback):
+    """Adds to an epoch's logs the validation patients' mean volumetric scores at native size.
+
+        val/dice, val/iou   at the best threshold of the grid, val/threshold, so that losses are not ranked by
+                            how they calibrate
+        val/dice_at_0.5     at 0.5
+        val/loss            mean over the slices of the loss of the prediction's batches
+
+    First in the list of callbacks: Keras hands all of them the same dictionary.
+    """
+
+    def __init__(self, predictor: Predictor, prepared: Prepared, indices: Sequence[int], thresholds: Sequence[float]) -> None:
+        super().__init__()
+        self.predictor, self.prepared, self.indices = predictor, prepared, indices
+        self.thresholds = sorted({*thresholds, 0.5})
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        losses: list[float] = []
+
+        def probabilities() -> Any:
+            for batch, logits in self.predictor.batches(self.prepared, self.indices):
+                masks = [self.prepared.mask(index) for index in batch]
+                small = np.stack([resize_mask(mask, logits.shape[1:3]) for mask in masks])[..., None]
+                losses.extend([float(self.model.loss(small, logits))] * len(batch))
+                yield from (to_native(z, mask.shape) for z, mask in zip(logits, masks, strict=True))
+
+        patients = [self.prepared.slices[index].patient for index in self.indices]
+        masks = (self.prepared.mask(index) for index in self.indices)
+        counts = count(patients, probabilities(), masks, self.thresholds)
+        threshold = best_threshold(counts)
+        best, half = counts.at(threshold).by_patient(), counts.at(0.5).by_patient()
+        assert logs is not None
+        logs |= {
+            "val/loss": float(np.mean(losses)),
+            "val/dice": mean(without_nan(dice(best))),
+            "val/iou": mean(without_nan(iou(best))),
+            "val/threshold": threshold,
+            "val/dice_at_0.5": mean(without_nan(dice(half))),
+        }
+
+
+def without_nan(values: np.ndarray) -> np.ndarray:
+    return values[~np.isnan(values)]
+
+
+class Log(keras.callbacks.Callback):
+    """Hands each epoch's metrics to `log` in one call, under train/ and val/, epochs counted from 1.
+
+    Raises:
+        FloatingPointError: the training loss is no number any more.
+    """
+
+    def __init__(self, log: Callable[[dict[str, float], int], None], images_per_epoch: int) -> None:
+        super().__init__()
+        self.log, self.images_per_epoch = log, images_per_epoch
+        self.history: list[dict[str, float]] = []
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.started = self.trained = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.trained = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = dict(logs or {})
+        loss = logs.pop("loss")
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the training loss is {loss} in epoch {epoch + 1}: lower optimizer.learning_rate")
+        metrics = {
+            "train/loss": float(loss),
+            "train/learning_rate": float(self.model.optimizer.learning_rate),
+            "train/images_per_second": self.images_per_epoch / max(self.trained - self.started, 1e-9),
+            **{name: float(value) for name, value in logs.items()},
+            "epoch_seconds": time.perf_counter() - self.started,
+        }
+        self.history.append(metrics)
+        self.log(metrics, epoch + 1)
+
+
+class ShowProgress(keras.callbacks.Callback):
+    """A bar with the time left, and a line an epoch; without a terminal only the lines. Last in the list."""
+
+    def __init__(self, console: Console, epochs: int, steps: int, monitor: str) -> None:
+        super().__init__()
+        self.console, self.epochs, self.monitor = console, epochs, monitor
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps, left"),
+            TimeRemainingColumn(),
+        )
+        self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.task = self.progress.add_task("training", total=epochs * steps)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.started = time.perf_counter()
+        self.progress.start()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.progress.advance(self.task)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = logs or {}
+        left = (time.perf_counter() - self.started) / (epoch + 1) * (self.epochs - epoch - 1)
+        shown = dict.fromkeys(["val/dice", self.monitor])
+        scores = "  ".join(f"{name} {logs[name]:.3f}" for name in shown)
+        width = len(str(self.epochs))
+        self.console.print(
+            f"epoch {epoch + 1:{width}}/{self.epochs}  loss {logs['loss']:.4f}  {scores}  {left:4.0f} s left",
+            highlight=False,
+        )
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.progress.stop()

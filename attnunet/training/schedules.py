@@ -1,0 +1,57 @@
+"""Learning rates over a run, and the optimizer that follows one."""
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import keras
+from annotated_types import Ge, Gt, Lt
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="attnunet")
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """The learning rate at step t of `steps`: a linear warm-up over the first share `warmup`, then a decay.
+
+    With s = (t - warmup steps) / (steps - warmup steps) in [0, 1], the rate is learning_rate times
+
+        constant    1
+        cosine      (1 + cos(pi s)) / 2      Loshchilov and Hutter 2017, arXiv 1608.03983, without restarts
+        polynomial  (1 - s) ^ 0.9            as nnU-Net (doi 10.1038/s41592-020-01008-z)
+
+    and during the warm-up learning_rate * (t + 1) / warmup steps, so that no step is lost at a rate of 0.
+    """
+
+    def __init__(self, learning_rate: float, steps: int, decay: str, warmup: float) -> None:
+        self.arguments: dict[str, Any] = {
+            "learning_rate": learning_rate,
+            "steps": steps,
+            "decay": decay,
+            "warmup": warmup,
+        }
+
+    def __call__(self, step: Any) -> Any:
+        rate, decay = self.arguments["learning_rate"], self.arguments["decay"]
+        warmup_steps = round(self.arguments["warmup"] * self.arguments["steps"])
+        step = ops.cast(step, "float32")
+        done = ops.clip((step - warmup_steps) / max(self.arguments["steps"] - warmup_steps, 1), 0, 1)
+        factor = {
+            "constant": lambda s: ops.ones_like(s),
+            "cosine": lambda s: (1 + ops.cos(math.pi * s)) / 2,
+            "polynomial": lambda s: (1 - s) ** 0.9,
+        }[decay](done)
+        return rate * ops.where(step < warmup_steps, (step + 1) / max(warmup_steps, 1), factor)
+
+    def get_config(self) -> dict[str, Any]:
+        return self.arguments
+
+
+def scheduled(
+    steps: int,
+    optimizer: Callable[..., keras.optimizers.Optimizer],
+    learning_rate: Annotated[float, Gt(0)],
+    schedule: Literal["constant", "cosine", "polynomial"] = "cosine",
+    warmup: Annotated[float, Ge(0), Lt(1)] = 0.0,
+) -> keras.optimizers.Optimizer:
+    """The optimizer whose learning rate follows `schedule` over a run of `steps` training steps."""
+    return optimizer(learning_rate=Schedule(learning_rate, steps, schedule, warmup))

@@ -1,0 +1,50 @@
+"""What several test files share."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+REPO = Path(__file__).parent.parent
+SAMPLE = REPO.parent / "shared" / "data" / "kaggle_3m_sample"
+
+
+def write_slice(folder: Path, number: int, image: np.ndarray, mask: np.ndarray) -> None:
+    """`<patient>/<patient>_<number>.tif` and its mask; image (h, w, 3) in the order pre, FLAIR, post, mask of 0 and 255."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"{folder.name}_{number}"
+    cv2.imwrite(str(folder / f"{stem}.tif"), image[..., ::-1] if image.ndim == 3 else image)
+    cv2.imwrite(str(folder / f"{stem}_mask.tif"), mask)
+
+
+def write_patient(root: Path, patient: str, slices: int = 6, size: int = 32, seed: int = 0) -> Path:
+    """A patient whose middle slices show a bright square in all channels, on noise."""
+    rng = np.random.default_rng(seed)
+    for number in range(1, slices + 1):
+        image = rng.integers(0, 100, (size, size, 3), dtype=np.uint8)
+        mask = np.zeros((size, size), np.uint8)
+        if slices // 3 < number <= slices - slices // 3:
+            top, left = rng.integers(2, size // 2, 2)
+            mask[top : top + size // 4, left : left + size // 4] = 255
+            image[mask > 0] += 120
+        write_slice(root / patient, number, image, mask)
+    return root / patient
+
+
+@pytest.fixture(scope="session")
+def lgg_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve small patients of three sites, in the data set's layout; not to be written to."""
+    root = tmp_path_factory.mktemp("lgg") / "kaggle_3m"
+    for index in range(12):
+        site = ("CS", "DU", "HT")[index % 3]
+        write_patient(root, f"TCGA_{site}_{4000 + index}_20000101", seed=index)
+    return root
+
+
+@pytest.fixture(scope="session")
+def sample() -> Path:
+    """The 36 real patients beside the checkout; a test that needs them is skipped without."""
+    if not SAMPLE.is_dir():
+        pytest.skip("needs ../shared/data/kaggle_3m_sample, which is not beside this checkout")
+    return SAMPLE
