@@ -25,11 +25,17 @@ def stop_on_error(ready: Callable[[], Any]) -> Any:
         sys.exit(f"\nattnunet: this cannot run.\n{error}")
 
 
-class CheckGrid(Callback):
-    """Hydra's callback: before the first job of a sweep, every job's configuration, data and split are checked."""
+class Check(Callback):
+    """Hydra's callback: nothing is made, no folder even, for a run or a sweep that cannot run.
+
+    Ends the process with exit code 1; an exception other than SystemExit would become a warning.
+    """
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+        stop_on_error(lambda: ready(own))
 
     def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **_: Any) -> None:
-        """Ends the process with exit code 1; an exception other than SystemExit would become a warning."""
         stop_on_error(lambda: check_grid(config, str(config_name)))
 
 

@@ -6,10 +6,7 @@ Imported by every command at once, so it imports only Hydra; pydantic, NumPy and
 from __future__ import annotations
 
 import ast
-import hashlib
-import json
 from collections.abc import Callable, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,6 +160,10 @@ NUMERICAL = ("tensorflow", "keras", "numpy", "scipy", "opencv-python", "albument
 def fingerprint(cfg: DictConfig, data: str, threads: int) -> str:
     """16 hexadecimal digits that differ where a run's result could: its resolved configuration less what is free, its
     data, the code that trains and scores (without docstrings and comments), numerical packages, threads."""
+    import hashlib
+    import json
+    from importlib import metadata
+
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     for key in FREE:
         *parents, name = key.split(".")

@@ -21,8 +21,9 @@ class Preparation:
     intensity: str
 
     def __call__(self, volume: np.ndarray) -> np.ndarray:
-        """uint8 (D, h, w, file channels) -> uint8 (D, image_size, image_size, channels)."""
-        if volume.ndim != 4 or volume.shape[-1] != len(self.file_channels) or volume.dtype != np.uint8:
+        """uint8 (D, h, w, file channels) -> uint8 (D, image_size, image_size, channels), D >= 1."""
+        as_needed = volume.ndim == 4 and volume.shape[-1] == len(self.file_channels) and volume.dtype == np.uint8
+        if not as_needed or volume.size == 0:
             raise ValueError(
                 f"a volume is uint8 (slices, height, width, {len(self.file_channels)}: {', '.join(self.file_channels)}), "
                 f"found {volume.dtype} {volume.shape}"

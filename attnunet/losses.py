@@ -113,18 +113,21 @@ class BinaryCrossentropy(Loss):
 class BinaryFocal(Loss):
     """Mean of the binary focal loss over pixels: focal-loss's BinaryFocalLoss, and `binary_focal` where that is unsafe.
 
-    For gamma < 1 the package's power of 1 - p_t gives NaN gradients at confident pixels; from 1 on both are equal.
+    For gamma < 1 the package's power of 1 - p_t gives NaN gradients at confident pixels; from 1 on both are equal. With a
+    pos_weight of its own it takes the slope of the cross-entropy at exactly z = 0 (an untrained network's answer to a pixel
+    without features) as 1 for background and 0 for lesions, where both are 1/2: the weight is applied here.
     """
 
     def __init__(
         self, gamma: Annotated[float, Ge(0)] = 2.0, pos_weight: Annotated[float, Gt(0)] = 1.0, name: str = "focal"
     ) -> None:
         super().__init__(name, gamma=gamma, pos_weight=pos_weight)
-        self.package = BinaryFocalLoss(gamma, pos_weight=pos_weight, from_logits=True) if gamma >= 1 else None
+        self.package = BinaryFocalLoss(gamma, from_logits=True) if gamma >= 1 else None
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         if self.package is not None:
-            return self.package.call(y_true, y_pred)
+            weight = 1 + (self.arguments["pos_weight"] - 1) * y_true
+            return weight * self.package.call(y_true, y_pred)
         return binary_focal(y_true, y_pred, **self.arguments)
 
 

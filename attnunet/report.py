@@ -52,10 +52,10 @@ def rows(counts: Counts, threshold: float, part: str, prepared: Prepared) -> Row
 def examples(predictor: Predictor, prepared: Prepared, table: Rows, indices: Sequence[int]) -> list[Example]:
     """The slice with the largest lesion of the worst, the median and the best patient in `table`, by Dice.
 
-    Patients whose Dice is not defined do not take part.
+    Patients whose Dice is not defined do not take part; of none, nothing is shown.
     """
     ranked = sorted((r for r in table if not np.isnan(float(r["dice"]))), key=lambda r: r["dice"])
-    places = dict.fromkeys((0, len(ranked) // 2, len(ranked) - 1))
+    places = dict.fromkeys((0, len(ranked) // 2, len(ranked) - 1) if ranked else ())
     names = ("worst", "median", "best")
     return [
         example(predictor, prepared, ranked[place], name, indices)

@@ -35,7 +35,7 @@ class Evaluation(Keys):
     """thresholds: tried on the validation patients. resamples: of the bootstrap. batch_size: slices a prediction step."""
 
     thresholds: Annotated[list[Annotated[float, Gt(0), Lt(1)]], Len(1)]
-    resamples: Positive
+    resamples: Annotated[int, Ge(100)]
     batch_size: Positive
 
 

@@ -118,7 +118,6 @@ def train(cfg: DictConfig, choices: dict[str, str], overrides: Sequence[str], fo
 @hydra.main(version_base="1.3", config_path=config.CONF, config_name="train")
 def job(cfg: DictConfig) -> float:
     """Hydra's task function: a single run, or one job of a sweep."""
-    commands.stop_on_error(lambda: commands.ready(cfg))
     composed = HydraConfig.get()
     chosen = composed.runtime.choices.items()
     choices = {group: name for group, name in chosen if name is not None and not group.startswith("hydra")}

@@ -1,5 +1,8 @@
 """What several test files share."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -8,6 +11,20 @@ import pytest
 
 REPO = Path(__file__).parent.parent
 SAMPLE = REPO.parent / "shared" / "data" / "kaggle_3m_sample"
+
+
+def command(*arguments: str, cwd: Path, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """`python -m attnunet.train ARGUMENTS` in the folder `cwd`."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return subprocess.run(
+        [sys.executable, *python, "-m", "attnunet.train", *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
 
 
 def write_slice(folder: Path, number: int, image: np.ndarray, mask: np.ndarray) -> None:

@@ -24,11 +24,14 @@ class Augment:
     and reseeds it for each sample; pickled, an Augment is its makers.
 
     Raises:
-        DataError: an argument that a transform does not know, which albumentations only warns of, or cannot take.
+        DataError: an argument that a transform does not know, which albumentations only warns of, or cannot take; a transform
+            instead of its maker.
     """
 
     def __init__(self, transforms: Sequence[Callable[[], A.BasicTransform]] = ()) -> None:
         self.transforms = tuple(transforms)
+        if made := [t for t in self.transforms if isinstance(t, A.BasicTransform)]:
+            raise DataError(f"augment.transforms: {type(made[0]).__name__} needs `_partial_: true`")
         self.local = threading.local()
         self.pipeline()  # bad arguments show here, not in a worker
 

@@ -69,8 +69,8 @@ class Draws:
         index = self.slice_at(int(draw))
         image = np.array(self.prepared.images[index])
         mask = resize_mask(self.prepared.mask(index), image.shape[:2])
-        # The third number keeps these apart from the seeds of the permutations.
-        seed = int(np.random.SeedSequence([self.seed, int(draw), 2]).generate_state(1)[0])
+        # The 2 keeps these apart from the seeds of the permutations, which have a stratum, 0 or 1, in its place.
+        seed = int(np.random.SeedSequence([self.seed, 2, int(draw)]).generate_state(1)[0])
         return self.augment(image, mask[..., None], seed)
 
 

@@ -10,23 +10,29 @@ Lengths in the plane are in half image widths, so that the image spans [-1, 1] w
 the skull base to the vertex, whatever the number of slices.
 """
 
+import hashlib
 import math
 import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
+from annotated_types import Ge, Gt
+from filelock import FileLock
 from numpy.typing import NDArray
 from scipy import fft
 
-Volume: TypeAlias = NDArray[np.float32]
+from attnunet.data.lgg import CHANNELS, find
+from attnunet.data.slices import Dataset, chosen, without
+
+Volume: TypeAlias = NDArray[np.floating[Any]]
 
 # Site -> exponent of the intensity, as scanners and protocols differ in contrast.
-SITES = {"AA": 0.9, "BB": 1.0, "CC": 1.1}
+SITES = {"AA": 0.95, "BB": 1.0, "CC": 1.05}
 
 # Relative intensity of pre-contrast T1, FLAIR and post-contrast T1; 1 is about the brightest tissue.
 SCALP = (0.85, 0.75, 0.90)
@@ -41,7 +47,7 @@ SKULL_DEPTH, FLUID_DEPTH, BRAIN_DEPTH = 0.06, 0.11, 0.14  # below the skin, in u
 
 LESION_AREA = (0.012, 0.065)  # of the image, in the lesion's largest slice
 LESION_SHARE = (0.24, 0.48)  # of the slices
-DISTRACTORS = 4  # candidates per patient; those that would touch the lesion are left out
+DISTRACTORS = 6  # candidates per patient; those that would touch the lesion are left out
 MISSING_SEQUENCE = 0.1  # share of the patients
 NOISE = 0.025  # standard deviation, in units of relative intensity
 WHITE_LEVEL = 230.0  # grey value of intensity 1
@@ -160,7 +166,7 @@ def draw_lesion(rng: np.random.Generator, head: Head, ventricle: Volume) -> NDAr
         satellite = [c + a * rng.uniform(-1, 1) for c, a in zip(centre, axes, strict=True)]
         surface = np.maximum(surface, ellipsoid(head, satellite, [a / 2 for a in axes], 0.0))
     coarse, fine = random_field(rng, head.shape, (1, size / 24)), random_field(rng, head.shape, (0.7, size / 50))
-    ragged = surface + 0.1 + 0.16 * coarse + 0.16 * fine > 0
+    ragged = surface + 0.1 + 0.18 * coarse + 0.10 * fine > 0
     return ragged & (np.abs(head.z - centre[2]) < axes[2]) & (head.depth > BRAIN_DEPTH) & (ventricle < 0)
 
 
@@ -178,7 +184,7 @@ def draw_distractors(rng: np.random.Generator, head: Head, width: float) -> list
         surface = ellipsoid(head, centre, axes, rng.uniform(0, math.pi)) + bend
         if rng.random() < 0.25:  # a shell
             surface = np.minimum(surface, 0.5 - surface)
-        regions.append(head.soft(surface * axes[0]))
+        regions.append(np.clip(surface / 0.35, 0, 1))  # fades out over a third of its radius
     return [region * brain for region in regions]
 
 
@@ -200,14 +206,14 @@ def draw_patient(
     ventricle = ventricles(head, width)
     image = paint_anatomy(rng, head, ventricle)
     lesion = draw_lesion(rng, head, ventricle)
-    pathology = [intensity + rng.normal(0, 0.05) for intensity in PATHOLOGY]
+    pathology = rng.normal(PATHOLOGY, (0.08, 0.04, 0.08)).tolist()
     for region in draw_distractors(rng, head, width):
         if not (region * lesion).any():  # one that touched the lesion would blur its outline
-            paint(image, region * (ventricle < 0) * rng.uniform(0.45, 0.9), pathology)
-    mottle = np.clip(0.8 + 0.4 * random_field(rng, head.shape, (0.4, size / 64)), 0.4, 1.3)
+            paint(image, region * (ventricle < 0) * rng.uniform(0.6, 1.05), pathology)
+    mottle = np.clip(0.85 + 0.35 * random_field(rng, head.shape, (0.4, size / 60)), 0.4, 1.2)
     paint(image, lesion * mottle, pathology)
     for sequence in image:
-        sequence *= rng.uniform(0.75, 1.0)
+        sequence *= rng.uniform(0.8, 1.0)
     image = np.clip(corrupt(rng, image), 0, 1) ** exponent
     images = np.ascontiguousarray(np.moveaxis(np.round(image * WHITE_LEVEL).astype(np.uint8), 0, -1))
     if rng.random() < MISSING_SEQUENCE:
@@ -237,3 +243,27 @@ def write_phantom(root: Path, patients: int, slices: int, size: int, seed: int) 
         os.replace(unfinished, root)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def phantom(
+    root: str,
+    patients: Annotated[int, Gt(0)] = 24,
+    slices: Annotated[int, Gt(0)] = 20,
+    size: Annotated[int, Ge(16)] = 128,
+    seed: Annotated[int, Ge(0)] = 0,
+    exclude: list[str] | str = (),  # type: ignore[assignment]
+    channels: list[str] = CHANNELS,  # type: ignore[assignment]
+    intensity: Literal["raw", "percentile"] = "raw",
+    verify: bool = False,
+) -> Dataset:
+    """The phantom of these arguments below `root`, drawn if it is not there, and read as `data=lgg` reads its files.
+
+    The folder's name holds a hash of this module: a phantom that was drawn otherwise is not taken for this one.
+    """
+    drawn_by = hashlib.blake2b(Path(__file__).read_bytes(), digest_size=4).hexdigest()
+    folder = Path(root) / f"{patients}x{slices}x{size}-seed{seed}-{drawn_by}"
+    Path(root).mkdir(parents=True, exist_ok=True)
+    with FileLock(Path(root) / ".lock"):
+        if not folder.is_dir():
+            write_phantom(folder, patients, slices, size, seed)
+    return Dataset("phantom", without(find(folder), exclude), CHANNELS, chosen(channels, CHANNELS), intensity, verify)

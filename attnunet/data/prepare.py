@@ -163,23 +163,25 @@ def check_slice(item: Slice, file_channels: Sequence[str]) -> tuple[np.ndarray, 
 
 
 def write_images(dataset: Dataset, image_size: int, path: Path) -> None:
-    """The images at `image_size`, straight into a memory map beside `path` that takes its place when it is whole."""
+    """The images at `image_size`, straight into a memory map that moves to `path` when it is whole."""
     wanted = [dataset.file_channels.index(name) for name in dataset.channels]
     shape = (len(dataset.slices), image_size, image_size, len(wanted))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    images = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
     by_patient: dict[str, list[int]] = {}
     for index, item in enumerate(dataset.slices):
         by_patient.setdefault(item.patient, []).append(index)
 
-    def write(indices: list[int]) -> None:
-        files = [read_image(dataset.slices[i].image, len(dataset.file_channels)) for i in indices]
-        images[indices] = prepare_volume(np.stack(files)[..., wanted], image_size, dataset.intensity)
+    with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
+        temporary = Path(folder) / path.name
+        images = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
 
-    parallel(write, list(by_patient.values()))
-    images.flush()
-    os.replace(temporary, path)
-    write_atomically(path.with_suffix(".sum"), checksum(path).encode())
+        def write(indices: list[int]) -> None:
+            files = [read_image(dataset.slices[i].image, len(dataset.file_channels)) for i in indices]
+            images[indices] = prepare_volume(np.stack(files)[..., wanted], image_size, dataset.intensity)
+
+        parallel(write, list(by_patient.values()))
+        images.flush()
+        write_atomically(path.with_suffix(".sum"), checksum(temporary).encode())  # first: no array is without its checksum
+        os.replace(temporary, path)
 
 
 def prepare_volume(volume: np.ndarray, image_size: int, intensity: str) -> np.ndarray:

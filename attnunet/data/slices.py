@@ -48,7 +48,8 @@ def excluded(exclude: Sequence[str] | str) -> list[str]:
     path = Path(exclude)
     if not path.is_file():
         raise DataError(f"data.exclude={exclude}: no such file; give a text file with one patient a line, or a list")
-    return [line.strip() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def without(slices: Iterable[Slice], exclude: Sequence[str] | str) -> tuple[Slice, ...]:

@@ -134,12 +134,15 @@ def manifest(subjects: Sequence[Subject], file: str | None = None) -> Split:
     path = Path(file or "")
     if not path.is_file():
         raise DataError(f"split.file={file}: no such file; give a YAML file with the lists train, val and test")
-    lists = yaml.safe_load(path.read_text())
+    try:
+        lists = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise DataError(f"{path}: is not YAML: {error}") from error
     if not isinstance(lists, dict) or any(not isinstance(lists.get(part), list) for part in PARTS):
         raise DataError(f"{path}: needs the lists train, val and test")
     if lists.get("leaking"):
         raise DataError(f"{path}: is the manifest of a leaking split; only split=slice can make one")
-    parts = {part: [str(name) for name in lists[part]] for part in PARTS}
+    parts = {part: sorted({str(name) for name in lists[part]}) for part in PARTS}
     known = {s.patient for s in subjects}
     if unknown := sorted({name for names in parts.values() for name in names} - known):
         raise DataError(f"{path}: names patients that are not in the data: {', '.join(unknown)}")

@@ -1,6 +1,7 @@
 """A data set of one's own, described by a CSV table."""
 
 import csv
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -25,10 +26,13 @@ def table(
     are numbered as they come. Slices of one patient must be of one size.
 
     Raises:
-        DataError: no table, missing or unknown columns, empty cells, a file that is not there, a slice twice.
+        DataError: no table, two or four channels, missing or unknown columns, empty cells, a file that is not there, a
+            slice twice.
     """
     if file is None or not Path(file).is_file():
         raise DataError(f"data=table needs data.file, a CSV with the columns {', '.join(REQUIRED)}; found {file}")
+    if len(file_channels) not in (1, 3) or len(set(file_channels)) < len(file_channels):
+        raise DataError(f"data.file_channels={list(file_channels)}: give one name (grey images) or three that differ")
     slices = without(rows(Path(file)), exclude)
     picked = chosen(channels or file_channels, file_channels)
     return Dataset("table", slices, tuple(file_channels), picked, intensity, verify)
@@ -52,7 +56,7 @@ def rows(file: Path) -> list[Slice]:
         patient = row["patient"]
         count[patient] = count.get(patient, 0) + 1
         number = row.get("slice") or str(count[patient])
-        if not number.lstrip("-").isdigit():
+        if not re.fullmatch("-?[0-9]+", number):
             raise DataError(f"{file}, line {line}: slice {number!r} is not a whole number")
         image, mask = file.parent / row["image"], file.parent / row["mask"]
         for path in (image, mask):

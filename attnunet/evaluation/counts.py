@@ -55,13 +55,14 @@ def count(
     """Counts from one probability map (h, w) in [0, 1] and one mask (h, w) of 0 and 1 a slice.
 
     Raises:
-        ValueError: thresholds that do not ascend; a map and its mask of different shapes.
+        ValueError: thresholds that do not ascend; a map and its mask of different shapes; not as many patients, maps and
+            masks.
     """
     edges = np.asarray(thresholds, np.float32)
     if len(edges) == 0 or np.any(np.diff(edges) <= 0):
         raise ValueError(f"thresholds must ascend, found {list(thresholds)}")
     above = []
-    for probability, mask in zip(probabilities, masks, strict=True):
+    for _, probability, mask in zip(patients, probabilities, masks, strict=True):
         if probability.shape != mask.shape:
             raise ValueError(f"a prediction of {probability.shape} pixels for a mask of {mask.shape}")
         # How many thresholds a pixel reaches, counted for background and lesion at once.

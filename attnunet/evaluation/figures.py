@@ -3,14 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito 2008.
 TRUTH, PREDICTION, THIRD = "#E69F00", "#56B4E9", "#009E73"
 WIDTH = 7.0  # inches, two columns
+FONT = 7  # points
 
 
 @dataclass(frozen=True)
@@ -25,45 +30,50 @@ class Example:
 
 
 def of_run(examples: Sequence[Example], history: Sequence[Mapping[str, float]], best_epoch: int) -> dict[str, Figure]:
-    """The figures of one run by name."""
-    figures = {"predictions": predictions(examples), "curves": curves(history, best_epoch)}
-    return figures | ({"gates": gate_maps(examples)} if examples[0].gates else {})
+    """The figures of one run by name: "curves", and of its examples "predictions" and, where it has gates, "gates"."""
+    figures = {"curves": curves(history, best_epoch)}
+    if examples:
+        figures["predictions"] = predictions(examples)
+    if examples and examples[0].gates:
+        figures["gates"] = gate_maps(examples)
+    return figures
 
 
 def predictions(examples: Sequence[Example]) -> Figure:
     """A row an example: the slice, the same with truth and prediction as contours."""
-    figure = Figure(figsize=(WIDTH * 0.6, WIDTH * 0.3 * len(examples)), layout="constrained")
+    figure = Figure(figsize=(WIDTH * 0.6, WIDTH * 0.34 * len(examples) + 0.2), layout="constrained")
     grid = figure.subplots(len(examples), 2, squeeze=False)
     for (plain, drawn), example in zip(grid, examples, strict=True):
         show(plain, example.image, example.title)
         show(drawn, example.image, "")
         contour(drawn, example.truth, TRUTH, "solid")
         contour(drawn, example.prediction, PREDICTION, "dashed")
-    for label, color, style in (("truth", TRUTH, "solid"), ("prediction", PREDICTION, "dashed")):
-        grid[0, 1].plot([], [], color=color, linestyle=style, label=label)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    legend(figure, truth=(TRUTH, "solid"), prediction=(PREDICTION, "dashed"))
     return figure
 
 
 def gate_maps(examples: Sequence[Example]) -> Figure:
     """A row an example, a column a gate, finest first: its weights over the slice and the truth's contour.
 
-    Each title gives the share of the gate's mass that lies inside the lesion, and, as chance would have it, the lesion's
-    share of the slice.
+    Each title gives the share of the gate's mass that lies inside the lesion; a gate that knows nothing would reach the
+    lesion's share of the slice, which stands beside the row.
     """
     names = list(examples[0].gates)
     width = WIDTH / max(len(names), 3)
-    figure = Figure(figsize=(width * len(names), width * 1.15 * len(examples)), layout="constrained")
+    figure = Figure(figsize=(width * len(names), width * 1.1 * len(examples) + 0.2), layout="constrained")
     grid = figure.subplots(len(examples), len(names), squeeze=False)
     for row, example in zip(grid, examples, strict=True):
         for axes, name in zip(row, names, strict=True):
             weights = example.gates[name]
             share = weights[example.truth > 0].sum() / max(weights.sum(), 1e-9)
-            show(axes, example.image, f"{name}: {share:.1%} in lesion\n({example.truth.mean():.1%} of the slice)")
+            show(axes, example.image, f"{name.removesuffix('_map')}: {share:.1%} in lesion")
             drawn = axes.imshow(weights, cmap="viridis", alpha=0.6, vmin=0, vmax=1)
             contour(axes, example.truth, TRUTH, "solid")
-        row[0].set_ylabel(example.title, fontsize=7)
-    figure.colorbar(drawn, ax=grid, shrink=0.6, label="gate weight")
+        row[0].set_ylabel(f"{example.title}\nlesion: {example.truth.mean():.1%} of the slice", fontsize=FONT - 1)
+    bar = figure.colorbar(drawn, ax=grid, shrink=0.6, aspect=30, pad=0.02)
+    bar.set_label("gate weight", fontsize=FONT)
+    bar.ax.tick_params(labelsize=FONT)
+    legend(figure, truth=(TRUTH, "solid"))
     return figure
 
 
@@ -79,24 +89,45 @@ def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
         for name, color, style in zip(names, (TRUTH, PREDICTION, THIRD), ("solid", "dashed", "dotted"), strict=False):
             values = [epoch[name] for epoch in history]
             axes.plot(epochs, values, color=color, linestyle=style, marker="o", markersize=2, label=name)
-        axes.axvline(best_epoch, color="0.6", linewidth=0.8)
-        axes.set(xlabel="epoch", ylabel=label)
-        axes.legend(frameon=False, fontsize=7)
+        axes.axvline(best_epoch, color="0.6", linewidth=0.8, label=f"kept: epoch {best_epoch}")
+        axes.set_xlabel("epoch", fontsize=FONT)
+        axes.set_ylabel(label, fontsize=FONT)
+        axes.tick_params(labelsize=FONT)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+        axes.legend(frameon=False, fontsize=FONT)
     scores.set_ylim(0, 1)
     return figure
 
 
 def show(axes: Axes, image: np.ndarray, title: str) -> None:
     axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-    axes.set_title(title, fontsize=7)
+    axes.set_title(title, fontsize=FONT)
     axes.set_xticks([])
     axes.set_yticks([])
 
 
 def contour(axes: Axes, mask: np.ndarray, color: str, style: str) -> None:
-    """The outline of a mask; nothing for an empty or a full one, which have none."""
-    if mask.min() != mask.max():
-        axes.contour(mask, levels=[0.5], colors=[color], linewidths=1.0, linestyles=[style])
+    """The outline of a mask, closed along the image's edge; nothing for an empty one."""
+    if not mask.any():
+        return
+    height, width = mask.shape
+    drawn = axes.contour(
+        np.arange(-1, width + 1),
+        np.arange(-1, height + 1),
+        np.pad(mask, 1),
+        levels=[0.5],
+        colors=[color],
+        linewidths=1.0,
+        linestyles=[style],
+    )
+    drawn.set_path_effects([withStroke(linewidth=1.8, foreground="black")])  # to stand out on bright tissue
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+
+
+def legend(figure: Figure, **lines: tuple[str, Any]) -> None:
+    """Below the whole figure: each line's label with its colour and style."""
+    handles = [Line2D([], [], color=color, linestyle=style, label=label) for label, (color, style) in lines.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(lines), frameon=False, fontsize=FONT)
 
 
 def save(figures: Mapping[str, Figure], folder: Path) -> None:

@@ -133,4 +133,4 @@ def best_threshold(c: Counts) -> float:
     if np.isnan(scores).all():
         return 0.5
     best = np.flatnonzero(scores == np.nanmax(scores))
-    return min((c.thresholds[i] for i in best), key=lambda t: (abs(t - 0.5), t))
+    return min((c.thresholds[i] for i in best), key=lambda t: (round(abs(t - 0.5), 9), t))  # 0.7 - 0.5 < 0.5 - 0.3 in floats

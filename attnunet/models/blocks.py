@@ -70,4 +70,4 @@ def gate_maps(network: keras.Model) -> keras.Model | None:
     None for a network without gates.
     """
     maps = {layer.name: layer.output for layer in network.layers if layer.name.endswith("_map")}
-    return keras.Model(network.inputs, dict(sorted(maps.items())), name=f"{network.name}_gates") if maps else None
+    return keras.Model(network.input, dict(sorted(maps.items())), name=f"{network.name}_gates") if maps else None

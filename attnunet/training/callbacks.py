@@ -129,5 +129,5 @@ class ShowProgress(keras.callbacks.Callback):
             highlight=False,
         )
 
-    def on_train_end(self, logs: Any = None) -> None:
+    def stop(self) -> None:
         self.progress.stop()

@@ -46,10 +46,13 @@ def fit(
         keras.callbacks.ModelCheckpoint(best, monitor=monitor, mode=mode, save_best_only=True),
         keras.callbacks.ModelCheckpoint(last),
         *([keras.callbacks.EarlyStopping(monitor=monitor, mode=mode, patience=early_stopping)] if early_stopping else []),
-        ShowProgress(console, epochs, steps, monitor),
+        progress := ShowProgress(console, epochs, steps, monitor),
     ]
     dataset = as_tf_data(batches(draws, workers), draws)
-    network.fit(dataset, epochs=epochs, steps_per_epoch=steps, callbacks=callbacks, shuffle=False, verbose=0)
+    try:
+        network.fit(dataset, epochs=epochs, steps_per_epoch=steps, callbacks=callbacks, shuffle=False, verbose=0)
+    finally:
+        progress.stop()  # Keras tells no callback of an error, and the bar hides the cursor
 
     values = [epoch[monitor] for epoch in logger.history]
     chosen = min(values) if mode == "min" else max(values)

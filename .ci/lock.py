@@ -1,0 +1,29 @@
+"""Write requirements.lock: what pyproject.toml with its extra `dev` resolves to today; names and versions only."""
+
+import datetime
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+OURS = {"attnunet", "pip"}
+
+
+def resolve() -> dict[str, str]:
+    """Name -> version of every package that would be installed into an empty environment."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
+    answer = subprocess.run([*command, f"{ROOT}[dev]"], check=True, capture_output=True, text=True).stdout
+    found = (item["metadata"] for item in json.loads(answer)["install"])
+    return {meta["name"].lower().replace("_", "-"): meta["version"] for meta in found}
+
+
+if __name__ == "__main__":
+    today, machine = datetime.date.today(), f"Python {platform.python_version()}, {platform.machine()} {platform.system()}"
+    lines = [
+        f"# What `make setup` installs: pyproject.toml with its extra dev, resolved on {today}, {machine}.",
+        "# By `make lock`.",
+    ]
+    lines += [f"{name}=={version}" for name, version in sorted(resolve().items()) if name not in OURS]
+    (ROOT / "requirements.lock").write_text("\n".join(lines) + "\n")

@@ -1,0 +1,132 @@
+"""The augmentation sets, as conf/augment composes them."""
+
+import pickle
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from attnunet import config
+from attnunet.data.augment import Augment
+from attnunet.data.slices import DataError
+
+SETS = ("none", "light", "mri")
+SEEDS = range(60)
+
+
+def composed(name: str) -> Augment:
+    with initialize_config_dir(config.CONF, version_base="1.3"):
+        return config.make(compose("train", overrides=[f"augment={name}"]).augment)()
+
+
+@pytest.fixture(scope="module", params=SETS)
+def augment(request: pytest.FixtureRequest) -> Augment:
+    return composed(request.param)
+
+
+@pytest.fixture(scope="module", params=("light", "mri"))
+def random_augment(request: pytest.FixtureRequest) -> Augment:
+    return composed(request.param)
+
+
+def square(channels: int = 3, size: int = 96) -> tuple[np.ndarray, np.ndarray]:
+    """A bright square off the centre, and its mask."""
+    mask = np.zeros((size, size, 1), np.uint8)
+    mask[20:60, 30:70] = 1
+    return np.repeat(np.where(mask, np.uint8(230), np.uint8(20)), channels, axis=2), mask
+
+
+def results(augment: Augment, channels: int = 3) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    image, mask = square(channels)
+    return (augment(image, mask, seed) for seed in SEEDS)
+
+
+def equal(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_types_and_shapes_are_kept(augment: Augment, channels: int) -> None:
+    for image, mask in results(augment, channels):
+        assert (image.dtype, image.shape) == (np.uint8, (96, 96, channels))
+        assert (mask.dtype, mask.shape) == (np.uint8, (96, 96, 1))
+        assert set(np.unique(mask)) == {0, 1}
+
+
+def test_the_mask_goes_with_the_image(augment: Augment) -> None:
+    for image, mask in results(augment):
+        # Otsu's threshold, since brightness and contrast change too.
+        _, bright = cv2.threshold(np.ascontiguousarray(image[..., 1]), 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+        assert 2 * (bright & mask[..., 0]).sum() / (bright.sum() + mask.sum()) > 0.9
+
+
+def test_the_random_sets_move_and_the_empty_one_does_not() -> None:
+    _, original = square()
+    moved = {name: np.mean([not np.array_equal(mask, original) for _, mask in results(composed(name))]) for name in SETS}
+    assert moved["none"] == 0
+    assert moved["light"] > 0.6
+    assert moved["mri"] > 0.6
+
+
+def test_mri_changes_intensities_of_all_channels_alike() -> None:
+    """Channels are sequences: nothing that shifts hue. Noise is drawn per channel, so that means are compared."""
+    means = np.array([image.mean(axis=(0, 1)) for image, _ in results(composed("mri"))])
+    assert np.ptp(means, axis=1).max() < 1
+    assert np.ptp(means[:, 0]) > 20
+
+
+def test_the_input_is_left_as_it_was(random_augment: Augment) -> None:
+    image, mask = square()
+    for seed in SEEDS:
+        random_augment(image, mask, seed)
+    assert equal((image, mask), square())
+
+
+def test_a_seed_gives_the_same_bits_and_another_seed_others(random_augment: Augment) -> None:
+    first, again = list(results(random_augment)), list(results(random_augment))
+    assert all(map(equal, first, again))
+    image, mask = square()
+    # What was drawn before does not matter.
+    assert equal(first[7], random_augment(image, mask, 7))
+    distinct = {a.tobytes() + b.tobytes() for a, b in first}
+    assert len(distinct) > 0.75 * len(first)  # a few are left as they are, or only flipped
+
+
+def test_threads_do_not_disturb_each_other(random_augment: Augment) -> None:
+    image, mask = square()
+    with ThreadPoolExecutor(2) as pool:
+        parallel = list(pool.map(lambda seed: random_augment(image, mask, seed), SEEDS))
+    assert all(map(equal, parallel, results(random_augment)))
+
+
+def test_pickled_it_is_the_same(random_augment: Augment) -> None:
+    assert all(map(equal, results(pickle.loads(pickle.dumps(random_augment))), results(random_augment)))
+
+
+def made(**arguments: Any) -> Augment:
+    transform = {"_target_": "albumentations.Affine", "_partial_": True, **arguments}
+    node = OmegaConf.create({"_target_": "attnunet.data.augment.Augment", "transforms": [transform]})
+    return config.make(node)()
+
+
+# As outside pytest: it is Augment that makes an error of what albumentations only warns of, not pytest's own filter.
+@pytest.mark.filterwarnings("default::UserWarning:attnunet.data.augment")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rotat": 5}, "'rotat' are not valid for transform Affine"),
+        ({"scale": "big"}, "scale"),
+        ({"p": 3}, "p\n.*less than or equal to 1"),
+        ({"rotate": [1, 2, 3]}, "rotate"),
+        ({"_partial_": False}, "Affine needs `_partial_: true`"),
+    ],
+)
+def test_a_wrong_argument_is_named(arguments: dict[str, Any], message: str) -> None:
+    assert made(rotate=5)
+    with pytest.raises(DataError, match=rf"(?s)augment\.transforms: .*{message}"):
+        made(**arguments)

@@ -1,0 +1,128 @@
+"""The train command as a user types it: what it refuses, how it refuses, and what it costs to ask for help."""
+
+import resource
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import command
+
+HEAVY = ("tensorflow", "mlflow", "albumentations")
+
+
+def imported(stderr: str) -> set[str]:
+    """The modules in the output of python -X importtime."""
+    return {line.rpartition("|")[2].strip() for line in stderr.splitlines() if line.startswith("import time:")}
+
+
+LGG = ("data=lgg", "data.root={root}")
+REFUSED = [
+    (("foo=1",), "foo=1: no such key; allowed: augment, batch_size,"),
+    (("trainer.foo=1",), "trainer.foo=1: no such key; allowed: early_stopping"),
+    (("loss=foo",), "Could not find 'loss/foo'"),
+    (("epochs=ten",), "epochs=ten: Input should be a valid integer"),
+    (("batch_size=0",), "batch_size=0: Input should be greater than 0"),
+    (("image_size=100",), "image_size=100: 5 model.filters halve the image 4 times"),
+    (("+model.extra=1",), "model.extra=1: no such key"),
+    (("model.filters=[]",), "model.filters=[]"),
+    (("optimizer.learning_rate=-1",), "optimizer.learning_rate=-1: Input should be greater than 0"),
+    (("data=lgg",), "data=lgg needs data.root"),
+    (("data=lgg", "data.root={empty}"), "no patients in this folder"),
+    (("data=table", "data.file=none.csv"), "data=table needs data.file"),
+    ((*LGG, "split=site"), "split.site=None: choose one of ['CS', 'DU', 'HT']"),
+    ((*LGG, "batch_size=1000"), "batch_size=1000: only"),
+    ((*LGG, "data.exclude=[nobody]"), "data.exclude names patients that are not in the data: nobody"),
+    # The last job of a grid.
+    (("-m", *LGG, "seed=0,1", "batch_size=4,0"), "job data=lgg"),
+    (("-m", *LGG, "loss=dice,foo"), "Could not find 'loss/foo'"),
+    (("-m", *LGG, "epochs=1,ten"), "epochs=ten: Input should be a valid integer"),
+    (("-m", *LGG, "image_size=32,100"), "image_size=100"),
+    (("-m", *LGG, "+model.extra=1,2"), "model.extra=1: no such key"),
+    (("-m", *LGG, "model.filters=[8,16],[]"), "model.filters=[]"),
+    (("-m", *LGG, "optimizer.learning_rate=0.1,-1"), "optimizer.learning_rate=-1"),
+    (("-m", *LGG, "seed=0,1", "foo=1"), "foo=1: no such key"),
+    (("-m", "data=lgg", "data.root={root},{empty}"), "no patients in this folder"),
+    (("-m", *LGG, "split=kfold", "split.folds=3", "split.fold=0,3"), "split.fold=3: must be below split.folds=3"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=[" ".join(arguments) for arguments, _ in REFUSED])
+def test_what_cannot_run_is_refused_before_tensorflow_and_leaves_no_run(
+    arguments: tuple[str, ...], message: str, tmp_path: Path, lgg_root: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    filled = [a.format(root=lgg_root, empty=tmp_path / "empty") for a in arguments]
+    result = command(*filled, cwd=tmp_path, python=("-X", "importtime"))
+    said = "\n".join(line for line in result.stderr.splitlines() if not line.startswith("import time:"))
+    assert result.returncode == 1, said
+    assert message in said
+    assert "Traceback" not in said
+    assert not imported(result.stderr) & {"tensorflow", "mlflow"}
+    left = {path.name for path in tmp_path.glob("mlruns/*")}
+    assert left <= {"cache"}  # no store, no folder of Hydra's
+
+
+def test_a_misspelt_augmentation_is_refused_before_tensorflow(tmp_path: Path, lgg_root: Path) -> None:
+    data = [a.format(root=lgg_root) for a in LGG]
+    result = command(*data, "batch_size=4", "+augment.transforms.0.hue=1", cwd=tmp_path, python=("-X", "importtime"))
+    assert result.returncode == 1
+    assert "augment.transforms:" in result.stderr
+    assert "hue" in result.stderr
+    assert not imported(result.stderr) & {"tensorflow", "mlflow"}
+
+
+@pytest.mark.parametrize("question", [("--help",), ("--cfg", "job")])
+def test_a_question_is_answered_without_what_a_run_needs(question: tuple[str, ...], tmp_path: Path) -> None:
+    result = command(*question, cwd=tmp_path, python=("-X", "importtime"))
+    assert result.returncode == 0
+    assert "image_size" in result.stdout
+    assert not imported(result.stderr) & {*HEAVY, "numpy", "pydantic"}
+    assert not list(tmp_path.iterdir())
+
+
+BARE = """
+import hydra
+@hydra.main(version_base="1.3", config_path=None)
+def main(cfg): pass
+main()
+"""
+
+
+@pytest.mark.parametrize("question", [("--help",), ("--cfg", "job")])
+def test_a_question_costs_at_most_a_third_of_a_second_more_than_hydra_itself(
+    question: tuple[str, ...], tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare.py"
+    bare.write_text(BARE)
+
+    def seconds(*arguments: str) -> float:
+        """Processor time, which another process on the machine does not lengthen; one thread is all that runs."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, *arguments, *question], cwd=tmp_path, check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    pairs = [(seconds("-m", "attnunet.train"), seconds(str(bare))) for _ in range(6)][1:]  # the first one warms up
+    assert statistics.median(ours - theirs for ours, theirs in pairs) <= 0.3
+
+
+def test_a_users_own_folder_of_configurations_is_searched(tmp_path: Path) -> None:
+    own = tmp_path / "own" / "loss"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("_target_: attnunet.losses.Dice\nsmooth: 0.5\n")
+    result = command("--config-dir", "own", "loss=mine", "--cfg", "job", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "smooth: 0.5" in result.stdout
+
+
+@pytest.mark.parametrize("mistake", ["smooth: -1", "smoothing: 1"])
+def test_a_users_own_configuration_is_checked_too(mistake: str, tmp_path: Path) -> None:
+    own = tmp_path / "own" / "loss"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text(f"_target_: attnunet.losses.Dice\n{mistake}\n")
+    result = command("--config-dir", "own", "loss=mine", cwd=tmp_path)
+    assert result.returncode == 1
+    assert f"loss.{mistake.replace(': ', '=')}: " in result.stderr

@@ -1,0 +1,165 @@
+"""Every file of conf/ composes, passes the check and makes what it names; what cannot run is refused with its reason."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from attnunet import config, signatures
+
+GROUPS = ("model", "loss", "data", "split", "augment", "optimizer", "trainer", "evaluation", "tracking", "experiment")
+CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted(Path(config.CONF, group).glob("*.yaml"))]
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    with initialize_config_dir(config.CONF, version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str) -> DictConfig:
+    return compose("train", list(overrides))
+
+
+def test_every_group_has_the_choices_of_the_contract() -> None:
+    contract = {
+        "model": {"conv", "separable"},
+        "loss": {"focal", "dice", "focal_dice", "bce_dice", "jaccard", "focal_jaccard", "tversky", "focal_tversky"},
+        "data": {"phantom", "lgg", "table"},
+        "split": {"patient", "kfold", "site", "manifest", "slice"},
+        "augment": {"none", "light", "mri"},
+        "optimizer": {"adam", "adamw"},
+        "trainer": {"default", "smoke"},
+        "tracking": {"local", "server"},
+        "experiment": {"original", "best"},
+    }
+    for group, names in contract.items():
+        assert names <= {path.stem for path in Path(config.CONF, group).glob("*.yaml")}, group
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes_and_passes_the_check(choice: str) -> None:
+    extra = ["tracking.uri=http://127.0.0.1:5000"] if choice == "tracking=server" else []
+    config.check(composed(choice, *extra))
+
+
+@pytest.mark.parametrize("choice", [c for c in CHOICES if c.startswith(("loss", "optimizer", "model", "augment"))])
+def test_every_choice_makes_its_object(choice: str) -> None:
+    import keras
+
+    cfg = composed(choice, "model.filters=[4,8]")  # small: that the network is made is what is tested
+    network = config.make(cfg.model)(32, 3)
+    network.compile(config.make(cfg.optimizer)(10), config.make(cfg.loss)())
+    assert network.output_shape == (None, 32, 32, 1)
+    assert isinstance(network.loss, keras.losses.Loss)
+    assert float(network.optimizer.learning_rate) == pytest.approx(cfg.optimizer.learning_rate)
+    config.make(cfg.augment)()
+
+
+@pytest.mark.parametrize("choice", [c for c in CHOICES if c.startswith(("data", "split"))])
+def test_every_target_of_data_and_split_exists(choice: str) -> None:
+    group = choice.split("=")[0]
+    assert callable(config.make(composed(choice)[group]))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["epochs=ten"], "epochs=ten: Input should be a valid integer"),
+        (["batch_size=0"], "batch_size=0: Input should be greater than 0"),
+        (["seed=-1"], "seed=-1: Input should be greater than or equal to 0"),
+        (["image_size=100"], "image_size=100: 5 model.filters halve the image 4 times, so it must be a multiple of 16"),
+        (["epochs=null"], "epochs=None, budget_images=None: set one of the two"),
+        (["budget_images=100"], "epochs=30, budget_images=100: set one of the two"),
+        (["monitor=dice"], "monitor=dice: Input should be 'val/dice'"),
+        (["+model.extra=1"], "model.extra=1: no such key; allowed: .*filters"),
+        (["model.filters=[]"], r"model.filters=\[\]: List should have at least 2 items"),
+        (["model.filters=[8,0]"], "model.filters.1=0: Input should be greater than 0"),
+        (["model.gate=big"], "model.gate=big: Input should be 'additive', 'concat' or 'none'"),
+        (["model.dropout=1.0"], "model.dropout=1.0: Input should be less than 1"),
+        (["optimizer.learning_rate=-1"], "optimizer.learning_rate=-1: Input should be greater than 0"),
+        (["optimizer.schedule=step"], "optimizer.schedule=step: Input should be 'constant'"),
+        (["loss.weights.dice=-1"], "loss.weights.dice=-1: Input should be greater than or equal to 0"),
+        (["+loss.weights.bce=1"], "loss.weights=.*must name exactly loss.terms"),
+        (["loss.terms.focal.gamma=x"], "loss.terms.focal.gamma=x: Input should be a valid number"),
+        (["loss._target_=attnunet.losses.Foo"], "loss._target_=attnunet.losses.Foo: no such function or class"),
+        (["loss._target_=attnunet.lozzes.Foo"], "loss._target_=attnunet.lozzes.Foo: no such function or class"),
+        (["+trainer.speed=9"], "trainer.speed=9: no such key; allowed: precision, jit_compile"),
+        (["trainer.precision=float64"], "trainer.precision=float64: Input should be 'float32'"),
+        (["trainer.lesion_share=1.5"], "trainer.lesion_share=1.5: Input should be less than or equal to 1"),
+        (["evaluation.thresholds=[]"], r"evaluation.thresholds=\[\]: List should have at least 1 item"),
+        (["split.val=0"], "split.val=0: Input should be greater than 0"),
+        (["data.intensity=log"], "data.intensity=log: Input should be 'raw' or 'percentile'"),
+        (["tracking=server"], "tracking.uri"),
+        (["tracking=server", "tracking.uri=http://me:secret@host"], "tracking.uri: holds credentials"),
+        (["+unheard=1"], "unheard=1: no such key; allowed: seed, image_size"),
+    ],
+)
+def test_what_cannot_run_is_refused_by_key_value_and_what_is_allowed(overrides: list[str], message: str) -> None:
+    with pytest.raises(config.ConfigError, match=message):
+        config.check(composed(*overrides))
+
+
+def test_credentials_are_not_repeated_in_the_message() -> None:
+    with pytest.raises(config.ConfigError) as refused:
+        config.check(composed("tracking=server", "tracking.uri=http://me:secret@host"))
+    assert "secret" not in str(refused.value)
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    with pytest.raises(config.ConfigError) as refused:
+        config.check(composed("batch_size=0", "epochs=ten"))
+    assert len(str(refused.value).splitlines()) == 2
+
+
+def test_an_experiment_changes_what_it_names_and_the_command_line_has_the_last_word() -> None:
+    cfg = composed("experiment=original", "model.gate=none")
+    assert cfg.study == "original"
+    assert cfg.loss._target_ == "attnunet.losses.BinaryFocal"
+    assert cfg.model.gate == "none"
+    assert composed("experiment=original").model.gate == "concat"
+
+
+def test_a_signature_is_read_with_its_ranges_and_without_an_import() -> None:
+    read = signatures.signature("attnunet.data.split.kfold")
+    assert read is not None
+    assert list(read) == ["subjects", "folds", "fold", "val", "seed"]
+    assert "Ge(ge=2)" in str(read["folds"])
+    assert "Gt(gt=0)" in str(read["val"])  # an alias of the module
+
+
+def fingerprint(*overrides: str, data: str = "data", threads: int = 2) -> str:
+    return config.fingerprint(composed(*overrides), data, threads)
+
+
+@pytest.mark.parametrize("free", ["study=other", "trainer.workers=2", "trainer.keep=none", "trainer.figures=false"])
+def test_what_cannot_change_a_result_does_not_change_its_fingerprint(free: str) -> None:
+    assert fingerprint(free) == fingerprint()
+
+
+@pytest.mark.parametrize(
+    "other", ["seed=1", "epochs=3", "model=conv", "split.seed=1", "augment=none", "data.channels=[flair]"]
+)
+def test_what_can_change_a_result_changes_its_fingerprint(other: str) -> None:
+    assert fingerprint(other) != fingerprint()
+
+
+def test_data_and_threads_are_in_the_fingerprint() -> None:
+    assert len({fingerprint(), fingerprint(data="other"), fingerprint(threads=1)}) == 3
+
+
+def test_docstrings_are_not_in_the_fingerprint() -> None:
+    import ast
+
+    first, second = (ast.parse(f'def f(x):\n    "{doc}"\n    return x\n') for doc in ("one", "two"))
+    assert ast.dump(config.without_docstrings(first)) == ast.dump(config.without_docstrings(second))
+    assert ast.dump(first) != ast.dump(ast.parse("def f(x):\n    return -x\n"))
+
+
+def test_the_check_leaves_the_configuration_as_it_was() -> None:
+    cfg = composed()
+    before = OmegaConf.to_yaml(cfg)
+    config.check(cfg)
+    assert OmegaConf.to_yaml(cfg) == before

@@ -1,0 +1,233 @@
+"""What the figures draw, read back from matplotlib's objects, and the files they are saved in."""
+
+import itertools
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import same_color, to_rgb
+from matplotlib.contour import ContourSet
+from matplotlib.figure import Figure
+
+from attnunet.evaluation import figures
+from attnunet.evaluation.figures import PREDICTION, THIRD, TRUTH, Example
+
+SIZE = 24
+EMPTY, FULL = np.zeros((SIZE, SIZE), np.uint8), np.ones((SIZE, SIZE), np.uint8)
+DISC = cv2.circle(EMPTY.copy(), (10, 8), 5, 1, -1)
+SHIFTED = np.roll(DISC, 3, axis=0)
+PIXEL = cv2.circle(EMPTY.copy(), (0, 0), 0, 1, -1)  # in a corner
+HISTORY = [
+    {"train/loss": 1 / e, "val/loss": 2 / e, "val/dice": 0.2 * e, "val/dice_at_0.5": 0.15 * e, "val/iou": 0.1 * e, "more": 7.0}
+    for e in (1, 2, 3)
+]
+
+
+def example(truth: np.ndarray = DISC, prediction: np.ndarray = SHIFTED, gates: int = 0, title: str = "worst: p1") -> Example:
+    image = np.random.default_rng(0).integers(0, 200, truth.shape, dtype=np.uint8)
+    weights = {f"gate_{level}_map": np.where(truth, 0.9, 0.1 * level).astype(np.float32) for level in range(gates)}
+    return Example(title, image, truth, prediction, weights)
+
+
+def contours(axes: Axes) -> list[ContourSet]:
+    return [child for child in axes.collections if isinstance(child, ContourSet)]
+
+
+def colors(axes: Axes) -> list[tuple[float, float, float]]:
+    return [to_rgb(drawn.get_edgecolor()[0]) for drawn in contours(axes)]
+
+
+def labels(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "drawn"),
+    [
+        (DISC, SHIFTED, [TRUTH, PREDICTION]),
+        (DISC, EMPTY, [TRUTH]),
+        (EMPTY, SHIFTED, [PREDICTION]),
+        (EMPTY, EMPTY, []),
+        (FULL, FULL, [TRUTH, PREDICTION]),
+        (PIXEL, DISC, [TRUTH, PREDICTION]),
+    ],
+)
+def test_predictions_outline_truth_and_prediction(truth: np.ndarray, prediction: np.ndarray, drawn: list[str]) -> None:
+    shown = example(truth, prediction)
+    figure = figures.predictions([shown])
+    plain, both = figure.axes
+    assert plain.get_title() == "worst: p1"
+    assert contours(plain) == []
+    assert colors(both) == [to_rgb(color) for color in drawn]
+    for axes in (plain, both):
+        (image,) = axes.images
+        np.testing.assert_array_equal(image.get_array(), shown.image)
+        assert image.get_clim() == (0, 255)  # not stretched to what the slice happens to hold
+        assert axes.get_xlim() == (-0.5, SIZE - 0.5)  # the whole slice, nothing around it
+        assert axes.get_ylim() == (SIZE - 0.5, -0.5)  # the first row on top
+        assert len(axes.get_xticks()) == len(axes.get_yticks()) == 0
+    assert labels(figure) == ["truth", "prediction"]  # also of what is not there, so that its absence can be seen
+
+
+def test_truth_and_prediction_differ_in_more_than_colour() -> None:
+    truth, prediction = contours(figures.predictions([example()]).axes[1])
+    assert truth.get_linestyle() != prediction.get_linestyle()
+
+
+def test_predictions_has_a_row_an_example() -> None:
+    titles = ("worst: p1", "median: p2", "best: p3")
+    figure = figures.predictions([example(title=title) for title in titles])
+    assert [axes.get_title() for axes in figure.axes] == ["worst: p1", "", "median: p2", "", "best: p3", ""]
+
+
+@pytest.mark.parametrize(
+    ("mask", "box"),
+    [
+        (DISC, (4.5, 2.5, 15.5, 13.5)),
+        (FULL, (-0.5, -0.5, SIZE - 0.5, SIZE - 0.5)),
+        (PIXEL, (-0.5, -0.5, 0.5, 0.5)),
+    ],
+    ids=["disc", "full", "pixel"],
+)
+def test_a_contour_runs_between_the_pixels(mask: np.ndarray, box: tuple[float, ...]) -> None:
+    """Around the lesion's outermost pixel centres, half a pixel further out, also on the image's edge."""
+    axes = Figure().subplots()
+    figures.contour(axes, mask, TRUTH, "solid")
+    (path,) = contours(axes)[0].get_paths()
+    assert (*path.vertices.min(axis=0), *path.vertices.max(axis=0)) == box
+
+
+def test_gate_maps_overlay_each_gate_and_say_where_its_mass_lies() -> None:
+    truth = EMPTY.copy()
+    truth[:6, :6] = 1  # 36 of 576 pixels
+    figure = figures.gate_maps([example(truth, gates=2), example(EMPTY, gates=2, title="best: p2")])
+    *grid, bar = figure.axes
+    assert len(grid) == 4
+    assert grid[0].get_title() == "gate_0: 100.0% in lesion"
+    assert grid[1].get_title() == f"gate_1: {36 * 0.9 / (36 * 0.9 + 540 * 0.1):.1%} in lesion"
+    assert grid[0].get_ylabel() == "worst: p1\nlesion: 6.2% of the slice"
+    assert grid[1].get_ylabel() == ""
+    assert grid[3].get_title() == "gate_1: 0.0% in lesion"
+    assert grid[2].get_ylabel() == "best: p2\nlesion: 0.0% of the slice"
+    assert [colors(axes) for axes in grid] == [[to_rgb(TRUTH)]] * 2 + [[]] * 2
+    for level, axes in enumerate(grid[:2]):
+        image, weights = axes.images
+        np.testing.assert_array_equal(image.get_array(), example(truth).image)
+        np.testing.assert_allclose(weights.get_array(), np.where(truth, 0.9, 0.1 * level), rtol=1e-6)
+        assert weights.get_clim() == (0, 1)  # one scale, so that gates can be compared
+        assert 0 < weights.get_alpha() < 1
+    assert bar.get_ylabel() == "gate weight"
+    assert labels(figure) == ["truth"]
+
+
+def test_a_gate_that_is_zero_everywhere_has_no_mass_in_the_lesion() -> None:
+    shown = Example("p", DISC, DISC, DISC, {"gate_0_map": np.zeros((SIZE, SIZE), np.float32)})
+    assert figures.gate_maps([shown]).axes[0].get_title() == "gate_0: 0.0% in lesion"
+
+
+def test_curves_draw_losses_and_scores_over_epochs_from_one() -> None:
+    losses, scores = figures.curves(HISTORY, best_epoch=2).axes
+    assert (losses.get_xlabel(), losses.get_ylabel()) == ("epoch", "loss")
+    assert (scores.get_xlabel(), scores.get_ylabel()) == ("epoch", "mean over validation patients")
+    assert scores.get_ylim() == (0, 1)
+    expected = {losses: ["train/loss", "val/loss"], scores: ["val/dice", "val/dice_at_0.5", "val/iou"]}
+    for axes, names in expected.items():
+        *lines, marked = axes.get_lines()
+        assert [line.get_label() for line in lines] == names
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == [*names, "kept: epoch 2"]
+        assert list(marked.get_xdata()) == [2, 2]
+        for line, name in zip(lines, names, strict=True):
+            np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
+            np.testing.assert_array_equal(line.get_ydata(), [epoch[name] for epoch in HISTORY])
+        for one, other in itertools.combinations(lines, 2):
+            assert not same_color(one.get_color(), other.get_color())
+            assert one.get_linestyle() != other.get_linestyle()
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 30])
+def test_curves_tick_whole_epochs(epochs: int) -> None:
+    axes = figures.curves((HISTORY * 10)[:epochs], best_epoch=1).axes[0]
+    assert all(float(tick).is_integer() for tick in axes.get_xticks())
+
+
+def test_curves_leave_a_gap_where_a_score_is_not_defined(tmp_path: Path) -> None:
+    history = [HISTORY[0] | dict.fromkeys(("val/dice", "val/iou"), float("nan")), *HISTORY[1:]]
+    figure = figures.curves(history, best_epoch=3)
+    assert np.isnan(figure.axes[1].get_lines()[0].get_ydata()).tolist() == [True, False, False]
+    figures.save({"curves": figure}, tmp_path)
+
+
+def test_colours_stay_apart_for_the_colour_blind() -> None:
+    """As a protanope and a deuteranope see them: Viénot, Brettel and Mollon 1999, in linear RGB."""
+    linear = np.array([[((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)] for color in (TRUTH, PREDICTION, THIRD)])
+    protanope = np.array([[0.1124, 0.8876, 0], [0.1124, 0.8876, 0], [0.0040, -0.0040, 1]])
+    deuteranope = np.array([[0.2928, 0.7072, 0], [0.2928, 0.7072, 0], [-0.0223, 0.0223, 1]])
+    for seen in (linear @ protanope.T, linear @ deuteranope.T):
+        for one, other in itertools.combinations(seen, 2):
+            assert np.abs(one - other).max() > 0.15
+
+
+@pytest.mark.parametrize(
+    ("shown", "names"),
+    [
+        ([example(gates=2)], {"predictions", "curves", "gates"}),
+        ([example()], {"predictions", "curves"}),
+        ([], {"curves"}),  # no patient has a Dice
+    ],
+)
+def test_of_run_gives_the_figures_that_there_is_something_for(shown: list[Example], names: set[str]) -> None:
+    assert set(figures.of_run(shown, HISTORY, best_epoch=1)) == names
+
+
+def phantom_like(gates: int) -> list[Example]:
+    """Three examples with titles as long as real ones, of different sizes."""
+    shown = []
+    for name, size in (("worst", 96), ("median", 64), ("best", 128)):
+        grid = np.hypot(*np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j])
+        image = (180 * (grid < 0.8)).astype(np.uint8)
+        truth = (grid < 0.3).astype(np.uint8)
+        title = f"{name}: TCGA_CS_4941_19960909\nslice 11, Dice of the patient 0.812"
+        maps = {f"gate_{level}_map": np.exp(-grid * (level + 1)).astype(np.float32) for level in range(gates)}
+        shown.append(Example(title, image, truth, np.roll(truth, size // 16, 1), maps))
+    return shown
+
+
+@pytest.mark.parametrize("gates", [1, 4])
+def test_no_text_overlaps_another_or_is_cut(gates: int) -> None:
+    for figure in figures.of_run(phantom_like(gates), HISTORY, best_epoch=3).values():
+        figure.draw_without_rendering()
+        texts = [axes.title for axes in figure.axes] + [t for a in figure.axes for t in (a.xaxis.label, a.yaxis.label)]
+        texts += [t for legend in figure.legends for t in legend.get_texts()]
+        boxes = [text.get_window_extent() for text in texts if text.get_text()]
+        assert boxes
+        for box in boxes:
+            assert box.x0 >= 0
+            assert box.y0 >= 0
+            assert box.x1 <= figure.bbox.width
+            assert box.y1 <= figure.bbox.height
+        assert not [pair for pair in itertools.combinations(boxes, 2) if pair[0].overlaps(pair[1])]
+
+
+def test_save_writes_png_and_pdf(tmp_path: Path) -> None:
+    drawn = figures.of_run(phantom_like(2), HISTORY, best_epoch=2)
+    folder = tmp_path / "new" / "figures"
+    figures.save(drawn, folder)
+    assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for name in drawn for kind in ("png", "pdf")}
+    for name, figure in drawn.items():
+        pixels = cv2.imread(str(folder / f"{name}.png"))
+        width, height = figure.get_size_inches()
+        # matplotlib rounds down to whole pixels
+        assert pixels.shape[:2] == (int(height * 150), int(width * 150))
+        assert np.mean(pixels < 128) > 0.005  # ink
+        assert np.mean(pixels > 250) > 0.05  # on paper
+        assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_saved_predictions_show_both_colours(tmp_path: Path) -> None:
+    figures.save({"p": figures.predictions(phantom_like(0))}, tmp_path)
+    pixels = cv2.imread(str(tmp_path / "p.png"))[..., ::-1]
+    for color in (TRUTH, PREDICTION):
+        distance = np.abs(pixels - 255 * np.array(to_rgb(color))).max(axis=-1)
+        assert (distance < 12).sum() > 200

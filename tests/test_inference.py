@@ -1,0 +1,258 @@
+"""The predictor: the same numbers whichever way slices come in, and what it refuses."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from attnunet import report
+from attnunet.data.lgg import lgg
+from attnunet.data.prepare import Prepared, prepare, read_image, resize
+from attnunet.inference import Predictor, Preparation, load_network, to_native
+from attnunet.models.attention_resunet import attention_resunet
+from tests.conftest import write_patient
+
+# Keras 3.15 saves its variables through an __array__ of TensorFlow's that NumPy 2 warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+SIZE, NATIVE, SLICES = 16, 24, 5  # 5 slices fill one batch of 4 and begin another
+PATIENTS = {"TCGA_CS_4000_20000101": 1, "TCGA_DU_4001_20000101": 2}
+
+
+def tiny(channels: int = 3, gate: str = "additive") -> keras.Model:
+    """A network whose weights and running statistics are random, so that every part shows in its logits."""
+    network = attention_resunet(SIZE, channels, [4, 8], keras.layers.Conv2D, gate=gate)  # type: ignore[arg-type]
+    rng = np.random.default_rng(0)
+    network.set_weights(
+        [rng.uniform(0.1, 0.6, w.shape) * (w.ndim < 2 or rng.choice([-1, 1], w.shape)) for w in network.get_weights()]
+    )
+    return network
+
+
+@pytest.fixture(scope="module")
+def network() -> keras.Model:
+    return tiny()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("inference") / "kaggle_3m"
+    for patient, seed in PATIENTS.items():
+        write_patient(root, patient, slices=SLICES, size=NATIVE, seed=seed)
+    return root
+
+
+def prepared_as(root: Path, **settings: object) -> Prepared:
+    return prepare(lgg(str(root), **settings), SIZE, root.parent / "cache")  # type: ignore[arg-type]
+
+
+def predictor_for(prepared: Prepared, network: keras.Model, threshold: float = 0.5) -> Predictor:
+    """With the threshold in the middle of what this network says, so that masks hold both values."""
+    preparation = Preparation(SIZE, prepared.file_channels, prepared.channels, prepared.intensity)
+    return Predictor(network, preparation, threshold, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def prepared(root: Path) -> Prepared:
+    return prepared_as(root)
+
+
+@pytest.fixture(scope="module")
+def predictor(prepared: Prepared, network: keras.Model) -> Predictor:
+    predictor = predictor_for(prepared, network)
+    return replace(predictor, threshold=middle(predictor, prepared))
+
+
+def middle(predictor: Predictor, prepared: Prepared) -> float:
+    return float(np.median(list(predictor.probabilities(prepared, range(len(prepared.slices))))))
+
+
+def volume(prepared: Prepared, patient: str) -> np.ndarray:
+    """The patient's slices as its files hold them."""
+    return np.stack([read_image(s.image, 3) for s in prepared.slices if s.patient == patient])
+
+
+def test_logits_of_a_partial_batch_are_those_of_the_full_one(predictor: Predictor, prepared: Prepared) -> None:
+    full = predictor.logits(prepared.images[:4])
+    assert full.shape == (4, SIZE, SIZE, 1)
+    assert full.dtype == np.float32
+    assert len(np.unique(full)) > 100  # a constant network would pass everything below
+    for size in (1, 2, 3):
+        np.testing.assert_array_equal(predictor.logits(prepared.images[:size]), full[:size])
+
+
+def test_logits_of_a_slice_do_not_depend_on_its_place(predictor: Predictor, prepared: Prepared) -> None:
+    full = predictor.logits(prepared.images[:4])
+    np.testing.assert_array_equal(predictor.logits(prepared.images[[3, 1, 2, 0]]), full[[3, 1, 2, 0]])
+
+
+def test_logits_are_those_of_the_network_in_inference(predictor: Predictor, prepared: Prepared) -> None:
+    expected = predictor.network(prepared.images[:4], training=False).numpy()
+    np.testing.assert_allclose(predictor.logits(prepared.images[:4]), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_more_than_a_batch_is_refused(predictor: Predictor, prepared: Prepared) -> None:
+    with pytest.raises(ValueError, match="negative"):
+        predictor.logits(prepared.images[:5])
+
+
+@pytest.mark.parametrize("indices", [[0], [7, 2, 5], list(range(10)), []])
+def test_probabilities_are_the_resized_sigmoid(predictor: Predictor, prepared: Prepared, indices: list[int]) -> None:
+    maps = list(predictor.probabilities(prepared, indices))
+    assert len(maps) == len(indices)
+    for index, probability in zip(indices, maps, strict=True):
+        logits = predictor.logits(prepared.images[[index]])[0, ..., 0].astype(np.float64)
+        expected = resize((1 / (1 + np.exp(-logits))).astype(np.float32), (NATIVE, NATIVE))
+        assert probability.dtype == np.float32
+        np.testing.assert_allclose(probability, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(SIZE, SIZE), (37, 29), (7, 11), (9, 40)])
+def test_to_native_stays_between_zero_and_one(shape: tuple[int, int]) -> None:
+    logits = np.random.default_rng(0).choice([-1e4, -3.0, 0.0, 2.0, 1e4], (SIZE, SIZE, 1)).astype(np.float32)
+    probability = to_native(logits, shape)
+    assert probability.shape == shape
+    assert probability.dtype == np.float32
+    assert 0 <= probability.min() < 0.3
+    assert 0.7 < probability.max() <= 1
+
+
+@pytest.mark.parametrize("z", [-1e30, -5.0, 0.0, 5.0, 1e30])
+def test_to_native_at_the_same_size_is_the_sigmoid(z: float) -> None:
+    expected = keras.ops.convert_to_numpy(keras.ops.sigmoid(np.float32(z)))
+    np.testing.assert_allclose(to_native(np.full((2, 2, 1), z, np.float32), (2, 2)), expected, rtol=1e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"intensity": "percentile"}, {"channels": ["flair"]}, {"channels": ["post", "pre"], "intensity": "percentile"}],
+    ids=["raw", "percentile", "one channel", "two channels reversed"],
+)
+def test_segment_equals_the_thresholded_probabilities_of_prepared(root: Path, settings: dict[str, object]) -> None:
+    """A volume from outside goes the way that training's slices went."""
+    prepared = prepared_as(root, **settings)
+    predictor = predictor_for(prepared, tiny(len(prepared.channels)))
+    predictor = replace(predictor, threshold=middle(predictor, prepared))
+    for patient, indices in prepared.patients.items():
+        expected = np.stack(list(predictor.probabilities(prepared, indices))) >= predictor.threshold
+        found = predictor.segment(volume(prepared, patient))
+        assert found.dtype == np.uint8
+        assert 0.05 < expected.mean() < 0.95
+        np.testing.assert_array_equal(found, expected.astype(np.uint8))
+
+
+def test_percentile_intensity_changes_what_the_network_sees(root: Path) -> None:
+    """Else the test above would pass with a predictor that forgets it."""
+    raw, stretched = prepared_as(root), prepared_as(root, intensity="percentile")
+    assert not np.array_equal(raw.images, stretched.images)
+
+
+def test_a_slice_is_a_volume_of_depth_one(predictor: Predictor, prepared: Prepared) -> None:
+    patient = volume(prepared, next(iter(PATIENTS)))
+    whole = predictor.segment(patient)
+    for number in (0, 3):
+        alone = predictor.segment(patient[number : number + 1])
+        assert alone.shape == (1, NATIVE, NATIVE)
+        np.testing.assert_array_equal(alone[0], whole[number])
+
+
+def test_a_volume_need_not_be_square(predictor: Predictor) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 20, 31, 3), dtype=np.uint8)
+    found = predictor.segment(pixels)
+    assert found.shape == (2, 20, 31)
+    assert set(np.unique(found)) <= {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        ((2, 8, 8, 1), np.uint8),
+        ((2, 8, 8, 4), np.uint8),
+        ((8, 8, 3), np.uint8),
+        ((2, 8, 8), np.uint8),
+        ((1, 2, 8, 8, 3), np.uint8),
+        ((2, 8, 8, 3), np.float32),
+        ((2, 8, 8, 3), np.uint16),
+        ((0, 8, 8, 3), np.uint8),
+    ],
+)
+def test_other_volumes_are_refused(predictor: Predictor, shape: tuple[int, ...], dtype: type) -> None:
+    with pytest.raises(ValueError, match=r"uint8 \(slices, height, width, 3: pre, flair, post\), found") as raised:
+        predictor.segment(np.zeros(shape, dtype))
+    assert str(raised.value).endswith(f"found {np.dtype(dtype)} {shape}")
+
+
+def test_save_and_load_give_the_same_bits(predictor: Predictor, prepared: Prepared, tmp_path: Path) -> None:
+    predictor.save(tmp_path / "new" / "folder")
+    loaded = Predictor.load(tmp_path / "new" / "folder")
+    assert (loaded.preparation, loaded.threshold, loaded.batch_size) == (predictor.preparation, predictor.threshold, 4)
+    np.testing.assert_array_equal(loaded.logits(prepared.images[:3]), predictor.logits(prepared.images[:3]))
+    pixels = volume(prepared, next(iter(PATIENTS)))
+    np.testing.assert_array_equal(loaded.segment(pixels), predictor.segment(pixels))
+
+
+def test_load_network_leaves_the_optimizer_out(tmp_path: Path) -> None:
+    network = tiny()
+    network.compile("adam", loss="mse")
+    network.save(tmp_path / "network.keras")
+    loaded = load_network(tmp_path / "network.keras")
+    assert not loaded.compiled
+    for found, saved in zip(loaded.get_weights(), network.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, saved)
+
+
+# What a run reports of the predictor.
+
+
+def test_counted_equals_segment_against_the_masks(predictor: Predictor, prepared: Prepared) -> None:
+    patient, indices = list(prepared.patients.items())[1]
+    counts = report.counted(predictor, prepared, indices, [predictor.threshold])
+    assert counts.patients == (patient,) * SLICES
+    truth = np.stack([prepared.mask(index) for index in indices]).astype(bool)
+    found = predictor.segment(volume(prepared, patient)).astype(bool)
+    assert truth.any()
+    expected = [(truth & found).sum(), (~truth & found).sum(), (truth & ~found).sum(), (~truth & ~found).sum()]
+    assert [int(c.sum()) for c in (counts.tp, counts.fp, counts.fn, counts.tn)] == expected
+
+
+def table(scores: Sequence[float]) -> report.Rows:
+    return [{"patient": patient, "dice": score} for patient, score in zip(PATIENTS, scores, strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("scores", "names"),
+    [((0.3, 0.9), ["worst", "best"]), ((0.9, 0.3), ["best", "worst"]), ((float("nan"), 0.2), [None, "worst"])],
+)
+def test_examples_are_ranked_by_dice(
+    predictor: Predictor, prepared: Prepared, scores: tuple[float, float], names: list[str | None]
+) -> None:
+    shown = report.examples(predictor, prepared, table(scores), range(10))
+    expected = {name: patient for name, patient in zip(names, PATIENTS, strict=True) if name}
+    assert {e.title.split(":")[0]: e.title.split()[1] for e in shown} == expected
+    assert shown[0].title.startswith("worst")
+
+
+def test_an_example_is_the_slice_with_the_largest_lesion(predictor: Predictor, prepared: Prepared) -> None:
+    (shown,) = report.examples(predictor, prepared, table([0.25]), range(10))
+    index = int(np.argmax(prepared.lesion_pixels[:SLICES]))
+    number = prepared.slices[index].number
+    assert shown.title == f"worst: {next(iter(PATIENTS))}\nslice {number}, Dice of the patient 0.250"
+    np.testing.assert_array_equal(shown.truth, prepared.mask(index))
+    np.testing.assert_array_equal(shown.prediction, predictor.segment(volume(prepared, next(iter(PATIENTS))))[index])
+    np.testing.assert_array_equal(shown.image, resize(prepared.images[index][..., 1].copy(), (NATIVE, NATIVE)))
+    (weights,) = shown.gates.values()
+    assert weights.shape == (NATIVE, NATIVE)
+    assert 0 < weights.min() < weights.max() < 1
+
+
+def test_nothing_is_shown_where_no_dice_is_defined(predictor: Predictor, prepared: Prepared) -> None:
+    assert report.examples(predictor, prepared, table([float("nan")] * 2), range(10)) == []
+
+
+def test_a_network_without_gates_shows_none(prepared: Prepared) -> None:
+    predictor = predictor_for(prepared, tiny(gate="none"))
+    (shown,) = report.examples(predictor, prepared, table([0.25]), range(10))
+    assert shown.gates == {}

@@ -1,0 +1,135 @@
+"""A CSV of one's own images."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from attnunet.data.prepare import prepare
+from attnunet.data.slices import DataError, Slice
+from attnunet.data.table import table
+
+HEADER = "patient,image,mask\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """pictures/1.png to 3.png (RGB), grey.png, and masks of the same names; beside them goes the table."""
+    rng = np.random.default_rng(0)
+    for kind in ("pictures", "masks"):
+        (tmp_path / kind).mkdir()
+    for name, shape in (("1", (16, 16, 3)), ("2", (16, 16, 3)), ("3", (16, 16, 3)), ("grey", (16, 16))):
+        cv2.imwrite(str(tmp_path / "pictures" / f"{name}.png"), rng.integers(0, 255, shape, dtype=np.uint8))
+        cv2.imwrite(str(tmp_path / "masks" / f"{name}.png"), rng.integers(0, 2, (16, 16), dtype=np.uint8))
+    return tmp_path
+
+
+def row(patient: str, *more: str, name: str = "1") -> str:
+    """`patient,image,mask` and what follows."""
+    return ",".join([patient, f"pictures/{name}.png", f"masks/{name}.png", *more]) + "\n"
+
+
+def write(folder: Path, text: str, encoding: str = "utf-8") -> str:
+    (folder / "table.csv").write_text(text, encoding=encoding)
+    return str(folder / "table.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_rows_become_slices(folder: Path, encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")  # paths are relative to the table, not to here
+    text = "patient,image,mask,slice,site\n" + row("zoë", "10", "A", name="1") + row("zoë", "9", "A", name="2")
+    dataset = table(write(folder, text + row("anna", "-1", "", name="3"), encoding))
+    expected = [("anna", -1, "3", ""), ("zoë", 9, "2", "A"), ("zoë", 10, "1", "A")]
+    assert list(dataset.slices) == [
+        Slice(patient, number, str(folder / "pictures" / f"{name}.png"), str(folder / "masks" / f"{name}.png"), site)
+        for patient, number, name, site in expected
+    ]
+    assert dataset.channels == dataset.file_channels == ("red", "green", "blue")
+
+
+def test_without_a_slice_column_rows_are_numbered_as_they_come(folder: Path) -> None:
+    text = HEADER + row("b", name="3") + row("a", name="2") + row("b", name="1")
+    slices = table(write(folder, text)).slices
+    assert [(s.patient, s.number, Path(s.image).stem) for s in slices] == [("a", 1, "2"), ("b", 1, "3"), ("b", 2, "1")]
+
+
+def test_absolute_paths_stay(folder: Path) -> None:
+    text = f"{HEADER}a,{folder}/pictures/1.png,{folder}/masks/1.png\n"
+    assert table(write(folder, text)).slices[0].image == f"{folder}/pictures/1.png"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("patient,image\n", r"columns \['patient', 'image'\]; needed .*'mask'"),
+        ("patient,image,mask,age\n", r"'age'.*allowed besides \['slice', 'site'\]"),
+        ("", r"columns \[\]"),
+        (HEADER, "no rows below the header"),
+        (HEADER + row("a") + "b,,masks/1.png\n", "line 3: no image"),
+        (HEADER + ",pictures/1.png,masks/1.png\n", "line 2: no patient"),
+        (HEADER + "a,pictures/1.png\n", "line 2: no mask"),
+        (HEADER + "a,pictures/8.png,masks/1.png\n", r"line 2: no file .*pictures/8\.png"),
+        (HEADER + "a,pictures/1.png,masks/8.png\n", r"line 2: no file .*masks/8\.png"),
+        (HEADER + "a,pictures,masks/1.png\n", "line 2: no file .*pictures"),
+        (
+            "patient,image,mask,slice\n" + row("a", "3") + row("b", "3") + row("a", "03"),
+            "line 4: patient a has a slice 03 already",
+        ),
+        ("patient,image,mask,slice\n" + row("a", "2") + row("a", "", name="2"), "line 3: patient a has a slice 2 already"),
+    ],
+)
+def test_a_wrong_table_is_named_with_its_line(folder: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=rf"table\.csv.*{message}"):
+        table(write(folder, text))
+
+
+@pytest.mark.parametrize("number", ["1.5", "one", "--1", "²", "1e3", "-"])
+def test_a_slice_is_a_whole_number(folder: Path, number: str) -> None:
+    text = "patient,image,mask,slice\n" + row("a", number)
+    with pytest.raises(DataError, match=f"line 2: slice '{number}' is not a whole number"):
+        table(write(folder, text))
+
+
+@pytest.mark.parametrize("file", [None, "nowhere.csv", "."])
+def test_no_table(file: str | None) -> None:
+    with pytest.raises(DataError, match=r"data=table needs data.file.*patient, image, mask"):
+        table(file)
+
+
+@pytest.mark.parametrize("names", [[], ["a", "b"], ["a", "a", "b"], ["red", "green", "blue", "alpha"]])
+def test_channel_names_fit_files_that_can_be_read(folder: Path, names: list[str]) -> None:
+    with pytest.raises(DataError, match=r"data.file_channels="):
+        table(write(folder, HEADER + row("a")), file_channels=names)
+
+
+def test_exclude_and_unknown_channels(folder: Path) -> None:
+    file = write(folder, HEADER + row("a") + row("b"))
+    assert {s.patient for s in table(file, exclude=["a"]).slices} == {"b"}
+    with pytest.raises(DataError, match=r"data.channels=\['flair'\]: choose one or more of \['red', 'green', 'blue'\]"):
+        table(file, channels=["flair"])
+
+
+def test_a_colour_table_end_to_end(folder: Path) -> None:
+    file = write(folder, HEADER + row("a", name="1") + row("b", name="2"))
+    prepared = prepare(table(file, channels=["blue", "red"]), 16, folder / "cache")
+    for index, name in enumerate("12"):
+        bgr = cv2.imread(str(folder / "pictures" / f"{name}.png"))
+        np.testing.assert_array_equal(prepared.images[index], bgr[..., [0, 2]])
+        mask = cv2.imread(str(folder / "masks" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(prepared.mask(index), mask)
+    assert list(prepared.patients) == ["a", "b"]
+
+
+def test_a_grey_table_end_to_end(folder: Path) -> None:
+    file = write(folder, HEADER + row("a", name="grey"))
+    prepared = prepare(table(file, file_channels=["grey"]), 16, folder / "cache")
+    grey = cv2.imread(str(folder / "pictures" / "grey.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(prepared.images[0], grey[..., None])
+
+
+@pytest.mark.parametrize(("names", "picture", "found"), [(["grey"], "1", 3), (["red", "green", "blue"], "grey", 1)])
+def test_files_of_other_channels_are_named(folder: Path, names: list[str], picture: str, found: int) -> None:
+    dataset = table(write(folder, HEADER + row("a", name=picture)), file_channels=names)
+    with pytest.raises(DataError, match=rf"{picture}\.png: {found} channel\(s\), expected {len(names)}"):
+        prepare(dataset, 16, folder / "cache")

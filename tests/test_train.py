@@ -1,0 +1,214 @@
+"""A run as a user starts it, on a small data set of the LGG layout: what it prints, logs and leaves behind."""
+
+import csv
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from tests.conftest import command
+
+SMOKE = ("trainer=smoke", "data=lgg", "data.root={root}", "evaluation.batch_size=8")
+
+
+@dataclass(frozen=True)
+class Started:
+    """A command that has ended, and the store that it wrote to."""
+
+    folder: Path
+    result: subprocess.CompletedProcess[str]
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(f"sqlite:///{self.folder / 'mlruns' / 'mlflow.db'}")
+
+    @property
+    def runs(self) -> list[Run]:
+        client = self.client
+        return [run for study in client.search_experiments() for run in client.search_runs([study.experiment_id])]
+
+    @property
+    def run(self) -> Run:
+        (run,) = self.runs
+        return run
+
+    def artifact(self, path: str) -> Path:
+        return Path(self.run.info.artifact_uri.removeprefix("file://")) / path
+
+    def steps(self, metric: str) -> list[int]:
+        return [m.step for m in self.client.get_metric_history(self.run.info.run_id, metric)]
+
+
+def start(folder: Path, root: Path, *overrides: str) -> Started:
+    folder.mkdir(exist_ok=True)
+    return Started(folder, command(*(a.format(root=root) for a in SMOKE), *overrides, cwd=folder))
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory, lgg_root: Path) -> Started:
+    return start(tmp_path_factory.mktemp("smoke"), lgg_root, "study=tried", "trainer.keep=all")
+
+
+def weights(path: Path) -> list[np.ndarray]:
+    return keras.models.load_model(path, compile=False).get_weights()
+
+
+def test_a_run_ends_well_and_says_what_it_reached(smoke: Started) -> None:
+    assert smoke.result.returncode == 0, smoke.result.stderr
+    assert "Dice, mean over patients" in smoke.result.stdout
+    assert "epoch 2/2" in smoke.result.stdout
+    assert "s left" in smoke.result.stdout
+    assert str(smoke.artifact("figures")) in smoke.result.stdout
+    assert f"mlflow ui --backend-store-uri sqlite:///{smoke.folder}/mlruns/mlflow.db --host 127.0.0.1" in smoke.result.stdout
+    assert "LEAKING" not in smoke.result.stdout
+
+
+def test_a_run_is_quiet_where_there_is_nothing_to_say(smoke: Started) -> None:
+    assert smoke.result.stderr == ""
+
+
+def test_a_run_is_finished_under_its_study_with_columns_that_read_like_the_command(smoke: Started) -> None:
+    run = smoke.run
+    assert run.info.status == "FINISHED"
+    assert smoke.client.get_experiment(run.info.experiment_id).name == "tried"
+    wanted = {"model": "separable", "loss": "focal_dice", "data": "lgg", "trainer": "smoke", "image_size": "32"}
+    wanted |= {"loss.weights.dice": "1.0", "optimizer.learning_rate": "0.001", "model.filters": "[4, 8, 16]"}
+    assert wanted.items() <= run.data.params.items()
+    assert not [name for name in run.data.params if "_target_" in name or name.startswith("hydra")]
+
+
+def test_a_run_logs_each_epoch_once_and_its_summaries(smoke: Started) -> None:
+    for metric in ("train/loss", "train/learning_rate", "val/loss", "val/dice", "val/iou", "val/threshold", "val/dice_at_0.5"):
+        assert smoke.steps(metric) == [1, 2], metric
+    names = ("dice", "dice_median", "dice_ci_low", "dice_ci_high", "dice_pooled", "dice_slice_lesion", "dice_all_background")
+    for part in ("val", "test"):
+        for name in (*names, "dice_slice_empty_one", "iou", "iou_pooled", "sensitivity", "threshold", "dice_at_0.5"):
+            assert f"final/{part}/{name}" in smoke.run.data.metrics
+
+
+def test_the_threshold_is_chosen_on_validation_patients_and_frozen(smoke: Started) -> None:
+    metrics = smoke.run.data.metrics
+    assert metrics["final/val/threshold"] == metrics["final/test/threshold"]
+    best = max(m.value for m in smoke.client.get_metric_history(smoke.run.info.run_id, "val/dice"))
+    assert metrics["final/val/dice"] == pytest.approx(best, abs=1e-6)
+
+
+def test_a_run_says_where_it_comes_from(smoke: Started) -> None:
+    tags = smoke.run.data.tags
+    assert "-m attnunet.train trainer=smoke" in tags["command"]
+    assert tags["leaking"] == "false"
+    assert len(tags["fingerprint"]) == 16
+    assert tags["version.tensorflow"].startswith("2.")
+    assert {"git.commit", "git.dirty", "host"} <= set(tags)
+
+
+def test_a_run_keeps_its_configuration_and_its_split(smoke: Started) -> None:
+    assert yaml.safe_load(smoke.artifact("config.yaml").read_text())["trainer"]["keep"] == "all"
+    manifest = json.loads(smoke.artifact("split.json").read_text())
+    parts = [set(manifest[part]) for part in ("train", "val", "test")]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 12
+    assert set(manifest["slices"]["test"]) == parts[2]
+
+
+def test_a_run_keeps_a_row_a_patient(smoke: Started) -> None:
+    with smoke.artifact("patients.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    manifest = json.loads(smoke.artifact("split.json").read_text())
+    for part in ("val", "test"):
+        assert [row["patient"] for row in rows if row["part"] == part] == manifest[part]
+    mean = np.mean([float(row["dice"]) for row in rows if row["part"] == "test"])
+    assert smoke.run.data.metrics["final/test/dice"] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("name", ["predictions", "curves", "gates"])
+def test_a_run_keeps_its_pictures(smoke: Started, name: str) -> None:
+    picture = cv2.imread(str(smoke.artifact(f"figures/{name}.png")))
+    assert picture is not None
+    assert picture.std() > 5
+    assert smoke.artifact(f"figures/{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_logged_model_segments_a_volume(smoke: Started, lgg_root: Path) -> None:
+    import mlflow
+
+    from attnunet.data.prepare import read_image
+    from attnunet.inference import Predictor
+
+    mlflow.set_tracking_uri(f"sqlite:///{smoke.folder / 'mlruns' / 'mlflow.db'}")
+    (model,) = smoke.client.search_logged_models([smoke.run.info.experiment_id])
+    loaded = mlflow.pyfunc.load_model(model.model_uri)
+    assert loaded.metadata.signature.inputs.inputs[0].shape == (-1, -1, -1, 3)
+
+    folder = sorted(lgg_root.iterdir())[0]
+    volume = np.stack([read_image(str(folder / f"{folder.name}_{n}.tif"), 3) for n in range(1, 7)])
+    mask = loaded.predict(volume)
+    assert mask.shape == volume.shape[:3]
+    assert mask.dtype == np.uint8
+    assert set(np.unique(mask)) <= {0, 1}
+    np.testing.assert_array_equal(loaded.predict(volume[2:3]), mask[2:3])
+
+    (saved,) = Path(model.artifact_location.removeprefix("file://")).rglob("predictor.json")
+    predictor = Predictor.load(saved.parent)
+    assert predictor.threshold == smoke.run.data.metrics["final/test/threshold"]
+    np.testing.assert_array_equal(predictor.segment(volume), mask)
+
+
+def test_the_best_checkpoint_is_the_logged_models_network(smoke: Started) -> None:
+    (model,) = smoke.client.search_logged_models([smoke.run.info.experiment_id])
+    (network,) = Path(model.artifact_location.removeprefix("file://")).rglob("network.keras")
+    for kept, served in zip(weights(smoke.artifact("checkpoints/best.keras")), weights(network), strict=True):
+        np.testing.assert_array_equal(kept, served)
+    assert smoke.artifact("checkpoints/last.keras").is_file()
+
+
+def test_nothing_is_left_beside_the_store(smoke: Started) -> None:
+    assert {path.name for path in smoke.folder.iterdir()} == {"mlruns"}
+    assert not list((smoke.folder / "mlruns" / "hydra").rglob("*.keras"))
+
+
+def test_the_same_seed_gives_the_same_bits_whoever_draws_the_batches(smoke: Started, lgg_root: Path, tmp_path: Path) -> None:
+    reference = weights(smoke.artifact("checkpoints/best.keras"))
+    for workers in (1, 2):
+        other = start(tmp_path / str(workers), lgg_root, f"trainer.workers={workers}")
+        assert other.result.returncode == 0, other.result.stderr
+        assert other.run.data.tags["fingerprint"] == smoke.run.data.tags["fingerprint"]
+        for a, b in zip(reference, weights(other.artifact("checkpoints/best.keras")), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_another_seed_gives_other_bits_on_the_same_split(smoke: Started, lgg_root: Path, tmp_path: Path) -> None:
+    other = start(tmp_path / "other", lgg_root, "seed=1", "epochs=null", "budget_images=20", "trainer.keep=best")
+    assert other.result.returncode == 0, other.result.stderr
+    ours = weights(smoke.artifact("checkpoints/best.keras"))
+    assert any((a != b).any() for a, b in zip(ours, weights(other.artifact("checkpoints/best.keras")), strict=True))
+    assert other.artifact("split.json").read_text() == smoke.artifact("split.json").read_text()
+    assert other.steps("train/loss") == [1]  # 20 images of 48: one epoch, the least
+    assert not other.artifact("checkpoints/last.keras").exists()
+
+
+def test_a_leaking_split_is_marked_everywhere(lgg_root: Path, tmp_path: Path) -> None:
+    leaking = start(tmp_path, lgg_root, "split=slice", "epochs=1", "trainer.keep=none", "trainer.figures=false")
+    assert leaking.result.returncode == 0, leaking.result.stderr
+    assert "LEAKING" in leaking.result.stdout
+    assert "LEAKING" in leaking.run.info.run_name
+    assert leaking.run.data.tags["leaking"] == "true"
+    assert json.loads(leaking.artifact("split.json").read_text())["leaking"] is True
+    assert not leaking.artifact("figures").exists()
+    assert not leaking.artifact("checkpoints").exists()
+    assert not leaking.client.search_logged_models([leaking.run.info.experiment_id])
+
+
+def test_a_run_that_fails_says_so_in_the_store(lgg_root: Path, tmp_path: Path) -> None:
+    failed = start(tmp_path, lgg_root, "optimizer.learning_rate=1e30", "loss=focal", "optimizer.schedule=constant")
+    assert failed.result.returncode == 1
+    assert failed.run.info.status == "FAILED"
+    assert "lower optimizer.learning_rate" in failed.run.data.tags["error"]
+    assert "FloatingPointError" in failed.artifact("traceback.txt").read_text()
