@@ -21,9 +21,6 @@ def resolve() -> dict[str, str]:
 
 if __name__ == "__main__":
     today, machine = datetime.date.today(), f"Python {platform.python_version()}, {platform.machine()} {platform.system()}"
-    lines = [
-        f"# What `make setup` installs: pyproject.toml with its extra dev, resolved on {today}, {machine}.",
-        "# By `make lock`.",
-    ]
-    lines += [f"{name}=={version}" for name, version in sorted(resolve().items()) if name not in OURS]
-    (ROOT / "requirements.lock").write_text("\n".join(lines) + "\n")
+    head = f"# What `make setup` installs: pyproject.toml with its extra dev, resolved on {today}, {machine}."
+    pins = [f"{name}=={version}" for name, version in sorted(resolve().items()) if name not in OURS]
+    (ROOT / "requirements.lock").write_text("\n".join([head, "# By `make lock`.", *pins]) + "\n")

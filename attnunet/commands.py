@@ -32,7 +32,7 @@ class Check(Callback):
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+        own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         stop_on_error(lambda: ready(own))
 
     def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **_: Any) -> None:

@@ -114,8 +114,8 @@ def made(**arguments: Any) -> Augment:
     return config.make(node)()
 
 
-# As outside pytest: it is Augment that makes an error of what albumentations only warns of, not pytest's own filter.
-@pytest.mark.filterwarnings("default::UserWarning:attnunet.data.augment")
+# As outside pytest: Augment must make an error of what albumentations only warns of, from the module that calls it.
+@pytest.mark.filterwarnings("default::UserWarning:hydra._internal.target_policy")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -60,7 +60,7 @@ def test_every_choice_makes_its_object(choice: str) -> None:
 
 @pytest.mark.parametrize("choice", [c for c in CHOICES if c.startswith(("data", "split"))])
 def test_every_target_of_data_and_split_exists(choice: str) -> None:
-    group = choice.split("=")[0]
+    group = choice.split("=", maxsplit=1)[0]
     assert callable(config.make(composed(choice)[group]))
 
 
@@ -139,9 +139,10 @@ def test_what_cannot_change_a_result_does_not_change_its_fingerprint(free: str) 
     assert fingerprint(free) == fingerprint()
 
 
-@pytest.mark.parametrize(
-    "other", ["seed=1", "epochs=3", "model=conv", "split.seed=1", "augment=none", "data.channels=[flair]"]
-)
+OTHER = ("seed=1", "epochs=3", "model=conv", "split.seed=1", "augment=none", "data.channels=[flair]")
+
+
+@pytest.mark.parametrize("other", OTHER)
 def test_what_can_change_a_result_changes_its_fingerprint(other: str) -> None:
     assert fingerprint(other) != fingerprint()
 

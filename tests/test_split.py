@@ -91,7 +91,7 @@ def spread(subjects: list[Subject], patients: Sequence[str]) -> tuple[Counter[st
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize(
-    ("name", "sizes"), [("patient", {"test": 9, "val": 9, "train": 42}), ("kfold", {"test": 12, "val": 7, "train": 41})]
+    ("name", "sizes"), [("patient", {"test": 9, "val": 9, "train": 42}), ("kfold", {"test": 12, "val": 10, "train": 38})]
 )
 def test_parts_are_stratified(subjects: list[Subject], name: str, sizes: dict[str, int], seed: int) -> None:
     """Bounds that a stretch across two sites may use up, and that chance alone breaks for most seeds."""

@@ -211,7 +211,7 @@ def test_progress_prints_a_line_an_epoch_with_the_time_left(clock: Clock, monito
         clock.now = 100 + 6 * (epoch + 1)
         progress.on_train_batch_end(0)
         progress.on_epoch_end(epoch, {"loss": 0.25, "val/dice": 0.5123, "val/loss": 1 / 3, "val/iou": 0.4})
-    progress.on_train_end()
+    progress.stop()
     assert stream.getvalue().splitlines() == [
         f"epoch  1/10  loss 0.2500  {scores}    54 s left",
         f"epoch  2/10  loss 0.2500  {scores}    48 s left",
@@ -240,6 +240,7 @@ def test_progress_through_fit(network: keras.Model, terminal: bool) -> None:
     progress = ShowProgress(console, epochs=2, steps=2, monitor="val/dice")
     scores = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update({"val/dice": 0.1}))
     trained(network, [scores, progress], epochs=2)
+    progress.stop()
     text = stream.getvalue()
     lines = re.findall(r"epoch (\d)/2  loss \d+\.\d{4}  val/dice 0\.100 +\d+ s left", text)
     assert lines == ["1", "2"]

@@ -96,7 +96,7 @@ def kfold(
     subjects: Sequence[Subject],
     folds: Annotated[int, Ge(2)] = 5,
     fold: Annotated[int, Ge(0)] = 0,
-    val: Fraction = 0.15,
+    val: Fraction = 0.2,
     seed: int = 0,
 ) -> Split:
     """Every patient is tested in exactly one of `folds` runs; `val` is the share of the others that validates.

@@ -49,6 +49,8 @@ def fit(
         progress := ShowProgress(console, epochs, steps, monitor),
     ]
     dataset = as_tf_data(batches(draws, workers), draws)
+    # Variables that the first step has to make would have it traced twice, 5 seconds each.
+    network.optimizer.build(network.trainable_variables)
     try:
         network.fit(dataset, epochs=epochs, steps_per_epoch=steps, callbacks=callbacks, shuffle=False, verbose=0)
     finally:
