@@ -213,3 +213,18 @@ def test_no_forest_on_pixels_solves_it(patients: Patients) -> None:
         for threshold in np.arange(0.05, 1, 0.05)
     ]
     assert max(scores) <= NETWORK_DICE - 0.15
+
+
+def test_the_data_set_is_drawn_once_and_read_as_the_lgg_data_is(tmp_path: Path) -> None:
+    first = phantom.phantom(str(tmp_path), patients=2, slices=3, size=32)
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.tif")}
+    again = phantom.phantom(str(tmp_path), patients=2, slices=3, size=32)
+    assert again == first
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.tif")} == before
+    assert [(s.patient, s.number, s.site) for s in first.slices][:2] == [
+        ("PHANTOM_AA_0000", 1, "AA"),
+        ("PHANTOM_AA_0000", 2, "AA"),
+    ]
+    assert len(phantom.phantom(str(tmp_path), patients=2, slices=3, size=32, seed=1).slices) == 6
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2

@@ -1,0 +1,40 @@
+"""The reference run: 20 training steps on a phantom with everything seeded; prints each step's loss as JSON.
+
+python -m tests.reference MODEL FOLDER     writes the phantom and its cache below FOLDER
+
+A change of speed must leave these losses as they are; the committed ones are in test_reference.py.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+
+from attnunet import config
+from attnunet.training import runtime
+
+STEPS = 20
+OVERRIDES = ("image_size=64", "batch_size=8", "model.filters=[8,16,32]", "augment=mri", "optimizer.learning_rate=0.003")
+PHANTOM = ("data.patients=8", "data.slices=10", "data.size=64", "split.val=0.2", "split.test=0.2")
+
+
+def losses(model: str, folder: Path) -> list[float]:
+    overrides = [*OVERRIDES, *PHANTOM, f"model={model}", f"tracking.root={folder}"]
+    with initialize_config_dir(config.CONF, version_base="1.3"):
+        cfg = compose("train", overrides)
+    prepared, split = config.data_and_split(cfg)
+    runtime.configure(cfg.seed, cfg.trainer.threads, cfg.trainer.precision)
+    from attnunet.data.batches import Draws, batches
+    from attnunet.training.fit import as_tf_data
+
+    draws = Draws(prepared, split.train, cfg.batch_size, cfg.seed, cfg.trainer.lesion_share, config.make(cfg.augment)())
+    network = config.make(cfg.model)(cfg.image_size, len(prepared.channels))
+    network.compile(config.make(cfg.optimizer)(STEPS), config.make(cfg.loss)(), jit_compile=False)
+    dataset = as_tf_data(batches(draws, workers=0), draws)
+    # An epoch a step: Keras reports the mean since the epoch began.
+    return network.fit(dataset, epochs=STEPS, steps_per_epoch=1, shuffle=False, verbose=0).history["loss"]
+
+
+if __name__ == "__main__":
+    print(json.dumps(losses(sys.argv[1], Path(sys.argv[2]))))
