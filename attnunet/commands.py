@@ -2,7 +2,9 @@
 
 import itertools
 import sys
+import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -16,19 +18,22 @@ from attnunet import config
 
 
 def stop_on_error(ready: Callable[[], Any]) -> Any:
-    """ready(), or one message on stderr and exit code 1 where the configuration or the data are at fault."""
+    """ready(), or exit code 1: with one message where configuration or data are at fault, with the traceback elsewhere."""
     from attnunet.data.slices import DataError
 
     try:
         return ready()
     except (config.ConfigError, DataError) as error:
         sys.exit(f"\nattnunet: this cannot run.\n{error}")
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
 
 
 class Check(Callback):
-    """Hydra's callback: nothing is made, no folder even, for a run or a sweep that cannot run.
+    """Hydra's callback: what cannot run ends before Hydra makes a folder and MLflow a run.
 
-    Ends the process with exit code 1; an exception other than SystemExit would become a warning.
+    By SystemExit, since any other exception in a callback becomes a warning.
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
@@ -48,7 +53,7 @@ def ready(cfg: DictConfig) -> None:
 
 def check_grid(cfg: DictConfig, config_name: str) -> None:
     """Every job's keys and values first; then, once for all jobs that share them, data, split and augmentation."""
-    jobs = {}
+    jobs, threads = {}, set()
     for overrides in grid(cfg):
         try:
             job = compose(config_name, overrides)
@@ -56,6 +61,11 @@ def check_grid(cfg: DictConfig, config_name: str) -> None:
         except (HydraException, OmegaConfBaseException, config.ConfigError) as error:
             raise config.ConfigError(f"job {' '.join(overrides)}\n{error}") from error
         jobs[str((job.data, job.split, job.augment, job.image_size, job.batch_size))] = job
+        threads.add(job.trainer.threads)
+    if len(threads) > 1 and cfg.hydra.launcher._target_.endswith("BasicLauncher"):
+        raise config.ConfigError(
+            f"trainer.threads={sorted(map(str, threads))}: TensorFlow sets it once a process, and all jobs share this one"
+        )
     for job in jobs.values():
         ready(job)
 
@@ -74,22 +84,34 @@ def grid(config: DictConfig) -> Iterator[list[str]]:
 
 
 def explained(job: Callable[[], Any], config_name: str) -> None:
-    """Run a command's task function; where Hydra refused the command line, say which keys there would have been."""
+    """Run a command's task function; where Hydra refused a key, say which keys there would have been."""
     try:
         job()
     except SystemExit as end:
         if end.code == 1:
-            explain(config_name, sys.argv[1:])
+            for line in unknown_keys(config_name, sys.argv[1:]):
+                print(line, file=sys.stderr)
         raise
 
 
-def explain(config_name: str, arguments: list[str]) -> None:
-    """After Hydra refused the command line: for each key that does not exist, the keys that do, on stderr."""
-    with initialize_config_dir(config.CONF, version_base="1.3"):
-        defaults = compose(config_name)
-    for override in OverridesParser.create().parse_overrides([a for a in arguments if "=" in a and a[0] not in "-+~"]):
+def unknown_keys(config_name: str, arguments: list[str]) -> Iterator[str]:
+    """A line for each override whose key does not exist beside the groups' choices: what it is, which keys do.
+
+    None where Hydra has said all there is: a choice that does not exist, an override that it cannot parse.
+    """
+    try:
+        parsed = OverridesParser.create().parse_overrides([a for a in arguments if "=" in a and a[0] not in "-+~"])
+        choices = [o for o in parsed if Path(config.CONF, o.key_or_group).is_dir()]
+        chosen = [
+            f"{o.key_or_group}={next(o.sweep_string_iterator()) if o.is_sweep_override() else o.value()}" for o in choices
+        ]
+        with initialize_config_dir(config.CONF, version_base="1.3"):
+            cfg = compose(config_name, chosen)
+    except HydraException:
+        return
+    for override in parsed:
         *parents, name = override.key_or_group.split(".")
-        parent = OmegaConf.select(defaults, ".".join(parents)) if parents else defaults
-        if isinstance(parent, DictConfig) and name not in parent and "/" not in name:
-            keys = sorted(str(key) for key in parent)
-            print(f"{override.input_line}: no such key; allowed: {', '.join(keys)}", file=sys.stderr)
+        parent = OmegaConf.select(cfg, ".".join(parents)) if parents else cfg
+        if override not in choices and isinstance(parent, DictConfig) and name not in parent:
+            keys = sorted(str(key) for key in parent if not str(key).startswith("_"))
+            yield f"{override.input_line}: no such key; allowed: {', '.join(keys)}"

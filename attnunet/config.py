@@ -6,7 +6,10 @@ Imported by every command at once, so it imports only Hydra; pydantic, NumPy and
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).parent
 CONF = str(next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir()))
 """In a wheel conf/ lies in the package, in a checkout beside it."""
+
+
+SUPPLIED = {"model": ("image_size", "channels"), "optimizer": ("steps",), "split": ("subjects",)}
+"""The arguments that the code hands to a group's target; they cannot be configured."""
 
 
 class ConfigError(ValueError):
@@ -54,16 +61,25 @@ def complaints(schema: Any, values: dict, prefix: str) -> Iterator[str]:
         schema.model_validate(values, strict=True)
     except ValidationError as invalid:
         for error in invalid.errors():
-            key = prefix + ".".join(str(part) for part in error["loc"])
+            key = prefix + ".".join(path(error["loc"], values))
             if error["type"] == "extra_forbidden":
                 yield f"{key}={error['input']}: no such key; allowed: {', '.join(allowed(schema, error['loc'][:-1]))}"
             else:
                 yield f"{key}={error['input']}: {error['msg']}"
 
 
-def allowed(schema: Any, path: tuple) -> list[str]:
-    """The keys of a pydantic model, or of the one that lies at `path` in it."""
-    for part in path:
+def path(location: tuple, values: Any) -> Iterator[str]:
+    """The keys that lead to an error's place in `values`; pydantic puts the names of a union's types among them."""
+    for part in location:
+        inside = values if isinstance(values, dict) else dict(enumerate(values)) if isinstance(values, list) else {}
+        if part in inside:
+            yield str(part)
+            values = inside[part]
+
+
+def allowed(schema: Any, location: tuple) -> list[str]:
+    """The keys of a pydantic model, or of the one that lies at `location` in it."""
+    for part in location:
         schema = schema.model_fields[part].annotation
     return list(schema.model_fields)
 
@@ -74,8 +90,11 @@ def check_targets(node: Any, key: str) -> Iterator[str]:
         node = dict(enumerate(node))
     if not isinstance(node, dict):
         return
-    if str(node.get("_target_", "")).startswith(f"{__package__}."):
+    target = str(node.get("_target_", ""))
+    if target.startswith(f"{__package__}."):
         yield from check_target(node, key)
+    elif target and find_spec(target.split(".", maxsplit=1)[0]) is None:
+        yield f"{key}._target_={target}: no such package"
     for name, value in node.items():
         yield from check_targets(value, f"{key}.{name}" if key else str(name))
 
@@ -90,10 +109,11 @@ def check_target(node: dict, key: str) -> Iterator[str]:
         yield f"{key}._target_={node['_target_']}: no such function or class"
         return
     given = {name: value for name, value in node.items() if not name.startswith("_")}
-    # What is itself a target is checked on its own; what has no default may be handed over by the code.
+    # What is itself a target is checked on its own.
     fields: Any = {
         name: (Any if isinstance(given.get(name), dict) and "_target_" in given[name] else annotation, None)
         for name, annotation in parameters.items()
+        if name not in SUPPLIED.get(key, ())
     }
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
     yield from complaints(create_model(key, __config__=config, **fields), given, f"{key}.")
@@ -103,7 +123,7 @@ def check_combinations(plain: dict) -> Iterator[str]:
     """What no single key can tell."""
     if (plain["epochs"] is None) == (plain["budget_images"] is None):
         yield f"epochs={plain['epochs']}, budget_images={plain['budget_images']}: set one of the two, the other null"
-    if filters := plain["model"].get("filters"):
+    if isinstance(filters := plain["model"].get("filters"), list):
         divisor = 2 ** (len(filters) - 1)
         if plain["image_size"] % divisor:
             yield (
@@ -113,6 +133,16 @@ def check_combinations(plain: dict) -> Iterator[str]:
     if "terms" in plain["loss"] and set(plain["loss"]["terms"]) != set(plain["loss"].get("weights") or ()):
         terms, weights = sorted(plain["loss"]["terms"]), sorted(plain["loss"].get("weights") or ())
         yield f"loss.weights={weights}: must name exactly loss.terms, {terms}"
+    share, batch_size = plain["trainer"]["lesion_share"], plain["batch_size"]
+    if share not in (None, 0, 1) and round(share * batch_size) in (0, batch_size):
+        lesions = round(share * batch_size)
+        yield (
+            f"trainer.lesion_share={share}: of batch_size={batch_size} it gives {lesions} slices with lesion; "
+            "allowed: a share that leaves some of both, or null for the data's own"
+        )
+    thresholds = plain["evaluation"]["thresholds"]
+    if any(high - low < 1e-4 for low, high in itertools.pairwise(thresholds)):
+        yield f"evaluation.thresholds={thresholds}: must ascend, by 0.0001 at least"
     if "@" in (plain["tracking"]["uri"] or ""):
         yield "tracking.uri: holds credentials; give them by MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 
@@ -142,24 +172,32 @@ def data_and_split(cfg: DictConfig) -> tuple[Prepared, Split]:
         Subject(patient, slices[indices[0]].site, int(pixels[indices].sum()), tuple(indices))
         for patient, indices in prepared.patients.items()
     ]
-    split = make(cfg.split)(subjects)
+    # The owners are ours whatever the split says, so that one from elsewhere cannot leak unmarked either.
+    split = replace(make(cfg.split)(subjects), owners={i: item.patient for i, item in enumerate(slices)})
     for part in ("train", "val"):
-        if not pixels[list(getattr(split, part))].any():
+        if not pixels[list(split.parts[part])].any():
             raise DataError(f"split: no slice of {part} shows a lesion ({', '.join(split.patients[part])})")
     if len(split.train) < cfg.batch_size:
         raise DataError(f"batch_size={cfg.batch_size}: only {len(split.train)} slices train; allowed up to that number")
     return prepared, split
 
 
-# What a run does not depend on: where it is kept, how it is watched, what is left of it, who draws its batches.
-FREE = ("study", "tracking", "trainer.workers", "trainer.keep", "trainer.figures", "trainer.threads")
-CODE = ("data", "models", "training", "evaluation", "losses.py", "inference.py", "train.py")
+# What a result does not depend on, or what `data`, `split` and `threads` below say better.
+FREE = (
+    *("study", "tracking", "trainer.workers", "trainer.keep", "trainer.figures", "trainer.threads"),
+    *("data.root", "data.file", "data.exclude", "data.verify", "data.download", "split"),
+)
+CODE = ("data", "models", "training", "evaluation", "losses.py", "inference.py", "report.py", "train.py")
 NUMERICAL = ("tensorflow", "keras", "numpy", "scipy", "opencv-python", "albumentations", "grain", "focal-loss")
 
 
-def fingerprint(cfg: DictConfig, data: str, threads: int) -> str:
-    """16 hexadecimal digits that differ where a run's result could: its resolved configuration less what is free, its
-    data, the code that trains and scores (without docstrings and comments), numerical packages, threads."""
+def fingerprint(cfg: DictConfig, data: str, split: Split, threads: int) -> str:
+    """16 hexadecimal digits that differ where a run's result could.
+
+    They hash the resolved configuration less what is free, the prepared data, the slices of each part, the code that
+    trains and scores (without docstrings and comments; a user's own modules that a `_target_` names too), the numerical
+    packages, the threads.
+    """
     import hashlib
     import json
     from importlib import metadata
@@ -171,17 +209,37 @@ def fingerprint(cfg: DictConfig, data: str, threads: int) -> str:
         for parent in parents:
             node = node[parent]
         node.pop(name, None)
-    for key in ("root", "file", "verify", "download"):  # where the data lie; `data` says what they are
-        plain["data"].pop(key, None)
     versions = {name: metadata.version(name) for name in NUMERICAL}
-    parts = json.dumps([plain, data, code(), versions, threads], sort_keys=True)
-    return hashlib.blake2b(parts.encode(), digest_size=8).hexdigest()
+    parts = [plain, data, split.parts, split.leaking, code(plain), versions, threads]
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def code() -> list[str]:
-    """The syntax trees of the modules in CODE without docstrings, in the order of their paths."""
-    paths = [path for name in CODE for path in sorted((PACKAGE / name).rglob("*.py")) or [PACKAGE / name]]
+def code(plain: dict) -> list[str]:
+    """The syntax trees, without docstrings, of the modules in CODE and of those of a user's own that `plain` names."""
+    ours = [path for name in CODE for path in sorted((PACKAGE / name).rglob("*.py")) or [PACKAGE / name]]
+    paths = [*ours, *sorted({path for target in targets(plain) if (path := own_module(target))})]
     return [ast.dump(without_docstrings(ast.parse(path.read_text()))) for path in paths]
+
+
+def targets(node: Any) -> Iterator[str]:
+    """Every `_target_` in a configuration."""
+    if isinstance(node, dict):
+        yield from ([str(node["_target_"])] if "_target_" in node else [])
+        node = list(node.values())
+    if isinstance(node, list):
+        for value in node:
+            yield from targets(value)
+
+
+def own_module(target: str) -> Path | None:
+    """The file of a target's module; None for ours, whose code is hashed anyway, and for an installed package's, whose
+    version is."""
+    package = target.split(".", maxsplit=1)[0]
+    spec = find_spec(package)
+    if package == __package__ or spec is None or spec.origin is None or "site-packages" in spec.origin:
+        return None
+    module = find_spec(target.rpartition(".")[0])
+    return Path(module.origin) if module and module.origin else None
 
 
 def without_docstrings(tree: ast.Module) -> ast.Module:

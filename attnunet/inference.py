@@ -46,10 +46,16 @@ class Predictor:
 
         A smaller batch is filled up with its first image: one shape is traced once, and gives one slice the same bits
         wherever it stands.
+
+        Raises:
+            FloatingPointError: a logit is no number, or infinite.
         """
         missing = self.batch_size - len(images)
         filled = np.concatenate([images, np.repeat(images[:1], missing, axis=0)]) if missing else images
-        return self.network.predict_on_batch(filled)[: len(images)]
+        logits = self.network.predict_on_batch(filled)[: len(images)]
+        if not np.isfinite(logits).all():
+            raise FloatingPointError("the network's logits are not finite: lower optimizer.learning_rate")
+        return logits
 
     def batches(self, prepared: Prepared, indices: Sequence[int]) -> Iterator[tuple[list[int], np.ndarray]]:
         """(indices of a batch's slices, their logits (n, S, S, 1)), in order."""

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
+import keras
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -11,7 +12,7 @@ from rich.table import Table
 from attnunet.data.prepare import Prepared, resize
 from attnunet.evaluation.counts import Counts, count
 from attnunet.evaluation.figures import Example
-from attnunet.evaluation.scores import patient_rows, summary
+from attnunet.evaluation.scores import mean_dice_by_threshold, patient_rows, summary
 from attnunet.inference import Predictor
 from attnunet.models.blocks import gate_maps
 
@@ -30,8 +31,8 @@ def counted(predictor: Predictor, prepared: Prepared, indices: Sequence[int], th
 
 def scored(counts: Counts, threshold: float, resamples: int) -> dict[str, float]:
     """The summary at the frozen threshold, with the threshold and the Dice at 0.5 beside it."""
-    at_half = summary(counts.at(0.5), resamples)["dice"]
-    return {**summary(counts.at(threshold), resamples), "threshold": threshold, "dice_at_0.5": at_half}
+    (at_half,) = mean_dice_by_threshold(counts.at(0.5))
+    return {**summary(counts.at(threshold), resamples), "threshold": threshold, "dice_at_0.5": float(at_half)}
 
 
 def rows(counts: Counts, threshold: float, part: str, prepared: Prepared) -> Rows:
@@ -56,15 +57,20 @@ def examples(predictor: Predictor, prepared: Prepared, table: Rows, indices: Seq
     """
     ranked = sorted((r for r in table if not np.isnan(float(r["dice"]))), key=lambda r: r["dice"])
     places = dict.fromkeys((0, len(ranked) // 2, len(ranked) - 1) if ranked else ())
-    names = ("worst", "median", "best")
+    names = ("worst", "median", "best") if len(places) == 3 else ("worst", "best")
+    maps = gate_maps(predictor.network)
     return [
-        example(predictor, prepared, ranked[place], name, indices)
-        for place, name in zip(places, names if len(places) == 3 else ("worst", "best"), strict=False)
+        example(predictor, maps, prepared, ranked[place], name, indices) for place, name in zip(places, names, strict=False)
     ]
 
 
 def example(
-    predictor: Predictor, prepared: Prepared, row: Mapping[str, float | str], name: str, indices: Sequence[int]
+    predictor: Predictor,
+    maps: keras.Model | None,
+    prepared: Prepared,
+    row: Mapping[str, float | str],
+    name: str,
+    indices: Sequence[int],
 ) -> Example:
     candidates = [i for i in indices if prepared.slices[i].patient == row["patient"]]
     index = max(candidates, key=lambda i: prepared.lesion_pixels[i])
@@ -72,21 +78,14 @@ def example(
     image = prepared.images[index]
     channel = prepared.channels.index("flair") if "flair" in prepared.channels else 0
     (probability,) = predictor.probabilities(prepared, [index])
+    gates = maps.predict_on_batch(image[None]) if maps is not None else {}
     return Example(
         f"{name}: {row['patient']}\nslice {prepared.slices[index].number}, Dice of the patient {row['dice']:.3f}",
         resize(np.ascontiguousarray(image[..., channel]), truth.shape),
         truth,
         (probability >= predictor.threshold).astype(np.uint8),
-        gates(predictor, image, truth.shape),
+        {gate: resize(weights[0, ..., 0], truth.shape) for gate, weights in gates.items()},
     )
-
-
-def gates(predictor: Predictor, image: np.ndarray, shape: tuple[int, int]) -> dict[str, np.ndarray]:
-    """The weights of each gate on one image, at native size; none for a network without gates."""
-    maps = gate_maps(predictor.network)
-    if maps is None:
-        return {}
-    return {name: resize(weights[0, ..., 0], shape) for name, weights in maps.predict_on_batch(image[None]).items()}
 
 
 def as_csv(table: Rows) -> str:

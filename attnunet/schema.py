@@ -32,7 +32,7 @@ class Trainer(Keys):
 
 
 class Evaluation(Keys):
-    """thresholds: tried on the validation patients. resamples: of the bootstrap. batch_size: slices a prediction step."""
+    """thresholds: one is chosen on the validation patients. resamples: of the bootstrap. batch_size: slices a prediction."""
 
     thresholds: Annotated[list[Annotated[float, Gt(0), Lt(1)]], Len(1)]
     resamples: Annotated[int, Ge(100)]

@@ -1,6 +1,7 @@
 """One run, from the configuration to its scores: `python -m attnunet.train model=separable loss=focal_dice`."""
 
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -52,66 +53,64 @@ def train(cfg: DictConfig, choices: dict[str, str], overrides: Sequence[str], fo
     )
     preparation = Preparation(cfg.image_size, prepared.file_channels, prepared.channels, prepared.intensity)
     predictor = Predictor(network, preparation, batch_size=cfg.evaluation.batch_size)
-    thresholds = sorted({*cfg.evaluation.thresholds, 0.5})
 
-    console = Console()
-    where = (Path(cfg.tracking.root), cfg.tracking.uri)
+    console, root = Console(), Path(cfg.tracking.root)
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    name = f"{choices['model']}-{choices['loss']}-{cfg.image_size}-seed{cfg.seed}" + (" LEAKING" if split.leaking else "")
+    name = "-".join([choices["model"], choices["loss"], choices["split"], str(cfg.image_size), f"seed{cfg.seed}"])
     tags = {
         **tracking.provenance(overrides),
-        "fingerprint": config.fingerprint(cfg, prepared.fingerprint, threads),
+        "fingerprint": config.fingerprint(cfg, prepared.fingerprint, split, threads),
         "leaking": str(split.leaking).lower(),
     }
-    with tracking.run(cfg.study, *where, name, {**choices, **tracking.flat(plain)}, tags) as run:
-        console.print(f"run {run.id}: {name}, {network.count_params():,} parameters, {len(split.train)} training slices")
+    params = {**choices, **tracking.flat(plain)}
+    with tracking.run(cfg.study, root, cfg.tracking.uri, f"LEAKING {name}" if split.leaking else name, params, tags) as run:
+        size = f"{network.count_params():,} parameters, {len(split.train)} training slices"
+        console.print(f"run {run.id}: {name}, {size}", soft_wrap=True)
         run.text(OmegaConf.to_yaml(cfg, resolve=True), "config.yaml")
         run.text(split.manifest(prepared.slices, prepared.fingerprint), "split.json")
 
         # Training, with a volumetric validation after each epoch.
-        validation = Validation(predictor, prepared, split.val, thresholds)
         fitted = fit(
             network,
             draws,
-            cfg.trainer.workers,
             epochs,
-            validation,
-            cfg.monitor,
-            cfg.trainer.early_stopping,
-            folder,
-            run.metrics,
-            console,
+            Validation(predictor, prepared, split.val, cfg.evaluation.thresholds),
+            monitor=cfg.monitor,
+            early_stopping=cfg.trainer.early_stopping,
+            workers=cfg.trainer.workers,
+            folder=folder,
+            log=run.metrics,
+            console=console,
         )
 
         # The best checkpoint, its threshold chosen on the validation patients and frozen before the test.
         predictor = replace(predictor, network=load_network(fitted.best))
-        counts = {"val": report.counted(predictor, prepared, split.val, thresholds)}
-        predictor = replace(predictor, threshold=best_threshold(counts["val"]))
+        grid = cfg.evaluation.thresholds
+        counts = {"val": report.counted(predictor, prepared, split.val, sorted({*grid, 0.5}))}
+        predictor = replace(predictor, threshold=best_threshold(counts["val"].at(*grid)))
         if score_test:
-            frozen = sorted({predictor.threshold, 0.5})
-            counts["test"] = report.counted(predictor, prepared, split.test, frozen)
-        scores = {part: report.scored(c, predictor.threshold, cfg.evaluation.resamples) for part, c in counts.items()}
-        table = [row for part, c in counts.items() for row in report.rows(c, predictor.threshold, part, prepared)]
+            counts["test"] = report.counted(predictor, prepared, split.test, sorted({predictor.threshold, 0.5}))
 
-        # What stays.
+        # What stays: scores, a row a patient, checkpoints, pictures of the patients that were scored last.
+        scores = {part: report.scored(c, predictor.threshold, cfg.evaluation.resamples) for part, c in counts.items()}
+        rows = {part: report.rows(c, predictor.threshold, part, prepared) for part, c in counts.items()}
         for part, values in scores.items():
             run.metrics({f"final/{part}/{key}": value for key, value in values.items()}, step=fitted.best_epoch)
-        run.text(report.as_csv(table), "patients.csv")
-        if cfg.trainer.figures:
-            part = "test" if score_test else "val"
-            shown = report.examples(predictor, prepared, [r for r in table if r["part"] == part], getattr(split, part))
-            run.figures(figures.of_run(shown, fitted.history, fitted.best_epoch))
+        run.text(report.as_csv([row for table in rows.values() for row in table]), "patients.csv")
         if cfg.trainer.keep != "none":
             predictor.network.save(fitted.best)  # without the optimizer's state
             run.file(fitted.best, "checkpoints")
             run.model(predictor)
         if cfg.trainer.keep == "all":
             run.file(fitted.last, "checkpoints")
+        if cfg.trainer.figures:
+            examples = report.examples(predictor, prepared, rows[part], split.parts[part])
+            run.figures(figures.of_run(examples, fitted.history, fitted.best_epoch))
         shutil.rmtree(folder)
 
     report.show(console, scores, split.leaking)
     console.print(f"pictures  {run.artifacts}/figures", soft_wrap=True)
-    console.print(f"compare   {tracking.ui_command(*where)}", soft_wrap=True)
+    console.print(f"compare   {tracking.ui_command(root, cfg.tracking.uri)}", soft_wrap=True)
     return fitted.history[fitted.best_epoch - 1][cfg.monitor]
 
 
@@ -127,6 +126,7 @@ def job(cfg: DictConfig) -> float:
 
 def main() -> None:
     """The command `attnunet-train`."""
+    sys.path.insert(0, "")  # as `python -m` has it: a user's own losses and models lie where the command is started
     commands.explained(job, "train")
 
 

@@ -4,11 +4,12 @@ import resource
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import command
+from tests.conftest import command, write_patient
 
 HEAVY = ("tensorflow", "mlflow", "albumentations")
 
@@ -35,7 +36,13 @@ REFUSED = [
     ((*LGG, "split=site"), "split.site=None: choose one of ['CS', 'DU', 'HT']"),
     ((*LGG, "batch_size=1000"), "batch_size=1000: only"),
     ((*LGG, "data.exclude=[nobody]"), "data.exclude names patients that are not in the data: nobody"),
+    ((*LGG, "split.seed=-1"), "split.seed=-1: Input should be greater than or equal to 0"),
+    ((*LGG, "+model.image_size=64"), "model.image_size=64: no such key"),
+    ((*LGG, "batch_size=1"), "trainer.lesion_share=0.5: of batch_size=1 it gives 0 slices with lesion"),
+    (("data.root=/a(b",), "no viable alternative at input"),
     # The last job of a grid.
+    (("-m", "data=lgg", "data.root={root},null"), "data=lgg needs data.root"),
+    (("-m", *LGG, "batch_size=4", "trainer.threads=1,2"), "trainer.threads=['1', '2']: TensorFlow sets it once a process"),
     (("-m", *LGG, "seed=0,1", "batch_size=4,0"), "job data=lgg"),
     (("-m", *LGG, "loss=dice,foo"), "Could not find 'loss/foo'"),
     (("-m", *LGG, "epochs=1,ten"), "epochs=ten: Input should be a valid integer"),
@@ -63,6 +70,36 @@ def test_what_cannot_run_is_refused_before_tensorflow_and_leaves_no_run(
     assert not imported(result.stderr) & {"tensorflow", "mlflow"}
     left = {path.name for path in tmp_path.glob("mlruns/*")}
     assert left <= {"cache"}  # no store, no folder of Hydra's
+
+
+def truncate(folder: Path) -> str:
+    path = folder / f"{folder.name}_2.tif"
+    path.write_bytes(path.read_bytes()[:-200])
+    return path.name
+
+
+def drop_mask(folder: Path) -> str:
+    (folder / f"{folder.name}_2_mask.tif").unlink()
+    return f"{folder.name}_2.tif"
+
+
+@pytest.mark.parametrize("damage", [truncate, drop_mask])
+def test_a_broken_file_is_named_before_tensorflow_and_leaves_no_run(damage: Callable[[Path], str], tmp_path: Path) -> None:
+    folders = [write_patient(tmp_path / "data", f"TCGA_CS_{4000 + index}_20000101") for index in range(3)]
+    name = damage(folders[1])
+    result = command("data=lgg", "data.root=data", cwd=tmp_path, python=("-X", "importtime"))
+    assert result.returncode == 1
+    assert name in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not imported(result.stderr) & {"tensorflow", "mlflow"}
+    assert {path.name for path in tmp_path.glob("mlruns/*")} <= {"cache"}
+
+
+def test_a_key_that_the_chosen_group_has_is_not_called_unknown(tmp_path: Path) -> None:
+    result = command("split=kfold", "split.folds=3", "foo=1", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "foo=1: no such key" in result.stderr
+    assert "split.folds" not in result.stderr
 
 
 def test_a_misspelt_augmentation_is_refused_before_tensorflow(tmp_path: Path, lgg_root: Path) -> None:

@@ -1,6 +1,7 @@
 """Every file of conf/ composes, passes the check and makes what it names; what cannot run is refused with its reason."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from attnunet import config, signatures
+from attnunet.data.split import Split
 
 GROUPS = ("model", "loss", "data", "split", "augment", "optimizer", "trainer", "evaluation", "tracking", "experiment")
 CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted(Path(config.CONF, group).glob("*.yaml"))]
@@ -95,6 +97,16 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["tracking=server"], "tracking.uri"),
         (["tracking=server", "tracking.uri=http://me:secret@host"], "tracking.uri: holds credentials"),
         (["+unheard=1"], "unheard=1: no such key; allowed: seed, image_size"),
+        (["batch_size=1"], "trainer.lesion_share=0.5: of batch_size=1 it gives 0 slices with lesion"),
+        (["trainer.lesion_share=0.99"], "trainer.lesion_share=0.99: of batch_size=16 it gives 16 slices"),
+        (["evaluation.thresholds=[0.5,0.4]"], r"evaluation.thresholds=\[0.5, 0.4\]: must ascend"),
+        (["split.seed=-1"], "split.seed=-1: Input should be greater than or equal to 0"),
+        (["+optimizer.steps=3"], "optimizer.steps=3: no such key; allowed: learning_rate"),
+        (["+model.image_size=64"], "model.image_size=64: no such key; allowed: filters"),
+        (["+split.subjects=3"], "split.subjects=3: no such key; allowed: val"),
+        (["optimizer=adamw", "optimizer.weight_decay=abc"], "optimizer.weight_decay=abc: Input should be a valid number"),
+        (["loss._target_=nowhere.Loss"], "loss._target_=nowhere.Loss: no such package"),
+        (["data.exclude=[{a:1}]"], "data.exclude.0="),
     ],
 )
 def test_what_cannot_run_is_refused_by_key_value_and_what_is_allowed(overrides: list[str], message: str) -> None:
@@ -130,16 +142,22 @@ def test_a_signature_is_read_with_its_ranges_and_without_an_import() -> None:
     assert "Gt(gt=0)" in str(read["val"])  # an alias of the module
 
 
-def fingerprint(*overrides: str, data: str = "data", threads: int = 2) -> str:
-    return config.fingerprint(composed(*overrides), data, threads)
+SPLIT = Split((0,), (1,), (2,), dict(enumerate("abc")))
 
 
-@pytest.mark.parametrize("free", ["study=other", "trainer.workers=2", "trainer.keep=none", "trainer.figures=false"])
+def fingerprint(*overrides: str, data: str = "data", split: Split = SPLIT, threads: int = 2) -> str:
+    return config.fingerprint(composed(*overrides), data, split, threads)
+
+
+FREE = ("study=other", "trainer.workers=2", "trainer.keep=none", "trainer.figures=false", "data.root=x", "data.exclude=[x]")
+
+
+@pytest.mark.parametrize("free", FREE)
 def test_what_cannot_change_a_result_does_not_change_its_fingerprint(free: str) -> None:
     assert fingerprint(free) == fingerprint()
 
 
-OTHER = ("seed=1", "epochs=3", "model=conv", "split.seed=1", "augment=none", "data.channels=[flair]")
+OTHER = ("seed=1", "epochs=3", "model=conv", "augment=none", "data.channels=[flair]")
 
 
 @pytest.mark.parametrize("other", OTHER)
@@ -147,8 +165,19 @@ def test_what_can_change_a_result_changes_its_fingerprint(other: str) -> None:
     assert fingerprint(other) != fingerprint()
 
 
-def test_data_and_threads_are_in_the_fingerprint() -> None:
-    assert len({fingerprint(), fingerprint(data="other"), fingerprint(threads=1)}) == 3
+def test_data_split_and_threads_are_in_the_fingerprint() -> None:
+    swapped = replace(SPLIT, train=SPLIT.val, val=SPLIT.train)
+    others = [fingerprint(data="other"), fingerprint(split=swapped), fingerprint(threads=1)]
+    assert len({fingerprint(), *others}) == 4
+
+
+def test_the_code_of_a_users_own_loss_is_in_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    seen = set()
+    for factor in (1, 2):
+        (tmp_path / "ownloss.py").write_text(f"class Mine:\n    factor = {factor}\n")
+        seen.add(fingerprint("loss._target_=ownloss.Mine"))
+    assert len(seen) == 2
 
 
 def test_docstrings_are_not_in_the_fingerprint() -> None:

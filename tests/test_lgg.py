@@ -167,3 +167,11 @@ def test_the_real_sample(sample: Path) -> None:
     assert len({s.patient for s in dataset.slices}) == 26
     numbers = [s.number for s in dataset.slices if s.patient == dataset.slices[0].patient]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_two_scans_of_one_patient_are_refused_until_one_is_left_out(tmp_path: Path) -> None:
+    for name in ("TCGA_CS_4941_19960909", "TCGA_CS_4941_19970101", "TCGA_CS_4942_19970101"):
+        write_patient(tmp_path, name, slices=1)
+    with pytest.raises(DataError, match="TCGA_CS_4941_19960909 and TCGA_CS_4941_19970101 are scans of one patient"):
+        lgg(str(tmp_path))
+    assert len(lgg(str(tmp_path), exclude=["TCGA_CS_4941_19970101"]).slices) == 2

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from functools import partial
 from math import sqrt
 
 import keras
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from attnunet.training.schedules import Schedule, scheduled
+from attnunet.training.schedules import Schedule, adam, adamw
 
 DECAYS = ("constant", "cosine", "polynomial")
 
@@ -102,14 +101,14 @@ RATES = np.array([0.05, 0.1, 0.1, 0.1 * 0.8535534, 0.05])
 
 
 def test_adam_follows_the_schedule() -> None:
-    optimizer = scheduled(6, keras.optimizers.Adam, 0.1, "cosine", warmup=1 / 3)
+    optimizer = adam(6, 0.1, "cosine", warmup=1 / 3)
     assert type(optimizer) is keras.optimizers.Adam
     # Under a constant gradient Adam's step is the learning rate itself: m / sqrt(v) = 1 after bias correction.
     np.testing.assert_allclose(steps_taken(optimizer, 5), 1 - np.cumsum(RATES), rtol=1e-4)
 
 
 def test_adamw_follows_the_schedule() -> None:
-    optimizer = scheduled(6, partial(keras.optimizers.AdamW, weight_decay=0.5), 0.1, "cosine", warmup=1 / 3)
+    optimizer = adamw(6, 0.1, "cosine", warmup=1 / 3, weight_decay=0.5)
     assert type(optimizer) is keras.optimizers.AdamW
     expected, weight = [], 1.0
     for rate in RATES:  # decay and step both scale with the rate
@@ -118,13 +117,13 @@ def test_adamw_follows_the_schedule() -> None:
     np.testing.assert_allclose(steps_taken(optimizer, 5), expected, rtol=1e-4)
 
 
-def test_scheduled_defaults_to_cosine_without_warmup() -> None:
-    optimizer = scheduled(4, keras.optimizers.Adam, 0.1)
+def test_an_optimizer_defaults_to_cosine_without_warmup() -> None:
+    optimizer = adam(4, 0.1)
     np.testing.assert_allclose(steps_taken(optimizer, 2), 1 - np.cumsum([0.1, 0.1 * 0.8535534]), rtol=1e-4)
 
 
 def test_the_optimizer_survives_its_config() -> None:
-    optimizer = scheduled(6, partial(keras.optimizers.AdamW, weight_decay=0.5), 0.1, "polynomial", warmup=1 / 3)
+    optimizer = adamw(6, 0.1, "polynomial", warmup=1 / 3, weight_decay=0.5)
     serialised = json.loads(json.dumps(keras.saving.serialize_keras_object(optimizer)))
     again = keras.saving.deserialize_keras_object(serialised)
     np.testing.assert_array_equal(steps_taken(again, 5), steps_taken(optimizer, 5))

@@ -100,6 +100,8 @@ def test_every_convention_by_hand() -> None:
             "specificity": (26 / 32 + 1 + 1) / 3,
             "precision": (6 / 12 + 1 + 1) / 3,
             "volume_error": (4 / 8 - 3 / 4 + 0) / 3,
+            **dict.fromkeys(("sensitivity_patients", "specificity_patients", "precision_patients"), 3),
+            "volume_error_patients": 3,
         }
     )
     # The conventions differ on this set, so that none can stand in for another.

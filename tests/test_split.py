@@ -64,7 +64,7 @@ def test_every_slice_is_in_one_part(subjects: list[Subject], name: str, seed: in
 def test_a_part_has_all_slices_of_its_patients(subjects: list[Subject], name: str) -> None:
     split = DRAWN[name](subjects, 0)
     of = {s.patient: s.slices for s in subjects}
-    whole = [set(getattr(split, part)) == {i for p in split.patients[part] for i in of[p]} for part in PARTS]
+    whole = [set(split.parts[part]) == {i for p in split.patients[part] for i in of[p]} for part in PARTS]
     assert all(whole) == (name != "slice")
     assert split.leaking == (name == "slice")
 
@@ -204,10 +204,11 @@ def test_no_manifest(subjects: list[Subject], file: str | None) -> None:
 
 @pytest.mark.parametrize("pair", [("train", "val"), ("train", "test"), ("val", "test")])
 def test_a_patient_in_two_parts_is_refused_unless_the_split_says_that_it_leaks(pair: tuple[str, str]) -> None:
-    patients = {"train": ("a",), "val": ("b",), "test": ("c",)} | dict.fromkeys(pair, ("x", "y"))
+    members = {"train": ("a", "a"), "val": ("b", "b"), "test": ("c", "c")} | dict.fromkeys(pair, ("x", "y"))
+    owners = dict(enumerate(name for part in PARTS for name in members[part]))
     with pytest.raises(DataError, match=f"split leaks: x, y in both {pair[0]} and {pair[1]}"):
-        Split((0,), (1,), (2,), patients)
-    assert Split((0,), (1,), (2,), patients, leaking=True).leaking
+        Split((0, 1), (2, 3), (4, 5), owners)
+    assert Split((0, 1), (2, 3), (4, 5), owners, leaking=True).leaking
 
 
 def test_the_slice_split_leaks_and_its_manifest_is_refused(
@@ -227,7 +228,7 @@ def test_the_slice_split_leaks_and_its_manifest_is_refused(
 def test_an_empty_part_is_named(part: str) -> None:
     parts = {name: (i,) for i, name in enumerate(PARTS)} | {part: ()}
     with pytest.raises(DataError, match=f"no patient is left for {part}; lower the other parts' shares"):
-        Split(**parts, patients=dict.fromkeys(PARTS, ()))
+        Split(**parts, owners=dict(enumerate("abc")))
 
 
 @pytest.mark.parametrize("shares", [(0.5, 0.5), (0.15, 0.9), (0.9, 0.9)])

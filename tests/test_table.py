@@ -73,10 +73,12 @@ def test_absolute_paths_stay(folder: Path) -> None:
         (HEADER + "a,pictures/1.png,masks/8.png\n", r"line 2: no file .*masks/8\.png"),
         (HEADER + "a,pictures,masks/1.png\n", "line 2: no file .*pictures"),
         (
-            "patient,image,mask,slice\n" + row("a", "3") + row("b", "3") + row("a", "03"),
+            "patient,image,mask,slice\n" + row("a", "3") + row("b", "3", name="2") + row("a", "03"),
             "line 4: patient a has a slice 03 already",
         ),
         ("patient,image,mask,slice\n" + row("a", "2") + row("a", "", name="2"), "line 3: patient a has a slice 2 already"),
+        (HEADER + row("a") + row("b"), r"line 3: .*1\.png belongs to patient a already"),
+        (HEADER + "a,pictures/1.png,masks/1.png,x\n", "line 2: more cells than the header has"),
     ],
 )
 def test_a_wrong_table_is_named_with_its_line(folder: Path, text: str, message: str) -> None:
@@ -103,8 +105,20 @@ def test_channel_names_fit_files_that_can_be_read(folder: Path, names: list[str]
         table(write(folder, HEADER + row("a")), file_channels=names)
 
 
+def test_cells_are_stripped_and_ids_may_be_numbers(folder: Path) -> None:
+    file = write(folder, HEADER + "101 , pictures/1.png,masks/1.png\n" + row("102", name="2"))
+    assert {s.patient for s in table(file).slices} == {"101", "102"}
+    assert {s.patient for s in table(file, exclude=[101]).slices} == {"102"}
+
+
+def test_a_table_that_is_not_utf8_is_named(folder: Path) -> None:
+    (folder / "latin.csv").write_bytes("patient,image,mask\né,a,b\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"latin\.csv: is not UTF-8 text"):
+        table(str(folder / "latin.csv"))
+
+
 def test_exclude_and_unknown_channels(folder: Path) -> None:
-    file = write(folder, HEADER + row("a") + row("b"))
+    file = write(folder, HEADER + row("a") + row("b", name="2"))
     assert {s.patient for s in table(file, exclude=["a"]).slices} == {"b"}
     with pytest.raises(DataError, match=r"data.channels=\['flair'\]: choose one or more of \['red', 'green', 'blue'\]"):
         table(file, channels=["flair"])

@@ -156,14 +156,14 @@ def test_log_hands_over_one_call_an_epoch_with_the_documented_names(network: ker
     trained(network, [validation, log], epochs=3)
     assert [step for _, step in recorder.calls] == [1, 2, 3]
     assert log.history == [metrics for metrics, _ in recorder.calls]
-    names = {"train/loss", "train/learning_rate", "train/images_per_second", "epoch_seconds"}
+    names = {"train/loss", "train/learning_rate", "train/images_per_second", "train/epoch_seconds"}
     names |= {"val/loss", "val/dice", "val/iou", "val/threshold", "val/dice_at_0.5"}
     for metrics in log.history:
         assert set(metrics) == names
         assert all(type(value) is float for value in metrics.values())
         assert metrics["train/learning_rate"] == 0.25
         # The images are trained on within the epoch's time, which validation lengthens.
-        assert metrics["train/images_per_second"] > 4 / metrics["epoch_seconds"]
+        assert metrics["train/images_per_second"] > 4 / metrics["train/epoch_seconds"]
     losses = [metrics["train/loss"] for metrics in log.history]
     assert losses == sorted(losses, reverse=True)
 
@@ -229,7 +229,7 @@ def test_images_per_second_leaves_validation_out(clock: Clock) -> None:
     clock.now += 6  # validation
     log.on_epoch_end(0, {"loss": 1.0})
     ((metrics, step),) = recorder.calls
-    assert (metrics["train/images_per_second"], metrics["epoch_seconds"], step) == (10, 10, 1)
+    assert (metrics["train/images_per_second"], metrics["train/epoch_seconds"], step) == (10, 10, 1)
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import REPO
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ci]
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -54,6 +54,20 @@ def test_the_installed_wheel_trains_on_phantom_data_and_answers(wheel: Path, tmp
 
     assert "_target_: attnunet.losses.WeightedSum" in run(command, "--cfg", "job", cwd=folder)
     assert not list(folder.iterdir())
-    printed = run(command, "trainer=smoke", "data.patients=9", "data.slices=8", "data.size=64", cwd=folder)
+    # A user's own loss, beside the command, through a folder of configurations.
+    (folder / "own" / "loss").mkdir(parents=True)
+    (folder / "own" / "loss" / "mine.yaml").write_text("_target_: mine.Mine\n")
+    (folder / "mine.py").write_text("from attnunet.losses import Dice\n\n\nclass Mine(Dice):\n    pass\n")
+    printed = run(
+        command,
+        "--config-dir",
+        "own",
+        "loss=mine",
+        "trainer=smoke",
+        "data.patients=9",
+        "data.slices=8",
+        "data.size=64",
+        cwd=folder,
+    )
     assert "Dice, mean over patients" in printed
     assert (folder / "mlruns" / "mlflow.db").is_file()

@@ -18,7 +18,7 @@ or, with a network and `pip install attnunet[kaggle]`, let it be downloaded: dat
 def lgg(
     root: str | None = None,
     download: bool = False,
-    exclude: list[str] | str = (),  # type: ignore[assignment]
+    exclude: list[str | int] | str = (),  # type: ignore[assignment]
     channels: list[str] = CHANNELS,  # type: ignore[assignment]
     intensity: Literal["raw", "percentile"] = "raw",
     verify: bool = False,
@@ -29,13 +29,25 @@ def lgg(
     two values. Other files and folders are passed over.
 
     Raises:
-        DataError: no root, no patients in it, an image without mask, a mask without image.
+        DataError: no root, no patients in it, an image without mask, a mask without image, two scans of a patient.
     """
     if root is None:
         if not download:
             raise DataError(WHERE)
         root = downloaded()
-    return Dataset("lgg", without(find(Path(root)), exclude), CHANNELS, chosen(channels, CHANNELS), intensity, verify)
+    slices = without(find(Path(root)), exclude)
+    refuse_second_scans(slices)
+    return Dataset("lgg", slices, CHANNELS, chosen(channels, CHANNELS), intensity, verify)
+
+
+def refuse_second_scans(slices: Sequence[Slice]) -> None:
+    """Two folders of one TCGA patient (TCGA_CS_4941_19960909, TCGA_CS_4941_19970101) would leak across a split."""
+    scans: dict[str, str] = {}
+    for folder in dict.fromkeys(s.patient for s in slices):
+        person = re.sub(r"^(TCGA_\w\w_\w{4})_\d{8}$", r"\1", folder)
+        if person in scans:
+            raise DataError(f"{scans[person]} and {folder} are scans of one patient: leave one out with data.exclude")
+        scans[person] = folder
 
 
 def downloaded() -> str:

@@ -292,7 +292,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 @contextmanager
 def building(folder: Path) -> Iterator[Path]:
     """A temporary sibling that becomes `folder` when the block ends well, and is removed when it does not."""
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    temporary.mkdir()  # with the rights that the cache's owner gives, which mkdtemp would not
     try:
         yield temporary
         os.replace(temporary, folder)

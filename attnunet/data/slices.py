@@ -41,18 +41,26 @@ class Dataset:
     verify: bool = False
 
 
-def excluded(exclude: Sequence[str] | str) -> list[str]:
+def text(path: Path) -> str:
+    """A text file's content, with or without a byte order mark."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: is not UTF-8 text") from None
+
+
+def excluded(exclude: Sequence[str | int] | str) -> list[str]:
     """The patients named by `data.exclude`: a list of them, or the path of a text file with one a line."""
     if not isinstance(exclude, str):
-        return list(exclude)
+        return [str(name) for name in exclude]
     path = Path(exclude)
     if not path.is_file():
         raise DataError(f"data.exclude={exclude}: no such file; give a text file with one patient a line, or a list")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    lines = [line.strip() for line in text(path).splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def without(slices: Iterable[Slice], exclude: Sequence[str] | str) -> tuple[Slice, ...]:
+def without(slices: Iterable[Slice], exclude: Sequence[str | int] | str) -> tuple[Slice, ...]:
     """The slices of the patients that are not excluded, ordered.
 
     An excluded patient that is not there is an error: a misspelt name would let a locked patient in.

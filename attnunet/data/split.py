@@ -2,8 +2,9 @@
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +12,11 @@ import numpy as np
 import yaml
 from annotated_types import Ge, Gt, Lt
 
-from attnunet.data.slices import DataError, Slice
+from attnunet.data.slices import DataError, Slice, text
 
 PARTS = ("train", "val", "test")
 Fraction = Annotated[float, Gt(0), Lt(1)]
+Seed = Annotated[int, Ge(0)]
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Split:
-    """Indices of slices a part, in ascending order, and the patients that they belong to.
+    """Indices of slices a part, in ascending order; `owners` names the patient of each slice of the data set.
 
     Raises:
         DataError: an empty part; a patient in two parts, unless `leaking` says that this is meant.
@@ -38,33 +40,45 @@ class Split:
     train: tuple[int, ...]
     val: tuple[int, ...]
     test: tuple[int, ...]
-    patients: dict[str, tuple[str, ...]]
+    owners: Mapping[int, str]
     leaking: bool = False
 
     def __post_init__(self) -> None:
-        for part in PARTS:
-            if not getattr(self, part):
+        for part, slices in self.parts.items():
+            if not slices:
                 raise DataError(f"split: no patient is left for {part}; lower the other parts' shares or add patients")
-        for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
+        for a, b in itertools.combinations(PARTS, 2):
             shared = sorted(set(self.patients[a]) & set(self.patients[b]))
             if shared and not self.leaking:
                 raise DataError(f"split leaks: {', '.join(shared)} in both {a} and {b}")
 
+    @property
+    def parts(self) -> dict[str, tuple[int, ...]]:
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+    @cached_property
+    def patients(self) -> dict[str, tuple[str, ...]]:
+        """The patients of each part, in alphabetical order."""
+        return {part: tuple(sorted({self.owners[i] for i in slices})) for part, slices in self.parts.items()}
+
     def manifest(self, slices: Sequence[Slice], fingerprint: str) -> str:
         """JSON with the patients and the slices' numbers of each part; `split=manifest` reads it back."""
         numbers: dict[str, dict[str, list[int]]] = {part: {} for part in PARTS}
-        for part in PARTS:
-            for index in getattr(self, part):
+        for part, indices in self.parts.items():
+            for index in indices:
                 numbers[part].setdefault(slices[index].patient, []).append(slices[index].number)
-        patients = {part: list(self.patients[part]) for part in PARTS}
-        return json.dumps({"leaking": self.leaking, "fingerprint": fingerprint, **patients, "slices": numbers}, indent=1)
+        return json.dumps({"leaking": self.leaking, "fingerprint": fingerprint, **self.patients, "slices": numbers}, indent=1)
+
+
+def owners(subjects: Sequence[Subject]) -> dict[int, str]:
+    return {index: s.patient for s in subjects for index in s.slices}
 
 
 def by_patient(subjects: Sequence[Subject], **parts: Sequence[str]) -> Split:
     """The split that gives each part the slices of its patients."""
     slices = {s.patient: s.slices for s in subjects}
     train, val, test = (tuple(sorted(i for p in parts[part] for i in slices[p])) for part in PARTS)
-    return Split(train, val, test, {part: tuple(sorted(patients)) for part, patients in parts.items()})
+    return Split(train, val, test, owners(subjects))
 
 
 def ordered(subjects: Sequence[Subject]) -> list[Subject]:
@@ -84,7 +98,7 @@ def draw(subjects: Sequence[Subject], share: float, rng: np.random.Generator) ->
     return [line[i].patient for i in sorted(picks)], [s for i, s in enumerate(line) if i not in picks]
 
 
-def patient(subjects: Sequence[Subject], val: Fraction = 0.15, test: Fraction = 0.15, seed: int = 0) -> Split:
+def patient(subjects: Sequence[Subject], val: Fraction = 0.15, test: Fraction = 0.15, seed: Seed = 0) -> Split:
     """Hold-out by patient, stratified by site and lesion size."""
     rng = np.random.default_rng(seed)
     tested, rest = draw(subjects, test, rng)
@@ -97,7 +111,7 @@ def kfold(
     folds: Annotated[int, Ge(2)] = 5,
     fold: Annotated[int, Ge(0)] = 0,
     val: Fraction = 0.2,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Split:
     """Every patient is tested in exactly one of `folds` runs; `val` is the share of the others that validates.
 
@@ -116,9 +130,10 @@ def kfold(
     return by_patient(subjects, train=[s.patient for s in rest], val=validated, test=tested)
 
 
-def site(subjects: Sequence[Subject], site: str | None = None, val: Fraction = 0.15, seed: int = 0) -> Split:
+def site(subjects: Sequence[Subject], site: str | int | None = None, val: Fraction = 0.15, seed: Seed = 0) -> Split:
     """Leave one site out: its patients test, a share of the others validates."""
     sites = sorted({s.site for s in subjects})
+    site = str(site)  # a site's name may be a number
     if site not in sites or len(sites) < 2:
         raise DataError(f"split.site={site}: choose one of {sites} (at least two sites are needed)")
     tested = [s.patient for s in subjects if s.site == site]
@@ -135,7 +150,7 @@ def manifest(subjects: Sequence[Subject], file: str | None = None) -> Split:
     if not path.is_file():
         raise DataError(f"split.file={file}: no such file; give a YAML file with the lists train, val and test")
     try:
-        lists = yaml.safe_load(path.read_text())
+        lists = yaml.safe_load(text(path))
     except yaml.YAMLError as error:
         raise DataError(f"{path}: is not YAML: {error}") from error
     if not isinstance(lists, dict) or any(not isinstance(lists.get(part), list) for part in PARTS):
@@ -149,11 +164,10 @@ def manifest(subjects: Sequence[Subject], file: str | None = None) -> Split:
     return by_patient(subjects, **parts)
 
 
-def slice(subjects: Sequence[Subject], val: Fraction = 0.15, test: Fraction = 0.15, seed: int = 0) -> Split:
+def slice(subjects: Sequence[Subject], val: Fraction = 0.15, test: Fraction = 0.15, seed: Seed = 0) -> Split:
     """Divide slices, not patients: neighbouring slices of one patient land on both sides. LEAKS, to show how much."""
     slices = np.random.default_rng(seed).permutation(np.concatenate([s.slices for s in subjects]))
     n_val, n_test = (max(1, round(share * len(slices))) for share in (val, test))
-    cut = {"test": slices[:n_test], "val": slices[n_test : n_test + n_val], "train": slices[n_test + n_val :]}
-    parts = {part: tuple(sorted(int(i) for i in indices)) for part, indices in cut.items()}
-    owner = {i: s.patient for s in subjects for i in s.slices}
-    return Split(**parts, patients={part: tuple(sorted({owner[i] for i in parts[part]})) for part in PARTS}, leaking=True)
+    cut = (slices[n_test + n_val :], slices[n_test : n_test + n_val], slices[:n_test])
+    trained, validated, tested = (tuple(sorted(int(i) for i in indices)) for indices in cut)
+    return Split(trained, validated, tested, owners(subjects), leaking=True)

@@ -1,11 +1,12 @@
 """A data set of one's own, described by a CSV table."""
 
 import csv
+import io
 import re
 from pathlib import Path
 from typing import Literal
 
-from attnunet.data.slices import DataError, Dataset, Slice, chosen, without
+from attnunet.data.slices import DataError, Dataset, Slice, chosen, text, without
 
 REQUIRED = ("patient", "image", "mask")
 OPTIONAL = ("slice", "site")
@@ -15,7 +16,7 @@ def table(
     file: str | None = None,
     file_channels: list[str] = ("red", "green", "blue"),  # type: ignore[assignment]
     channels: list[str] | None = None,
-    exclude: list[str] | str = (),  # type: ignore[assignment]
+    exclude: list[str | int] | str = (),  # type: ignore[assignment]
     intensity: Literal["raw", "percentile"] = "raw",
     verify: bool = False,
 ) -> Dataset:
@@ -40,16 +41,18 @@ def table(
 
 def rows(file: Path) -> list[Slice]:
     """The table's slices."""
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        columns = reader.fieldnames or []
-        if not set(REQUIRED) <= set(columns) <= set(REQUIRED + OPTIONAL):
-            raise DataError(f"{file}: columns {list(columns)}; needed {list(REQUIRED)}, allowed besides {list(OPTIONAL)}")
-        lines = list(reader)
+    reader = csv.DictReader(io.StringIO(text(file)))
+    columns = reader.fieldnames or []
+    if not set(REQUIRED) <= set(columns) <= set(REQUIRED + OPTIONAL):
+        raise DataError(f"{file}: columns {list(columns)}; needed {list(REQUIRED)}, allowed besides {list(OPTIONAL)}")
 
+    owner: dict[Path, str] = {}
     slices: dict[tuple[str, int], Slice] = {}
     count: dict[str, int] = {}
-    for line, row in enumerate(lines, start=2):
+    for line, cells in enumerate(reader, start=2):
+        if None in cells:
+            raise DataError(f"{file}, line {line}: more cells than the header has")
+        row = {column: (value or "").strip() for column, value in cells.items()}
         for column in REQUIRED:
             if not row[column]:
                 raise DataError(f"{file}, line {line}: no {column}")
@@ -62,6 +65,8 @@ def rows(file: Path) -> list[Slice]:
         for path in (image, mask):
             if not path.is_file():
                 raise DataError(f"{file}, line {line}: no file {path}")
+        if owner.setdefault(image, patient) != patient:
+            raise DataError(f"{file}, line {line}: {image} belongs to patient {owner[image]} already")
         key = (patient, int(number))
         if key in slices:
             raise DataError(f"{file}, line {line}: patient {patient} has a slice {number} already")

@@ -21,11 +21,11 @@ class Counts:
     fn: np.ndarray
     tn: np.ndarray
 
-    def at(self, threshold: float) -> "Counts":
-        """The counts at one of the thresholds."""
-        column = [self.thresholds.index(threshold)]
+    def at(self, *thresholds: float) -> "Counts":
+        """The counts at some of the thresholds."""
+        column = [self.thresholds.index(threshold) for threshold in thresholds]
         return Counts(
-            self.patients, (threshold,), self.tp[:, column], self.fp[:, column], self.fn[:, column], self.tn[:, column]
+            self.patients, thresholds, self.tp[:, column], self.fp[:, column], self.fn[:, column], self.tn[:, column]
         )
 
     def by_patient(self) -> "Counts":

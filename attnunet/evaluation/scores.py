@@ -81,7 +81,7 @@ def summary(c: Counts, resamples: int) -> dict[str, float]:
     """Every convention of Dice and IoU under its own name, and the mean of each rate, at the one threshold of `c`.
 
         dice, dice_median, dice_ci_low, dice_ci_high   a volume a patient: mean, median, 95 % interval of the mean
-        dice_patients                                  over how many patients these were taken (those not NaN)
+        dice_patients                                  over how many patients these were taken, those not NaN; so for rates
         dice_pooled                                    all pixels counted together
         dice_slice_lesion                              mean over slices with a lesion in the reference
         dice_slice_empty_one                           mean over all slices; both empty counts 1
@@ -105,23 +105,23 @@ def summary(c: Counts, resamples: int) -> dict[str, float]:
             f"{name}_pooled": score(c.pooled())[0, 0].item(),
             f"{name}_slice_lesion": mean(slices[lesion]),
             f"{name}_slice_empty_one": mean(np.where(np.isnan(slices), 1, slices)),
-            f"{name}_all_background": mean(~lesion),
+            f"{name}_all_background": float(np.mean(~lesion)),
         }
     for name, score in RATES.items():
         patients = score(volumes)[:, 0]
-        values[name] = mean(patients[~np.isnan(patients)])
+        values |= {name: mean(patients), f"{name}_patients": int(np.sum(~np.isnan(patients)))}
     return values
 
 
 def mean(values: Array) -> float:
-    """The mean; NaN, without a warning, of nothing."""
-    return float(np.mean(values)) if values.size else float("nan")
+    """The mean of the values that are defined; NaN, without a warning, of none."""
+    defined = values[~np.isnan(values)]
+    return float(np.mean(defined)) if defined.size else float("nan")
 
 
 def mean_dice_by_threshold(c: Counts) -> Array:
     """(thresholds,): the mean of the patients' volumetric Dice at each threshold; NaN where it has none."""
-    scores = dice(c.by_patient())
-    return np.array([mean(column[~np.isnan(column)]) for column in scores.T])
+    return np.array([mean(column) for column in dice(c.by_patient()).T])
 
 
 def best_threshold(c: Counts) -> float:

@@ -16,6 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import numpy as np
 from filelock import FileLock
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 PACKAGE = Path(__file__).parent.parent
 PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python", "albumentations", "grain", "focal-loss", "mlflow")
+SERVING = ("tensorflow", "keras", "numpy", "opencv-python", "filelock")
 
 
 class Run:
@@ -43,7 +46,7 @@ class Run:
     def __init__(self, run: mlflow.ActiveRun) -> None:
         self.id: str = run.info.run_id
         self.experiment_id: str = run.info.experiment_id
-        self.artifacts: str = run.info.artifact_uri.removeprefix("file://")
+        self.artifacts: str = local_path(run.info.artifact_uri)
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         mlflow.log_metrics(dict(values), step=step)
@@ -77,7 +80,7 @@ class Run:
                 artifacts={"predictor": str(Path(folder) / "predictor")},
                 signature=signature,
                 code_paths=[str(PACKAGE)],
-                pip_requirements=[f"{name}=={metadata.version(name)}" for name in (*PACKAGES[:4], "filelock")],
+                pip_requirements=[f"{name}=={metadata.version(name)}" for name in SERVING],
             )
 
 
@@ -86,12 +89,18 @@ def store(root: Path, uri: str | None) -> str:
     return uri or f"sqlite:///{(root / 'mlflow.db').resolve()}?timeout=60"
 
 
+def local_path(uri: str) -> str:
+    """A file: address as a path; another address as it is."""
+    return url2pathname(urlparse(uri).path) if uri.startswith("file:") else uri
+
+
 def ui_command(root: Path, uri: str | None) -> str:
     """What to type to see the runs."""
     if uri:
         return f"open {uri} in a browser"
-    mlflow_command = Path(sys.executable).with_name("mlflow")
-    return f"{mlflow_command} ui --backend-store-uri sqlite:///{(root / 'mlflow.db').resolve()} --host 127.0.0.1"
+    mlflow_command = str(Path(sys.executable).with_name("mlflow"))
+    address = f"sqlite:///{(root / 'mlflow.db').resolve()}"
+    return shlex.join([mlflow_command, "ui", "--backend-store-uri", address, "--host", "127.0.0.1"])
 
 
 def open_study(study: str, root: Path, uri: str | None) -> str:
@@ -103,6 +112,8 @@ def open_study(study: str, root: Path, uri: str | None) -> str:
     mlflow.set_tracking_uri(store(root, uri))
     with FileLock(root / ".lock"):
         found = mlflow.get_experiment_by_name(study)
+        if found is not None and found.lifecycle_stage == "deleted":
+            raise ValueError(f"study={study} was deleted in MLflow: take another name, or `mlflow experiments restore`")
         if found is not None:
             return found.experiment_id
         location = None if uri else (root / "artifacts").resolve().as_uri()
@@ -125,9 +136,11 @@ def run(
             raise
         except BaseException as error:
             log.exception("run %s failed", active.info.run_id)
-            mlflow.log_text(traceback.format_exc(), "traceback.txt")
-            mlflow.set_tag("error", f"{type(error).__name__}: {error}"[:500])
-            mlflow.end_run("FAILED")
+            try:
+                mlflow.log_text(traceback.format_exc(), "traceback.txt")
+                mlflow.set_tag("error", f"{type(error).__name__}: {error}"[:500])
+            finally:
+                mlflow.end_run("FAILED")
             raise
         mlflow.end_run("FINISHED")
 
@@ -152,9 +165,17 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in config.items():
         if isinstance(value, Mapping):
             values |= flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            values |= {f"{prefix}{name}.{place}": call(item) for place, item in enumerate(value)}
         elif not str(name).startswith("_"):
             values[f"{prefix}{name}"] = value
     return values
+
+
+def call(node: Mapping[str, Any]) -> str:
+    """A `_target_` with its arguments as one reads it in code: HorizontalFlip(p=0.5)."""
+    arguments = (f"{name}={value}" for name, value in node.items() if not name.startswith("_"))
+    return f"{node['_target_'].rpartition('.')[2]}({', '.join(arguments)})"
 
 
 def provenance(overrides: Sequence[str]) -> dict[str, str]:
@@ -173,7 +194,10 @@ def provenance(overrides: Sequence[str]) -> dict[str, str]:
 
 def git(*arguments: str) -> str:
     """The answer of git about the checkout that this code is in; "" where it is in none."""
-    command = ["git", "-C", str(PACKAGE), *arguments]
+    checkout = PACKAGE.parent
+    if not (checkout / ".git").exists():  # else git would answer for whatever repository an environment lies in
+        return ""
+    command = ["git", "-C", str(checkout), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -30,7 +30,7 @@ class Validation(keras.callbacks.Callback):
     def __init__(self, predictor: Predictor, prepared: Prepared, indices: Sequence[int], thresholds: Sequence[float]) -> None:
         super().__init__()
         self.predictor, self.prepared, self.indices = predictor, prepared, indices
-        self.thresholds = sorted({*thresholds, 0.5})
+        self.thresholds = thresholds
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         losses: list[float] = []
@@ -44,21 +44,17 @@ class Validation(keras.callbacks.Callback):
 
         patients = [self.prepared.slices[index].patient for index in self.indices]
         masks = (self.prepared.mask(index) for index in self.indices)
-        counts = count(patients, probabilities(), masks, self.thresholds)
-        threshold = best_threshold(counts)
+        counts = count(patients, probabilities(), masks, sorted({*self.thresholds, 0.5}))
+        threshold = best_threshold(counts.at(*self.thresholds))
         best, half = counts.at(threshold).by_patient(), counts.at(0.5).by_patient()
         assert logs is not None
         logs |= {
             "val/loss": float(np.mean(losses)),
-            "val/dice": mean(without_nan(dice(best))),
-            "val/iou": mean(without_nan(iou(best))),
+            "val/dice": mean(dice(best)),
+            "val/iou": mean(iou(best)),
             "val/threshold": threshold,
-            "val/dice_at_0.5": mean(without_nan(dice(half))),
+            "val/dice_at_0.5": mean(dice(half)),
         }
-
-
-def without_nan(values: np.ndarray) -> np.ndarray:
-    return values[~np.isnan(values)]
 
 
 class Log(keras.callbacks.Callback):
@@ -89,7 +85,7 @@ class Log(keras.callbacks.Callback):
             "train/learning_rate": float(self.model.optimizer.learning_rate),
             "train/images_per_second": self.images_per_epoch / max(self.trained - self.started, 1e-9),
             **{name: float(value) for name, value in logs.items()},
-            "epoch_seconds": time.perf_counter() - self.started,
+            "train/epoch_seconds": time.perf_counter() - self.started,
         }
         self.history.append(metrics)
         self.log(metrics, epoch + 1)

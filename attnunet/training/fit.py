@@ -26,11 +26,12 @@ class Fitted:
 def fit(
     network: keras.Model,
     draws: Draws,
-    workers: int,
     epochs: int,
     validation: Validation,
+    *,
     monitor: str,
     early_stopping: int | None,
+    workers: int,
     folder: Path,
     log: Callable[[dict[str, float], int], None],
     console: Console,

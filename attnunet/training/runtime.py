@@ -17,7 +17,7 @@ def configure(seed: int, threads: int | None, precision: str) -> int:
     Raises:
         RuntimeError: another number of threads than an earlier run of this process; TensorFlow sets it once.
     """
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("absl").setLevel(logging.ERROR)  # Grain tells of a profiler of JAX's that is not there
@@ -27,7 +27,8 @@ def configure(seed: int, threads: int | None, precision: str) -> int:
 
         tf.config.list_physical_devices()
 
-    threads = threads or len(os.sched_getaffinity(0))
+    # Not every system can say which of its cores are ours.
+    threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     keras.backend.clear_session()

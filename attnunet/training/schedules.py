@@ -1,7 +1,6 @@
-"""Learning rates over a run, and the optimizer that follows one."""
+"""Learning rates over a run, and the optimizers that follow one."""
 
 import math
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import keras
@@ -46,12 +45,22 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return self.arguments
 
 
-def scheduled(
+Rate = Annotated[float, Gt(0)]
+Decay = Literal["constant", "cosine", "polynomial"]
+Warmup = Annotated[float, Ge(0), Lt(1)]
+
+
+def adam(steps: int, learning_rate: Rate, schedule: Decay = "cosine", warmup: Warmup = 0.0) -> keras.optimizers.Adam:
+    """Adam (Kingma and Ba 2015, arXiv 1412.6980), its rate following `schedule` over a run of `steps` training steps."""
+    return keras.optimizers.Adam(Schedule(learning_rate, steps, schedule, warmup))
+
+
+def adamw(
     steps: int,
-    optimizer: Callable[..., keras.optimizers.Optimizer],
-    learning_rate: Annotated[float, Gt(0)],
-    schedule: Literal["constant", "cosine", "polynomial"] = "cosine",
-    warmup: Annotated[float, Ge(0), Lt(1)] = 0.0,
-) -> keras.optimizers.Optimizer:
-    """The optimizer whose learning rate follows `schedule` over a run of `steps` training steps."""
-    return optimizer(learning_rate=Schedule(learning_rate, steps, schedule, warmup))
+    learning_rate: Rate,
+    schedule: Decay = "cosine",
+    warmup: Warmup = 0.0,
+    weight_decay: Annotated[float, Ge(0)] = 1e-4,
+) -> keras.optimizers.AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101), its rate as in `adam`."""
+    return keras.optimizers.AdamW(Schedule(learning_rate, steps, schedule, warmup), weight_decay=weight_decay)
