@@ -97,16 +97,18 @@ def explained(job: Callable[[], Any], config_name: str) -> None:
 def unknown_keys(config_name: str, arguments: list[str]) -> Iterator[str]:
     """A line for each override whose key does not exist beside the groups' choices: what it is, which keys do.
 
-    None where Hydra has said all there is: a choice that does not exist, an override that it cannot parse.
+    None where Hydra has said all there is, as of a choice that does not exist.
     """
     try:
         parsed = OverridesParser.create().parse_overrides([a for a in arguments if "=" in a and a[0] not in "-+~"])
-        choices = [o for o in parsed if Path(config.CONF, o.key_or_group).is_dir()]
-        chosen = [
-            f"{o.key_or_group}={next(o.sweep_string_iterator()) if o.is_sweep_override() else o.value()}" for o in choices
-        ]
+    except HydraException:
+        yield """quote a value that holds brackets, accents, blanks, '~' or '=', twice: 'data.root="/scans (new)"'"""
+        return
+    choices = [o for o in parsed if Path(config.CONF, o.key_or_group).is_dir()]
+    try:
+        first = [next(o.sweep_string_iterator()) if o.is_sweep_override() else o.value() for o in choices]
         with initialize_config_dir(config.CONF, version_base="1.3"):
-            cfg = compose(config_name, chosen)
+            cfg = compose(config_name, [f"{o.key_or_group}={value}" for o, value in zip(choices, first, strict=True)])
     except HydraException:
         return
     for override in parsed:

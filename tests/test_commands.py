@@ -39,7 +39,8 @@ REFUSED = [
     ((*LGG, "split.seed=-1"), "split.seed=-1: Input should be greater than or equal to 0"),
     ((*LGG, "+model.image_size=64"), "model.image_size=64: no such key"),
     ((*LGG, "batch_size=1"), "trainer.lesion_share=0.5: of batch_size=1 it gives 0 slices with lesion"),
-    (("data.root=/a(b",), "no viable alternative at input"),
+    (("data.root=/a(b",), "quote a value that holds brackets"),
+    (("data.root=~/x",), "quote a value that holds brackets"),
     # The last job of a grid.
     (("-m", "data=lgg", "data.root={root},null"), "data=lgg needs data.root"),
     (("-m", *LGG, "batch_size=4", "trainer.threads=1,2"), "trainer.threads=['1', '2']: TensorFlow sets it once a process"),

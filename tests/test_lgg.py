@@ -9,6 +9,7 @@ import pytest
 
 from attnunet.data.lgg import HANDLE, WHERE, lgg, site
 from attnunet.data.slices import DataError
+from tests.conftest import write_patient
 
 FIRST, SECOND = "TCGA_CS_4941_19960909", "TCGA_DU_5852_19950709"
 

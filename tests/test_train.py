@@ -138,6 +138,8 @@ def test_a_run_keeps_its_pictures(smoke: Started, name: str) -> None:
     assert smoke.artifact(f"figures/{name}.pdf").read_bytes().startswith(b"%PDF")
 
 
+# mlflow.types: importing its own chat schemas, MLflow warns of the type hints in them.
+@pytest.mark.filterwarnings("ignore:.*type hint is inferred as AnyType:UserWarning")
 def test_the_logged_model_segments_a_volume(smoke: Started, lgg_root: Path) -> None:
     import mlflow
 
