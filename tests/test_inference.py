@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 
 from attnunet import report
-from attnunet.data.lgg import lgg
+from attnunet.data.lgg import lgg as read
 from attnunet.data.prepare import Prepared, prepare, read_image, resize
 from attnunet.inference import Predictor, Preparation, load_network, to_native
 from attnunet.models.attention_resunet import attention_resunet
 from tests.conftest import write_patient
+
+lgg = partial(read, intensity="raw")  # pixels as in the files, unless a test asks otherwise
 
 # Keras 3.15 saves its variables through an __array__ of TensorFlow's that NumPy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")

@@ -8,6 +8,7 @@ import shutil
 import struct
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -18,10 +19,12 @@ import numpy as np
 import pytest
 
 from attnunet.data import prepare as preparation
-from attnunet.data.lgg import lgg
+from attnunet.data.lgg import lgg as read
 from attnunet.data.prepare import Prepared, prepare, prepare_volume, read_mask, resize_mask
 from attnunet.data.slices import DataError, Dataset, Slice
 from tests.conftest import write_patient, write_slice
+
+lgg = partial(read, intensity="raw")  # pixels as in the files, unless a test asks otherwise
 
 PATIENT, OTHER = "TCGA_CS_4941_19960909", "TCGA_DU_5852_19950709"
 

@@ -1,5 +1,6 @@
 """A CSV of one's own images."""
 
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,9 @@ import pytest
 
 from attnunet.data.prepare import prepare
 from attnunet.data.slices import DataError, Slice
-from attnunet.data.table import table
+from attnunet.data.table import table as read
+
+table = partial(read, intensity="raw")  # pixels as in the files, unless a test asks otherwise
 
 HEADER = "patient,image,mask\n"
 
