@@ -23,7 +23,7 @@ train: setup ## train on phantom data, under 3 minutes on 2 cores, and show the 
 	$(BIN)/python -m attnunet.train experiment=phantom
 
 test: setup ## the fast tests, under 5 minutes on 2 cores
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest -q -m "not slow" --numprocesses 2 --dist loadfile
 
 test-ci: setup ## one test of each slow kind
 	$(BIN)/pytest -q -m ci

@@ -109,7 +109,8 @@ def train(cfg: DictConfig, choices: dict[str, str], overrides: Sequence[str], fo
         shutil.rmtree(folder)
 
     report.show(console, scores, split.leaking)
-    console.print(f"pictures  {run.artifacts}/figures", soft_wrap=True)
+    if cfg.trainer.figures:
+        console.print(f"pictures  {run.artifacts}/figures", soft_wrap=True)
     console.print(f"compare   {tracking.ui_command(root, cfg.tracking.uri)}", soft_wrap=True)
     return fitted.history[fitted.best_epoch - 1][cfg.monitor]
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -57,6 +58,17 @@ def lgg_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         site = ("CS", "DU", "HT")[index % 3]
         write_patient(root, f"TCGA_{site}_{4000 + index}_20000101", seed=index)
     return root
+
+
+@pytest.fixture
+def mixed_float16() -> Iterator[None]:
+    """Keras's layers compute in float16 until the test ends."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    yield
+    keras.config.set_dtype_policy(before)
 
 
 @pytest.fixture(scope="session")

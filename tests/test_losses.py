@@ -10,7 +10,7 @@ One image of four pixels with p = (3/4, 1/4, 1/2, 1/2), hence P = 2, is scored a
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import log
 from pathlib import Path
 from typing import Any
@@ -331,14 +331,6 @@ def tiny_batch() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     x = rng.random((2, 8, 8, 1), dtype=np.float32)
     return x, (x > 0.7).astype(np.uint8)
-
-
-@pytest.fixture
-def mixed_float16() -> Iterator[None]:
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_float16")
-    yield
-    keras.config.set_dtype_policy(before)
 
 
 @pytest.mark.usefixtures("mixed_float16")

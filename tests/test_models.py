@@ -1,6 +1,6 @@
 """One suite for all variants of the network, then what each switch does and leaves alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -257,14 +257,6 @@ def test_bn_momentum_reaches_every_normalisation(momentum: float) -> None:
     mean = outputs_of(network, "encoder_0_conv1")(pictures())["encoder_0_conv1"].numpy().mean(axis=(0, 1, 2))
     running = network.get_layer("encoder_0_bn1").moving_mean.numpy()
     np.testing.assert_allclose(running, (1 - momentum) * mean, rtol=1e-4, atol=1e-6)
-
-
-@pytest.fixture
-def mixed_float16() -> Iterator[None]:
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_float16")
-    yield
-    keras.config.set_dtype_policy(before)
 
 
 @pytest.mark.usefixtures("mixed_float16")
