@@ -20,7 +20,7 @@ def lgg(
     download: bool = False,
     exclude: list[str | int] | str = (),  # type: ignore[assignment]
     channels: list[str] = CHANNELS,  # type: ignore[assignment]
-    intensity: Literal["raw", "percentile"] = "percentile",
+    intensity: Literal["raw", "percentile", "zscore"] = "zscore",
     verify: bool = False,
 ) -> Dataset:
     """The data set in its own layout: `<patient>/<patient>_<number>.tif` and `<patient>/<patient>_<number>_mask.tif`.

@@ -253,7 +253,7 @@ def phantom(
     seed: Annotated[int, Ge(0)] = 0,
     exclude: list[str | int] | str = (),  # type: ignore[assignment]
     channels: list[str] = CHANNELS,  # type: ignore[assignment]
-    intensity: Literal["raw", "percentile"] = "percentile",
+    intensity: Literal["raw", "percentile", "zscore"] = "zscore",
     verify: bool = False,
 ) -> Dataset:
     """The phantom of these arguments below `root`, drawn if it is not there, and read as `data=lgg` reads its files.

@@ -26,7 +26,7 @@ from filelock import FileLock
 
 from attnunet.data.slices import DataError, Dataset, Slice
 
-VERSION = 1  # of what is written here; a change of the code that changes the arrays raises it
+VERSION = 2  # of what is written here; a change of the code that changes the arrays raises it
 
 
 @dataclass(frozen=True)
@@ -187,25 +187,40 @@ def write_images(dataset: Dataset, image_size: int, path: Path) -> None:
 def prepare_volume(volume: np.ndarray, image_size: int, intensity: str) -> np.ndarray:
     """A patient's slices as a network sees them: uint8 (D, h, w, C) -> uint8 (D, image_size, image_size, C).
 
-    intensity "raw" leaves the values; "percentile" stretches each channel of the volume so that its 1st and 99th
-    percentile over the pixels above 0 become 0 and 255. Slices are resized to a square: by area averaging when they
-    shrink, bilinearly when they grow.
+    Intensities are scaled a channel of the volume (see INTENSITIES). Slices are resized to a square: by area averaging
+    when they shrink, bilinearly when they grow.
     """
-    if intensity == "percentile":
-        volume = stretch(volume)
-    return np.stack([resize(image, (image_size, image_size)) for image in volume])
+    scale = INTENSITIES[intensity]
+    scaled = np.stack([scale(volume[..., channel]) for channel in range(volume.shape[-1])], axis=-1)
+    return np.stack([resize(image, (image_size, image_size)) for image in scaled])
 
 
-def stretch(volume: np.ndarray) -> np.ndarray:
-    """Each channel's 1st to 99th percentile over its pixels above 0, mapped linearly to 0 to 255 and clipped."""
-    stretched = np.empty_like(volume)
-    for channel in range(volume.shape[-1]):
-        values = volume[..., channel]
-        above = values[values > 0]
-        low, high = np.percentile(above, [1, 99]) if above.size else (0, 1)
-        scaled = (values - np.float32(low)) * np.float32(255 / max(high - low, 1))
-        stretched[..., channel] = np.clip(np.rint(scaled), 0, 255)
-    return stretched
+def linear(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """uint8: low to 0 and high to 255, linearly, rounded and clipped; a range below 1 counts as 1."""
+    scaled = (values - np.float32(low)) * np.float32(255 / max(high - low, 1))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def percentile(values: np.ndarray) -> np.ndarray:
+    """The 1st percentile of the pixels above 0 becomes 0, the 99th 255."""
+    above = values[values > 0]
+    return linear(values, *np.percentile(above, [1, 99])) if above.size else values
+
+
+def zscore(values: np.ndarray) -> np.ndarray:
+    """Three standard deviations below the head's mean become 0, three above 255; the head is what exceeds the overall mean.
+
+    So heads of dark and bright scans get the same mean, as by nnU-Net's normalisation of MRI (doi
+    10.1038/s41592-020-01008-z).
+    """
+    head = values[values > values.mean()]
+    if not head.size:
+        return values
+    mean, spread = head.mean(dtype=np.float64), 3 * head.std(dtype=np.float64)
+    return linear(values, mean - spread, mean + spread)
+
+
+INTENSITIES = {"raw": lambda values: values, "percentile": percentile, "zscore": zscore}
 
 
 def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

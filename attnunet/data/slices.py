@@ -30,7 +30,8 @@ class Dataset:
     """Slices in the order (patient, number), and how their files are to be read.
 
     `file_channels` are the names of the image files' channels in their order, `channels` the ones to use. `intensity` is
-    "raw" or "percentile" (see `attnunet.data.prepare`). `verify` distrusts sizes and modification times and reads all.
+    "raw", "percentile" or "zscore" (see `attnunet.data.prepare`). `verify` distrusts sizes and modification times and
+    reads all.
     """
 
     name: str

@@ -17,7 +17,7 @@ def table(
     file_channels: list[str] = ("red", "green", "blue"),  # type: ignore[assignment]
     channels: list[str] | None = None,
     exclude: list[str | int] | str = (),  # type: ignore[assignment]
-    intensity: Literal["raw", "percentile"] = "percentile",
+    intensity: Literal["raw", "percentile", "zscore"] = "zscore",
     verify: bool = False,
 ) -> Dataset:
     """One row a slice with the columns patient, image, mask and, if wanted, slice (a whole number) and site.
