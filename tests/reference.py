@@ -15,12 +15,20 @@ from attnunet import config
 from attnunet.training import runtime
 
 STEPS = 20
-OVERRIDES = ("image_size=64", "batch_size=8", "model.filters=[8,16,32]", "augment=mri", "optimizer.learning_rate=0.003")
-PHANTOM = ("data.patients=8", "data.slices=10", "data.size=64", "split.val=0.2", "split.test=0.2")
+NETWORK = ("image_size=64", "batch_size=8", "model.filters=[8,16,32]", "loss=focal_dice", "optimizer.learning_rate=0.003")
+PHANTOM = (
+    "data.intensity=zscore",
+    "augment=mri",
+    "data.patients=8",
+    "data.slices=10",
+    "data.size=64",
+    "split.val=0.2",
+    "split.test=0.2",
+)
 
 
 def losses(model: str, folder: Path) -> list[float]:
-    overrides = [*OVERRIDES, *PHANTOM, f"model={model}", f"tracking.root={folder}"]
+    overrides = [*NETWORK, *PHANTOM, f"model={model}", f"tracking.root={folder}"]
     with initialize_config_dir(config.CONF, version_base="1.3"):
         cfg = compose("train", overrides)
     prepared, split = config.data_and_split(cfg)

@@ -93,7 +93,7 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["trainer.lesion_share=1.5"], "trainer.lesion_share=1.5: Input should be less than or equal to 1"),
         (["evaluation.thresholds=[]"], r"evaluation.thresholds=\[\]: List should have at least 1 item"),
         (["split.val=0"], "split.val=0: Input should be greater than 0"),
-        (["data.intensity=log"], "data.intensity=log: Input should be 'raw' or 'percentile'"),
+        (["data.intensity=log"], "data.intensity=log: Input should be 'raw', 'percentile' or 'zscore'"),
         (["tracking=server"], "tracking.uri"),
         (["tracking=server", "tracking.uri=http://me:secret@host"], "tracking.uri: holds credentials"),
         (["+unheard=1"], "unheard=1: no such key; allowed: seed, image_size"),

@@ -131,8 +131,14 @@ def test_to_native_at_the_same_size_is_the_sigmoid(z: float) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"intensity": "percentile"}, {"channels": ["flair"]}, {"channels": ["post", "pre"], "intensity": "percentile"}],
-    ids=["raw", "percentile", "one channel", "two channels reversed"],
+    [
+        {},
+        {"intensity": "percentile"},
+        {"intensity": "zscore"},
+        {"channels": ["flair"]},
+        {"channels": ["post", "pre"], "intensity": "zscore"},
+    ],
+    ids=["raw", "percentile", "zscore", "one channel", "two channels reversed"],
 )
 def test_segment_equals_the_thresholded_probabilities_of_prepared(root: Path, settings: dict[str, object]) -> None:
     """A volume from outside goes the way that training's slices went."""
@@ -147,10 +153,10 @@ def test_segment_equals_the_thresholded_probabilities_of_prepared(root: Path, se
         np.testing.assert_array_equal(found, expected.astype(np.uint8))
 
 
-def test_percentile_intensity_changes_what_the_network_sees(root: Path) -> None:
+@pytest.mark.parametrize("intensity", ["percentile", "zscore"])
+def test_intensity_changes_what_the_network_sees(root: Path, intensity: str) -> None:
     """Else the test above would pass with a predictor that forgets it."""
-    raw, stretched = prepared_as(root), prepared_as(root, intensity="percentile")
-    assert not np.array_equal(raw.images, stretched.images)
+    assert not np.array_equal(prepared_as(root).images, prepared_as(root, intensity=intensity).images)
 
 
 def test_a_slice_is_a_volume_of_depth_one(predictor: Predictor, prepared: Prepared) -> None:

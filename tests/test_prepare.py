@@ -267,6 +267,21 @@ def test_percentile_stretches_a_volume_s_channels() -> None:
     np.testing.assert_array_equal(prepare_volume(volume, 8, "raw"), volume)
 
 
+def test_zscore_brings_every_head_to_one_mean_and_spread() -> None:
+    """Two slices of 64 pixels: background 10, 32 pixels of head at 100 and 140: mean 120, deviation 20, so 60 to 180."""
+    channel = np.full((2, 8, 8), 10)
+    channel[0, :4] = [100] * 4 + [140] * 4
+    constant, nothing = np.full((2, 8, 8), 40), np.zeros((2, 8, 8))
+    volume = np.stack([channel, constant, nothing], axis=-1).astype(np.uint8)
+    scaled = prepare_volume(volume, 8, "zscore")
+    assert set(np.unique(scaled[0, :4, :4, 0])) == {round((100 - 60) * 255 / 120)}
+    assert set(np.unique(scaled[0, :4, 4:, 0])) == {round((140 - 60) * 255 / 120)}
+    assert not scaled[1, ..., 0].any()
+    np.testing.assert_array_equal(scaled[..., 1:], volume[..., 1:])  # nothing exceeds the mean of what is constant
+    dark = prepare_volume(volume // 2, 8, "zscore")
+    np.testing.assert_allclose(dark[..., 0].astype(int), scaled[..., 0].astype(int), atol=2)
+
+
 def test_percentile_is_taken_a_patient(root: Path, cache: Path) -> None:
     dim = root / OTHER
     for path in dim.glob("*[0-9].tif"):
