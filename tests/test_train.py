@@ -51,7 +51,8 @@ class Started:
 
 def start(folder: Path, root: Path, *overrides: str) -> Started:
     folder.mkdir(exist_ok=True)
-    return Started(folder, command(*(a.format(root=root) for a in SMOKE), *overrides, cwd=folder))
+    flags, keys = [a for a in overrides if a.startswith("-")], [a for a in overrides if not a.startswith("-")]
+    return Started(folder, command(*flags, *(a.format(root=root) for a in SMOKE), *keys, cwd=folder))
 
 
 @pytest.fixture(scope="module")
@@ -250,17 +251,13 @@ def test_a_job_that_fails_does_not_stop_the_others(lgg_root: Path, tmp_path: Pat
 @pytest.mark.parametrize("kill", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_is_ended_from_outside_is_killed_in_the_store(kill: signal.Signals, lgg_root: Path, tmp_path: Path) -> None:
     overrides = [a.format(root=lgg_root) for a in SMOKE]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "attnunet.train", *overrides, "epochs=100000"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    next(line for line in process.stdout if line.startswith("epoch"))
-    process.send_signal(kill)
-    assert process.wait(60) != 0
+    arguments = [sys.executable, "-u", "-m", "attnunet.train", *overrides, "epochs=100000"]
+    with subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if line.startswith("epoch"))
+        process.send_signal(kill)
+        process.stdout.read()
+        assert process.wait(60) != 0
     killed = Started(tmp_path, subprocess.CompletedProcess([], process.returncode))
     assert killed.run.info.status == "KILLED"
     assert killed.steps("train/loss")[:1] == [1]

@@ -60,7 +60,8 @@ def attention_gate(skip: KerasTensor, gating: KerasTensor, filters: int, join: l
     joined = layers.ReLU(name=f"{name}_relu")(join([theta, phi]))
     psi = layers.Conv2D(1, 1, name=f"{name}_psi")(joined)
     psi = layers.Activation("sigmoid", name=f"{name}_sigmoid")(psi)
-    weight = layers.UpSampling2D(2, interpolation="bilinear", name=f"{name}_map")(psi)
+    # In float32 under mixed precision too: the gradient of TensorFlow's bilinear resizing is, and XLA refuses the mixture.
+    weight = layers.UpSampling2D(2, interpolation="bilinear", dtype="float32", name=f"{name}_map")(psi)
     return layers.Multiply(name=name)([skip, weight])
 
 
