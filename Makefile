@@ -41,7 +41,7 @@ format: setup ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 ui: setup ## the MLflow UI on this project's runs, on loopback
-	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db --host 127.0.0.1
+	$(BIN)/python -m attnunet.store ui
 
 bench: setup ## images a second of the pipeline alone and of a training step
 	$(BIN)/python experiments/throughput/bench.py

@@ -1,13 +1,16 @@
 """How a command starts and how it ends when it cannot run: one message, exit code 1, before anything was begun."""
 
+from __future__ import annotations
+
 import itertools
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -17,9 +20,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from attnunet import config
 
+if TYPE_CHECKING:
+    from attnunet.sweep import Sweep
+
 # For each group that --help lists, Hydra copies the store of its own configurations, 0.3 s in all. The store is a
 # singleton that hands out copies of what it holds, so the same one will do.
 ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
+# Before the first job the basic sweeper composes every job, to see that it can; `check_grid` has done so.
+BasicSweeper.validate_batch_is_legal = lambda self, batch: None  # type: ignore[method-assign]
 
 
 def stop_on_error(ready: Callable[[], Any]) -> Any:
@@ -36,17 +44,30 @@ def stop_on_error(ready: Callable[[], Any]) -> Any:
 
 
 class Check(Callback):
-    """Hydra's callback: what cannot run ends before Hydra makes a folder and MLflow a run.
+    """Hydra's callback: what cannot run ends before Hydra makes a folder and MLflow a run; what can, as a sweep, begins.
 
     By SystemExit, since any other exception in a callback becomes a warning.
     """
+
+    sweep: ClassVar[Sweep | None] = None
+    """The sweep that is under way in this process."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         stop_on_error(lambda: ready(own))
 
     def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **_: Any) -> None:
-        stop_on_error(lambda: check_grid(config, str(config_name)))
+        stop_on_error(lambda: self.begin(config, str(config_name)))
+
+    def begin(self, cfg: DictConfig, config_name: str) -> None:
+        jobs, first = check_grid(cfg, config_name)
+
+        from attnunet.sweep import Sweep
+
+        tracking, overrides = first.tracking, list(cfg.hydra.overrides.task)
+        Check.sweep = Sweep(
+            Path(tracking.root), tracking.uri, tracking.patience, first.study, overrides, jobs, Path(cfg.hydra.sweep.dir)
+        )
 
 
 def ready(cfg: DictConfig) -> None:
@@ -56,10 +77,14 @@ def ready(cfg: DictConfig) -> None:
     config.make(cfg.augment)()
 
 
-def check_grid(cfg: DictConfig, config_name: str) -> None:
-    """Every job's keys and values first; then, once for all jobs that share them, data, split and augmentation."""
+def check_grid(cfg: DictConfig, config_name: str) -> tuple[list[list[str]], DictConfig]:
+    """Every job's keys and values first; then, once for all jobs that share them, data, split and augmentation.
+
+    -> the jobs' overrides, the first job's configuration.
+    """
     jobs, threads = {}, set()
-    for overrides in grid(cfg):
+    overrides_of_jobs = list(grid(cfg))
+    for overrides in overrides_of_jobs:
         try:
             job = compose(config_name, overrides)
             config.check(job)
@@ -73,6 +98,7 @@ def check_grid(cfg: DictConfig, config_name: str) -> None:
         )
     for job in jobs.values():
         ready(job)
+    return overrides_of_jobs, next(iter(jobs.values()))
 
 
 def grid(config: DictConfig) -> Iterator[list[str]]:
@@ -92,11 +118,15 @@ def explained(job: Callable[[], Any], config_name: str) -> None:
     """Run a command's task function; where Hydra refused a key, say which keys there would have been."""
     try:
         job()
-    except SystemExit as end:
-        if end.code == 1:
+    except BaseException as end:
+        if Check.sweep is not None:
+            Check.sweep.close("FAILED" if isinstance(end, SystemExit) and end.code == 1 else "KILLED")
+        elif isinstance(end, SystemExit) and end.code == 1:
             for line in unknown_keys(config_name, sys.argv[1:]):
                 print(line, file=sys.stderr)
         raise
+    if Check.sweep is not None and not Check.sweep.close():
+        sys.exit(1)
 
 
 def unknown_keys(config_name: str, arguments: list[str]) -> Iterator[str]:

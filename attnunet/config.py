@@ -6,9 +6,11 @@ Imported by every command at once, so it imports only Hydra; pydantic, NumPy and
 from __future__ import annotations
 
 import ast
+import hashlib
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -184,21 +186,20 @@ def data_and_split(cfg: DictConfig) -> tuple[Prepared, Split]:
 
 # What a result does not depend on, or what `data`, `split` and `threads` below say better.
 FREE = (
-    *("study", "tracking", "trainer.workers", "trainer.keep", "trainer.figures", "trainer.threads"),
+    *("study", "resume", "tracking", "trainer.workers", "trainer.keep", "trainer.figures", "trainer.threads"),
     *("data.root", "data.file", "data.exclude", "data.verify", "data.download", "split"),
 )
 CODE = ("data", "models", "training", "evaluation", "losses.py", "inference.py", "report.py", "train.py")
 NUMERICAL = ("tensorflow", "keras", "numpy", "scipy", "opencv-python", "albumentations", "grain", "focal-loss")
 
 
-def fingerprint(cfg: DictConfig, data: str, split: Split, threads: int) -> str:
+def fingerprint(cfg: DictConfig, data: str, split: Split, threads: int | None, score_test: bool) -> str:
     """16 hexadecimal digits that differ where a run's result could.
 
     They hash the resolved configuration less what is free, the prepared data, the slices of each part, the code that
     trains and scores (without docstrings and comments; a user's own modules that a `_target_` names too), the numerical
-    packages, the threads.
+    packages, the threads, and whether the test is scored.
     """
-    import hashlib
     import json
     from importlib import metadata
 
@@ -210,15 +211,22 @@ def fingerprint(cfg: DictConfig, data: str, split: Split, threads: int) -> str:
             node = node[parent]
         node.pop(name, None)
     versions = {name: metadata.version(name) for name in NUMERICAL}
-    parts = [plain, data, split.parts, split.leaking, code(plain), versions, threads]
+    parts = [plain, data, split.parts, split.leaking, code(plain), versions, threads, score_test]
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def code(plain: dict) -> list[str]:
-    """The syntax trees, without docstrings, of the modules in CODE and of those of a user's own that `plain` names."""
+    """Hashes of the modules in CODE and of those of a user's own that `plain` names."""
     ours = [path for name in CODE for path in sorted((PACKAGE / name).rglob("*.py")) or [PACKAGE / name]]
     paths = [*ours, *sorted({path for target in targets(plain) if (path := own_module(target))})]
-    return [ast.dump(without_docstrings(ast.parse(path.read_text()))) for path in paths]
+    return [syntax(path, path.stat().st_mtime_ns) for path in paths]
+
+
+@cache
+def syntax(path: Path, modified: int) -> str:
+    """A module's syntax tree without docstrings, hashed; read once a process, since the jobs of a sweep share it."""
+    tree = ast.dump(without_docstrings(ast.parse(path.read_text())))
+    return hashlib.blake2b(tree.encode(), digest_size=16).hexdigest()
 
 
 def targets(node: Any) -> Iterator[str]:

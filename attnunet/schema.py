@@ -40,10 +40,12 @@ class Evaluation(Keys):
 
 
 class Tracking(Keys):
-    """root: folder of the store, the cache and Hydra's logs. uri: of an MLflow server, null for SQLite below root."""
+    """root: folder of the store, the cache and Hydra's logs. uri: of an MLflow server, null for SQLite below root.
+    patience: seconds that a run waits for a server that is away before it leaves its results on disk."""
 
     root: Text
     uri: Text | None
+    patience: Annotated[float, Ge(0)]
 
 
 class Train(Keys):
@@ -56,6 +58,7 @@ class Train(Keys):
     budget_images: Positive | None
     monitor: Literal["val/dice", "val/iou", "val/dice_at_0.5", "val/loss"]
     study: Text
+    resume: Literal["auto", "never"]
     model: Target
     loss: Target
     data: Target

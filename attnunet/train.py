@@ -1,11 +1,16 @@
 """One run, from the configuration to its scores: `python -m attnunet.train model=separable loss=focal_dice`."""
 
+from __future__ import annotations
+
+import logging
+import os
 import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -14,30 +19,84 @@ from omegaconf import DictConfig, OmegaConf
 
 from attnunet import commands, config
 
+if TYPE_CHECKING:
+    from rich.console import Console
 
-def train(cfg: DictConfig, choices: dict[str, str], overrides: Sequence[str], folder: Path, score_test: bool) -> float:
-    """Train, keep the best checkpoint, freeze its threshold, score it, log all; -> the best value of `monitor`.
+    from attnunet.data.prepare import Prepared
+    from attnunet.data.split import Split
+    from attnunet.sweep import Outcome
+    from attnunet.tracking.run import Run
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    cfg: DictConfig,
+    choices: dict[str, str],
+    overrides: Sequence[str],
+    score_test: bool,
+    parent: str | None = None,
+) -> Outcome:
+    """One run: reused where it is finished, taken up again where it was interrupted, else new; -> its best `monitor`.
 
     Args:
         cfg: as composed from conf/train.yaml, and checked.
         choices: what each configuration group chose, by name.
         overrides: what the command line changed.
-        folder: where checkpoints lie until they are logged.
         score_test: whether the test patients are scored; the jobs of a sweep leave them alone.
+        parent: the run of the sweep.
     """
     prepared, split = config.data_and_split(cfg)
 
-    from attnunet.training import runtime
-
-    threads = runtime.configure(cfg.seed, cfg.trainer.threads, cfg.trainer.precision)
-
     from rich.console import Console
 
-    from attnunet import report, tracking
+    from attnunet import resume
+    from attnunet.sweep import Outcome
+    from attnunet.tracking.provenance import provenance
+    from attnunet.tracking.run import flat, run
+    from attnunet.tracking.store import Store
+    from attnunet.training import runtime
+
+    threads = runtime.available(cfg.trainer.threads)
+    fingerprint, recipe = (
+        config.fingerprint(cfg, prepared.fingerprint, split, number, score_test) for number in (threads, None)
+    )
+    console = Console()
+    store = Store(Path(cfg.tracking.root), cfg.tracking.uri, cfg.tracking.patience)
+    study = store.study(cfg.study)
+    with resume.standing(store, study, fingerprint, recipe, cfg.resume, console.print) as found:
+        console.print(found.why, soft_wrap=True, highlight=False)
+        if found.score is not None:
+            return Outcome("reused", found.run_id, found.score)
+
+        runtime.configure(cfg.seed, threads, cfg.trainer.precision)
+        name = "-".join([choices["model"], choices["loss"], choices["split"], str(cfg.image_size), f"seed{cfg.seed}"])
+        plain: Any = OmegaConf.to_container(cfg, resolve=True)
+        tags = {
+            **provenance(overrides),
+            **{"fingerprint": fingerprint, "recipe": recipe, "threads": str(threads), "leaking": str(split.leaking).lower()},
+            **({"mlflow.parentRunId": parent} if parent else {}),
+        }
+        name = f"LEAKING {name}" if split.leaking else name
+        with run(store, study, name, {**choices, **flat(plain)}, tags, found.run_id) as current:
+            store.supersede(found.replaces, current.id)
+            console.print(f"run {current.id}: {name}", soft_wrap=True)
+            score = fit_and_score(cfg, prepared, split, current, found.folder, score_test, console)
+        shutil.rmtree(found.folder)
+    console.print(f"compare   {store.ui_command}", soft_wrap=True)
+    return Outcome(found.how, current.id, score)
+
+
+def fit_and_score(
+    cfg: DictConfig, prepared: Prepared, split: Split, run: Run, folder: Path, score_test: bool, console: Console
+) -> float:
+    """Train, keep the best checkpoint, freeze its threshold, score it, log all."""
+    from attnunet import report
     from attnunet.data.batches import Draws
     from attnunet.evaluation import figures
     from attnunet.evaluation.scores import best_threshold
     from attnunet.inference import Predictor, Preparation, load_network
+    from attnunet.resume import SCORE
     from attnunet.training.callbacks import Validation
     from attnunet.training.fit import fit
 
@@ -53,76 +112,76 @@ def train(cfg: DictConfig, choices: dict[str, str], overrides: Sequence[str], fo
     )
     preparation = Preparation(cfg.image_size, prepared.file_channels, prepared.channels, prepared.intensity)
     predictor = Predictor(network, preparation, batch_size=cfg.evaluation.batch_size)
+    console.print(f"{network.count_params():,} parameters, {len(split.train)} training slices")
+    run.text(OmegaConf.to_yaml(cfg, resolve=True), "config.yaml")
+    run.text(split.manifest(prepared.slices, prepared.fingerprint), "split.json")
 
-    console, root = Console(), Path(cfg.tracking.root)
-    plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    name = "-".join([choices["model"], choices["loss"], choices["split"], str(cfg.image_size), f"seed{cfg.seed}"])
-    tags = {
-        **tracking.provenance(overrides),
-        "fingerprint": config.fingerprint(cfg, prepared.fingerprint, split, threads),
-        "leaking": str(split.leaking).lower(),
-    }
-    params = {**choices, **tracking.flat(plain)}
-    with tracking.run(cfg.study, root, cfg.tracking.uri, f"LEAKING {name}" if split.leaking else name, params, tags) as run:
-        size = f"{network.count_params():,} parameters, {len(split.train)} training slices"
-        console.print(f"run {run.id}: {name}, {size}", soft_wrap=True)
-        run.text(OmegaConf.to_yaml(cfg, resolve=True), "config.yaml")
-        run.text(split.manifest(prepared.slices, prepared.fingerprint), "split.json")
+    # Training, with a volumetric validation after each epoch.
+    fitted = fit(
+        network,
+        draws,
+        epochs,
+        Validation(predictor, prepared, split.val, cfg.evaluation.thresholds),
+        monitor=cfg.monitor,
+        early_stopping=cfg.trainer.early_stopping,
+        workers=cfg.trainer.workers,
+        folder=folder,
+        log=run.metrics,
+        console=console,
+    )
 
-        # Training, with a volumetric validation after each epoch.
-        fitted = fit(
-            network,
-            draws,
-            epochs,
-            Validation(predictor, prepared, split.val, cfg.evaluation.thresholds),
-            monitor=cfg.monitor,
-            early_stopping=cfg.trainer.early_stopping,
-            workers=cfg.trainer.workers,
-            folder=folder,
-            log=run.metrics,
-            console=console,
-        )
+    # The best checkpoint, its threshold chosen on the validation patients and frozen before the test.
+    predictor = replace(predictor, network=load_network(fitted.best))
+    grid = cfg.evaluation.thresholds
+    counts = {"val": report.counted(predictor, prepared, split.val, sorted({*grid, 0.5}))}
+    predictor = replace(predictor, threshold=best_threshold(counts["val"].at(*grid)))
+    if score_test:
+        counts["test"] = report.counted(predictor, prepared, split.test, sorted({predictor.threshold, 0.5}))
 
-        # The best checkpoint, its threshold chosen on the validation patients and frozen before the test.
-        predictor = replace(predictor, network=load_network(fitted.best))
-        grid = cfg.evaluation.thresholds
-        counts = {"val": report.counted(predictor, prepared, split.val, sorted({*grid, 0.5}))}
-        predictor = replace(predictor, threshold=best_threshold(counts["val"].at(*grid)))
-        if score_test:
-            counts["test"] = report.counted(predictor, prepared, split.test, sorted({predictor.threshold, 0.5}))
-
-        # What stays: scores, a row a patient, checkpoints, pictures of the patients that were scored last.
-        scores = {part: report.scored(c, predictor.threshold, cfg.evaluation.resamples) for part, c in counts.items()}
-        rows = {part: report.rows(c, predictor.threshold, part, prepared) for part, c in counts.items()}
-        for part, values in scores.items():
-            run.metrics({f"final/{part}/{key}": value for key, value in values.items()}, step=fitted.best_epoch)
-        run.text(report.as_csv([row for table in rows.values() for row in table]), "patients.csv")
-        if cfg.trainer.keep != "none":
-            predictor.network.save(fitted.best)  # without the optimizer's state
-            run.file(fitted.best, "checkpoints")
-            run.model(predictor)
-        if cfg.trainer.keep == "all":
-            run.file(fitted.last, "checkpoints")
-        if cfg.trainer.figures:
-            examples = report.examples(predictor, prepared, rows[part], split.parts[part])
-            run.figures(figures.of_run(examples, fitted.history, fitted.best_epoch))
-        shutil.rmtree(folder)
+    # What stays: scores, a row a patient, checkpoints, pictures of the patients that were scored last.
+    score = fitted.history[fitted.best_epoch - 1][cfg.monitor]
+    scores = {part: report.scored(c, predictor.threshold, cfg.evaluation.resamples) for part, c in counts.items()}
+    rows = {part: report.rows(c, predictor.threshold, part, prepared) for part, c in counts.items()}
+    for part, values in scores.items():
+        run.metrics({f"final/{part}/{key}": value for key, value in values.items()}, step=fitted.best_epoch)
+    run.metrics({SCORE: score}, step=fitted.best_epoch)
+    run.text(report.as_csv([row for table in rows.values() for row in table]), "patients.csv")
+    if cfg.trainer.keep != "none":
+        run.network(predictor.network, "checkpoints/best.keras")
+        run.model(predictor)
+    if cfg.trainer.keep == "all":
+        run.network(network, "checkpoints/last.keras")
+    if cfg.trainer.figures:
+        examples = report.examples(predictor, prepared, rows[part], split.parts[part])
+        run.figures(figures.of_run(examples, fitted.history, fitted.best_epoch))
 
     report.show(console, scores, split.leaking)
     if cfg.trainer.figures:
         console.print(f"pictures  {run.artifacts}/figures", soft_wrap=True)
-    console.print(f"compare   {tracking.ui_command(root, cfg.tracking.uri)}", soft_wrap=True)
-    return fitted.history[fitted.best_epoch - 1][cfg.monitor]
+    return score
 
 
 @hydra.main(version_base="1.3", config_path=config.CONF, config_name="train")
 def job(cfg: DictConfig) -> float:
     """Hydra's task function: a single run, or one job of a sweep."""
+    from attnunet import sweep
+    from attnunet.tracking.store import Unavailable
+
     composed = HydraConfig.get()
     chosen = composed.runtime.choices.items()
     choices = {group: name for group, name in chosen if name is not None and not group.startswith("hydra")}
-    folder = Path(composed.runtime.output_dir) / "checkpoints"
-    return train(cfg, choices, composed.overrides.task, folder, score_test=composed.mode == RunMode.RUN)
+    overrides = composed.overrides.task
+    if composed.mode == RunMode.RUN:
+        try:
+            return train(cfg, choices, overrides, score_test=True).score
+        except Unavailable as unavailable:
+            sys.exit(f"attnunet: {unavailable}")
+        except Exception:
+            log.exception("the run failed")  # Hydra would leave its log file empty
+            sys.exit(1)
+    parent = os.environ.get(sweep.PARENT)
+    work = partial(train, cfg, choices, overrides, score_test=False, parent=parent)
+    return sweep.job(work, composed.job.num, overrides, Path(composed.runtime.output_dir)).score
 
 
 def main() -> None:

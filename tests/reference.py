@@ -32,7 +32,7 @@ def losses(model: str, folder: Path) -> list[float]:
     with initialize_config_dir(config.CONF, version_base="1.3"):
         cfg = compose("train", overrides)
     prepared, split = config.data_and_split(cfg)
-    runtime.configure(cfg.seed, cfg.trainer.threads, cfg.trainer.precision)
+    runtime.configure(cfg.seed, runtime.available(cfg.trainer.threads), cfg.trainer.precision)
     from attnunet.data.batches import Draws, batches
     from attnunet.training.fit import as_tf_data
 

@@ -1,8 +1,9 @@
-"""What happens after each epoch: validation by patient, metrics to the log, progress to the terminal."""
+"""What happens after each epoch: validation by patient, metrics to the log, checkpoints, progress to the terminal."""
 
 import math
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,6 +15,7 @@ from attnunet.data.prepare import Prepared, resize_mask
 from attnunet.evaluation.counts import count
 from attnunet.evaluation.scores import best_threshold, dice, iou, mean
 from attnunet.inference import Predictor, to_native
+from attnunet.training.state import History, State, replacing
 
 
 class Validation(keras.callbacks.Callback):
@@ -64,10 +66,18 @@ class Log(keras.callbacks.Callback):
         FloatingPointError: the training loss is no number any more.
     """
 
-    def __init__(self, log: Callable[[dict[str, float], int], None], images_per_epoch: int) -> None:
+    def __init__(
+        self, log: Callable[[dict[str, float], int], None], images_per_epoch: int, history: History | None = None
+    ) -> None:
+        """
+        Args:
+            log: gets the metrics and the epoch.
+            images_per_epoch: seen in training, for the rate.
+            history: of the epochs before; those that follow are appended.
+        """
         super().__init__()
         self.log, self.images_per_epoch = log, images_per_epoch
-        self.history: list[dict[str, float]] = []
+        self.history: History = [] if history is None else history
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.started = self.trained = time.perf_counter()
@@ -91,12 +101,51 @@ class Log(keras.callbacks.Callback):
         self.log(metrics, epoch + 1)
 
 
+class Keep(keras.callbacks.Callback):
+    """After each epoch keeps the best checkpoint so far, then the state from which training can go on.
+
+    After `Log`, whose history it reads: what was best and when to stop follow from it alone, so that an interrupted
+    training decides as one that was left alone. A loss counts downwards.
+    """
+
+    def __init__(self, state: State, history: History, monitor: str, early_stopping: int | None) -> None:
+        super().__init__()
+        self.state, self.history, self.monitor, self.early_stopping = state, history, monitor, early_stopping
+
+    @property
+    def best_epoch(self) -> int:
+        """Counted from 1; the first of equals."""
+        values = [epoch[self.monitor] for epoch in self.history]
+        return values.index(min(values) if self.monitor.endswith("loss") else max(values)) + 1
+
+    @property
+    def best(self) -> Path:
+        """By epoch, so that the state never meets another one's."""
+        return self.state.path.with_name(f"best-{self.best_epoch}.keras")
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `early_stopping` epochs have gone by without a better one."""
+        return self.early_stopping is not None and len(self.history) - self.best_epoch >= self.early_stopping
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if self.best_epoch == epoch + 1:
+            with replacing(self.best) as temporary:
+                self.model.save(temporary)
+        self.state.save(self.history)
+        for older in self.best.parent.glob("best-*.keras"):
+            if older != self.best:
+                older.unlink()
+        self.model.stop_training = self.stopped
+
+
 class ShowProgress(keras.callbacks.Callback):
     """A bar with the time left, and a line an epoch; without a terminal only the lines. Last in the list."""
 
-    def __init__(self, console: Console, epochs: int, steps: int, monitor: str) -> None:
+    def __init__(self, console: Console, epochs: int, steps: int, monitor: str, done: int = 0) -> None:
+        """`done` epochs were trained before."""
         super().__init__()
-        self.console, self.epochs, self.monitor = console, epochs, monitor
+        self.console, self.epochs, self.monitor, self.done = console, epochs, monitor, done
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -105,7 +154,7 @@ class ShowProgress(keras.callbacks.Callback):
             TimeRemainingColumn(),
         )
         self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self.task = self.progress.add_task("training", total=epochs * steps)
+        self.task = self.progress.add_task("training", total=epochs * steps, completed=done * steps)
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.started = time.perf_counter()
@@ -116,7 +165,7 @@ class ShowProgress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}
-        left = (time.perf_counter() - self.started) / (epoch + 1) * (self.epochs - epoch - 1)
+        left = (time.perf_counter() - self.started) / (epoch + 1 - self.done) * (self.epochs - epoch - 1)
         shown = dict.fromkeys(["val/dice", self.monitor])
         scores = "  ".join(f"{name} {logs[name]:.3f}" for name in shown)
         width = len(str(self.epochs))

@@ -10,17 +10,17 @@ import tensorflow as tf
 from rich.console import Console
 
 from attnunet.data.batches import Draws, batches, iterate
-from attnunet.training.callbacks import Log, ShowProgress, Validation
+from attnunet.training.callbacks import Keep, Log, ShowProgress, Validation
+from attnunet.training.state import History, State
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What training left: the checkpoints' files, the epochs' metrics, the epoch (from 1) of the best checkpoint."""
+    """What training left: the best checkpoint and its epoch (from 1), the epochs' metrics; the network is as it ended."""
 
     best: Path
-    last: Path
-    history: list[dict[str, float]]
     best_epoch: int
+    history: History
 
 
 def fit(
@@ -36,30 +36,41 @@ def fit(
     log: Callable[[dict[str, float], int], None],
     console: Console,
 ) -> Fitted:
-    """Train for `epochs`, keeping `best.keras` (by `monitor`; a loss counts downwards) and `last.keras` in `folder`."""
-    mode = "min" if monitor.endswith("loss") else "max"
-    best, last = folder / "best.keras", folder / "last.keras"
-    steps = draws.steps_per_epoch
-    logger = Log(log, steps * draws.batch_size)
-    callbacks: Sequence[keras.callbacks.Callback] = [
-        validation,  # first: the others read its scores
-        logger,
-        keras.callbacks.ModelCheckpoint(best, monitor=monitor, mode=mode, save_best_only=True),
-        keras.callbacks.ModelCheckpoint(last),
-        *([keras.callbacks.EarlyStopping(monitor=monitor, mode=mode, patience=early_stopping)] if early_stopping else []),
-        progress := ShowProgress(console, epochs, steps, monitor),
-    ]
-    dataset = as_tf_data(batches(draws, workers), draws)
-    # Variables that the first step has to make would have it traced twice, 5 seconds each.
-    network.optimizer.build(network.trainable_variables)
-    try:
-        network.fit(dataset, epochs=epochs, steps_per_epoch=steps, callbacks=callbacks, shuffle=False, verbose=0)
-    finally:
-        progress.stop()  # Keras tells no callback of an error, and the bar hides the cursor
+    """Train up to `epochs`, from where the state in `folder` has come to; each epoch's metrics go to `log`.
 
-    values = [epoch[monitor] for epoch in logger.history]
-    chosen = min(values) if mode == "min" else max(values)
-    return Fitted(best, last, logger.history, values.index(chosen) + 1)
+    Interrupted and called again with the same arguments, it ends with the same bits as if it had never been.
+    """
+    steps = draws.steps_per_epoch
+    # Variables that the first step has to make would have it traced twice, 5 seconds each, and have no place in the state.
+    network.optimizer.build(network.trainable_variables)
+    state = State(folder / "state.npz", network)
+    history = state.load()
+    for epoch, metrics in enumerate(history, start=1):
+        log(metrics, epoch)  # the interruption may have come before the log
+
+    done = len(history)
+    keep = Keep(state, history, monitor, early_stopping)
+    if done < epochs and not (done and keep.stopped):
+        callbacks: Sequence[keras.callbacks.Callback] = [
+            validation,  # first: the others read its scores
+            Log(log, steps * draws.batch_size, history),
+            keep,
+            progress := ShowProgress(console, epochs, steps, monitor, done),
+        ]
+        dataset = as_tf_data(batches(draws, workers, start_step=done * steps), draws)
+        try:
+            network.fit(
+                dataset,
+                initial_epoch=done,
+                epochs=epochs,
+                steps_per_epoch=steps,
+                callbacks=callbacks,
+                shuffle=False,
+                verbose=0,
+            )
+        finally:
+            progress.stop()  # Keras tells no callback of an error, and the bar hides the cursor
+    return Fitted(keep.best, keep.best_epoch, history)
 
 
 def as_tf_data(source: grain.IterDataset, draws: Draws) -> tf.data.Dataset:

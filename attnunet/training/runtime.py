@@ -8,8 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-def configure(seed: int, threads: int | None, precision: str) -> int:
-    """Import TensorFlow with its settings, forget the last run's state, seed everything; -> intra-op threads.
+def available(threads: int | None) -> int:
+    """TensorFlow's intra-op threads: `threads`; else OMP_NUM_THREADS, by which a launcher shares out cores; else all cores."""
+    # Not every system can say which of its cores are ours.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or cores
+
+
+def configure(seed: int, threads: int, precision: str) -> None:
+    """Import TensorFlow with its settings, forget the last run's state, seed everything.
 
     One inter-op thread: with two, repeats of a run differ in their last bits. oneDNN: 1.5 times the images a second
     on processors where TensorFlow leaves it off.
@@ -21,20 +28,18 @@ def configure(seed: int, threads: int | None, precision: str) -> int:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("absl").setLevel(logging.ERROR)  # Grain tells of a profiler of JAX's that is not there
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # that each job of a sweep traces a network of its own
     with quiet():
         import keras
         import tensorflow as tf
 
         tf.config.list_physical_devices()
 
-    # Not every system can say which of its cores are ours.
-    threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     keras.backend.clear_session()
     keras.config.set_dtype_policy(precision)
     keras.utils.set_random_seed(seed)
-    return threads
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def drained(stream: Iterator, batches: int) -> None:
 def main(folder: str) -> None:
     cfg = setting(folder)
     prepared, split = config.data_and_split(cfg)
-    runtime.configure(cfg.seed, cfg.trainer.threads, cfg.trainer.precision)
+    runtime.configure(cfg.seed, runtime.available(cfg.trainer.threads), cfg.trainer.precision)
     from attnunet.data.batches import Draws, batches, iterate
 
     augment = config.make(cfg.augment)()

@@ -1,0 +1,112 @@
+"""What is there of a run already: finished, unfinished, or under way in another process."""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from attnunet.tracking.provenance import machine
+from attnunet.tracking.store import Away, Busy, Store
+
+SCORE = "final/monitor"
+"""The metric that holds a run's best value of `monitor`, which `train` returns."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a run stands before it starts.
+
+    Attributes:
+        how: "finished" (by this process, when it ends), "resumed" or "reused".
+        why: a line for the terminal.
+        folder: where its state and checkpoints are kept until they are logged.
+        run_id: the MLflow run to go on under, or that was reused; None for a new one.
+        score: what a reused run reached.
+        replaces: earlier runs of the same fingerprint, which this one supersedes.
+    """
+
+    how: str
+    why: str
+    folder: Path
+    run_id: str | None = None
+    score: float | None = None
+    replaces: tuple[str, ...] = ()
+
+
+@contextmanager
+def standing(
+    store: Store, study: str, fingerprint: str, recipe: str, resume: str, say: Callable[[str], None]
+) -> Iterator[Standing]:
+    """Where the run with this fingerprint stands; no other process on this disk trains it while the block lasts.
+
+    Args:
+        study: the MLflow experiment's id.
+        recipe: the fingerprint less the number of threads.
+        resume: "auto", or "never" to start anew whatever there is.
+        say: prints a line.
+
+    Raises:
+        Busy: a living process on a machine with another disk trains it.
+    """
+    place = hashlib.blake2b(f"{store.uri} {study}".encode(), digest_size=4).hexdigest()
+    folder = store.root / "unfinished" / f"{fingerprint}-{place}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{folder}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say("waiting: another process trains this run")
+        lock.acquire()
+    try:
+        yield look(store, study, fingerprint, recipe, resume, folder)
+    except Away as away:
+        raise Away(f"{away}; what was trained is kept in {folder}, and the same command sends it") from away
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # one that waits for it sees that, and takes a new one
+        lock.release()
+
+
+def look(store: Store, study: str, fingerprint: str, recipe: str, resume: str, folder: Path) -> Standing:
+    store.reap()
+    runs = [run for run in store.runs(study, f"tags.fingerprint = '{fingerprint}'") if "superseded" not in run.data.tags]
+    earlier = tuple(run.info.run_id for run in runs)
+    if resume == "never":
+        shutil.rmtree(folder, ignore_errors=True)
+        return Standing("finished", "new run: resume=never", folder, replaces=earlier)
+
+    for run in runs:
+        if run.info.status == "FINISHED" and SCORE in run.data.metrics:
+            shutil.rmtree(folder, ignore_errors=True)
+            ended = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.info.end_time / 1000))
+            why = f"reused run {run.info.run_id}, finished {ended}: same configuration, data, code and threads"
+            return Standing("reused", why, folder, run.info.run_id, run.data.metrics[SCORE])
+        if run.info.status == "RUNNING":
+            raise Busy(f"run {run.info.run_id} is being trained on {run.data.tags.get('host')}: wait for it, or resume=never")
+
+    state = (folder / "state.npz").exists()
+    if not runs:
+        if state:
+            return Standing("resumed", "resumed from its state on disk: its run was deleted in MLflow", folder)
+        return Standing("finished", f"new run: {why_new(store, study, recipe)}", folder)
+    last, replaced = runs[0], earlier[1:]
+    name = f"run {last.info.run_id} ({last.info.status})"
+    if state or not last.data.metrics:
+        why = f"resumed {name} {'from its last epoch' if state else ', which had ended no epoch'}"
+        if (before := last.data.tags.get("machine")) != machine():
+            why += f"\nits last bits may differ: it was begun on {before}, this is {machine()}"
+        return Standing("resumed", why, folder, last.info.run_id, replaces=replaced)
+    why = f"new run: the state of {name} is not in {folder}"
+    return Standing("finished", why, folder, replaces=earlier)
+
+
+def why_new(store: Store, study: str, recipe: str) -> str:
+    same = store.runs(study, f"tags.recipe = '{recipe}'")
+    if same:
+        threads = same[0].data.tags.get("threads")
+        return f"run {same[0].info.run_id} is the same but for its {threads} threads, and their number changes the last bits"
+    return "none with this fingerprint"

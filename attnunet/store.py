@@ -1,0 +1,79 @@
+"""The store of a folder, looked at or cleared: `python -m attnunet.store ui` and `python -m attnunet.store clean`."""
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    """The command `attnunet-store`."""
+    parser = argparse.ArgumentParser(prog="attnunet-store", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    ui = commands.add_parser("ui", help="MLflow's page on the runs, on loopback; finds the files of a folder that was moved")
+    ui.add_argument("root", nargs="?", type=Path, default=Path("mlruns"), help="tracking.root, by default mlruns")
+    ui.add_argument("--port", type=int, default=5000)
+    clean = commands.add_parser("clean", help="remove what failed, killed, superseded and deleted runs left on disk")
+    clean.add_argument("root", nargs="?", type=Path, default=Path("mlruns"), help="tracking.root, by default mlruns")
+    clean.add_argument("--dry-run", action="store_true", help="only say what would go")
+    arguments = parser.parse_args()
+    if not (arguments.root / "mlflow.db").exists():
+        sys.exit(f"attnunet-store: no store in {arguments.root.resolve()}: mlflow.db is not there")
+    if arguments.command == "ui":
+        show(arguments.root, arguments.port)
+    else:
+        clear(arguments.root, arguments.dry_run)
+
+
+def show(root: Path, port: int) -> None:
+    """Become MLflow's server on this store."""
+    from attnunet.tracking.store import Store
+
+    store = Store(root, None, patience=0)
+    store.reap()
+    mlflow = str(Path(sys.executable).with_name("mlflow"))
+    address = f"sqlite:///{store.database}"
+    os.execv(mlflow, [mlflow, "ui", "--backend-store-uri", address, "--host", "127.0.0.1", "--port", str(port)])
+
+
+def clear(root: Path, dry_run: bool) -> None:
+    """Runs that failed, were killed or superseded go, with their files, their models and what they had not finished.
+
+    Runs that were deleted on MLflow's page, which keeps their files, go too. Finished runs stay.
+    """
+    from mlflow.entities import ViewType
+
+    from attnunet.tracking.store import Store, local_path
+
+    store = Store(root, None, patience=0)
+    store.reap()
+    studies = [study.experiment_id for study in store.client.search_experiments(ViewType.ALL)]
+    gone, freed = 0, 0
+    for run in store.client.search_runs(studies, run_view_type=ViewType.ALL, max_results=50_000):
+        ended_badly = run.info.status in ("FAILED", "KILLED")
+        superseded = "superseded" in run.data.tags
+        deleted = run.info.lifecycle_stage == "deleted"
+        if not (ended_badly or superseded or deleted):
+            continue
+        models = store.client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
+        folders = [Path(local_path(run.info.artifact_uri)).parent, *(Path(local_path(m.artifact_location)) for m in models)]
+        fingerprint = run.data.tags.get("fingerprint")
+        if fingerprint and not superseded:
+            folders += store.root.glob(f"unfinished/{fingerprint}-*")
+        bytes_ = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
+        why = "superseded" if superseded else "deleted" if deleted else run.info.status
+        print(f"{run.info.run_id}  {why:10}  {bytes_ / 1e6:8.1f} MB  {run.info.run_name}")
+        gone, freed = gone + 1, freed + bytes_
+        if not dry_run:
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
+            for model in models:
+                store.client.delete_logged_model(model.model_id)
+            if not deleted:
+                store.client.delete_run(run.info.run_id)
+    print(f"{gone} runs, {freed / 1e6:.1f} MB {'would be freed' if dry_run else 'freed'}")
+
+
+if __name__ == "__main__":
+    main()

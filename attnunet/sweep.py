@@ -1,0 +1,183 @@
+"""A sweep: one parent run whose children are its jobs, in every launcher."""
+
+import csv
+import hashlib
+import io
+import json
+import logging
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mlflow.entities import Run
+from rich.console import Console
+from rich.table import Table
+
+log = logging.getLogger(__name__)
+
+PARENT = "ATTNUNET_SWEEP"
+"""The environment variable that tells the jobs of every launcher their parent run's id."""
+OUTCOME = "outcome.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: how ("finished", "resumed", "reused" or "failed"), its run, its score, a failure's first line."""
+
+    how: str
+    run_id: str | None
+    score: float
+    reason: str = ""
+
+
+def job(work: Callable[[], Outcome], number: int, overrides: Sequence[str], folder: Path) -> Outcome:
+    """work(), with its outcome written to `folder` for the sweep's table.
+
+    A failure is one of the outcomes: its traceback goes to the job's log, and the other jobs go on.
+    """
+    start = time.monotonic()
+    try:
+        outcome = work()
+    except Exception as error:
+        log.exception("job %s failed", " ".join(overrides))
+        first_line = (str(error).strip().splitlines() or [""])[0]
+        outcome = Outcome("failed", None, math.nan, f"{type(error).__name__}: {first_line}")
+    facts = {**asdict(outcome), "job": number, "overrides": list(overrides), "seconds": round(time.monotonic() - start, 1)}
+    (folder / OUTCOME).write_text(json.dumps(facts))
+    return outcome
+
+
+class Sweep:
+    """The parent run, from the first job to the table of all."""
+
+    def __init__(
+        self,
+        root: Path,
+        uri: str | None,
+        patience: float,
+        study: str,
+        overrides: Sequence[str],
+        jobs: Sequence[Sequence[str]] | None,
+        folder: Path,
+    ) -> None:
+        """
+        Args:
+            overrides: of the command; a sweep with the same ones goes on under the same parent.
+            jobs: each one's overrides, where they are known beforehand.
+            folder: Hydra's, in which each job has one.
+        """
+        from attnunet.tracking import run as tracked
+        from attnunet.tracking.provenance import provenance
+        from attnunet.tracking.store import Store, alive, identity
+
+        self.overrides, self.jobs, self.folder = list(overrides), jobs, folder
+        self.store = Store(root, uri, patience)
+        experiment = self.store.study(study)
+        self.store.reap()
+        identified = hashlib.blake2b(json.dumps([study, *sorted(overrides)]).encode(), digest_size=8).hexdigest()
+        tags = {**provenance(overrides), **identity(), "sweep": identified}
+        earlier = self.store.runs(experiment, f"tags.sweep = '{identified}'")
+        free = [run.info.run_id for run in earlier if not (run.info.status == "RUNNING" and alive(run))]
+        if free:
+            self.store.client.update_run(free[0], status="RUNNING")
+            self.run = tracked.Run(self.store, free[0])
+            self.run.tags(tags)
+        else:
+            created = self.store.client.create_run(experiment, tags=tags, run_name=f"sweep {' '.join(self.swept)}"[:200])
+            self.run = tracked.Run(self.store, created.info.run_id)
+            self.run.params(dict(override.lstrip("+").split("=", 1) for override in self.overrides if "=" in override))
+        os.environ[PARENT] = self.run.id
+        self.stack = ExitStack()
+        self.stack.enter_context(tracked.terminable())
+        self.stack.enter_context(tracked.pulse(self.run))
+
+    @property
+    def swept(self) -> list[str]:
+        """The overrides that name more than one value."""
+        fixed = set.intersection(*map(set, self.jobs)) if self.jobs and len(self.jobs) > 1 else set()
+        return [override for override in self.overrides if override not in fixed]
+
+    def children(self) -> list[Run]:
+        return self.store.runs(self.run.experiment_id, f"tags.mlflow.parentRunId = '{self.run.id}'")
+
+    def rows(self) -> list[dict]:
+        """A row a job: what it changed, and what became of it; a job that left no word is "missing"."""
+        found = {}
+        for path in self.folder.glob(f"*/{OUTCOME}"):
+            facts = json.loads(path.read_text())
+            found[facts["job"]] = facts
+        for number, overrides in enumerate(self.jobs or ()):
+            lost = {**asdict(Outcome("missing", None, math.nan, "its process ended without a word")), "seconds": math.nan}
+            found.setdefault(number, {**lost, "job": number, "overrides": list(overrides)})
+        children = {run.data.tags.get("overrides"): run.info.run_id for run in self.children()}
+        table = [found[number] for number in sorted(found)]
+        for row in table:  # one that failed could not tell
+            row["run_id"] = row["run_id"] or children.get(" ".join(row["overrides"]))
+        fixed = set.intersection(*(set(row["overrides"]) for row in table)) if len(table) > 1 else set()
+        return [
+            {
+                "job": row["job"],
+                **dict(o.lstrip("+").split("=", 1) for o in row["overrides"] if o not in fixed and "=" in o),
+                **{name: row[name] for name in ("how", "score", "seconds", "run_id", "reason")},
+            }
+            for row in table
+        ]
+
+    def close(self, status: str | None = None) -> bool:
+        """Print and log the table, end the parent; -> whether all jobs have a result.
+
+        Args:
+            status: of a sweep that was interrupted; else FINISHED or FAILED, as the jobs were.
+        """
+        from attnunet.evaluation.figures import of_sweep
+
+        os.environ.pop(PARENT, None)
+        with self.stack:
+            self.store.reap()  # a job whose process was killed
+            rows = self.rows()
+            complete = status is None and all(row["how"] in ("finished", "resumed", "reused") for row in rows)
+            self.run.text(as_csv(rows), "sweep.csv")
+            self.run.text(json.dumps({"overrides": self.overrides, "jobs": self.jobs}, indent=1), "grid.json")
+            parameters = [name for name in rows[0] if name in varied(rows)] if rows else []
+            if drawn := of_sweep({p: [str(row.get(p, "")) for row in rows] for p in parameters}, [r["score"] for r in rows]):
+                self.run.figures({"sweep": drawn})
+            self.run.end(status or ("FINISHED" if complete else "FAILED"))
+        show(Console(), rows, parameters)
+        print(f"sweep {self.run.id} on {platform.node()}; log and traceback of each job: {self.folder}")
+        return complete
+
+
+COLUMNS = ("job", "how", "score", "seconds", "run_id", "reason")
+
+
+def varied(rows: Sequence[dict]) -> set[str]:
+    """The parameters that take more than one value in a table."""
+    return {name for row in rows for name in row if name not in COLUMNS and len({str(r.get(name)) for r in rows}) > 1}
+
+
+def as_csv(rows: Sequence[dict]) -> str:
+    stream = io.StringIO()
+    names = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(stream, list(names) or ["job"])
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def show(console: Console, rows: Sequence[dict], parameters: Sequence[str]) -> None:
+    """A row a job; the best score is starred (the lowest, where a loss is monitored)."""
+    counts = {how: sum(row["how"] == how for row in rows) for how in dict.fromkeys(row["how"] for row in rows)}
+    table = Table(title=f"{len(rows)} jobs: " + ", ".join(f"{number} {how}" for how, number in counts.items()))
+    for name in ("job", *parameters, "how", "score", "run_id", "reason"):
+        table.add_column(name.replace("run_id", "run"), overflow="fold", no_wrap=name in ("job", "how", "score"))
+    best = max((row["score"] for row in rows if not math.isnan(row["score"])), default=math.nan)
+    for row in rows:
+        cells = [str(row.get(p, "")) for p in parameters]
+        score = "" if math.isnan(row["score"]) else f"{row['score']:.4f}{' *' if row['score'] == best else ''}"
+        table.add_row(str(row["job"]), *cells, row["how"], score, (row["run_id"] or "")[:8], row["reason"])
+    console.print(table)

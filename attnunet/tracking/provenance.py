@@ -1,0 +1,51 @@
+"""Where a result comes from: command, code, machine, packages."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent
+PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python", "albumentations", "grain", "focal-loss", "mlflow")
+
+
+def provenance(overrides: Sequence[str]) -> dict[str, str]:
+    """The tags of a run."""
+    return {
+        "command": command(),
+        "overrides": " ".join(overrides),
+        "git.commit": git("rev-parse", "HEAD"),
+        "git.dirty": str(bool(git("status", "--porcelain"))).lower(),
+        "machine": machine(),
+        "python": platform.python_version(),
+        **{f"version.{name}": metadata.version(name) for name in PACKAGES},
+    }
+
+
+def command() -> str:
+    """What was typed."""
+    return shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]])
+
+
+def machine() -> str:
+    """The kind of machine, on which the last bits of a result depend."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{platform.machine()}, {names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+
+
+def git(*arguments: str) -> str:
+    """The answer of git about the checkout that this code is in; "" where it is in none."""
+    checkout = PACKAGE.parent
+    if not (checkout / ".git").exists():  # else git would answer for whatever repository an environment lies in
+        return ""
+    command = ["git", "-C", str(checkout), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""

@@ -1,0 +1,56 @@
+"""What the rest of a training depends on, kept on disk after each epoch."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+History = list[dict[str, float]]
+
+
+class State:
+    """One file that is written whole or not at all: weights, optimizer, random states of dropout, and the epochs' metrics.
+
+    The order of samples and the augmentation need no state, they are functions of (seed, step); the best epoch and early
+    stopping follow from the metrics.
+    """
+
+    def __init__(self, path: Path, network: keras.Model) -> None:
+        self.path, self.network = path, network
+
+    @property
+    def variables(self) -> Sequence[keras.Variable]:
+        return [*self.network.variables, *self.network.optimizer.variables]
+
+    def save(self, history: History) -> None:
+        values: dict[str, Any] = {f"{place}": np.asarray(variable.value) for place, variable in enumerate(self.variables)}
+        with replacing(self.path) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, history=np.array(json.dumps(history)), **values)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def load(self) -> History:
+        """Give the network its state back; -> the metrics of the epochs that it has gone through, none without a file."""
+        if not self.path.exists():
+            return []
+        with np.load(self.path) as stored:
+            for place, variable in enumerate(self.variables):
+                variable.assign(stored[f"{place}"])
+            return json.loads(str(stored["history"]))
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """The path of a temporary file that takes `path`'s place when the block ends well.
+
+    It keeps the suffix, by which Keras knows its format.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"writing-{path.name}")
+    yield temporary
+    os.replace(temporary, path)
