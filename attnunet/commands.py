@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import sys
 import traceback
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
+from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -26,8 +29,8 @@ if TYPE_CHECKING:
 # For each group that --help lists, Hydra copies the store of its own configurations, 0.3 s in all. The store is a
 # singleton that hands out copies of what it holds, so the same one will do.
 ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
-# Before the first job the basic sweeper composes every job, to see that it can; `check_grid` has done so.
-BasicSweeper.validate_batch_is_legal = lambda self, batch: None  # type: ignore[method-assign]
+# Before the first job a sweeper composes every job, to see that it can; `check_grid` has done so.
+Sweeper.validate_batch_is_legal = lambda self, batch: None  # type: ignore[method-assign]
 
 
 def stop_on_error(ready: Callable[[], Any]) -> Any:
@@ -83,10 +86,11 @@ def check_grid(cfg: DictConfig, config_name: str) -> tuple[list[list[str]], Dict
     -> the jobs' overrides, the first job's configuration.
     """
     jobs, threads = {}, set()
+    composed: dict[tuple[str, ...], DictConfig] = {}
     overrides_of_jobs = list(grid(cfg))
     for overrides in overrides_of_jobs:
         try:
-            job = compose(config_name, overrides)
+            job = composed_job(config_name, overrides, composed)
             config.check(job)
         except (HydraException, OmegaConfBaseException, config.ConfigError) as error:
             raise config.ConfigError(f"job {' '.join(overrides)}\n{error}") from error
@@ -99,6 +103,25 @@ def check_grid(cfg: DictConfig, config_name: str) -> tuple[list[list[str]], Dict
     for job in jobs.values():
         ready(job)
     return overrides_of_jobs, next(iter(jobs.values()))
+
+
+def composed_job(config_name: str, overrides: list[str], composed: dict[tuple[str, ...], DictConfig]) -> DictConfig:
+    """compose(config_name, overrides), which takes Hydra 0.2 s; jobs that choose the same in each group share it.
+
+    Args:
+        composed: what was composed so far, by the overrides that are no plain values.
+    """
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    is_group = GlobalHydra.instance().config_loader().get_group_options
+    values = [o for o in parsed if o.type == OverrideType.CHANGE and not o.package and not is_group(o.key_or_group)]
+    key = tuple(str(o.input_line) for o in parsed if o not in values)
+    if key not in composed:
+        composed[key] = compose(config_name, overrides)
+        return composed[key]
+    job = copy.deepcopy(composed[key])
+    for override in values:
+        OmegaConf.update(job, override.key_or_group, override.value(), merge=True)
+    return job
 
 
 def grid(config: DictConfig) -> Iterator[list[str]]:

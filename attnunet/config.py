@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
@@ -193,14 +194,22 @@ CODE = ("data", "models", "training", "evaluation", "losses.py", "inference.py",
 NUMERICAL = ("tensorflow", "keras", "numpy", "scipy", "opencv-python", "albumentations", "grain", "focal-loss")
 
 
-def fingerprint(cfg: DictConfig, data: str, split: Split, threads: int | None, score_test: bool) -> str:
+def fingerprint(recipe: str, threads: int) -> str:
+    """16 hexadecimal digits that differ where a run's last bits could: of its recipe and the number of threads."""
+    return digest([recipe, threads])
+
+
+def digest(parts: list) -> str:
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def recipe(cfg: DictConfig, data: str, split: Split, score_test: bool) -> str:
     """16 hexadecimal digits that differ where a run's result could.
 
     They hash the resolved configuration less what is free, the prepared data, the slices of each part, the code that
     trains and scores (without docstrings and comments; a user's own modules that a `_target_` names too), the numerical
-    packages, the threads, and whether the test is scored.
+    packages, and whether the test is scored.
     """
-    import json
     from importlib import metadata
 
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -211,8 +220,8 @@ def fingerprint(cfg: DictConfig, data: str, split: Split, threads: int | None, s
             node = node[parent]
         node.pop(name, None)
     versions = {name: metadata.version(name) for name in NUMERICAL}
-    parts = [plain, data, split.parts, split.leaking, code(plain), versions, threads, score_test]
-    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
+    parts = [plain, data, split.parts, split.leaking, code(plain), versions, score_test]
+    return digest(parts)
 
 
 def code(plain: dict) -> list[str]:

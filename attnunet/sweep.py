@@ -73,10 +73,10 @@ class Sweep:
         """
         from attnunet.tracking import run as tracked
         from attnunet.tracking.provenance import provenance
-        from attnunet.tracking.store import Store, alive, identity
+        from attnunet.tracking.store import alive, identity, open_store
 
         self.overrides, self.jobs, self.folder = list(overrides), jobs, folder
-        self.store = Store(root, uri, patience)
+        self.store = open_store(root.resolve(), uri, patience)
         experiment = self.store.study(study)
         self.store.reap()
         identified = hashlib.blake2b(json.dumps([study, *sorted(overrides)]).encode(), digest_size=8).hexdigest()

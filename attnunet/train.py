@@ -54,15 +54,14 @@ def train(
     from attnunet.sweep import Outcome
     from attnunet.tracking.provenance import provenance
     from attnunet.tracking.run import flat, run
-    from attnunet.tracking.store import Store
+    from attnunet.tracking.store import open_store
     from attnunet.training import runtime
 
     threads = runtime.available(cfg.trainer.threads)
-    fingerprint, recipe = (
-        config.fingerprint(cfg, prepared.fingerprint, split, number, score_test) for number in (threads, None)
-    )
+    recipe = config.recipe(cfg, prepared.fingerprint, split, score_test)
+    fingerprint = config.fingerprint(recipe, threads)
     console = Console()
-    store = Store(Path(cfg.tracking.root), cfg.tracking.uri, cfg.tracking.patience)
+    store = open_store(Path(cfg.tracking.root).resolve(), cfg.tracking.uri, cfg.tracking.patience)
     study = store.study(cfg.study)
     with resume.standing(store, study, fingerprint, recipe, cfg.resume, console.print) as found:
         console.print(found.why, soft_wrap=True, highlight=False)

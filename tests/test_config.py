@@ -145,8 +145,8 @@ def test_a_signature_is_read_with_its_ranges_and_without_an_import() -> None:
 SPLIT = Split((0,), (1,), (2,), dict(enumerate("abc")))
 
 
-def fingerprint(*overrides: str, data: str = "data", split: Split = SPLIT, threads: int = 2) -> str:
-    return config.fingerprint(composed(*overrides), data, split, threads)
+def fingerprint(*overrides: str, data: str = "data", split: Split = SPLIT, threads: int = 2, test: bool = True) -> str:
+    return config.fingerprint(config.recipe(composed(*overrides), data, split, test), threads)
 
 
 FREE = ("study=other", "trainer.workers=2", "trainer.keep=none", "trainer.figures=false", "data.root=x", "data.exclude=[x]")
@@ -165,10 +165,10 @@ def test_what_can_change_a_result_changes_its_fingerprint(other: str) -> None:
     assert fingerprint(other) != fingerprint()
 
 
-def test_data_split_and_threads_are_in_the_fingerprint() -> None:
+def test_data_split_threads_and_what_is_scored_are_in_the_fingerprint() -> None:
     swapped = replace(SPLIT, train=SPLIT.val, val=SPLIT.train)
-    others = [fingerprint(data="other"), fingerprint(split=swapped), fingerprint(threads=1)]
-    assert len({fingerprint(), *others}) == 4
+    others = [fingerprint(data="other"), fingerprint(split=swapped), fingerprint(threads=1), fingerprint(test=False)]
+    assert len({fingerprint(), *others}) == 5
 
 
 def test_the_code_of_a_users_own_loss_is_in_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,11 @@ class Started:
         return [run for study in client.search_experiments() for run in client.search_runs([study.experiment_id])]
 
     @property
+    def jobs(self) -> list[Run]:
+        """The children of a sweep."""
+        return [run for run in self.runs if "mlflow.parentRunId" in run.data.tags]
+
+    @property
     def run(self) -> Run:
         (run,) = self.runs
         return run
@@ -176,7 +181,7 @@ def test_the_best_checkpoint_is_the_logged_models_network(smoke: Started) -> Non
 
 def test_nothing_is_left_beside_the_store(smoke: Started) -> None:
     assert {path.name for path in smoke.folder.iterdir()} == {"mlruns"}
-    assert not list((smoke.folder / "mlruns" / "hydra").rglob("*.keras"))
+    assert not list((smoke.folder / "mlruns" / "unfinished").iterdir())
 
 
 def test_the_same_seed_gives_the_same_bits_whoever_draws_the_batches(smoke: Started, lgg_root: Path, tmp_path: Path) -> None:
@@ -185,6 +190,14 @@ def test_the_same_seed_gives_the_same_bits_whoever_draws_the_batches(smoke: Star
     assert other.result.returncode == 0, other.result.stderr
     assert other.run.data.tags["fingerprint"] == smoke.run.data.tags["fingerprint"]
     assert_same(reference, weights(other.artifact("checkpoints/best.keras")))
+
+
+def test_a_finished_run_is_not_run_again(smoke: Started, lgg_root: Path) -> None:
+    again = start(smoke.folder, lgg_root, "study=tried", "trainer.keep=all")
+    assert again.result.returncode == 0, again.result.stderr
+    assert f"reused run {smoke.run.info.run_id}" in again.result.stdout
+    assert "epoch" not in again.result.stdout
+    assert len(smoke.runs) == 1
 
 
 def assert_same(ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
@@ -227,7 +240,7 @@ def test_a_sweep_is_a_run_a_job_with_the_bits_of_runs_alone(smoke: Started, lgg_
     """The sweep of the README; its last job is the run that `smoke` is."""
     sweep = start(tmp_path, lgg_root, "-m", "model=conv,separable", "loss=focal,dice,focal_dice")
     assert sweep.result.returncode == 0, sweep.result.stderr
-    runs = {(run.data.params["model"], run.data.params["loss"]): run for run in sweep.runs}
+    runs = {(run.data.params["model"], run.data.params["loss"]): run for run in sweep.jobs}
     assert set(runs) == {(m, loss) for m in ("conv", "separable") for loss in ("focal", "dice", "focal_dice")}
     for run in runs.values():
         assert run.info.status == "FINISHED"
@@ -243,7 +256,7 @@ def test_a_job_that_fails_does_not_stop_the_others(lgg_root: Path, tmp_path: Pat
     constant = ("loss=focal", "optimizer.schedule=constant", "trainer.keep=none", "trainer.figures=false")
     sweep = start(tmp_path, lgg_root, "-m", "optimizer.learning_rate=1e30,0.001", *constant)
     assert sweep.result.returncode == 1
-    by_rate = {float(run.data.params["optimizer.learning_rate"]): run.info.status for run in sweep.runs}
+    by_rate = {float(run.data.params["optimizer.learning_rate"]): run.info.status for run in sweep.jobs}
     assert by_rate == {1e30: "FAILED", 0.001: "FINISHED"}
 
 

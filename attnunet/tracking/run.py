@@ -116,6 +116,7 @@ class Run:
             # An example of a request would be a patient's images.
             warnings.filterwarnings("ignore", message=".*An input example was not provided", module="mlflow")
             predictor.save(Path(folder) / "predictor")
+            mlflow.set_tracking_uri(self.store.address)
             Model.log(
                 artifact_path=None,
                 flavor=mlflow.pyfunc,

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
@@ -50,7 +50,6 @@ class Store:
         self.root, self.uri, self.patience = root.resolve(), uri, patience
         self.database = self.root / "mlflow.db"
         self.root.mkdir(parents=True, exist_ok=True)
-        mlflow.set_tracking_uri(self.address)
 
     @property
     def address(self) -> str:
@@ -140,6 +139,12 @@ class Store:
                 elif time.monotonic() >= deadline:
                     raise Away(f"the tracking server {self.uri} does not answer") from error
             time.sleep(1)
+
+
+@lru_cache
+def open_store(root: Path, uri: str | None, patience: float) -> Store:
+    """One for all jobs of a process."""
+    return Store(root, uri, patience)
 
 
 def identity() -> dict[str, str]:

@@ -1,0 +1,174 @@
+"""Whether a run is reused, taken up again or new, and what is said about it."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from attnunet.resume import SCORE, Standing, standing
+from attnunet.tracking.provenance import machine
+from attnunet.tracking.store import Busy, Store, identity
+
+
+class Scene:
+    """A store with runs as other commands left them."""
+
+    def __init__(self, store: Store, study: str) -> None:
+        self.store, self.study = store, store.study(study)
+        self.said: list[str] = []
+
+    def run(self, status: str, fingerprint: str = "f", metrics: dict[str, float] | None = None, **tags: str) -> str:
+        known = {"fingerprint": fingerprint, "recipe": "r", "threads": "2", "machine": machine(), **identity()}
+        run = self.store.client.create_run(self.study, tags={**known, **tags})
+        for name, value in (metrics or {}).items():
+            self.store.client.log_metric(run.info.run_id, name, value)
+        if status != "RUNNING":
+            self.store.client.set_terminated(run.info.run_id, status)
+        return str(run.info.run_id)
+
+    def look(self, resume: str = "auto", state: bool = False, fingerprint: str = "f") -> Standing:
+        with standing(self.store, self.study, fingerprint, "r", resume, self.said.append) as found:
+            pass
+        if state:
+            found.folder.mkdir(parents=True)
+            (found.folder / "state.npz").touch()
+            return self.look(resume)
+        return found
+
+    def status(self, run_id: str) -> str:
+        return str(self.store.client.get_run(run_id).info.status)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("resume") / "mlruns", None, patience=0)
+
+
+@pytest.fixture
+def scene(store: Store, request: pytest.FixtureRequest) -> Scene:
+    """In a study of its own."""
+    return Scene(store, request.node.name)
+
+
+@pytest.fixture(scope="module")
+def dead() -> str:
+    """The `process` tag of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return f"{process.pid} {time.time():.2f}"
+
+
+def test_what_was_never_run_is_new(scene: Scene) -> None:
+    scene.run("FINISHED", fingerprint="other", metrics={SCORE: 0.5}, recipe="another")
+    found = scene.look()
+    assert (found.how, found.run_id, found.score) == ("finished", None, None)
+    assert found.why == "new run: none with this fingerprint"
+
+
+def test_a_finished_run_is_reused_with_its_score(scene: Scene) -> None:
+    run = scene.run("FINISHED", metrics={SCORE: 0.75})
+    found = scene.look(state=True)
+    assert (found.how, found.run_id, found.score) == ("reused", run, 0.75)
+    assert f"reused run {run}" in found.why
+    assert not found.folder.exists()  # what a kill after the end had left
+
+
+def test_a_finished_run_of_another_study_is_not_reused(scene: Scene) -> None:
+    scene.run("FINISHED", metrics={SCORE: 0.75})
+    scene.study = scene.store.study("yet another")
+    assert scene.look().how == "finished"
+
+
+@pytest.mark.parametrize("status", ["KILLED", "FAILED"])
+def test_an_unfinished_run_goes_on_under_its_id(scene: Scene, status: str) -> None:
+    run = scene.run(status, metrics={"train/loss": 1.0})
+    found = scene.look(state=True)
+    assert (found.how, found.run_id, found.score) == ("resumed", run, None)
+    assert found.why == f"resumed run {run} ({status}) from its last epoch"
+
+
+def test_a_run_that_had_ended_no_epoch_is_taken_up_too(scene: Scene) -> None:
+    run = scene.run("KILLED")
+    assert (scene.look().how, scene.look().run_id) == ("resumed", run)
+    assert "had ended no epoch" in scene.look().why
+
+
+def test_a_run_whose_process_died_without_a_word_is_killed_and_taken_up(scene: Scene, dead: str) -> None:
+    run = scene.run("RUNNING", metrics={"train/loss": 1.0}, process=dead)
+    assert scene.look(state=True).run_id == run
+    assert scene.status(run) == "KILLED"
+
+
+def test_a_process_number_that_was_given_anew_is_not_taken_for_the_runs(scene: Scene) -> None:
+    run = scene.run("RUNNING", process=f"{os.getpid()} 1000000.00")
+    scene.look()
+    assert scene.status(run) == "KILLED"
+
+
+def test_a_run_that_lives_on_another_machine_is_not_trained_here(scene: Scene) -> None:
+    run = scene.run("RUNNING", host="elsewhere")
+    with pytest.raises(Busy, match=f"run {run} is being trained on elsewhere"):
+        scene.look()
+    assert scene.status(run) == "RUNNING"
+
+
+def test_a_run_on_another_machine_without_a_heartbeat_is_dead(scene: Scene) -> None:
+    run = scene.run("RUNNING", host="elsewhere", heartbeat=f"{time.time() - 3600:.0f}")
+    assert scene.look().run_id == run
+    assert scene.status(run) == "KILLED"
+
+
+def test_a_run_whose_state_is_gone_is_run_anew_and_superseded(scene: Scene) -> None:
+    run = scene.run("KILLED", metrics={"train/loss": 1.0})
+    found = scene.look()
+    assert (found.how, found.run_id, found.replaces) == ("finished", None, (run,))
+    assert f"the state of run {run} (KILLED) is not in" in found.why
+    scene.store.supersede(found.replaces, "newer")
+    assert (
+        scene.look().why
+        == "new run: run " + run + " is the same but for its 2 threads, and their number changes the last bits"
+    )
+
+
+def test_a_state_whose_run_was_deleted_goes_on_under_a_new_one(scene: Scene) -> None:
+    run = scene.run("KILLED", metrics={"train/loss": 1.0})
+    scene.look(state=True)
+    scene.store.client.delete_run(run)
+    found = scene.look()
+    assert (found.how, found.run_id) == ("resumed", None)
+    assert "its run was deleted" in found.why
+
+
+def test_never_starts_anew_whatever_there_is(scene: Scene) -> None:
+    finished, killed = scene.run("FINISHED", metrics={SCORE: 0.75}), scene.run("KILLED")
+    scene.look(state=True)
+    found = scene.look(resume="never")
+    assert (found.how, found.run_id, found.score) == ("finished", None, None)
+    assert set(found.replaces) == {finished, killed}
+    assert not found.folder.exists()
+
+
+def test_another_kind_of_machine_is_said(scene: Scene) -> None:
+    scene.run("KILLED", metrics={"train/loss": 1.0}, machine="abacus")
+    assert f"its last bits may differ: it was begun on abacus, this is {machine()}" in scene.look(state=True).why
+
+
+def test_another_number_of_threads_is_said(scene: Scene) -> None:
+    run = scene.run("FINISHED", fingerprint="other", metrics={SCORE: 0.5})
+    assert scene.look().why.startswith(f"new run: run {run} is the same but for its 2 threads")
+
+
+def test_a_second_process_waits_for_the_first(scene: Scene) -> None:
+    with standing(scene.store, scene.study, "f", "r", "auto", scene.said.append) as first:
+        second = threading.Thread(target=scene.look)
+        second.start()
+        second.join(0.5)
+        assert second.is_alive()
+        scene.run("FINISHED", metrics={SCORE: 0.5})
+    second.join(30)
+    assert not second.is_alive()
+    assert scene.said == ["waiting: another process trains this run"]
+    assert not list(first.folder.parent.glob("*.lock"))

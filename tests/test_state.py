@@ -1,0 +1,109 @@
+"""The state of a training: what it brings back, and what an interruption leaves of it."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from attnunet.training.callbacks import Keep
+from attnunet.training.state import State, replacing
+
+HISTORY = [{"train/loss": 0.1 + 0.2, "val/dice": 1 / 3, "val/loss": 0.5}]
+
+
+def network(seed: int = 0) -> keras.Model:
+    """With all that has a state: batch normalisation, dropout's random numbers, Adam."""
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((8,))
+    x = keras.layers.BatchNormalization()(keras.layers.Dense(8)(inputs))
+    built = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Dropout(0.5)(x)))
+    built.compile(keras.optimizers.Adam(0.1), keras.losses.MeanSquaredError())
+    built.optimizer.build(built.trainable_variables)
+    return built
+
+
+def steps(trained: keras.Model, number: int) -> list[float]:
+    x, y = np.linspace(0, 1, 64).reshape(8, 8).astype("float32"), np.ones((8, 1), "float32")
+    return [float(trained.train_on_batch(x, y)) for _ in range(number)]
+
+
+def test_a_training_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    alone = network()
+    steps(alone, 3)
+    State(tmp_path / "state.npz", alone).save(HISTORY)
+    expected = steps(alone, 3)
+
+    other = network(seed=1)
+    assert State(tmp_path / "state.npz", other).load() == HISTORY
+    assert steps(other, 3) == expected
+    for ours, theirs in zip(alone.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_random_state_of_dropout_belongs_to_it(tmp_path: Path) -> None:
+    """Else the test above would pass without it."""
+    trained = network()
+    seeds = [v for v in State(tmp_path / "state.npz", trained).variables if "seed" in v.path]
+    before = [np.asarray(v.value) for v in seeds]
+    steps(trained, 1)
+    assert seeds
+    assert any((np.asarray(v.value) != b).any() for v, b in zip(seeds, before, strict=True))
+
+
+def test_without_a_file_nothing_changes(tmp_path: Path) -> None:
+    fresh = network()
+    before = fresh.get_weights()
+    assert State(tmp_path / "state.npz", fresh).load() == []
+    for ours, theirs in zip(before, fresh.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_write_that_is_interrupted_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "file.keras"
+    with replacing(path) as temporary:
+        temporary.write_text("whole")
+    with suppress(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("ha")
+        raise RuntimeError
+    assert path.read_text() == "whole"
+
+
+def keep(tmp_path: Path, monitor: str, values: list[float], early_stopping: int | None = None) -> Keep:
+    history = [{monitor: value} for value in values]
+    return Keep(State(tmp_path / "state.npz", network()), history, monitor, early_stopping)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "values", "best"),
+    [
+        ("val/dice", [0.1, 0.3, 0.2], 2),
+        ("val/dice", [0.3, 0.3, 0.1], 1),
+        ("val/loss", [0.3, 0.1, 0.2], 2),
+        ("val/loss", [0.1], 1),
+    ],
+)
+def test_the_best_epoch_is_the_first_of_the_best(tmp_path: Path, monitor: str, values: list[float], best: int) -> None:
+    assert keep(tmp_path, monitor, values).best_epoch == best
+
+
+@pytest.mark.parametrize(
+    ("values", "early_stopping", "stopped"),
+    [([0.1, 0.3, 0.2], 1, True), ([0.1, 0.3, 0.2], 2, False), ([0.3, 0.2, 0.1], 2, True), ([0.3, 0.2, 0.1], None, False)],
+)
+def test_early_stopping_counts_the_epochs_since_the_best(
+    tmp_path: Path, values: list[float], early_stopping: int | None, stopped: bool
+) -> None:
+    assert keep(tmp_path, "val/dice", values, early_stopping).stopped == stopped
+
+
+def test_after_each_epoch_one_best_checkpoint_and_the_state_are_there(tmp_path: Path) -> None:
+    callback = keep(tmp_path, "val/dice", [])
+    callback.set_model(callback.state.network)
+    for epoch, dice in enumerate([0.1, 0.3, 0.2]):
+        callback.history.append({"val/dice": dice})
+        callback.on_epoch_end(epoch)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best-2.keras", "state.npz"]
+    assert callback.best == tmp_path / "best-2.keras"
+    assert len(State(tmp_path / "state.npz", network()).load()) == 3
