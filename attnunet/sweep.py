@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -147,7 +148,7 @@ class Sweep:
             if drawn := of_sweep({p: [str(row.get(p, "")) for row in rows] for p in parameters}, [r["score"] for r in rows]):
                 self.run.figures({"sweep": drawn})
             self.run.end(status or ("FINISHED" if complete else "FAILED"))
-        show(Console(), rows, parameters)
+        show(Console(width=None if sys.stdout.isatty() else 160), rows, parameters)  # a log needs no narrow columns
         print(f"sweep {self.run.id} on {platform.node()}; log and traceback of each job: {self.folder}")
         return complete
 

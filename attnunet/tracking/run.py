@@ -117,6 +117,7 @@ class Run:
             warnings.filterwarnings("ignore", message=".*An input example was not provided", module="mlflow")
             predictor.save(Path(folder) / "predictor")
             mlflow.set_tracking_uri(self.store.address)
+            mlflow.set_experiment(experiment_id=self.experiment_id)  # else the model goes to the default one
             Model.log(
                 artifact_path=None,
                 flavor=mlflow.pyfunc,

@@ -1,0 +1,149 @@
+"""A sweep's bookkeeping: what becomes of a job, the table of all, the picture of the scores."""
+
+import csv
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from attnunet.evaluation.figures import of_sweep
+from attnunet.sweep import PARENT, Outcome, Sweep, job
+from attnunet.tracking.store import Store, identity, local_path
+
+JOBS = [["model=conv", "seed=0"], ["model=conv", "seed=1"], ["model=conv", "seed=2"]]
+OVERRIDES = ["model=conv", "seed=0,1,2"]
+
+
+def sweep(root: Path, folder: Path, study: str = "swept") -> Sweep:
+    return Sweep(root, None, 0, study, OVERRIDES, JOBS, folder)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sweep") / "mlruns"
+    assert Store(root, None, 0).client
+    return root
+
+
+def worked(folder: Path, number: int, outcome: Outcome) -> None:
+    place = folder / str(number)
+    place.mkdir(parents=True)
+    job(lambda: outcome, number, JOBS[number], place)
+
+
+def test_a_job_that_fails_is_an_outcome_and_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def fails() -> Outcome:
+        raise ValueError("no such thing\nand more")
+
+    outcome = job(fails, 3, ["seed=1"], tmp_path)
+    assert outcome.how == "failed"
+    assert math.isnan(outcome.score)
+    facts = json.loads((tmp_path / "outcome.json").read_text())
+    assert (facts["job"], facts["reason"], facts["overrides"]) == (3, "ValueError: no such thing", ["seed=1"])
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_a_job_that_is_stopped_stops_the_sweep(end: type[BaseException], tmp_path: Path) -> None:
+    def stopped() -> Outcome:
+        raise end
+
+    with pytest.raises(end):
+        job(stopped, 0, [], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_table_names_each_job_by_what_it_changed(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begun = sweep(root, tmp_path, "table")
+    assert os.environ[PARENT] == begun.run.id
+    worked(tmp_path, 0, Outcome("finished", "a" * 32, 0.5))
+    worked(tmp_path, 1, Outcome("reused", "b" * 32, 0.75))
+    assert not begun.close()
+    assert PARENT not in os.environ
+
+    parent = begun.store.client.get_run(begun.run.id)
+    assert parent.info.status == "FAILED"
+    with (Path(local_path(parent.info.artifact_uri)) / "sweep.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["seed"], row["how"], row["score"]) for row in rows] == [
+        ("0", "finished", "0.5"),
+        ("1", "reused", "0.75"),
+        ("2", "missing", "nan"),
+    ]
+    assert "model" not in rows[0]  # the same in all
+    assert (Path(local_path(parent.info.artifact_uri)) / "figures" / "sweep.png").exists()
+    printed = capsys.readouterr().out
+    assert "3 jobs: 1 finished, 1 reused, 1 missing" in printed
+    assert "0.7500 *" in printed
+    assert "without a word" in " ".join(printed.split())
+
+
+def test_a_sweep_whose_jobs_all_have_a_result_is_finished(root: Path, tmp_path: Path) -> None:
+    begun = sweep(root, tmp_path, "all")
+    for number, how in enumerate(("finished", "resumed", "reused")):
+        worked(tmp_path, number, Outcome(how, "a" * 32, 0.5))
+    assert begun.close()
+    parent = begun.store.client.get_run(begun.run.id)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params == {"model": "conv", "seed": "0,1,2"}
+
+
+def test_the_same_sweep_goes_on_under_the_same_parent(root: Path, tmp_path: Path) -> None:
+    first = sweep(root, tmp_path / "first", "again")
+    first.close("KILLED")
+    assert first.store.client.get_run(first.run.id).info.status == "KILLED"
+    second = sweep(root, tmp_path / "second", "again")
+    assert second.run.id == first.run.id
+    assert second.store.client.get_run(first.run.id).info.status == "RUNNING"
+    # Beside one that is under way, a parent of its own.
+    third = sweep(root, tmp_path / "third", "again")
+    assert third.run.id != first.run.id
+    third.close()
+    second.close()
+
+
+def test_a_failed_jobs_run_is_found_by_its_overrides(root: Path, tmp_path: Path) -> None:
+    begun = sweep(root, tmp_path, "failed")
+    tags = {"mlflow.parentRunId": begun.run.id, "overrides": "model=conv seed=1", **identity()}
+    child = begun.store.client.create_run(begun.run.experiment_id, tags=tags)
+    worked(tmp_path, 1, Outcome("failed", None, math.nan, "ValueError: no"))
+    assert begun.rows()[1]["run_id"] == child.info.run_id
+    begun.close()
+
+
+def test_the_picture_shows_each_job_over_each_swept_parameter() -> None:
+    figure = of_sweep(
+        {"rate": ["0.1", "0.01", "0.1", "0.01"], "loss": ["dice", "dice", "focal", "focal"]}, [0.4, 0.5, 0.6, 0.7]
+    )
+    assert figure is not None
+    rate, loss = figure.axes
+    assert [label.get_text() for label in rate.get_xticklabels()] == ["0.01", "0.1"]  # as numbers
+    dots, means = rate.get_lines()
+    assert list(zip(dots.get_xdata(), dots.get_ydata(), strict=True)) == [(1, 0.4), (0, 0.5), (1, 0.6), (0, 0.7)]
+    assert list(means.get_ydata()) == pytest.approx([0.6, 0.5])
+    assert [label.get_text() for label in loss.get_xticklabels()] == ["dice", "focal"]
+
+
+@pytest.mark.parametrize(("parameters", "scores"), [({}, [0.5]), ({"seed": ["0", "1"]}, [math.nan, math.nan])])
+def test_where_there_is_nothing_to_compare_there_is_no_picture(parameters: dict[str, list[str]], scores: list[float]) -> None:
+    assert of_sweep(parameters, scores) is None
+
+
+def test_a_failed_job_leaves_its_place_in_the_picture_empty() -> None:
+    figure = of_sweep({"seed": ["0", "1"]}, [0.5, math.nan])
+    assert figure is not None
+    _, means = figure.axes[0].get_lines()
+    assert means.get_ydata()[0] == 0.5
+    assert math.isnan(means.get_ydata()[1])
+
+
+def test_rows_print_in_a_narrow_terminal(root: Path, tmp_path: Path) -> None:
+    from attnunet.sweep import show
+
+    rows = [{"job": 0, "seed": "0", "how": "failed", "score": math.nan, "run_id": None, "reason": "x" * 200}]
+    console = Console(width=60, record=True)
+    show(console, rows, ["seed"])
+    assert console.export_text().count("x") == 200
