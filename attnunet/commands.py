@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from attnunet import config
 
 if TYPE_CHECKING:
-    from attnunet.sweep import Sweep
+    from attnunet.tracking.sweep import Sweep
 
 # For each group that --help lists, Hydra copies the store of its own configurations, 0.3 s in all. The store is a
 # singleton that hands out copies of what it holds, so the same one will do.
@@ -65,7 +65,7 @@ class Check(Callback):
     def begin(self, cfg: DictConfig, config_name: str) -> None:
         jobs, first = check_grid(cfg, config_name)
 
-        from attnunet.sweep import Sweep
+        from attnunet.tracking.sweep import Sweep
 
         tracking, overrides = first.tracking, list(cfg.hydra.overrides.task)
         Check.sweep = Sweep(

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from attnunet.data.prepare import Prepared
     from attnunet.data.split import Split
-    from attnunet.sweep import Outcome
     from attnunet.tracking.run import Run
+    from attnunet.tracking.sweep import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +50,11 @@ def train(
 
     from rich.console import Console
 
-    from attnunet import resume
-    from attnunet.sweep import Outcome
+    from attnunet.tracking import resume
     from attnunet.tracking.provenance import provenance
     from attnunet.tracking.run import flat, run
     from attnunet.tracking.store import open_store
+    from attnunet.tracking.sweep import Outcome
     from attnunet.training import runtime
 
     threads = runtime.available(cfg.trainer.threads)
@@ -66,6 +66,7 @@ def train(
     with resume.standing(store, study, fingerprint, recipe, cfg.resume, console.print) as found:
         console.print(found.why, soft_wrap=True, highlight=False)
         if found.score is not None:
+            console.print(f"{cfg.monitor} {found.score:.4f}; all of it: {store.ui_command}", soft_wrap=True)
             return Outcome("reused", found.run_id, found.score)
 
         runtime.configure(cfg.seed, threads, cfg.trainer.precision)
@@ -95,7 +96,7 @@ def fit_and_score(
     from attnunet.evaluation import figures
     from attnunet.evaluation.scores import best_threshold
     from attnunet.inference import Predictor, Preparation, load_network
-    from attnunet.resume import SCORE
+    from attnunet.tracking.resume import SCORE
     from attnunet.training.callbacks import Validation
     from attnunet.training.fit import fit
 
@@ -163,7 +164,7 @@ def fit_and_score(
 @hydra.main(version_base="1.3", config_path=config.CONF, config_name="train")
 def job(cfg: DictConfig) -> float:
     """Hydra's task function: a single run, or one job of a sweep."""
-    from attnunet import sweep
+    from attnunet.tracking import sweep
     from attnunet.tracking.store import Unavailable
 
     composed = HydraConfig.get()

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from attnunet.resume import SCORE, Standing, standing
 from attnunet.tracking.provenance import machine
+from attnunet.tracking.resume import SCORE, Standing, standing
 from attnunet.tracking.store import Busy, Store, identity
 
 

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from attnunet.evaluation.figures import of_sweep
-from attnunet.sweep import PARENT, Outcome, Sweep, job
 from attnunet.tracking.store import Store, identity, local_path
+from attnunet.tracking.sweep import PARENT, Outcome, Sweep, job
 
 JOBS = [["model=conv", "seed=0"], ["model=conv", "seed=1"], ["model=conv", "seed=2"]]
 OVERRIDES = ["model=conv", "seed=0,1,2"]
@@ -141,7 +141,7 @@ def test_a_failed_job_leaves_its_place_in_the_picture_empty() -> None:
 
 
 def test_rows_print_in_a_narrow_terminal(root: Path, tmp_path: Path) -> None:
-    from attnunet.sweep import show
+    from attnunet.tracking.sweep import show
 
     rows = [{"job": 0, "seed": "0", "how": "failed", "score": math.nan, "run_id": None, "reason": "x" * 200}]
     console = Console(width=60, record=True)

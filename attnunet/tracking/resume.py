@@ -83,7 +83,7 @@ def look(store: Store, study: str, fingerprint: str, recipe: str, resume: str, f
         if run.info.status == "FINISHED" and SCORE in run.data.metrics:
             shutil.rmtree(folder, ignore_errors=True)
             ended = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.info.end_time / 1000))
-            why = f"reused run {run.info.run_id}, finished {ended}: same configuration, data, code and threads"
+            why = f"reused run {run.info.run_id}, finished {ended}: {run.info.run_name}, with the same data, code and threads"
             return Standing("reused", why, folder, run.info.run_id, run.data.metrics[SCORE])
         if run.info.status == "RUNNING":
             raise Busy(f"run {run.info.run_id} is being trained on {run.data.tags.get('host')}: wait for it, or resume=never")
