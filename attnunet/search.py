@@ -47,8 +47,6 @@ def resume(config: DictConfig) -> None:
     Raises:
         ConfigError: another process runs the study; `monitor` and the direction of the search do not agree.
     """
-    from optuna.trial import TrialState
-
     sweeper, root = config.hydra.sweeper, Path(config.tracking.root)
     wanted = "minimize" if config.monitor.endswith("loss") else "maximize"
     if sweeper.direction != wanted:
@@ -60,6 +58,8 @@ def resume(config: DictConfig) -> None:
         Search.lock.acquire(timeout=0)
     except Timeout as error:
         raise ConfigError(f"study={sweeper.study_name}: another process is at this search") from error
+
+    from optuna.trial import TrialState
 
     study = opened(config)
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
@@ -79,6 +79,7 @@ def opened(config: DictConfig) -> "optuna.Study":
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     sweeper = config.hydra.sweeper
     return optuna.create_study(
         study_name=sweeper.study_name, storage=sweeper.storage, direction=sweeper.direction, load_if_exists=True
