@@ -14,7 +14,7 @@ OURS = {"attnunet", "pip"}
 def resolve() -> dict[str, str]:
     """Name -> version of every package that would be installed into an empty environment."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
-    answer = subprocess.run([*command, f"{ROOT}[dev]"], check=True, capture_output=True, text=True).stdout
+    answer = subprocess.run([*command, f"{ROOT}[dev]"], check=True, stdout=subprocess.PIPE, text=True).stdout
     found = (item["metadata"] for item in json.loads(answer)["install"])
     return {meta["name"].lower().replace("_", "-"): meta["version"] for meta in found}
 

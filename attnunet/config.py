@@ -37,6 +37,13 @@ class ConfigError(ValueError):
     """The configuration is not one that can run; the message names key, value and what is allowed, a line each."""
 
 
+def ready(cfg: DictConfig) -> None:
+    """Everything that can be wrong before TensorFlow is imported: keys and values, files, split, augmentation."""
+    check(cfg)
+    data_and_split(cfg)
+    make(cfg.augment)()
+
+
 def check(cfg: DictConfig) -> None:
     """Every key, type, range and combination, without importing what the `_target_`s name.
 

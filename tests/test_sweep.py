@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from attnunet.evaluation.figures import of_sweep
-from attnunet.tracking.store import Store, identity, local_path
+from attnunet.tracking.store import Store, identity, local_path, open_store
 from attnunet.tracking.sweep import PARENT, Outcome, Sweep, job
 
 JOBS = [["model=conv", "seed=0"], ["model=conv", "seed=1"], ["model=conv", "seed=2"]]
@@ -18,7 +18,7 @@ OVERRIDES = ["model=conv", "seed=0,1,2"]
 
 
 def sweep(root: Path, folder: Path, study: str = "swept") -> Sweep:
-    return Sweep(root, None, 0, study, OVERRIDES, JOBS, folder)
+    return Sweep(open_store(root, None, 0), study, OVERRIDES, JOBS, folder)
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,13 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mlflow.entities import Run
+from mlflow import entities
 from rich.console import Console
 from rich.table import Table
+
+from attnunet.tracking.provenance import provenance
+from attnunet.tracking.run import Run, pulse, terminable
+from attnunet.tracking.store import Store, alive, identity
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +62,7 @@ class Sweep:
 
     def __init__(
         self,
-        root: Path,
-        uri: str | None,
-        patience: float,
+        store: Store,
         study: str,
         overrides: Sequence[str],
         jobs: Sequence[Sequence[str]] | None,
@@ -72,12 +74,8 @@ class Sweep:
             jobs: each one's overrides, where they are known beforehand.
             folder: Hydra's, in which each job has one.
         """
-        from attnunet.tracking import run as tracked
-        from attnunet.tracking.provenance import provenance
-        from attnunet.tracking.store import alive, identity, open_store
-
         self.overrides, self.jobs, self.folder = list(overrides), jobs, folder
-        self.store = open_store(root.resolve(), uri, patience)
+        self.store = store
         experiment = self.store.study(study)
         self.store.reap()
         identified = hashlib.blake2b(json.dumps([study, *sorted(overrides)]).encode(), digest_size=8).hexdigest()
@@ -86,16 +84,16 @@ class Sweep:
         free = [run.info.run_id for run in earlier if not (run.info.status == "RUNNING" and alive(run))]
         if free:
             self.store.client.update_run(free[0], status="RUNNING")
-            self.run = tracked.Run(self.store, free[0])
+            self.run = Run(self.store, free[0])
             self.run.tags(tags)
         else:
             created = self.store.client.create_run(experiment, tags=tags, run_name=f"sweep {' '.join(self.swept)}"[:200])
-            self.run = tracked.Run(self.store, created.info.run_id)
+            self.run = Run(self.store, created.info.run_id)
             self.run.params(dict(override.lstrip("+").split("=", 1) for override in self.overrides if "=" in override))
         os.environ[PARENT] = self.run.id
         self.stack = ExitStack()
-        self.stack.enter_context(tracked.terminable())
-        self.stack.enter_context(tracked.pulse(self.run))
+        self.stack.enter_context(terminable())
+        self.stack.enter_context(pulse(self.run))
 
     @property
     def swept(self) -> list[str]:
@@ -103,7 +101,7 @@ class Sweep:
         fixed = set.intersection(*map(set, self.jobs)) if self.jobs and len(self.jobs) > 1 else set()
         return [override for override in self.overrides if override not in fixed]
 
-    def children(self) -> list[Run]:
+    def children(self) -> list[entities.Run]:
         return self.store.runs(self.run.experiment_id, f"tags.mlflow.parentRunId = '{self.run.id}'")
 
     def rows(self) -> list[dict]:

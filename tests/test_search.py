@@ -1,0 +1,206 @@
+"""hydra/sweeper=optuna: what is checked before it starts, and how it goes on after an end that nobody planned."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+from optuna.study import Study, load_study
+from optuna.trial import TrialState
+
+from attnunet import grid
+from tests.conftest import REPO, command
+from tests.test_train import SMOKE
+
+BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
+
+
+def swept(target: str, params: dict[str, str], *task: str) -> DictConfig:
+    return OmegaConf.create({"hydra": {"sweeper": {"_target_": target, "params": params}, "overrides": {"task": list(task)}}})
+
+
+def test_a_grid_is_checked_whole_and_the_command_line_has_the_last_word() -> None:
+    jobs = grid.grid(swept(BASIC, {"seed": "0,1", "epochs": "1,2"}, "epochs=3", "model=conv,separable"))
+    assert [" ".join(job) for job in jobs] == [
+        "seed=0 epochs=3 model=conv",
+        "seed=0 epochs=3 model=separable",
+        "seed=1 epochs=3 model=conv",
+        "seed=1 epochs=3 model=separable",
+    ]
+
+
+def test_a_search_is_checked_at_the_ends_of_each_key_the_others_at_their_first() -> None:
+    space = {"a": "tag(log, interval(1e-4, 0.5))", "b": "choice([8,16],[4])", "c": "range(1, 4)"}
+    jobs = grid.grid(swept(OPTUNA, space, "d=x", "e=0,1,2"))
+    assert [" ".join(job) for job in jobs] == [
+        "a=0.0001 b=[8,16] c=1 d=x e=0",
+        "a=0.5 b=[8,16] c=1 d=x e=0",
+        "a=0.0001 b=[4] c=1 d=x e=0",
+        "a=0.0001 b=[8,16] c=4 d=x e=0",
+        "a=0.0001 b=[8,16] c=1 d=x e=1",
+        "a=0.0001 b=[8,16] c=1 d=x e=2",
+    ]
+
+
+def test_a_key_that_the_command_line_fixes_leaves_the_space() -> None:
+    assert list(grid.grid(swept(OPTUNA, {"a": "interval(0, 1)"}, "a=0.3"))) == [["a=0.3"]]
+
+
+REFUSED = [
+    (("model.dropout=interval(0,1.0)",), "model.dropout=1.0: Input should be less than 1"),
+    (("model.filters=choice([8,16],[8])",), "model.filters=[8]: List should have at least 2 items"),
+    (("image_size=range(32,99)", "model.filters=[4,8,16]"), "image_size=99: 3 model.filters halve"),
+    (("loss=dice",), "loss.weights"),
+    (("monitor=val/loss",), "hydra.sweeper.direction=maximize: monitor=val/loss asks for minimize"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=[" ".join(arguments) for arguments, _ in REFUSED])
+def test_a_search_that_cannot_run_is_refused_before_its_first_job(
+    arguments: tuple[str, ...], message: str, tmp_path: Path, lgg_root: Path
+) -> None:
+    smoke = [a.format(root=lgg_root) for a in SMOKE]
+    result = command("-m", "hydra/sweeper=optuna", *smoke, *arguments, cwd=tmp_path)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert {path.name for path in tmp_path.glob("mlruns/*")} <= {"cache"}
+
+
+# The train command's configuration and checks around an objective of no time.
+TOY = """
+import math, os, signal
+from pathlib import Path
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from attnunet import commands, config
+
+@hydra.main(version_base="1.3", config_path=config.CONF, config_name="train")
+def job(cfg):
+    if HydraConfig.get().job.num == 4 and not Path("killed").exists():
+        Path("killed").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return math.nan if Path("broken").exists() and cfg.model.dropout < 0.25 else cfg.optimizer.learning_rate
+
+job()
+"""
+
+
+def toy(folder: Path, root: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    (folder / "toy.py").write_text(TOY)
+    smoke = [a.format(root=root) for a in SMOKE]
+    arguments = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=10", "study=toy", *smoke, *overrides]
+    result = subprocess.run(
+        [sys.executable, "toy.py", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(REPO)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert "Warning" not in result.stderr
+    return result
+
+
+def study(folder: Path, name: str) -> Study:
+    return load_study(study_name=name, storage=f"sqlite:///{folder}/mlruns/optuna.db")
+
+
+def states(of: Study, state: TrialState) -> list[dict]:
+    return [trial.params for trial in of.get_trials(states=(state,))]
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_a_search_that_was_killed_goes_on_until_it_has_its_trials(lgg_root: Path, tmp_path: Path) -> None:
+    assert toy(tmp_path, lgg_root).returncode == -signal.SIGKILL
+    before = study(tmp_path, "toy")
+    first, (interrupted,) = states(before, TrialState.COMPLETE), states(before, TrialState.RUNNING)
+    assert len(first) == 4
+
+    again = toy(tmp_path, lgg_root)
+    assert again.returncode == 0, again.stderr
+    after = study(tmp_path, "toy")
+    done = states(after, TrialState.COMPLETE)
+    assert len(done) == 10
+    assert done[:4] == first
+    assert done[4] == interrupted
+    assert len({trial["optimizer.learning_rate"] for trial in done}) == 10  # no draw of the first start again
+    assert states(after, TrialState.FAIL) == [interrupted]
+    assert not states(after, TrialState.RUNNING)
+    assert f"Best of study toy: trial {after.best_trial.number}, val/dice {after.best_value:.4f}" in again.stdout
+
+    once_more = toy(tmp_path, lgg_root)
+    assert once_more.returncode == 0, once_more.stderr
+    assert "10 trials finished, 0 to go" in once_more.stdout
+    assert len(study(tmp_path, "toy").trials) == 11
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_a_trial_that_fails_does_not_end_the_search(lgg_root: Path, tmp_path: Path) -> None:
+    for name in ("killed", "broken"):
+        (tmp_path / name).touch()
+    result = toy(tmp_path, lgg_root)
+    assert result.returncode == 0, result.stderr
+    failed, done = (states(study(tmp_path, "toy"), state) for state in (TrialState.FAIL, TrialState.COMPLETE))
+    assert failed
+    assert done
+    assert len(failed) + len(done) == 10
+    assert max(trial["model.dropout"] for trial in failed) < 0.25 <= min(trial["model.dropout"] for trial in done)
+    (tmp_path / "broken").unlink()
+    assert toy(tmp_path, lgg_root).returncode == 0
+    assert len(states(study(tmp_path, "toy"), TrialState.COMPLETE)) == 10
+
+
+def test_a_search_is_not_run_twice_at_once(lgg_root: Path, tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    (tmp_path / "mlruns").mkdir()
+    with FileLock(tmp_path / "mlruns" / ".toy.lock"):
+        result = toy(tmp_path, lgg_root)
+    assert result.returncode == 1
+    assert "study=toy: another process is at this search" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # ten runs, one after the other
+def test_a_search_of_real_runs_that_was_killed_ends_with_its_trials(lgg_root: Path, tmp_path: Path) -> None:
+    smoke = [a.format(root=lgg_root) for a in SMOKE]
+    arguments = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=10", "study=search", *smoke, "epochs=1"]
+    arguments += ["trainer.threads=1", "trainer.figures=false", "trainer.keep=none", "model.filters=[4,8],[4,8,16]"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "attnunet.train", *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        storage = tmp_path / "mlruns" / "optuna.db"
+        while process.poll() is None and finished(storage) < 4:
+            time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert finished(storage) == 4
+
+    again = command(*arguments, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    after = study(tmp_path, "search")
+    assert len(states(after, TrialState.COMPLETE)) == 10
+    assert f"Best of study search: trial {after.best_trial.number}, val/dice" in again.stdout
+
+
+def finished(storage: Path) -> int:
+    """Trials that are complete; 0 while the store is being made."""
+    try:
+        with closing(sqlite3.connect(f"file:{storage}?mode=ro", uri=True)) as database:
+            return database.execute("SELECT COUNT(*) FROM trials WHERE state = 'COMPLETE'").fetchone()[0]
+    except sqlite3.OperationalError:
+        return 0
