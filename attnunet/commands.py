@@ -15,10 +15,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.plugins.sweeper import Sweeper
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from attnunet import config
-from attnunet.config import ready
+from attnunet.config import check_keys, ready
 
 if TYPE_CHECKING:
     from attnunet.tracking.sweep import Sweep
@@ -55,6 +56,11 @@ def stop_on_error(work: Callable[[], Any]) -> Any:
         sys.exit(1)
 
 
+def own(cfg: DictConfig) -> DictConfig:
+    """A command's configuration without Hydra's."""
+    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+
+
 class Check(Callback):
     """Hydra's callback: what cannot run ends before Hydra makes a folder and MLflow a run.
 
@@ -65,13 +71,26 @@ class Check(Callback):
     """What was found of a sweep: see `check_grid`. Of the class, since instances travel to the jobs."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-        stop_on_error(lambda: ready(own))
+        stop_on_error(lambda: ready(own(config)))
 
     def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **_: Any) -> None:
         from attnunet.grid import check_grid
 
         Check.jobs = stop_on_error(lambda: check_grid(config, str(config_name)))
+
+
+class CheckKeys(Callback):
+    """Hydra's callback of the commands beside train: what their keys cannot be ends before anything is written."""
+
+    def __init__(self, keys: str) -> None:
+        """`keys` names the pydantic model of the command's configuration, as attnunet.schema.Compare."""
+        self.keys = keys
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        stop_on_error(lambda: check_keys(own(config), get_class(self.keys)))
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        sys.exit("\nattnunet: this cannot run.\n-m: only attnunet.train has sweeps; give this command lists")
 
 
 class Begin(Callback):

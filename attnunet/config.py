@@ -21,6 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from attnunet.data.prepare import Prepared
     from attnunet.data.split import Split
 
@@ -45,22 +47,31 @@ def ready(cfg: DictConfig) -> None:
 
 
 def check(cfg: DictConfig) -> None:
-    """Every key, type, range and combination, without importing what the `_target_`s name.
+    """Every key, type, range and combination of a run, without importing what the `_target_`s name.
 
     Raises:
         ConfigError: with one line for each thing that is wrong.
     """
     from attnunet.schema import Train
 
+    plain = check_keys(cfg, Train)
+    if wrong := list(check_combinations(plain)):
+        raise ConfigError("\n".join(wrong))
+
+
+def check_keys(cfg: DictConfig, schema: type[BaseModel]) -> dict[str, Any]:
+    """Every key, type and range of a command's configuration, and the arguments of what it names; -> it as plain values.
+
+    Raises:
+        ConfigError: with one line for each thing that is wrong.
+    """
     try:
         plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(str(error)) from error
-    wrong = list(complaints(Train, plain, ""))
-    if not wrong:
-        wrong = [*check_targets(plain, ""), *check_combinations(plain)]
-    if wrong:
+    if wrong := list(complaints(schema, plain, "")) or list(check_targets(plain, "")):
         raise ConfigError("\n".join(wrong))
+    return plain
 
 
 def complaints(schema: Any, values: dict, prefix: str) -> Iterator[str]:

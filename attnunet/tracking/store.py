@@ -56,6 +56,11 @@ class Store:
         return self.uri or f"sqlite:///{self.database}?timeout=60"
 
     @property
+    def address_shown(self) -> str:
+        """Where the store is, for messages."""
+        return self.uri or str(self.database)
+
+    @property
     def ui_command(self) -> str:
         """What to type to see the runs."""
         if self.uri:

@@ -1,0 +1,148 @@
+"""Runs that have ended, as plain data for the commands that look back at them."""
+
+import csv
+import io
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from omegaconf import DictConfig, OmegaConf
+
+from attnunet.tracking.store import Store, local_path
+
+PAGE = 1000  # runs that a store answers at once
+
+
+class NotFound(ValueError):
+    """A run, sweep or study that the store does not have; the message names it."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run of a store."""
+
+    store: Store
+    run: Run
+
+    @property
+    def id(self) -> str:
+        return str(self.run.info.run_id)
+
+    @property
+    def name(self) -> str:
+        return str(self.run.info.run_name)
+
+    @property
+    def status(self) -> str:
+        """FINISHED, FAILED, KILLED or RUNNING."""
+        return str(self.run.info.status)
+
+    @property
+    def params(self) -> Mapping[str, str]:
+        return self.run.data.params
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        return self.run.data.metrics
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        return self.run.data.tags
+
+    @property
+    def leaking(self) -> bool:
+        return self.tags.get("leaking") == "true"
+
+    @contextmanager
+    def file(self, path: str) -> Iterator[Path]:
+        """An artifact, or a folder of them, on this disk while the block lasts.
+
+        Raises:
+            NotFound: the run has no such artifact.
+        """
+        here = Path(local_path(self.run.info.artifact_uri), path)
+        if here.exists():
+            yield here
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                fetched = self.store.client.download_artifacts(self.id, path, folder)
+            except (MlflowException, OSError) as error:
+                raise NotFound(f"run {self.id} ({self.name}) has no artifact {path}") from error
+            yield Path(fetched)
+
+    def text(self, path: str) -> str:
+        with self.file(path) as file:
+            return file.read_text()
+
+    @cached_property
+    def config(self) -> DictConfig:
+        """The configuration that the run was made with."""
+        config = OmegaConf.create(self.text("config.yaml"))
+        assert isinstance(config, DictConfig)
+        return config
+
+    @cached_property
+    def split(self) -> dict[str, Any]:
+        """The manifest: the lists train, val and test, `leaking`, the data's `fingerprint`, the `slices` of each part."""
+        return json.loads(self.text("split.json"))
+
+    def patients(self, part: str) -> list[dict[str, str]]:
+        """The rows of patients.csv of a part; none where it was not scored."""
+        return [row for row in csv.DictReader(io.StringIO(self.text("patients.csv"))) if row["part"] == part]
+
+
+def by_id(store: Store, ids: Sequence[str]) -> list[Record]:
+    """Runs by their ids, or by as many first digits as tell them from the others of the store."""
+    return [Record(store, one(store, run_id)) for run_id in ids]
+
+
+def one(store: Store, run_id: str) -> Run:
+    try:
+        return store.client.get_run(run_id)
+    except MlflowException:
+        found = [run for run in search(store, studies(store)) if run.info.run_id.startswith(run_id)]
+    if len(found) != 1:
+        raise NotFound(f"run={run_id}: {len(found)} runs of {store.address_shown} begin so; allowed: a run's id")
+    return found[0]
+
+
+def of_study(store: Store, name: str) -> list[Record]:
+    """The runs of a study, oldest first, without the parents of its sweeps."""
+    study = store.client.get_experiment_by_name(name)
+    if study is None:
+        known = sorted(e.name for e in store.client.search_experiments())
+        raise NotFound(f"study={name}: not in {store.address_shown}; it has {', '.join(known)}")
+    return [Record(store, run) for run in search(store, [study.experiment_id]) if "sweep" not in run.data.tags]
+
+
+def of_sweep(store: Store, parent: str) -> list[Record]:
+    """The jobs of a sweep, oldest first."""
+    run = one(store, parent)
+    if "sweep" not in run.data.tags:
+        raise NotFound(f"sweep={parent}: {run.info.run_name} is a run, not the parent of a sweep")
+    condition = f"tags.mlflow.parentRunId = '{run.info.run_id}'"
+    return [Record(store, child) for child in search(store, [run.info.experiment_id], condition)]
+
+
+def studies(store: Store) -> list[str]:
+    return [str(study.experiment_id) for study in store.client.search_experiments()]
+
+
+def search(store: Store, experiments: Sequence[str], condition: str = "") -> Iterator[Run]:
+    """All runs that meet MLflow's condition, oldest first, page by page."""
+    token: str | None = None
+    while True:
+        order = ["attributes.start_time ASC"]
+        page = store.client.search_runs(list(experiments), condition, max_results=PAGE, order_by=order, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return

@@ -1,0 +1,84 @@
+"""Runs of a store as the commands that look back at them see them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from attnunet.tracking import records
+from attnunet.tracking.store import Store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A single run, and a sweep of two jobs, in the study "seen"."""
+    store = Store(tmp_path_factory.mktemp("records") / "mlruns", None, patience=0)
+    study = store.study("seen")
+    client = store.client
+    client.create_run(study, tags={"leaking": "true"}, run_name="alone")
+    parent = client.create_run(study, tags={"sweep": "abc"}, run_name="parent").info.run_id
+    for seed in (0, 1):
+        child = client.create_run(study, tags={"mlflow.parentRunId": parent}, run_name=f"seed{seed}").info.run_id
+        client.log_param(child, "seed", seed)
+        client.log_metric(child, "val/dice", 0.5 + seed / 10)
+        client.log_text(child, f"seed: {seed}\n", "config.yaml")
+        client.log_text(child, json.dumps({"val": ["a", "b"]}), "split.json")
+        client.log_text(child, "part,patient,dice\nval,a,0.5\nval,b,\ntest,c,1.0\n", "patients.csv")
+        client.set_terminated(child, "FINISHED")
+    return store
+
+
+def parent(store: Store) -> str:
+    (found,) = store.runs(store.study("seen"), "tags.sweep = 'abc'")
+    return str(found.info.run_id)
+
+
+def test_a_study_has_its_runs_but_not_the_parents_of_its_sweeps(store: Store) -> None:
+    assert [record.name for record in records.of_study(store, "seen")] == ["alone", "seed0", "seed1"]
+
+
+def test_a_sweep_has_its_jobs(store: Store) -> None:
+    jobs = records.of_sweep(store, parent(store))
+    assert [(job.name, job.status, job.params["seed"], job.leaking) for job in jobs] == [
+        ("seed0", "FINISHED", "0", False),
+        ("seed1", "FINISHED", "1", False),
+    ]
+    assert jobs[1].metrics["val/dice"] == 0.6
+
+
+def test_a_run_is_found_by_the_first_digits_of_its_id(store: Store) -> None:
+    (alone, *_) = records.of_study(store, "seen")
+    assert records.by_id(store, [alone.id, alone.id[:12]]) == [alone, alone]
+    assert alone.leaking
+
+
+def test_a_runs_files_are_read_as_data(store: Store) -> None:
+    (_, job, _) = records.of_study(store, "seen")
+    assert job.config.seed == 0
+    assert job.split["val"] == ["a", "b"]
+    assert job.patients("val") == [
+        {"part": "val", "patient": "a", "dice": "0.5"},
+        {"part": "val", "patient": "b", "dice": ""},
+    ]
+    assert job.patients("train") == []
+
+
+def test_what_is_not_there_is_named(store: Store, tmp_path: Path) -> None:
+    (alone, *_) = records.of_study(store, "seen")
+    with pytest.raises(records.NotFound, match=r"study=unseen: not in .*mlflow.db; it has Default, seen"):
+        records.of_study(store, "unseen")
+    with pytest.raises(records.NotFound, match="run=zzz: 0 runs"):
+        records.by_id(store, ["zzz"])
+    with pytest.raises(records.NotFound, match="alone is a run, not the parent of a sweep"):
+        records.of_sweep(store, alone.id)
+    with pytest.raises(records.NotFound, match=r"has no artifact split\.json"):
+        _ = alone.split
+
+
+def test_more_runs_than_a_page_holds_are_all_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path / "mlruns", None, patience=0)
+    study = store.study("many")
+    for number in range(5):
+        store.client.create_run(study, run_name=str(number))
+    monkeypatch.setattr(records, "PAGE", 2)
+    assert len(records.of_study(store, "many")) == 5
