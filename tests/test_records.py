@@ -48,7 +48,7 @@ def test_a_sweep_has_its_jobs(store: Store) -> None:
 
 def test_a_run_is_found_by_the_first_digits_of_its_id(store: Store) -> None:
     (alone, *_) = records.of_study(store, "seen")
-    assert records.by_id(store, [alone.id, alone.id[:12]]) == [alone, alone]
+    assert [found.id for found in records.by_id(store, [alone.id, alone.id[:12]])] == [alone.id, alone.id]
     assert alone.leaking
 
 
