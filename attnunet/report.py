@@ -229,16 +229,16 @@ def tables(choice: Choice, scores: Mapping[str, Scored]) -> dict[str, str]:
 def as_csv(table: Iterable[Mapping[str, float | str]]) -> str:
     stream = io.StringIO()
     rows = list(table)
-    writer = csv.DictWriter(stream, list(rows[0]))
+    writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in rows for name in row)))
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
 
 
-def show(console: Console, scores: Mapping[str, Scored], leaking: bool) -> None:
+def show(console: Console, scores: Mapping[str, Scored], title: str | None = None) -> None:
     """A table of the scores, a column a part, and of the strata where there is more than one."""
     table = Table(
-        title="LEAKING split: patients on both sides, scores flatter" if leaking else None,
+        title=title,
         caption="\n".join(f"{part}: a prediction of nothing" for part, found in scores.items() if found.nothing) or None,
     )
     table.add_column("score")
@@ -247,3 +247,7 @@ def show(console: Console, scores: Mapping[str, Scored], leaking: bool) -> None:
     for name, label in SHOWN.items():
         table.add_row(label, *(cell(found.summary, name) for found in scores.values()))
     console.print(table)
+
+
+def times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"

@@ -52,6 +52,7 @@ def train(
 
     from attnunet.tracking import resume
     from attnunet.tracking.provenance import provenance
+    from attnunet.tracking.records import CHECKSUM, checksum
     from attnunet.tracking.run import flat, run
     from attnunet.tracking.store import open_store
     from attnunet.tracking.sweep import Outcome
@@ -75,6 +76,7 @@ def train(
         tags = {
             **provenance(overrides),
             **{"fingerprint": fingerprint, "recipe": recipe, "threads": str(threads), "leaking": str(split.leaking).lower()},
+            CHECKSUM: checksum(split.manifest(prepared.slices, prepared.fingerprint)),
             **({"mlflow.parentRunId": parent} if parent else {}),
         }
         name = f"LEAKING {name}" if split.leaking else name
@@ -95,6 +97,7 @@ def fit_and_score(
     from attnunet.data.batches import Draws
     from attnunet.evaluation import figures
     from attnunet.inference import Predictor, Preparation, load_network
+    from attnunet.tracking import uses
     from attnunet.tracking.resume import SCORE
     from attnunet.training.callbacks import Validation
     from attnunet.training.fit import fit
@@ -156,7 +159,10 @@ def fit_and_score(
         examples = report.examples(predictor, prepared, found.rows, split.parts[part])
         run.figures(figures.of_run(examples, fitted.history, fitted.best_epoch))
 
-    report.show(console, scores, split.leaking)
+    report.show(console, scores, "LEAKING split: patients on both sides, scores flatter" if split.leaking else None)
+    if score_test:
+        times = uses.count(run, prepared, split.test)
+        console.print(f"this test split has now been scored {report.times(times)}", highlight=False)
     if cfg.trainer.figures:
         console.print(f"pictures  {run.artifacts}/figures", soft_wrap=True)
     return score
