@@ -152,9 +152,8 @@ def fit_and_score(
     if cfg.trainer.keep == "all":
         run.network(network, "checkpoints/last.keras")
     if cfg.trainer.figures:
-        part, found = list(scores.items())[-1]
-        examples = report.examples(predictor, prepared, found.rows, split.parts[part])
-        run.figures(figures.of_run(examples, fitted.history, fitted.best_epoch))
+        run.figures({"curves": figures.curves(fitted.history, fitted.best_epoch), "decision": figures.decision(choice)})
+        run.figures(report.pictures(predictor, prepared, split.parts[part], found))
 
     report.show(console, scores, split.leaking)
     if cfg.trainer.figures:
