@@ -31,7 +31,6 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], store: Store, console: Co
     runtime.configure(0, runtime.available(None), "float32")
 
     from attnunet import report, scoring
-    from attnunet.evaluation import figures
 
     # What is scored.
     predictor = scoring.frozen(record)
@@ -55,15 +54,14 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], store: Store, console: Co
     settings = OmegaConf.to_container(cfg, resolve=True)
     facts = {"command": command(), "notes": list(chosen.notes), "settings": settings}
     scoring.log_evaluation(current, name, found, chosen.notes, OmegaConf.to_yaml(OmegaConf.create(facts)))
-    if examples := report.examples(predictor, chosen.prepared, found.rows, chosen.indices):
-        current.figures({"predictions": figures.predictions(examples)}, f"evaluations/{name}/figures")
+    pictures = report.pictures(predictor, chosen.prepared, chosen.indices, found)
+    current.figures(pictures, f"evaluations/{name}/figures")
 
     report.show(console, {cfg.part: found}, "LEAKING: patients that the run trained on, scores flatter" if chosen.trained else None)
     for note in chosen.notes:
         console.print(note, soft_wrap=True, highlight=False)
     if cfg.part in ("test", "all"):
-        times = uses.count(current, chosen.prepared, chosen.indices)
-        console.print(f"this test split has now been scored {report.times(times)}", highlight=False)
+        console.print(uses.sentence(uses.count(current, chosen.prepared, chosen.indices)), highlight=False)
     console.print(f"evaluation {name}: {current.artifacts}/evaluations/{name}", soft_wrap=True, highlight=False)
 
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from attnunet.data.prepare import Prepared, resize
+from attnunet.evaluation import figures
 from attnunet.evaluation.calibration import Calibration, calibration, near, pooled
 from attnunet.evaluation.counts import count, count_masks, joined
 from attnunet.evaluation.decision import Case, Choice, decide
-from attnunet.evaluation.figures import Example
 from attnunet.evaluation.lesions import lesion_scores
 from attnunet.evaluation.scores import mean_dice_by_threshold, means, patient_rows, summary
 from attnunet.evaluation.strata import strata
@@ -151,7 +152,25 @@ def volume_scores(
     }
 
 
-def examples(predictor: Predictor, prepared: Prepared, table: Rows, indices: Sequence[int]) -> list[Example]:
+def pictures(predictor: Predictor, prepared: Prepared, indices: Sequence[int], found: Scored) -> dict[str, Figure]:
+    """The figures of what was `scored` on these slices, by name; those that there is something for."""
+    values = found.summary
+    drawn = {}
+    if values["dice_patients"]:
+        interval = (values["dice_ci_low"], values["dice_ci_high"])
+        names, scores = zip(*((str(row["patient"]), float(row["dice"])) for row in found.rows), strict=True)
+        label = f"Dice, {found.rows[0]['part']} patients"
+        drawn["patients"] = figures.patients(names, scores, values["dice"], interval, label)
+    if found.calibration.pixels.any():
+        drawn["reliability"] = figures.reliability(found.calibration)
+    if shown := examples(predictor, prepared, found.rows, indices):
+        drawn["predictions"] = figures.predictions(shown)
+        if shown[0].gates:
+            drawn["gates"] = figures.gate_maps(shown)
+    return drawn
+
+
+def examples(predictor: Predictor, prepared: Prepared, table: Rows, indices: Sequence[int]) -> list[figures.Example]:
     """The slice with the largest lesion of the worst, the median and the best patient in `table`, by Dice.
 
     Patients whose Dice is not defined do not take part; of none, nothing is shown.
@@ -172,7 +191,7 @@ def example(
     row: Mapping[str, float | str],
     name: str,
     indices: Sequence[int],
-) -> Example:
+) -> figures.Example:
     (volume,) = predictor.volumes(prepared, [i for i in indices if prepared.slices[i].patient == row["patient"]])
     place = int(np.argmax(prepared.lesion_pixels[volume.indices]))
     index = volume.indices[place]
@@ -180,7 +199,7 @@ def example(
     image = prepared.images[index]
     channel = prepared.channels.index("flair") if "flair" in prepared.channels else 0
     gates = maps.predict_on_batch(image[None]) if maps is not None else {}
-    return Example(
+    return figures.Example(
         f"{name}: {row['patient']}\nslice {prepared.slices[index].number}, Dice of the patient {row['dice']:.3f}",
         resize(np.ascontiguousarray(image[..., channel]), mask.shape),
         mask,
@@ -246,8 +265,13 @@ def show(console: Console, scores: Mapping[str, Scored], title: str | None = Non
         table.add_column(f"{part} ({found.summary['dice_patients']:.0f} patients)", justify="right")
     for name, label in SHOWN.items():
         table.add_row(label, *(cell(found.summary, name) for found in scores.values()))
+    for group in dict.fromkeys((row["by"], row["stratum"]) for found in scores.values() for row in found.strata):
+        if len({row["stratum"] for found in scores.values() for row in found.strata if row["by"] == group[0]}) > 1:
+            table.add_row(f"Dice, {group[0]}: {group[1]}", *(stratum(found, group) for found in scores.values()))
     console.print(table)
 
 
-def times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times"
+def stratum(found: Scored, group: tuple[float | str, float | str]) -> str:
+    """The mean Dice of a group and how many patients have one."""
+    rows = [row for row in found.strata if (row["by"], row["stratum"]) == group]
+    return " ".join(f"{row['dice']:.3f} ({row['dice_patients']})" for row in rows)

@@ -155,14 +155,12 @@ def fit_and_score(
     if cfg.trainer.keep == "all":
         run.network(network, "checkpoints/last.keras")
     if cfg.trainer.figures:
-        part, found = list(scores.items())[-1]
-        examples = report.examples(predictor, prepared, found.rows, split.parts[part])
-        run.figures(figures.of_run(examples, fitted.history, fitted.best_epoch))
+        run.figures({"curves": figures.curves(fitted.history, fitted.best_epoch), "decision": figures.decision(choice)})
+        run.figures(report.pictures(predictor, prepared, split.parts[part], found))
 
     report.show(console, scores, "LEAKING split: patients on both sides, scores flatter" if split.leaking else None)
     if score_test:
-        times = uses.count(run, prepared, split.test)
-        console.print(f"this test split has now been scored {report.times(times)}", highlight=False)
+        console.print(uses.sentence(uses.count(run, prepared, split.test)), highlight=False)
     if cfg.trainer.figures:
         console.print(f"pictures  {run.artifacts}/figures", soft_wrap=True)
     return score

@@ -29,3 +29,8 @@ def count(run: Run, prepared: Prepared, indices: Sequence[int]) -> int:
         run.tags({tag: str(before + 1)})
         runs = search(store, studies(store, ViewType.ALL), f"tags.`{tag}` LIKE '%'", ViewType.ALL)
         return sum(int(found.data.tags[tag]) for found in runs)
+
+
+def sentence(times: int) -> str:
+    """What a reader of the score should know of `count`."""
+    return f"this test split has now been scored {'once' if times == 1 else f'{times} times'}"
