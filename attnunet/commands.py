@@ -116,8 +116,8 @@ def check_store(tracking: dict[str, Any]) -> None:
     database = Path(tracking["root"]).resolve() / "mlflow.db"
     if tracking["uri"] is None and not database.exists():
         raise config.ConfigError(
-            f"tracking.root={tracking['root']}: no runs there, since {database} does not exist; start the command in the folder "
-            "where they were made, or name their mlruns"
+            f"tracking.root={tracking['root']}: no runs there ({database} does not exist); start the command in the "
+            "folder where they were made, or name their mlruns"
         )
 
 

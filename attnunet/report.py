@@ -154,6 +154,16 @@ def volume_scores(
 
 def pictures(predictor: Predictor, prepared: Prepared, indices: Sequence[int], found: Scored) -> dict[str, Figure]:
     """The figures of what was `scored` on these slices, by name; those that there is something for."""
+    drawn = charts(found)
+    if shown := examples(predictor, prepared, found.rows, indices):
+        drawn["predictions"] = figures.predictions(shown)
+        if shown[0].gates:
+            drawn["gates"] = figures.gate_maps(shown)
+    return drawn
+
+
+def charts(found: Scored) -> dict[str, Figure]:
+    """The figures that need no slices."""
     values = found.summary
     drawn = {}
     if values["dice_patients"]:
@@ -163,10 +173,6 @@ def pictures(predictor: Predictor, prepared: Prepared, indices: Sequence[int], f
         drawn["patients"] = figures.patients(names, scores, values["dice"], interval, label)
     if found.calibration.pixels.any():
         drawn["reliability"] = figures.reliability(found.calibration)
-    if shown := examples(predictor, prepared, found.rows, indices):
-        drawn["predictions"] = figures.predictions(shown)
-        if shown[0].gates:
-            drawn["gates"] = figures.gate_maps(shown)
     return drawn
 
 
@@ -231,9 +237,11 @@ SHOWN = {
 
 
 def cell(values: Mapping[str, float], name: str) -> str:
+    """As it is shown; nothing for what folds that were joined do not have."""
     if name == "ci":
         return f"{values['dice_ci_low']:.3f} to {values['dice_ci_high']:.3f}"
-    return f"{values[name]:.3f}" if isinstance(values[name], float) else str(values[name])
+    value = values.get(name, "")
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def tables(choice: Choice, scores: Mapping[str, Scored]) -> dict[str, str]:
@@ -264,7 +272,8 @@ def show(console: Console, scores: Mapping[str, Scored], title: str | None = Non
     for part, found in scores.items():
         table.add_column(f"{part} ({found.summary['dice_patients']:.0f} patients)", justify="right")
     for name, label in SHOWN.items():
-        table.add_row(label, *(cell(found.summary, name) for found in scores.values()))
+        if any(cells := [cell(found.summary, name) for found in scores.values()]):
+            table.add_row(label, *cells)
     for group in dict.fromkeys((row["by"], row["stratum"]) for found in scores.values() for row in found.strata):
         if len({row["stratum"] for found in scores.values() for row in found.strata if row["by"] == group[0]}) > 1:
             table.add_row(f"Dice, {group[0]}: {group[1]}", *(stratum(found, group) for found in scores.values()))

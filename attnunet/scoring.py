@@ -1,4 +1,4 @@
-"""A finished run's predictor on patients again: with all that the run froze, on whom it may be scored, and logged beside it."""
+"""A finished run's predictor on patients again: with all that the run froze, on whom it may be scored, logged beside it."""
 
 from __future__ import annotations
 
@@ -47,14 +47,16 @@ def frozen(record: Record) -> Predictor:
         NotFound: the run keeps no checkpoint.
     """
     if record.status != "FINISHED":
-        raise records.NotFound(f"run {record.id} ({record.name}) is {record.status}; only a finished run has a best checkpoint")
+        raise records.NotFound(
+            f"run {record.id} ({record.name}) is {record.status}; only a finished run has a best checkpoint"
+        )
     try:
         with record.file("checkpoints") as folder:
             return Predictor.load(folder)
     except (records.NotFound, FileNotFoundError) as missing:
         keep = record.params.get("trainer.keep")
         raise records.NotFound(
-            f"run {record.id} ({record.name}) lacks checkpoints/best.keras or predictor.json; it was run with trainer.keep={keep}"
+            f"run {record.id} ({record.name}) lacks checkpoints/best.keras or predictor.json; its trainer.keep was {keep}"
         ) from missing
 
 
@@ -96,7 +98,9 @@ def choose(
 
     notes = []
     if prepared.fingerprint != record.split["fingerprint"]:
-        notes.append(f"not the data that the run was made with: now {prepared.fingerprint}, then {record.split['fingerprint']}")
+        notes.append(
+            f"not the data that the run was made with: now {prepared.fingerprint}, then {record.split['fingerprint']}"
+        )
     if chose := sorted(set(patients) & set(record.split["val"])):
         notes.append(f"flatters: validation patients, who chose checkpoint and decision, are scored: {', '.join(chose)}")
     trained = tuple(sorted(set(patients) & set(record.split["train"])))
@@ -131,7 +135,9 @@ def free_name(record: Record, wanted: str | None, default: str, leaking: bool) -
         names = [mark + default, *(f"{mark}{default}-{number}" for number in range(2, len(taken) + 3))]
         return next(name for name in names if name not in taken)
     if mark + wanted in taken:
-        raise records.Refused(f"name={wanted}: run {record.id} has that evaluation, and it stays; taken: {', '.join(sorted(taken))}")
+        raise records.Refused(
+            f"name={wanted}: run {record.id} has that evaluation, and it stays; taken: {', '.join(sorted(taken))}"
+        )
     return mark + wanted
 
 
