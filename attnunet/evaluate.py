@@ -93,17 +93,10 @@ def join(cfg: DictConfig, store: Store, console: Console) -> None:
 @hydra.main(version_base="1.3", config_path=config.CONF, config_name="evaluate")
 def job(cfg: DictConfig) -> None:
     """Hydra's task function."""
-    from rich.console import Console
-
-    from attnunet.tracking.store import open_store
-    from attnunet.training import runtime
-
     chosen = HydraConfig.get().runtime.choices
     choices = {group: chosen[group] for group in ("data", "split") if chosen.get(group) is not None}
     with commands.stopping():
-        store = open_store(Path(cfg.tracking.root).resolve(), cfg.tracking.uri, cfg.tracking.patience)
-        console = Console()
-        runtime.configure(0, runtime.available(None), "float32")
+        store, console = commands.ready_to_predict(cfg.tracking)
         if cfg.study is None:
             evaluate(cfg, choices, store, console)
         else:
