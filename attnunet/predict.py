@@ -13,14 +13,13 @@ from attnunet import commands, config
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from attnunet.data.volumes import Source
     from attnunet.tracking.store import Store
+    from attnunet.volumes import Source
 
 
 def predict(cfg: DictConfig, store: Store, console: Console) -> None:
     """Volume by volume: read, segment with all that the run froze, write."""
-    from attnunet import scoring
-    from attnunet.data import volumes
+    from attnunet import scoring, volumes
     from attnunet.tracking import records
 
     sources, passed = volumes.find(Path(cfg.input))

@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from attnunet.data import volumes
+from attnunet import volumes
 from attnunet.data.slices import DataError
 
 RAMP = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)  # (D, h, w)
