@@ -28,6 +28,7 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], store: Store, console: Co
 
     (record,) = records.by_id(store, [cfg.run])
     console.print(f"run {record.id}: {record.name}", soft_wrap=True, highlight=False)
+
     # What is scored.
     predictor = scoring.frozen(record)
     set_here = {key: cfg[key] for key in ("threshold", "smallest_lesion", "fill_holes") if cfg[key] is not None}
@@ -41,26 +42,23 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], store: Store, console: Co
             f"part={cfg.part}: run {record.id} trained on {', '.join(chosen.trained)}; scores of patients who were trained on "
             "say nothing about others. allow_training_patients=true scores them, and marks the result as leaking"
         )
-    words = [*choices.values(), cfg.part, *(f"{key}={value}".replace("=", "") for key, value in set_here.items())]
+    words = [*choices.values(), cfg.part, *(f"{key}{value}" for key, value in set_here.items())]
     name = scoring.free_name(record, cfg.name, "-".join(words), leaking=bool(chosen.trained))
 
     # The scores, and what stays of them.
-    found = report.scored(predictor, chosen.prepared, chosen.indices, cfg.part, **scoring.rules(record))
     current = Run(store, record.id)
-    settings = OmegaConf.to_container(cfg, resolve=True)
-    facts = {"command": command(), "notes": list(chosen.notes), "settings": settings}
+    found = report.scored(predictor, chosen.prepared, chosen.indices, cfg.part, **scoring.rules(record))
+    notes = list(chosen.notes)
+    if cfg.part in ("test", "all"):
+        notes.append(uses.sentence(uses.count(current, chosen.prepared, chosen.indices)))
+    facts = {"command": command(), "notes": notes, "settings": OmegaConf.to_container(cfg, resolve=True)}
     scoring.log_evaluation(current, name, found, chosen.notes, OmegaConf.to_yaml(OmegaConf.create(facts)))
     pictures = report.pictures(predictor, chosen.prepared, chosen.indices, found)
     current.figures(pictures, f"evaluations/{name}/figures")
 
-    report.show(
-        console, {cfg.part: found}, "LEAKING: patients that the run trained on, scores flatter" if chosen.trained else None
-    )
-    for note in chosen.notes:
-        console.print(note, soft_wrap=True, highlight=False)
-    if cfg.part in ("test", "all"):
-        console.print(uses.sentence(uses.count(current, chosen.prepared, chosen.indices)), highlight=False)
-    console.print(f"evaluation {name}: {current.artifacts}/evaluations/{name}", soft_wrap=True, highlight=False)
+    report.show(console, {cfg.part: found}, scoring.LEAKING if chosen.trained else None)
+    for line in (*notes, f"evaluation {name}: {current.artifacts}/evaluations/{name}"):
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 def join(cfg: DictConfig, store: Store, console: Console) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def predict(cfg: DictConfig, store: Store, console: Console) -> None:
     """Volume by volume: read, segment with all that the run froze, write."""
     from attnunet import scoring, volumes
+    from attnunet.data.slices import DataError
     from attnunet.tracking import records
 
     sources, passed = volumes.find(Path(cfg.input))
@@ -27,6 +28,8 @@ def predict(cfg: DictConfig, store: Store, console: Console) -> None:
         console.print(f"passed over: {file}", soft_wrap=True, highlight=False)
     endings = ["", "_probability"] if cfg.probabilities else [""]
     output = Path(cfg.output)
+    if output.resolve().is_relative_to(Path(cfg.input).resolve()):
+        raise DataError(f"output={output}: lies in the input, where masks would be taken for images; give another folder")
     check_targets(sources, endings, output, cfg.overwrite)
 
     (record,) = records.by_id(store, [cfg.run])

@@ -19,6 +19,8 @@ from attnunet.tracking.run import Run
 
 EVALUATION = "evaluation."
 """Begins the tag that claims the name of an evaluation."""
+LEAKING = "LEAKING: patients that the run trained on, scores flatter"
+"""The title of such scores."""
 
 
 @dataclass(frozen=True)
@@ -166,12 +168,13 @@ def score_test(record: Record, cache: Path) -> int:
     found = report.scored(predictor, chosen.prepared, chosen.indices, "test", **rules(record))
 
     run = Run(record.store, record.id)
+    times = uses.count(run, chosen.prepared, chosen.indices)
     run.metrics({f"final/test/{key}": value for key, value in found.summary.items()}, step=run.last_step("final/val/dice"))
     for file, rows in (("patients.csv", found.rows), ("strata.csv", found.strata)):
         earlier: list[Mapping[str, Any]] = [*record.rows(file)]
         run.text(report.as_csv([*earlier, *rows]), file)
     run.send()
-    return uses.count(run, chosen.prepared, chosen.indices)
+    return times
 
 
 def log_evaluation(run: Run, name: str, found: report.Scored, notes: Sequence[str], settings: str) -> None:

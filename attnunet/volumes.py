@@ -1,7 +1,6 @@
 """New images as volumes, and masks beside each other as the images were: slices, folders of slices, .npy, NIfTI."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -97,11 +96,12 @@ class Nifti:
     def image(self) -> Any:
         try:
             import nibabel
+            from nibabel.filebasedimages import ImageFileError
         except ModuleNotFoundError as error:
             raise DataError(f"{self.files[0]}: NIfTI needs nibabel: pip install attnunet[nifti]") from error
         try:
             return nibabel.load(self.files[0])
-        except (nibabel.filebasedimages.ImageFileError, EOFError, OSError) as error:
+        except (ImageFileError, EOFError, OSError) as error:
             raise DataError(f"{self.files[0]}: cannot be read as NIfTI: {error}") from error
 
     def read(self, channels: int) -> np.ndarray:
@@ -152,33 +152,24 @@ def find(path: Path) -> tuple[list[Source], list[Path]]:
     Raises:
         DataError: there is nothing.
     """
-    if path.is_file():
-        sources, passed = in_folder([path], Path())
-    else:
-        folders = sorted((folder for folder in (path, *path.rglob("*")) if folder.is_dir()), key=natural)
-        found = [in_folder(list(folder.iterdir()), folder.relative_to(path)) for folder in folders]
-        sources, passed = ([item for both in found for item in both[place]] for place in (0, 1))
-    if not sources:
-        raise DataError(f"input={path}: nothing to segment there; allowed: {ALLOWED}; files named *_mask are passed over")
-    return sources, passed
-
-
-def in_folder(paths: Sequence[Path], place: Path) -> tuple[list[Source], list[Path]]:
-    """As `find`, of one folder's files; `place` is where the folder lies below the input."""
-    files = sorted((path for path in paths if path.is_file()), key=natural)
-    images: list[Path] = []
-    sources: list[Source] = []
+    files = [path] if path.is_file() else sorted((file for file in path.rglob("*") if file.is_file()), key=natural)
+    images: dict[Path, list[Path]] = {}
+    volumes: list[Source] = []
     passed: list[Path] = []
     for file in files:
+        place = Path() if path.is_file() else file.parent.relative_to(path)
         name = file.name.lower()
         suffix = next((suffix for suffix in (*IMAGES, *VOLUMES) if name.endswith(suffix)), "")
         if not suffix or name.removesuffix(suffix).endswith("_mask"):
             passed.append(file)
         elif suffix in VOLUMES:
-            sources.append(VOLUMES[suffix]((file,), place))
+            volumes.append(VOLUMES[suffix]((file,), place))
         else:
-            images.append(file)
-    return [*([Stack(tuple(images), place)] if images else []), *sources], passed
+            images.setdefault(place, []).append(file)
+    sources = [*(Stack(tuple(slices), place) for place, slices in images.items()), *volumes]
+    if not sources:
+        raise DataError(f"input={path}: nothing to segment there; allowed: {ALLOWED}; files named *_mask are passed over")
+    return sources, passed
 
 
 def natural(path: Path) -> list[tuple[int, str]]:

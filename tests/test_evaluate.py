@@ -73,7 +73,7 @@ def test_the_command_scores_the_test_again_under_its_own_name(made: Made) -> Non
     assert made.rows("test") == made.run.patients("test")
     assert made.artifact("evaluations/test/figures/predictions.png").is_file()
     settings = yaml.safe_load(made.artifact("evaluations/test/config.yaml").read_text())
-    assert settings["notes"] == []
+    assert settings["notes"] == ["this test split has now been scored 2 times"]
     assert settings["settings"]["part"] == "test"
 
 

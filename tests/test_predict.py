@@ -80,9 +80,13 @@ def test_files_that_are_there_are_kept_unless_told(store: Store, run_id: str, lg
 def test_an_image_of_the_input_is_never_overwritten(store: Store, run_id: str, lgg_root: Path, tmp_path: Path) -> None:
     image = min(lgg_root.rglob("*_1.tif"))
     shutil.copy(image, tmp_path)
-    with pytest.raises(DataError, match="is an image of the input; give another folder"):
-        segment(store, run_id, input=str(tmp_path), output=str(tmp_path), overwrite=True)
+    for where, message in ((tmp_path / image.name, "is an image of the input"), (tmp_path, "lies in the input")):
+        with pytest.raises(DataError, match=f"{message}.*; give another folder"):
+            segment(store, run_id, input=str(where), output=str(tmp_path), overwrite=True)
+    with pytest.raises(DataError, match="lies in the input"):
+        segment(store, run_id, input=str(tmp_path), output=str(tmp_path / "masks"))
     assert (tmp_path / image.name).read_bytes() == image.read_bytes()
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_two_images_of_one_mask_are_refused(store: Store, run_id: str, tmp_path: Path) -> None:
