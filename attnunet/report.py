@@ -256,10 +256,9 @@ def as_csv(table: Iterable[Mapping[str, float | str]]) -> str:
 
 def show(console: Console, scores: Mapping[str, Scored], leaking: bool) -> None:
     """A table of the scores, a column a part, and of the strata where there is more than one."""
-    table = Table(
-        title="LEAKING split: patients on both sides, scores flatter" if leaking else None,
-        caption="\n".join(f"{part}: a prediction of nothing" for part, found in scores.items() if found.nothing) or None,
-    )
+    empty = [f"{part}: no lesion is predicted anywhere, a prediction of nothing" for part in scores if scores[part].nothing]
+    title = "LEAKING split: patients on both sides, scores flatter" if leaking else None
+    table = Table(title=title, caption="\n".join(empty) or None)
     table.add_column("score")
     for part, found in scores.items():
         table.add_column(f"{part} ({found.summary['dice_patients']:.0f} patients)", justify="right")
