@@ -264,13 +264,17 @@ def show(console: Console, scores: Mapping[str, Scored], leaking: bool) -> None:
         table.add_column(f"{part} ({found.summary['dice_patients']:.0f} patients)", justify="right")
     for name, label in SHOWN.items():
         table.add_row(label, *(cell(found.summary, name) for found in scores.values()))
-    for group in dict.fromkeys((row["by"], row["stratum"]) for found in scores.values() for row in found.strata):
-        if len({row["stratum"] for found in scores.values() for row in found.strata if row["by"] == group[0]}) > 1:
-            table.add_row(f"Dice, {group[0]}: {group[1]}", *(stratum(found, group) for found in scores.values()))
+    groups: dict[float | str, set[float | str]] = {}
+    for found in scores.values():
+        for row in found.strata:
+            groups.setdefault(row["by"], set()).add(row["stratum"])
+    for by, names in groups.items():
+        for name in sorted(names, key=str) if len(names) > 1 else ():
+            table.add_row(f"Dice, {by}: {name}", *(stratum(found, by, name) for found in scores.values()))
     console.print(table)
 
 
-def stratum(found: Scored, group: tuple[float | str, float | str]) -> str:
-    """The mean Dice of a group and how many patients have one."""
-    rows = [row for row in found.strata if (row["by"], row["stratum"]) == group]
-    return " ".join(f"{row['dice']:.3f} ({row['dice_patients']})" for row in rows)
+def stratum(found: Scored, by: float | str, name: float | str) -> str:
+    """The mean Dice of a group and how many patients have one; nothing where a part has no such group."""
+    rows = [row for row in found.strata if (row["by"], row["stratum"]) == (by, name)]
+    return "".join(f"{row['dice']:.3f} ({row['dice_patients']})" for row in rows)
