@@ -91,12 +91,13 @@ def scored(
         tolerance: of surface Dice, in mm, or in pixels where the spacing is not known.
         volumes: what the predictor says of these slices, where it was asked before.
     """
-    counts, at_half, scores, everywhere, around = [], [], [], [], []
+    counts, at_half, everywhere, around = [], [], [], []
+    scores: dict[str, dict[str, float]] = {}
     for volume in volumes if volumes is not None else predictor.volumes(prepared, indices):
         reference, prediction = truth(prepared, volume), predictor.decision(volume.probabilities)
         counts.append(count_masks(volume.patient, prediction, reference))
         at_half.append(count([volume.patient] * len(reference), volume.probabilities, reference, [0.5]))
-        scores.append(volume_scores(reference, prediction, tolerance, prepared.spacing))
+        scores[volume.patient] = volume_scores(reference, prediction, tolerance, prepared.spacing)
         everywhere.append(calibration(volume.probabilities, reference))
         region = near(reference, prediction)
         around.append(calibration(volume.probabilities[region], reference[region]))
@@ -114,13 +115,13 @@ def scored(
             "missing": " ".join(slices[str(row["patient"])].missing),
             **decision,
             **row,
-            **more,
+            **scores[str(row["patient"])],
         }
-        for row, more in zip(patient_rows(joined(counts)), scores, strict=True)
+        for row in patient_rows(joined(counts))
     ]
     values = {
         **summary(joined(counts), resamples),
-        **means({name: np.array([more[name] for more in scores]) for name in scores[0]}),
+        **means({name: np.array([row[name] for row in rows], float) for name in next(iter(scores.values()))}),
         **decision,
         "dice_at_0.5": float(mean_dice_by_threshold(joined(at_half))[0]),
         "ece": pooled(around).ece,
@@ -269,8 +270,8 @@ def show(console: Console, scores: Mapping[str, Scored], leaking: bool) -> None:
         for row in found.strata:
             groups.setdefault(row["by"], set()).add(row["stratum"])
     for by, names in groups.items():
-        for name in sorted(names, key=str) if len(names) > 1 else ():
-            table.add_row(f"Dice, {by}: {name}", *(stratum(found, by, name) for found in scores.values()))
+        for group in sorted(names, key=str) if len(names) > 1 else ():
+            table.add_row(f"Dice, {by}: {group}", *(stratum(found, by, group) for found in scores.values()))
     console.print(table)
 
 
