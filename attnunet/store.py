@@ -32,9 +32,9 @@ def show(root: Path, port: int) -> None:
 
     store = Store(root, None, patience=0)
     store.reap()
-    mlflow = str(Path(sys.executable).with_name("mlflow"))
-    address = f"sqlite:///{store.database}"
-    os.execv(mlflow, [mlflow, "ui", "--backend-store-uri", address, "--host", "127.0.0.1", "--port", str(port)])
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # ten processes for what is not in this store
+    address = ["--backend-store-uri", f"sqlite:///{store.database}", "--host", "127.0.0.1", "--port", str(port)]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *address, "--workers", "1"])
 
 
 def clear(root: Path, dry_run: bool) -> None:

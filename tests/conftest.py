@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import cv2
@@ -14,13 +14,15 @@ REPO = Path(__file__).parent.parent
 SAMPLE = REPO.parent / "shared" / "data" / "kaggle_3m_sample"
 
 
-def command(*arguments: str, cwd: Path, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """`python -m attnunet.train ARGUMENTS` in the folder `cwd`."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+def command(
+    *arguments: str, cwd: Path, python: tuple[str, ...] = (), environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`python -m attnunet.train ARGUMENTS` in the folder `cwd`, with more environment variables."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return subprocess.run(
         [sys.executable, *python, "-m", "attnunet.train", *arguments],
         cwd=cwd,
-        env=environment,
+        env={**inherited, **(environment or {})},
         capture_output=True,
         text=True,
         timeout=280,

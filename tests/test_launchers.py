@@ -80,7 +80,7 @@ def test_variables_of_a_sweep_are_set_unless_they_are_already(monkeypatch: pytes
 def results(sweep: Started) -> Iterator[tuple[tuple[str, ...], Run, list[np.ndarray]]]:
     """Each job's choices, its run and its best weights, in the order of the choices."""
     assert sweep.result.returncode == 0, sweep.result.stderr
-    for run in sorted(sweep.runs, key=key):
+    for run in sorted(sweep.jobs, key=key):
         assert run.info.status == "FINISHED"
         yield key(run), run, weights(Path(run.info.artifact_uri.removeprefix("file://")) / "checkpoints" / "best.keras")
 
