@@ -25,7 +25,6 @@ def command(
         env={**inherited, **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=280,
         check=False,
     )
 

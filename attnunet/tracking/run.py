@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 import numpy as np
+import psutil
 from mlflow.entities import Metric, Param
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
+from mlflow.utils.mlflow_tags import MLFLOW_USER
 
 from attnunet.tracking.store import Away, Store, local_path
 
@@ -129,6 +131,7 @@ class Run:
                 python_model=str(Path(__file__).with_name("served.py")),
                 artifacts={"predictor": str(Path(folder) / "predictor")},
                 signature=signature,
+                tags={MLFLOW_USER: psutil.Process().username()},  # else MLFLOW_TRACKING_USERNAME, a credential
                 code_paths=[str(PACKAGE)],
                 pip_requirements=[f"{name}=={metadata.version(name)}" for name in SERVING],
             )
