@@ -76,6 +76,22 @@ def test_a_sweep_that_was_killed_does_what_is_missing_and_ends_with_the_same_bit
     assert_same_results(alone[0], again, jobs=12)
 
 
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_sweep_that_is_stopped_ends_its_runs_and_prints_what_there_is(
+    stop: signal.Signals, lgg_root: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "sweep"
+    process = begun(folder, lgg_root)
+    while "parameters, " not in (folder / "said").read_text():
+        assert process.poll() is None, (folder / "said").read_text()
+        time.sleep(0.05)
+    process.send_signal(stop)
+    assert process.wait(120) != 0
+    stopped = ended(folder, process)
+    assert [run.info.status for run in stopped.runs] == ["KILLED", "KILLED"]  # the job and the parent
+    assert "12 jobs: 12 missing" in stopped.result.stdout
+
+
 def test_a_process_that_runs_job_after_job_grows_by_ten_megabytes_a_job_at_most(alone: tuple[Started, list[float]]) -> None:
     _, memory = alone
     print("resident memory after each job, MB:", [round(value) for value in memory])
