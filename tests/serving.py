@@ -41,7 +41,7 @@ def serving(arguments: Sequence[str], port: int, log: Path, environment: Mapping
 
 
 def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while True:
         try:
             urllib.request.urlopen(address, timeout=5).close()

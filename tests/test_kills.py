@@ -13,7 +13,7 @@ import pytest
 
 from tests.test_train import SMOKE, Started, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 # Dropout, augmentation and early stopping all have something to remember.
 OVERRIDES = ("epochs=4", "model.dropout=0.3", "augment=mri", "trainer.early_stopping=3")

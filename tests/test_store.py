@@ -104,6 +104,30 @@ def test_a_folder_without_a_store_is_said(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+KILLED = """
+import os
+from pathlib import Path
+from alembic.operations import Operations
+from attnunet.tracking.store import Store
+calls, create_table = [], Operations.create_table
+def killed(self, *arguments, **keywords):
+    calls.append(arguments)
+    if len(calls) == 5:
+        os.kill(os.getpid(), 9)
+    return create_table(self, *arguments, **keywords)
+Operations.create_table = killed
+Store(Path("mlruns"), None, 0).client
+"""
+
+
+def test_a_store_whose_making_was_killed_is_made_anew(tmp_path: Path) -> None:
+    process = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, check=False)
+    assert process.returncode == -9
+    assert [path.name for path in (tmp_path / "mlruns").glob("*.db")] == ["creating-mlflow.db"]
+    assert made(tmp_path / "mlruns").client.get_experiment_by_name("kept")
+    assert [path.name for path in (tmp_path / "mlruns").glob("*.db*")] == ["mlflow.db"]
+
+
 def test_a_run_is_this_processs_before_it_is_under_way_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else another process that looked in between would take it for one whose process died."""
     kept = made(tmp_path / "mlruns")

@@ -1,6 +1,7 @@
 """The store that runs are in: SQLite below a folder, or an MLflow server."""
 
 import logging
+import os
 import platform
 import shlex
 import sqlite3
@@ -69,6 +70,8 @@ class Store:
         """Made under a lock, with a moved folder's addresses mended: processes that open a new SQLite store at once
         break it."""
         with self.locked():
+            if not (self.uri or self.database.exists()):
+                create(self.database)
             client = mlflow.MlflowClient(self.address)
             self.attempt(lambda: client.search_experiments(max_results=1))
             if not self.uri:
@@ -187,6 +190,15 @@ def alive(run: Run) -> bool:
         return abs(process.create_time() - float(created)) < 2 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def create(database: Path) -> None:
+    """A new store, whole or not at all: MLflow's migrations are no transaction, and half of them can never be opened."""
+    temporary = database.with_name(f"creating-{database.name}")
+    for left in database.parent.glob(f"{temporary.name}*"):  # with SQLite's journal
+        left.unlink()
+    mlflow.MlflowClient(f"sqlite:///{temporary}").search_experiments(max_results=1)
+    os.replace(temporary, database)
 
 
 def relocate(database: Path, artifacts: Path) -> None:
