@@ -1,6 +1,7 @@
 """A run that is killed with -9, at chosen and at random moments, and started again: the bits of one left alone."""
 
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 # Dropout, augmentation and early stopping all have something to remember.
 OVERRIDES = ("epochs=4", "model.dropout=0.3", "augment=mri", "trainer.early_stopping=3")
-OVERRIDES += ("trainer.keep=all", "trainer.figures=false", "trainer.threads=1")
+OVERRIDES += ("model.filters=[4,8]", "trainer.keep=all", "trainer.figures=false", "trainer.threads=1")
 SEED = 20240611  # of the random moments
 
 # The train command, in which one function stops for ever: before its work, or after it, at its nth call.
@@ -54,20 +55,23 @@ setattr(owner, name, paused)
 train.main()
 """
 
+# Where it stops, start after start: module, name in it, before or after its work, at which call of this process.
 PHASES = {
     "before the first param": ("attnunet.tracking.run", "Run.params", "before", 1),
-    "inside an epoch": ("attnunet.training.callbacks", "ShowProgress.on_train_batch_end", "before", 9),
-    "validation": ("attnunet.training.callbacks", "Validation.on_epoch_end", "before", 2),
-    "in the middle of a validation": ("attnunet.training.callbacks", "best_threshold", "before", 3),
-    "MLflow write: in the store, not in the state": ("attnunet.tracking.run", "Run.metrics", "after", 2),
-    "checkpoint write: best": ("keras", "Model.save", "after", 1),
-    "checkpoint write: state": ("numpy", "savez", "after", 2),
-    "between two epochs": ("attnunet.training.callbacks", "Keep.on_epoch_end", "after", 2),
+    "inside the first epoch": ("attnunet.training.callbacks", "ShowProgress.on_train_batch_end", "before", 3),
+    "before the first validation": ("attnunet.training.callbacks", "Validation.on_epoch_end", "before", 1),
+    "MLflow write: an epoch is in the store, not in the state": ("attnunet.tracking.run", "Run.metrics", "after", 1),
+    "checkpoint write: the best": ("keras", "Model.save", "after", 1),
+    "checkpoint write: the state": ("numpy", "savez", "after", 1),
+    "between two epochs": ("attnunet.training.callbacks", "Keep.on_epoch_end", "after", 1),
+    "inside a later epoch": ("attnunet.training.callbacks", "ShowProgress.on_train_batch_end", "before", 3),
+    "inside a validation": ("attnunet.training.callbacks", "best_threshold", "before", 1),
     "between training and scores": ("attnunet.report", "counted", "before", 1),
-    "artifact upload: checkpoint": ("mlflow", "MlflowClient.log_artifact", "after", 1),
-    "artifact upload: model": ("mlflow", "MlflowClient.log_model_artifacts", "before", 1),
+    "artifact upload: the checkpoint": ("mlflow", "MlflowClient.log_artifact", "after", 1),
+    "artifact upload: the model": ("mlflow", "MlflowClient.log_model_artifacts", "before", 1),
     "between the end and clearing up": ("attnunet.tracking.run", "Run.end", "after", 1),
 }
+ONE = "MLflow write: an epoch is in the store, not in the state"
 
 
 @dataclass(frozen=True)
@@ -129,38 +133,53 @@ def alone(tmp_path_factory: pytest.TempPathFactory, lgg_root: Path) -> Reference
     return Reference(reference, seconds)
 
 
-@pytest.mark.parametrize("phase", [pytest.param(p, marks=[pytest.mark.ci] * p.startswith("MLflow")) for p in PHASES])
-def test_a_run_that_was_killed_ends_with_the_bits_of_one_left_alone(
-    phase: str, alone: Reference, lgg_root: Path, tmp_path: Path
+@pytest.mark.parametrize("phases", [pytest.param([ONE], id="one", marks=pytest.mark.ci), pytest.param([*PHASES], id="all")])
+def test_a_run_that_was_killed_in_each_phase_ends_with_the_bits_of_one_left_alone(
+    phases: list[str], alone: Reference, lgg_root: Path, tmp_path: Path
 ) -> None:
     smoke = [a.format(root=lgg_root) for a in SMOKE]
     (tmp_path / "paused.py").write_text(PAUSED)
-    arguments = [sys.executable, "paused.py", *map(str, PHASES[phase]), *smoke, *OVERRIDES]
-    with subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        while not (tmp_path / "paused").exists():
-            assert process.poll() is None, process.stderr and process.stderr.read()
-            time.sleep(0.05)
-        process.kill()
+    for phase in phases:
+        print(phase)
+        arguments = [sys.executable, "paused.py", *map(str, PHASES[phase]), *smoke, *OVERRIDES]
+        with (tmp_path / "said").open("w+") as said:
+            process = subprocess.Popen(arguments, cwd=tmp_path, stdout=said, stderr=said)
+            while not (tmp_path / "paused").exists():
+                assert process.poll() is None, (tmp_path / "said").read_text()
+                time.sleep(0.05)
+            process.kill()
+            process.wait()
+        (tmp_path / "paused").unlink()
     again = start(tmp_path, lgg_root, *OVERRIDES)
     assert again.result.returncode == 0, again.result.stderr
-    assert again.result.stdout.startswith("reused" if phase.startswith("between the end") else "resumed")
+    assert again.result.stdout.startswith("resumed" if phases == [ONE] else "reused")
     assert_equal(result(again), alone.result)
 
 
-@pytest.mark.parametrize("number", range(10))
-def test_a_run_that_was_killed_at_a_random_moment_ends_with_the_same_bits(
-    number: int, alone: Reference, lgg_root: Path, tmp_path: Path
+def test_runs_that_were_killed_at_ten_random_moments_end_with_the_same_bits(
+    alone: Reference, lgg_root: Path, tmp_path: Path
 ) -> None:
-    after = random.Random(SEED + number).uniform(0, alone.seconds)
+    drawn, kills, runs = random.Random(SEED), 0, 0
     smoke = [a.format(root=lgg_root) for a in SMOKE]
     arguments = [sys.executable, "-u", "-m", "attnunet.train", *smoke, *OVERRIDES]
-    with (tmp_path / "said").open("w") as said:
-        process = subprocess.Popen(arguments, cwd=tmp_path, stdout=said, stderr=subprocess.DEVNULL)
-        time.sleep(after)
-        process.kill()
-        process.wait()
-    lines = (tmp_path / "said").read_text().splitlines() or ["(nothing yet)"]
-    print(f"seed {SEED + number}: killed after {after:.2f} of {alone.seconds:.2f} s, after the line: {lines[-1]}")
-    again = start(tmp_path, lgg_root, *OVERRIDES)
-    assert again.result.returncode == 0, again.result.stderr
-    assert_equal(result(again), alone.result)
+    while kills < 10:
+        (folder := tmp_path / str(runs)).mkdir(exist_ok=True)
+        after = drawn.uniform(0, alone.seconds)
+        with (folder / "said").open("w") as said:
+            process = subprocess.Popen(arguments, cwd=folder, stdout=said, stderr=subprocess.STDOUT)
+            try:
+                process.wait(after)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        lines = (folder / "said").read_text().splitlines() or ["(nothing yet)"]
+        if process.returncode == 0:
+            assert_equal(result(Started(folder, subprocess.CompletedProcess([], 0))), alone.result)
+            runs += 1
+        else:
+            assert process.returncode == -signal.SIGKILL, lines
+            kills += 1
+            print(f"seed {SEED}, kill {kills}, run {runs}: after {after:.2f} of {alone.seconds:.2f} s, after: {lines[-1]}")
+    last = start(folder, lgg_root, *OVERRIDES)
+    assert last.result.returncode == 0, last.result.stderr
+    assert_equal(result(last), alone.result)
