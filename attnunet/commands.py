@@ -204,6 +204,6 @@ def unknown_keys(config_name: str, arguments: list[str]) -> Iterator[str]:
     for override in parsed:
         *parents, name = override.key_or_group.split(".")
         parent = OmegaConf.select(cfg, ".".join(parents)) if parents else cfg
-        if override not in choices and isinstance(parent, DictConfig) and name not in parent:
+        if override not in choices and isinstance(parent, DictConfig) and name not in parent.keys():  # noqa: SIM118 - a mandatory one
             keys = sorted(str(key) for key in parent if not str(key).startswith("_"))
             yield f"{override.input_line}: no such key; allowed: {', '.join(keys)}"

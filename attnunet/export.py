@@ -37,12 +37,13 @@ def export(cfg: DictConfig, store: Store, console: Console) -> None:
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with building(folder) as temporary:
+        images = np.random.default_rng(0).integers(0, 256, (2, *predictor.network.input_shape[1:]), dtype=np.uint8)
+        expected = predictor.network.predict_on_batch(images)  # first: Keras exports no network that has never been called
         try:
             answer = write(predictor.network, temporary / name)
         except ModuleNotFoundError as error:
             raise records.Refused(f"format={cfg.format} needs {error.name}: pip install attnunet[onnx]") from error
-        images = np.random.default_rng(0).integers(0, 256, (2, *predictor.network.input_shape[1:]), dtype=np.uint8)
-        expected, found = predictor.network.predict_on_batch(images), answer(images)
+        found = answer(images)
         if not np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
             distance = np.abs(found - expected).max()
             raise records.Refused(f"format={cfg.format}: the file's logits differ by up to {distance:.2g} from the network's")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from rich.console import Console
 
 from attnunet import config, evaluate, scoring
@@ -57,6 +58,7 @@ class Made:
 
 @pytest.fixture
 def made(trained: Path, tmp_path: Path) -> Made:
+    _artifact_repos_cache.clear()  # where MLflow keeps a run's folder for the life of the process
     shutil.copytree(trained, tmp_path / "made")
     return Made(tmp_path / "made")
 
