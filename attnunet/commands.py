@@ -204,6 +204,7 @@ def unknown_keys(config_name: str, arguments: list[str]) -> Iterator[str]:
     for override in parsed:
         *parents, name = override.key_or_group.split(".")
         parent = OmegaConf.select(cfg, ".".join(parents)) if parents else cfg
-        if override not in choices and isinstance(parent, DictConfig) and name not in parent.keys():  # noqa: SIM118 - a mandatory one
-            keys = sorted(str(key) for key in parent if not str(key).startswith("_"))
-            yield f"{override.input_line}: no such key; allowed: {', '.join(keys)}"
+        keys = {str(key) for key in parent} if isinstance(parent, DictConfig) else {name}  # `in` overlooks mandatory ones
+        if override not in choices and name not in keys:
+            shown = ", ".join(sorted(key for key in keys if not key.startswith("_")))
+            yield f"{override.input_line}: no such key; allowed: {shown}"
