@@ -330,6 +330,7 @@ def grey_table(root: Path, folder: Path) -> Path:
             "model.gate=none",
             "monitor=val/loss",
             "trainer.early_stopping=1",
+            "augment=mri",
             "evaluation.flip=true",
         ),
         ("split=kfold", "split.folds=3", "trainer.precision=mixed_bfloat16", "trainer.jit_compile=true"),
