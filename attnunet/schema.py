@@ -32,9 +32,15 @@ class Trainer(Keys):
 
 
 class Evaluation(Keys):
-    """thresholds: one is chosen on the validation patients. resamples: of the bootstrap. batch_size: slices a prediction."""
+    """thresholds, smallest_lesions, fill_holes: what is tried on the validation patients, voxels and whether. flip:
+    predictions are means over an image and its mirror image. tolerance: of surface Dice. resamples: of the bootstrap.
+    batch_size: slices a prediction."""
 
     thresholds: Annotated[list[Annotated[float, Gt(0), Lt(1)]], Len(1)]
+    smallest_lesions: Annotated[list[Annotated[int, Ge(0)]], Len(1)]
+    fill_holes: Annotated[list[bool], Len(1, 2)]
+    flip: bool
+    tolerance: Annotated[float, Ge(0)]
     resamples: Annotated[int, Ge(100)]
     batch_size: Positive
 
