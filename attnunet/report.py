@@ -155,6 +155,16 @@ def volume_scores(
 
 def pictures(predictor: Predictor, prepared: Prepared, indices: Sequence[int], found: Scored) -> dict[str, Figure]:
     """The figures of what was `scored` on these slices, by name; those that there is something for."""
+    drawn = charts(found)
+    if shown := examples(predictor, prepared, found.rows, indices):
+        drawn["predictions"] = figures.predictions(shown)
+        if shown[0].gates:
+            drawn["gates"] = figures.gate_maps(shown)
+    return drawn
+
+
+def charts(found: Scored) -> dict[str, Figure]:
+    """The figures that need no slices."""
     values = found.summary
     drawn = {}
     if values["dice_patients"]:
@@ -164,10 +174,6 @@ def pictures(predictor: Predictor, prepared: Prepared, indices: Sequence[int], f
         drawn["patients"] = figures.patients(names, scores, values["dice"], interval, label)
     if found.calibration.pixels.any():
         drawn["reliability"] = figures.reliability(found.calibration)
-    if shown := examples(predictor, prepared, found.rows, indices):
-        drawn["predictions"] = figures.predictions(shown)
-        if shown[0].gates:
-            drawn["gates"] = figures.gate_maps(shown)
     return drawn
 
 
@@ -232,9 +238,11 @@ SHOWN = {
 
 
 def cell(values: Mapping[str, float], name: str) -> str:
+    """As it is shown; nothing for what folds that were joined do not have."""
     if name == "ci":
         return f"{values['dice_ci_low']:.3f} to {values['dice_ci_high']:.3f}"
-    return f"{values[name]:.3f}" if isinstance(values[name], float) else str(values[name])
+    value = values.get(name, "")
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def tables(choice: Choice, scores: Mapping[str, Scored]) -> dict[str, str]:
@@ -249,22 +257,22 @@ def tables(choice: Choice, scores: Mapping[str, Scored]) -> dict[str, str]:
 def as_csv(table: Iterable[Mapping[str, float | str]]) -> str:
     stream = io.StringIO()
     rows = list(table)
-    writer = csv.DictWriter(stream, list(rows[0]))
+    writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in rows for name in row)))
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
 
 
-def show(console: Console, scores: Mapping[str, Scored], leaking: bool) -> None:
+def show(console: Console, scores: Mapping[str, Scored], title: str | None = None) -> None:
     """A table of the scores, a column a part, and of the strata where there is more than one."""
     empty = [f"{part}: no lesion is predicted anywhere, a prediction of nothing" for part in scores if scores[part].nothing]
-    title = "LEAKING split: patients on both sides, scores flatter" if leaking else None
     table = Table(title=title, caption="\n".join(empty) or None)
     table.add_column("score")
     for part, found in scores.items():
         table.add_column(f"{part} ({found.summary['dice_patients']:.0f} patients)", justify="right")
     for name, label in SHOWN.items():
-        table.add_row(label, *(cell(found.summary, name) for found in scores.values()))
+        if any(cells := [cell(found.summary, name) for found in scores.values()]):
+            table.add_row(label, *cells)
     groups: dict[float | str, set[float | str]] = {}
     for found in scores.values():
         for row in found.strata:

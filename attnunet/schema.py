@@ -1,13 +1,16 @@
 """The keys of `conf/train.yaml` with types and ranges; groups that hold a `_target_` are checked by its signature."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Len, Lt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 Positive = Annotated[int, Gt(0)]
 Share = Annotated[float, Ge(0), Le(1)]
 Text = Annotated[str, Len(1)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+"""Goes into the names of metrics and folders."""
 Target = dict[str, Any]
 
 
@@ -74,3 +77,56 @@ class Train(Keys):
     trainer: Trainer
     evaluation: Evaluation
     tracking: Tracking
+
+
+class Evaluate(Keys):
+    """run: the id, or its first digits, of the run that is scored again; or study: whose folds are joined. part: of the
+    split. data, split, threshold, smallest_lesion, fill_holes: the run's own where null. name: of the evaluation."""
+
+    run: Text | None
+    study: Text | None
+    part: Literal["train", "val", "test", "all"]
+    data: Target | None = None
+    split: Target | None = None
+    threshold: Annotated[float, Gt(0), Lt(1)] | None
+    smallest_lesion: Annotated[int, Ge(0)] | None
+    fill_holes: bool | None
+    name: Name | None
+    allow_training_patients: bool
+    tracking: Tracking
+
+    @model_validator(mode="after")
+    def one_of_two(self) -> Self:
+        if (self.run is None) == (self.study is None):
+            raise refused(f"run={self.run}, study={self.study}: set one of the two, a run to score or a study to join")
+        keys = ("data", "split", "threshold", "smallest_lesion", "fill_holes", "name")
+        idle = [key for key in keys if getattr(self, key) is not None]
+        if self.study is not None and idle:
+            raise refused(f"study={self.study}: joins scores as they are, without {', '.join(idle)}; those go with run=RUN_ID")
+        return self
+
+
+class Predict(Keys):
+    """run: the id, or its first digits. input, output: paths. probabilities: whether they are written beside the masks.
+    overwrite: whether files that are there are replaced."""
+
+    run: Text
+    input: Text
+    output: Text
+    probabilities: bool
+    overwrite: bool
+    tracking: Tracking
+
+
+class Export(Keys):
+    """run: the id, or its first digits. format: what is written. output: the folder, which must not be there."""
+
+    run: Text
+    format: Literal["keras", "savedmodel", "onnx", "tflite"]
+    output: Text
+    tracking: Tracking
+
+
+def refused(message: str) -> PydanticCustomError:
+    """The error of a combination of keys."""
+    return PydanticCustomError("combination", "{message}", {"message": message})

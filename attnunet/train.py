@@ -52,6 +52,7 @@ def train(
 
     from attnunet.tracking import resume
     from attnunet.tracking.provenance import provenance
+    from attnunet.tracking.records import CHECKSUM, checksum
     from attnunet.tracking.run import flat, run
     from attnunet.tracking.store import open_store
     from attnunet.tracking.sweep import Outcome
@@ -75,6 +76,7 @@ def train(
         tags = {
             **provenance(overrides),
             **{"fingerprint": fingerprint, "recipe": recipe, "threads": str(threads), "leaking": str(split.leaking).lower()},
+            CHECKSUM: checksum(split.manifest(prepared.slices, prepared.fingerprint)),
             **({"mlflow.parentRunId": parent} if parent else {}),
         }
         name = f"LEAKING {name}" if split.leaking else name
@@ -95,6 +97,7 @@ def fit_and_score(
     from attnunet.data.batches import Draws
     from attnunet.evaluation import figures
     from attnunet.inference import Predictor, Preparation, load_network
+    from attnunet.tracking import uses
     from attnunet.tracking.resume import SCORE
     from attnunet.training.callbacks import Validation
     from attnunet.training.fit import fit
@@ -137,6 +140,7 @@ def fit_and_score(
     scores = {"val": report.scored(predictor, prepared, split.val, "val", **rules, volumes=volumes)}
     if score_test:
         scores["test"] = report.scored(predictor, prepared, split.test, "test", **rules)
+        times = uses.count(run, prepared, split.test)
 
     # What stays: scores, a row a patient, checkpoints, pictures of the patients that were scored last.
     score = fitted.history[fitted.best_epoch - 1][cfg.monitor]
@@ -155,7 +159,9 @@ def fit_and_score(
         run.figures({"curves": figures.curves(fitted.history, fitted.best_epoch), "decision": figures.decision(choice)})
         run.figures(report.pictures(predictor, prepared, split.parts[part], found))
 
-    report.show(console, scores, split.leaking)
+    report.show(console, scores, "LEAKING split: patients on both sides, scores flatter" if split.leaking else None)
+    if score_test:
+        console.print(uses.sentence(times), highlight=False)
     if cfg.trainer.figures:
         console.print(f"pictures  {run.artifacts}/figures", soft_wrap=True)
     return score

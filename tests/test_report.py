@@ -142,9 +142,9 @@ def test_no_edge_case_warns_and_nan_stands_only_where_nothing_is_defined(
     assert undefined == expected
 
 
-def printed(found: dict[str, report.Scored], leaking: bool = False) -> str:
+def printed(found: dict[str, report.Scored], title: str | None = None) -> str:
     console = Console(file=io.StringIO(), width=100)
-    report.show(console, found, leaking)
+    report.show(console, found, title)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -164,9 +164,9 @@ def test_a_prediction_of_nothing_scores_the_share_of_empty_slices_and_is_called_
     assert "nan" in next(line for line in text.splitlines() if "HD95" in line)
 
 
-def test_the_table_shows_each_part_and_marks_a_leak() -> None:
+def test_the_table_shows_each_part_and_its_title() -> None:
     found = Patients(PAIRS).scored()
-    text = printed({"val": found, "test": found}, leaking=True)
+    text = printed({"val": found, "test": found}, "LEAKING split")
     assert "LEAKING" in text
     assert "val (3 patients)" in text
     line = next(line for line in text.splitlines() if "Dice, mean over patients" in line)
