@@ -18,13 +18,10 @@ def command(
     *arguments: str,
     cwd: Path,
     python: tuple[str, ...] = (),
-    environment: Mapping[str, str] | None = None,
     name: str = "train",
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """`python -m attnunet.train ARGUMENTS`, or another command by its name, in the folder `cwd`.
-
-    `environment`: more environment variables.
-    """
+    """`python -m attnunet.train ARGUMENTS`, or another command by its name, in the folder `cwd`, with more variables."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return subprocess.run(
         [sys.executable, *python, "-m", f"attnunet.{name}", *arguments],

@@ -332,9 +332,23 @@ def grey_table(root: Path, folder: Path) -> Path:
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("split=site", "split.site=DU", "model.gate=none", "monitor=val/loss", "trainer.early_stopping=1", "augment=mri"),
+        (
+            "split=site",
+            "split.site=DU",
+            "model.gate=none",
+            "monitor=val/loss",
+            "trainer.early_stopping=1",
+            "augment=mri",
+            "evaluation.flip=true",
+        ),
         ("split=kfold", "split.folds=3", "trainer.precision=mixed_bfloat16", "trainer.jit_compile=true"),
-        ("split=manifest", "split.file=own.yaml", "data.channels=[flair]", "tracking.root=elsewhere runs"),
+        (
+            "split=manifest",
+            "split.file=own.yaml",
+            "data.channels=[flair]",
+            "tracking.root=elsewhere runs",
+            "data.spacing=[5,1,1]",
+        ),
         ("data=table", "data.file=own.csv", "data.file_channels=[grey]", "data.intensity=percentile", "~data.root"),
     ],
 )
