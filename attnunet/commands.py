@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -56,6 +57,22 @@ def stop_on_error(work: Callable[[], Any]) -> Any:
         sys.exit(1)
 
 
+@contextmanager
+def stopping() -> Iterator[None]:
+    """What a command that looks back at runs cannot do ends it with one message, exit code 1; all else with the traceback."""
+    from attnunet.data.slices import DataError
+    from attnunet.tracking.records import Refused
+    from attnunet.tracking.store import Unavailable
+
+    try:
+        yield
+    except (config.ConfigError, DataError, Refused, Unavailable) as error:
+        sys.exit(f"attnunet: {error}")
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
+
+
 def own(cfg: DictConfig) -> DictConfig:
     """A command's configuration without Hydra's."""
     return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
@@ -80,17 +97,28 @@ class Check(Callback):
 
 
 class CheckKeys(Callback):
-    """Hydra's callback of the commands beside train: what their keys cannot be ends before anything is written."""
+    """Hydra's callback of the commands beside train: what their keys cannot be, or a folder without runs, ends before
+    anything is written."""
 
     def __init__(self, keys: str) -> None:
         """`keys` names the pydantic model of the command's configuration, as attnunet.schema.Compare."""
         self.keys = keys
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        stop_on_error(lambda: check_keys(own(config), get_class(self.keys)))
+        stop_on_error(lambda: check_store(check_keys(own(config), get_class(self.keys))["tracking"]))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         sys.exit("\nattnunet: this cannot run.\n-m: only attnunet.train has sweeps; give this command lists")
+
+
+def check_store(tracking: dict[str, Any]) -> None:
+    """Raises ConfigError where there are no runs to look back at."""
+    database = Path(tracking["root"]).resolve() / "mlflow.db"
+    if tracking["uri"] is None and not database.exists():
+        raise config.ConfigError(
+            f"tracking.root={tracking['root']}: no runs there, since {database} does not exist; start the command in the folder "
+            "where they were made, or name their mlruns"
+        )
 
 
 class Begin(Callback):

@@ -85,6 +85,8 @@ def complaints(schema: Any, values: dict, prefix: str) -> Iterator[str]:
             key = prefix + ".".join(path(error["loc"], values))
             if error["type"] == "extra_forbidden":
                 yield f"{key}={error['input']}: no such key; allowed: {', '.join(allowed(schema, error['loc'][:-1]))}"
+            elif not key:  # of a combination of keys
+                yield error["msg"]
             else:
                 yield f"{key}={error['input']}: {error['msg']}"
 
@@ -184,23 +186,28 @@ def data_and_split(cfg: DictConfig) -> tuple[Prepared, Split]:
     """
     from attnunet.data.prepare import prepare
     from attnunet.data.slices import DataError
-    from attnunet.data.split import Subject
 
-    dataset = make(cfg.data)()
-    prepared = prepare(dataset, cfg.image_size, Path(cfg.tracking.root) / "cache")
-    pixels, slices = prepared.lesion_pixels, prepared.slices
-    subjects = [
-        Subject(patient, slices[indices[0]].site, int(pixels[indices].sum()), tuple(indices))
-        for patient, indices in prepared.patients.items()
-    ]
-    # The owners are ours whatever the split says, so that one from elsewhere cannot leak unmarked either.
-    split = replace(make(cfg.split)(subjects), owners={i: item.patient for i, item in enumerate(slices)})
+    prepared = prepare(make(cfg.data)(), cfg.image_size, Path(cfg.tracking.root) / "cache")
+    split, pixels = divided(cfg.split, prepared), prepared.lesion_pixels
     for part in ("train", "val"):
         if not pixels[list(split.parts[part])].any():
             raise DataError(f"split: no slice of {part} shows a lesion ({', '.join(split.patients[part])})")
     if len(split.train) < cfg.batch_size:
         raise DataError(f"batch_size={cfg.batch_size}: only {len(split.train)} slices train; allowed up to that number")
     return prepared, split
+
+
+def divided(split: DictConfig, prepared: Prepared) -> Split:
+    """The split of the prepared data that a group's `_target_` makes."""
+    from attnunet.data.split import Subject
+
+    pixels, slices = prepared.lesion_pixels, prepared.slices
+    subjects = [
+        Subject(patient, slices[indices[0]].site, int(pixels[indices].sum()), tuple(indices))
+        for patient, indices in prepared.patients.items()
+    ]
+    # The owners are ours whatever the split says, so that one from elsewhere cannot leak unmarked either.
+    return replace(make(split)(subjects), owners={i: item.patient for i, item in enumerate(slices)})
 
 
 # What a result does not depend on, or what `data`, `split` and `threads` below say better.

@@ -1,14 +1,17 @@
-"""The predictor: preparation, network and threshold as one object, from a patient's volume to its mask."""
+"""The predictor: preparation, network and decision as one object, from a patient's volume to its mask."""
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import groupby, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
 
 from attnunet.data.prepare import Prepared, prepare_volume, resize
+from attnunet.evaluation.decision import Decision
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,25 @@ class Preparation:
         return prepare_volume(volume[..., wanted], self.image_size, self.intensity)
 
 
+class Volume(NamedTuple):
+    """A patient, the indices of slices, in their order, and the lesion's probability in them, float32 (D, h, w) in [0, 1]."""
+
+    patient: str
+    indices: list[int]
+    probabilities: np.ndarray
+
+
 @dataclass(frozen=True)
 class Predictor:
-    """A trained network with all that its predictions depend on."""
+    """A trained network with all that its predictions depend on.
+
+    `flip`: probabilities are the mean of an image's and of its mirror image's, left to right.
+    """
 
     network: keras.Model
     preparation: Preparation
-    threshold: float = 0.5
+    decision: Decision = field(default_factory=Decision)
+    flip: bool = False
     batch_size: int = 32
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -58,38 +73,76 @@ class Predictor:
         return logits
 
     def batches(self, prepared: Prepared, indices: Sequence[int]) -> Iterator[tuple[list[int], np.ndarray]]:
-        """(indices of a batch's slices, their logits (n, S, S, 1)), in order."""
+        """(indices of a batch's slices, their images (n, S, S, C)), in order."""
         for start in range(0, len(indices), self.batch_size):
             batch = list(indices[start : start + self.batch_size])
-            yield batch, self.logits(prepared.images[batch])
+            yield batch, prepared.images[batch]
+
+    def small(self, images: np.ndarray) -> np.ndarray:
+        """uint8 (n, S, S, C), n <= batch_size -> the lesion's probability, float32 (n, S, S)."""
+        probability = sigmoid(self.logits(images))
+        if self.flip:
+            probability = (probability + sigmoid(self.logits(images[:, :, ::-1]))[:, :, ::-1]) / 2
+        return probability
 
     def probabilities(self, prepared: Prepared, indices: Sequence[int]) -> Iterator[np.ndarray]:
         """The lesion's probability at native size, float32 (h, w) in [0, 1], slice by slice."""
-        for batch, logits in self.batches(prepared, indices):
-            for index, values in zip(batch, logits, strict=True):
-                yield to_native(values, prepared.mask(index).shape)
+        for batch, images in self.batches(prepared, indices):
+            for index, probability in zip(batch, self.small(images), strict=True):
+                yield resize(probability, prepared.mask(index).shape)
+
+    def volumes(self, prepared: Prepared, indices: Sequence[int]) -> Iterator[Volume]:
+        """Patient by patient in alphabetical order, the slices among `indices` stacked in their order.
+
+        Batches are full across patients, and each slice is predicted once. Where a split gives only some of a patient's
+        slices, the volume is made of those, as if they were neighbours.
+        """
+        ordered = sorted(indices)  # a prepared data set is in the order of patients and slices
+        probabilities = self.probabilities(prepared, ordered)
+        for patient, group in groupby(ordered, key=lambda index: prepared.slices[index].patient):
+            members = list(group)
+            yield Volume(patient, members, np.stack(list(islice(probabilities, len(members)))))
+
+    def probabilities_of(self, volume: np.ndarray) -> np.ndarray:
+        """A patient's volume uint8 (D, h, w, file channels) -> the lesion's probability float32 (D, h, w)."""
+        images = self.preparation(volume)
+        starts = range(0, len(images), self.batch_size)
+        small = np.concatenate([self.small(images[start : start + self.batch_size]) for start in starts])
+        return np.stack([resize(probability, volume.shape[1:3]) for probability in small])
 
     def segment(self, volume: np.ndarray) -> np.ndarray:
         """A patient's volume uint8 (D, h, w, file channels) -> mask uint8 (D, h, w) of 0 and 1. A slice is D = 1."""
-        images = self.preparation(volume)
-        starts = range(0, len(images), self.batch_size)
-        logits = np.concatenate([self.logits(images[start : start + self.batch_size]) for start in starts])
-        native = np.stack([to_native(values, volume.shape[1:3]) for values in logits])
-        return (native >= self.threshold).astype(np.uint8)
+        return self.decision(self.probabilities_of(volume))
+
+    @property
+    def facts(self) -> str:
+        """predictor.json: all but the network."""
+        facts = {
+            "preparation": asdict(self.preparation),
+            "decision": asdict(self.decision),
+            "flip": self.flip,
+            "batch_size": self.batch_size,
+        }
+        return json.dumps(facts, indent=2)
 
     def save(self, folder: Path) -> None:
-        """network.keras and predictor.json."""
+        """best.keras and predictor.json, as they lie among a run's checkpoints."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.network.save(folder / "network.keras")
-        facts = {"preparation": asdict(self.preparation), "threshold": self.threshold, "batch_size": self.batch_size}
-        (folder / "predictor.json").write_text(json.dumps(facts, indent=2))
+        self.network.save(folder / "best.keras")
+        (folder / "predictor.json").write_text(self.facts)
 
     @classmethod
     def load(cls, folder: Path) -> "Predictor":
+        """From best.keras and predictor.json."""
         facts = json.loads((folder / "predictor.json").read_text())
         lists = {name: tuple(value) for name, value in facts["preparation"].items() if isinstance(value, list)}
-        network = load_network(folder / "network.keras")
-        return cls(network, Preparation(**{**facts["preparation"], **lists}), facts["threshold"], facts["batch_size"])
+        return cls(
+            load_network(folder / "best.keras"),
+            Preparation(**{**facts["preparation"], **lists}),
+            Decision(**facts["decision"]),
+            facts["flip"],
+            facts["batch_size"],
+        )
 
 
 def load_network(path: Path) -> keras.Model:
@@ -97,7 +150,11 @@ def load_network(path: Path) -> keras.Model:
     return keras.models.load_model(path, compile=False)
 
 
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """float32 logits (..., 1) -> probabilities (...)."""
+    return 1 / (1 + np.exp(-np.clip(logits[..., 0], -80, 80, dtype=np.float32)))
+
+
 def to_native(logits: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """float32 logits (S, S, 1) -> probabilities (*shape): the sigmoid, then resized."""
-    probability = 1 / (1 + np.exp(-np.clip(logits[..., 0], -80, 80, dtype=np.float32)))
-    return resize(probability, shape)
+    return resize(sigmoid(logits), shape)

@@ -2,55 +2,175 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from attnunet.data.prepare import Prepared, resize
-from attnunet.evaluation.counts import Counts, count
-from attnunet.evaluation.figures import Example
-from attnunet.evaluation.scores import mean_dice_by_threshold, patient_rows, summary
-from attnunet.inference import Predictor
+from attnunet.evaluation import figures
+from attnunet.evaluation.calibration import Calibration, calibration, near, pooled
+from attnunet.evaluation.counts import count, count_masks, joined
+from attnunet.evaluation.decision import Case, Choice, decide
+from attnunet.evaluation.lesions import lesion_scores
+from attnunet.evaluation.scores import mean_dice_by_threshold, means, patient_rows, summary
+from attnunet.evaluation.strata import strata
+from attnunet.evaluation.surfaces import distances
+from attnunet.inference import Predictor, Volume
 from attnunet.models.blocks import gate_maps
 
 Rows = list[dict[str, float | str]]
 
 
-def counted(predictor: Predictor, prepared: Prepared, indices: Sequence[int], thresholds: Sequence[float]) -> Counts:
-    """The counts of the predictor on some slices, at native size."""
-    return count(
-        [prepared.slices[index].patient for index in indices],
-        predictor.probabilities(prepared, indices),
-        (prepared.mask(index) for index in indices),
-        thresholds,
-    )
+@dataclass(frozen=True)
+class Scored:
+    """The scores of some patients.
+
+    summary: metric -> value, as logged below final/<part>/.
+    rows: of patients.csv, a patient each, in alphabetical order; see `scored`.
+    calibration: of the pixels near lesions.
+    strata: of strata.csv, a group of patients each.
+    """
+
+    summary: dict[str, float]
+    rows: Rows
+    calibration: Calibration
+    strata: Rows
+
+    @property
+    def nothing(self) -> bool:
+        """Whether not a pixel was predicted as lesion."""
+        return not any(row["tp"] or row["fp"] for row in self.rows)
 
 
-def scored(counts: Counts, threshold: float, resamples: int) -> dict[str, float]:
-    """The summary at the frozen threshold, with the threshold and the Dice at 0.5 beside it."""
-    (at_half,) = mean_dice_by_threshold(counts.at(0.5))
-    return {**summary(counts.at(threshold), resamples), "threshold": threshold, "dice_at_0.5": float(at_half)}
+def decided(
+    predictor: Predictor,
+    prepared: Prepared,
+    indices: Sequence[int],
+    *,
+    thresholds: Sequence[float],
+    smallest_lesions: Sequence[int],
+    fill_holes: Sequence[bool],
+) -> tuple[Predictor, Choice, list[Volume]]:
+    """The predictor with the decision that suits these validation slices best, how it was chosen, their volumes.
+
+    The volumes of all patients stay in memory, 4 bytes a pixel.
+    """
+    volumes = list(predictor.volumes(prepared, indices))
+    cases = [Case(v.patient, v.probabilities, truth(prepared, v)) for v in volumes]
+    choice = decide(cases, thresholds, smallest_lesions, fill_holes)
+    return replace(predictor, decision=choice.decision), choice, volumes
 
 
-def rows(counts: Counts, threshold: float, part: str, prepared: Prepared) -> Rows:
-    """A row a patient: who, from where, which sequences are missing, its scores and counts."""
+def scored(
+    predictor: Predictor,
+    prepared: Prepared,
+    indices: Sequence[int],
+    part: str,
+    *,
+    resamples: int,
+    tolerance: float,
+    volumes: Iterable[Volume] | None = None,
+) -> Scored:
+    """The predictor's scores on some slices, patient by patient, so that memory does not grow with their number.
+
+    The summary holds what `attnunet.evaluation.scores.summary` gives, the means over patients of what `volume_scores`
+    gives, the decision (threshold, smallest_lesion, fill_holes), dice_at_0.5 (of the threshold 0.5 without post-processing)
+    and the expected calibration error near lesions (ece) and over all pixels (ece_all_pixels).
+
+    Args:
+        predictor: with its decision.
+        prepared: the data set.
+        indices: the slices.
+        part: of the split, as rows name it.
+        resamples: of the bootstrap over patients.
+        tolerance: of surface Dice, in mm, or in pixels where the spacing is not known.
+        volumes: what the predictor says of these slices, where it was asked before.
+    """
+    counts, at_half, scores, everywhere, around = [], [], [], [], []
+    for volume in volumes if volumes is not None else predictor.volumes(prepared, indices):
+        reference, prediction = truth(prepared, volume), predictor.decision(volume.probabilities)
+        counts.append(count_masks(volume.patient, prediction, reference))
+        at_half.append(count([volume.patient] * len(reference), volume.probabilities, reference, [0.5]))
+        scores.append(volume_scores(reference, prediction, tolerance, prepared.spacing))
+        everywhere.append(calibration(volume.probabilities, reference))
+        region = near(reference, prediction)
+        around.append(calibration(volume.probabilities[region], reference[region]))
+
+    decision = {
+        "threshold": predictor.decision.threshold,
+        "smallest_lesion": predictor.decision.smallest_lesion,
+        "fill_holes": int(predictor.decision.fill_holes),
+    }
     slices = {s.patient: s for s in prepared.slices}
-    return [
+    rows: Rows = [
         {
             "part": part,
             "site": slices[str(row["patient"])].site,
             "missing": " ".join(slices[str(row["patient"])].missing),
-            "threshold": threshold,
+            **decision,
             **row,
+            **more,
         }
-        for row in patient_rows(counts.at(threshold))
+        for row, more in zip(patient_rows(joined(counts)), scores, strict=True)
     ]
+    values = {
+        **summary(joined(counts), resamples),
+        **means({name: np.array([more[name] for more in scores]) for name in scores[0]}),
+        **decision,
+        "dice_at_0.5": float(mean_dice_by_threshold(joined(at_half))[0]),
+        "ece": pooled(around).ece,
+        "ece_all_pixels": pooled(everywhere).ece,
+    }
+    return Scored(values, rows, pooled(around), [{"part": part, **row} for row in strata(rows, resamples)])
 
 
-def examples(predictor: Predictor, prepared: Prepared, table: Rows, indices: Sequence[int]) -> list[Example]:
+def truth(prepared: Prepared, volume: Volume) -> np.ndarray:
+    """The reference masks of a volume, uint8 (D, h, w)."""
+    return np.stack([prepared.mask(index) for index in volume.indices])
+
+
+def volume_scores(
+    reference: np.ndarray, prediction: np.ndarray, tolerance: float, spacing: Sequence[float] | None
+) -> dict[str, float]:
+    """What counts of pixels do not give, of two masks (D, h, w): distances of surfaces, and lesions.
+
+    hd95, assd and surface_dice (at `tolerance`), unmatched_slices: see `attnunet.evaluation.surfaces`; lesions,
+    lesions_found, lesions_false, lesion_recall, lesion_precision, lesion_f1: see `attnunet.evaluation.lesions`.
+    """
+    surfaces = distances(reference, prediction, spacing)
+    return {
+        "hd95": surfaces.hd95,
+        "assd": surfaces.assd,
+        "surface_dice": surfaces.surface_dice(tolerance),
+        "unmatched_slices": surfaces.unmatched_slices,
+        **lesion_scores(reference, prediction),
+    }
+
+
+def pictures(predictor: Predictor, prepared: Prepared, indices: Sequence[int], found: Scored) -> dict[str, Figure]:
+    """The figures of what was `scored` on these slices, by name; those that there is something for."""
+    values = found.summary
+    drawn = {}
+    if values["dice_patients"]:
+        interval = (values["dice_ci_low"], values["dice_ci_high"])
+        names, scores = zip(*((str(row["patient"]), float(row["dice"])) for row in found.rows), strict=True)
+        label = f"Dice, {found.rows[0]['part']} patients"
+        drawn["patients"] = figures.patients(names, scores, values["dice"], interval, label)
+    if found.calibration.pixels.any():
+        drawn["reliability"] = figures.reliability(found.calibration)
+    if shown := examples(predictor, prepared, found.rows, indices):
+        drawn["predictions"] = figures.predictions(shown)
+        if shown[0].gates:
+            drawn["gates"] = figures.gate_maps(shown)
+    return drawn
+
+
+def examples(predictor: Predictor, prepared: Prepared, table: Rows, indices: Sequence[int]) -> list[figures.Example]:
     """The slice with the largest lesion of the worst, the median and the best patient in `table`, by Dice.
 
     Patients whose Dice is not defined do not take part; of none, nothing is shown.
@@ -71,54 +191,87 @@ def example(
     row: Mapping[str, float | str],
     name: str,
     indices: Sequence[int],
-) -> Example:
-    candidates = [i for i in indices if prepared.slices[i].patient == row["patient"]]
-    index = max(candidates, key=lambda i: prepared.lesion_pixels[i])
-    truth = prepared.mask(index)
+) -> figures.Example:
+    (volume,) = predictor.volumes(prepared, [i for i in indices if prepared.slices[i].patient == row["patient"]])
+    place = int(np.argmax(prepared.lesion_pixels[volume.indices]))
+    index = volume.indices[place]
+    mask = prepared.mask(index)
     image = prepared.images[index]
     channel = prepared.channels.index("flair") if "flair" in prepared.channels else 0
-    (probability,) = predictor.probabilities(prepared, [index])
     gates = maps.predict_on_batch(image[None]) if maps is not None else {}
-    return Example(
+    return figures.Example(
         f"{name}: {row['patient']}\nslice {prepared.slices[index].number}, Dice of the patient {row['dice']:.3f}",
-        resize(np.ascontiguousarray(image[..., channel]), truth.shape),
-        truth,
-        (probability >= predictor.threshold).astype(np.uint8),
-        {gate: resize(weights[0, ..., 0], truth.shape) for gate, weights in gates.items()},
+        resize(np.ascontiguousarray(image[..., channel]), mask.shape),
+        mask,
+        predictor.decision(volume.probabilities)[place],
+        {gate: resize(weights[0, ..., 0], mask.shape) for gate, weights in gates.items()},
     )
 
 
-def as_csv(table: Rows) -> str:
-    """patients.csv."""
+SHOWN = {
+    "dice": "Dice, mean over patients",
+    "ci": "  95 % interval",
+    "dice_median": "Dice, median",
+    "dice_at_0.5": "Dice at threshold 0.5",
+    "dice_pooled": "Dice, pixels pooled",
+    "dice_slice_lesion": "Dice, slices with lesion",
+    "dice_slice_empty_one": "Dice, slices, empty counts 1",
+    "dice_all_background": "  a prediction of nothing",
+    "iou": "IoU, mean over patients",
+    "sensitivity": "sensitivity",
+    "precision": "precision",
+    "hd95": "HD95",
+    "surface_dice": "surface Dice",
+    "lesion_f1": "lesions, F1",
+    "ece": "calibration error near lesions",
+    "threshold": "threshold",
+    "smallest_lesion": "smallest lesion, voxels",
+    "fill_holes": "holes filled",
+}
+
+
+def cell(values: Mapping[str, float], name: str) -> str:
+    if name == "ci":
+        return f"{values['dice_ci_low']:.3f} to {values['dice_ci_high']:.3f}"
+    return f"{values[name]:.3f}" if isinstance(values[name], float) else str(values[name])
+
+
+def tables(choice: Choice, scores: Mapping[str, Scored]) -> dict[str, str]:
+    """The CSV artifacts by name: what was tried for the decision, a row a patient, a row a group of patients."""
+    return {
+        "decision.csv": as_csv(choice.rows()),
+        "patients.csv": as_csv([row for found in scores.values() for row in found.rows]),
+        "strata.csv": as_csv([row for found in scores.values() for row in found.strata]),
+    }
+
+
+def as_csv(table: Iterable[Mapping[str, float | str]]) -> str:
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(table[0]))
+    rows = list(table)
+    writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in rows for name in row)))
     writer.writeheader()
-    writer.writerows(table)
+    writer.writerows(rows)
     return stream.getvalue()
 
 
-def show(console: Console, scores: Mapping[str, Mapping[str, float]], leaking: bool) -> None:
-    """A table of the scores, a column a part."""
-    table = Table(title="LEAKING split: patients on both sides, scores flatter" if leaking else None)
+def show(console: Console, scores: Mapping[str, Scored], title: str | None = None) -> None:
+    """A table of the scores, a column a part, and of the strata where there is more than one."""
+    table = Table(
+        title=title,
+        caption="\n".join(f"{part}: a prediction of nothing" for part, found in scores.items() if found.nothing) or None,
+    )
     table.add_column("score")
-    for part, values in scores.items():
-        table.add_column(f"{part} ({values['dice_patients']:.0f} patients)", justify="right")
-    for name, label in (
-        ("dice", "Dice, mean over patients"),
-        ("ci", "  95 % interval"),
-        ("dice_median", "Dice, median"),
-        ("dice_at_0.5", "Dice at threshold 0.5"),
-        ("dice_pooled", "Dice, pixels pooled"),
-        ("dice_slice_lesion", "Dice, slices with lesion"),
-        ("dice_slice_empty_one", "Dice, slices, empty counts 1"),
-        ("dice_all_background", "  a prediction of nothing"),
-        ("iou", "IoU, mean over patients"),
-        ("sensitivity", "sensitivity"),
-        ("precision", "precision"),
-        ("threshold", "threshold"),
-    ):
-        cells = [
-            f"{v['dice_ci_low']:.3f} to {v['dice_ci_high']:.3f}" if name == "ci" else f"{v[name]:.3f}" for v in scores.values()
-        ]
-        table.add_row(label, *cells)
+    for part, found in scores.items():
+        table.add_column(f"{part} ({found.summary['dice_patients']:.0f} patients)", justify="right")
+    for name, label in SHOWN.items():
+        table.add_row(label, *(cell(found.summary, name) for found in scores.values()))
+    for group in dict.fromkeys((row["by"], row["stratum"]) for found in scores.values() for row in found.strata):
+        if len({row["stratum"] for found in scores.values() for row in found.strata if row["by"] == group[0]}) > 1:
+            table.add_row(f"Dice, {group[0]}: {group[1]}", *(stratum(found, group) for found in scores.values()))
     console.print(table)
+
+
+def stratum(found: Scored, group: tuple[float | str, float | str]) -> str:
+    """The mean Dice of a group and how many patients have one."""
+    rows = [row for row in found.strata if (row["by"], row["stratum"]) == group]
+    return " ".join(f"{row['dice']:.3f} ({row['dice_patients']})" for row in rows)

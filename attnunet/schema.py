@@ -1,13 +1,16 @@
 """The keys of `conf/train.yaml` with types and ranges; groups that hold a `_target_` are checked by its signature."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Len, Lt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 Positive = Annotated[int, Gt(0)]
 Share = Annotated[float, Ge(0), Le(1)]
 Text = Annotated[str, Len(1)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+"""Goes into the names of metrics and folders."""
 Target = dict[str, Any]
 
 
@@ -32,9 +35,15 @@ class Trainer(Keys):
 
 
 class Evaluation(Keys):
-    """thresholds: one is chosen on the validation patients. resamples: of the bootstrap. batch_size: slices a prediction."""
+    """thresholds, smallest_lesions, fill_holes: what is tried on the validation patients, voxels and whether. flip:
+    predictions are means over an image and its mirror image. tolerance: of surface Dice. resamples: of the bootstrap.
+    batch_size: slices a prediction."""
 
     thresholds: Annotated[list[Annotated[float, Gt(0), Lt(1)]], Len(1)]
+    smallest_lesions: Annotated[list[Annotated[int, Ge(0)]], Len(1)]
+    fill_holes: Annotated[list[bool], Len(1, 2)]
+    flip: bool
+    tolerance: Annotated[float, Ge(0)]
     resamples: Annotated[int, Ge(100)]
     batch_size: Positive
 
@@ -68,3 +77,34 @@ class Train(Keys):
     trainer: Trainer
     evaluation: Evaluation
     tracking: Tracking
+
+
+class Evaluate(Keys):
+    """run: the id, or its first digits, of the run that is scored again; or study: whose folds are joined. part: of the
+    split. data, split, threshold, smallest_lesion, fill_holes: the run's own where null. name: of the evaluation."""
+
+    run: Text | None
+    study: Text | None
+    part: Literal["train", "val", "test", "all"]
+    data: Target | None = None
+    split: Target | None = None
+    threshold: Annotated[float, Gt(0), Lt(1)] | None
+    smallest_lesion: Annotated[int, Ge(0)] | None
+    fill_holes: bool | None
+    name: Name | None
+    allow_training_patients: bool
+    tracking: Tracking
+
+    @model_validator(mode="after")
+    def one_of_two(self) -> Self:
+        if (self.run is None) == (self.study is None):
+            raise refused(f"run={self.run}, study={self.study}: set one of the two, a run to score or a study to join")
+        idle = [key for key in ("data", "split", "threshold", "smallest_lesion", "fill_holes", "name") if getattr(self, key)]
+        if self.study is not None and idle:
+            raise refused(f"study={self.study}: joins scores as they are, without {', '.join(idle)}; those go with run=RUN_ID")
+        return self
+
+
+def refused(message: str) -> PydanticCustomError:
+    """The error of a combination of keys."""
+    return PydanticCustomError("combination", "{message}", {"message": message})

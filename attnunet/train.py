@@ -52,6 +52,7 @@ def train(
 
     from attnunet.tracking import resume
     from attnunet.tracking.provenance import provenance
+    from attnunet.tracking.records import CHECKSUM, checksum
     from attnunet.tracking.run import flat, run
     from attnunet.tracking.store import open_store
     from attnunet.tracking.sweep import Outcome
@@ -75,6 +76,7 @@ def train(
         tags = {
             **provenance(overrides),
             **{"fingerprint": fingerprint, "recipe": recipe, "threads": str(threads), "leaking": str(split.leaking).lower()},
+            CHECKSUM: checksum(split.manifest(prepared.slices, prepared.fingerprint)),
             **({"mlflow.parentRunId": parent} if parent else {}),
         }
         name = f"LEAKING {name}" if split.leaking else name
@@ -90,12 +92,12 @@ def train(
 def fit_and_score(
     cfg: DictConfig, prepared: Prepared, split: Split, run: Run, folder: Path, score_test: bool, console: Console
 ) -> float:
-    """Train, keep the best checkpoint, freeze its threshold, score it, log all."""
+    """Train, keep the best checkpoint, freeze its decision, score it, log all."""
     from attnunet import report
     from attnunet.data.batches import Draws
     from attnunet.evaluation import figures
-    from attnunet.evaluation.scores import best_threshold
     from attnunet.inference import Predictor, Preparation, load_network
+    from attnunet.tracking import uses
     from attnunet.tracking.resume import SCORE
     from attnunet.training.callbacks import Validation
     from attnunet.training.fit import fit
@@ -111,7 +113,7 @@ def fit_and_score(
         jit_compile=cfg.trainer.jit_compile,
     )
     preparation = Preparation(cfg.image_size, prepared.file_channels, prepared.channels, prepared.intensity)
-    predictor = Predictor(network, preparation, batch_size=cfg.evaluation.batch_size)
+    predictor = Predictor(network, preparation, flip=cfg.evaluation.flip, batch_size=cfg.evaluation.batch_size)
     console.print(f"{network.count_params():,} parameters, {len(split.train)} training slices")
     run.text(OmegaConf.to_yaml(cfg, resolve=True), "config.yaml")
     run.text(split.manifest(prepared.slices, prepared.fingerprint), "split.json")
@@ -130,32 +132,35 @@ def fit_and_score(
         console=console,
     )
 
-    # The best checkpoint, its threshold chosen on the validation patients and frozen before the test.
+    # The best checkpoint, its decision chosen on the validation patients and frozen before the test.
     predictor = replace(predictor, network=load_network(fitted.best))
-    grid = cfg.evaluation.thresholds
-    counts = {"val": report.counted(predictor, prepared, split.val, sorted({*grid, 0.5}))}
-    predictor = replace(predictor, threshold=best_threshold(counts["val"].at(*grid)))
+    tried = {name: list(cfg.evaluation[name]) for name in ("thresholds", "smallest_lesions", "fill_holes")}
+    predictor, choice, volumes = report.decided(predictor, prepared, split.val, **tried)
+    rules = {"resamples": cfg.evaluation.resamples, "tolerance": cfg.evaluation.tolerance}
+    scores = {"val": report.scored(predictor, prepared, split.val, "val", **rules, volumes=volumes)}
     if score_test:
-        counts["test"] = report.counted(predictor, prepared, split.test, sorted({predictor.threshold, 0.5}))
+        scores["test"] = report.scored(predictor, prepared, split.test, "test", **rules)
 
     # What stays: scores, a row a patient, checkpoints, pictures of the patients that were scored last.
     score = fitted.history[fitted.best_epoch - 1][cfg.monitor]
-    scores = {part: report.scored(c, predictor.threshold, cfg.evaluation.resamples) for part, c in counts.items()}
-    rows = {part: report.rows(c, predictor.threshold, part, prepared) for part, c in counts.items()}
-    for part, values in scores.items():
-        run.metrics({f"final/{part}/{key}": value for key, value in values.items()}, step=fitted.best_epoch)
+    for part, found in scores.items():
+        run.metrics({f"final/{part}/{key}": value for key, value in found.summary.items()}, step=fitted.best_epoch)
     run.metrics({SCORE: score}, step=fitted.best_epoch)
-    run.text(report.as_csv([row for table in rows.values() for row in table]), "patients.csv")
+    for name, table in report.tables(choice, scores).items():
+        run.text(table, name)
     if cfg.trainer.keep != "none":
         run.network(predictor.network, "checkpoints/best.keras")
+        run.text(predictor.facts, "checkpoints/predictor.json")
         run.model(predictor)
     if cfg.trainer.keep == "all":
         run.network(network, "checkpoints/last.keras")
     if cfg.trainer.figures:
-        examples = report.examples(predictor, prepared, rows[part], split.parts[part])
-        run.figures(figures.of_run(examples, fitted.history, fitted.best_epoch))
+        run.figures({"curves": figures.curves(fitted.history, fitted.best_epoch), "decision": figures.decision(choice)})
+        run.figures(report.pictures(predictor, prepared, split.parts[part], found))
 
-    report.show(console, scores, split.leaking)
+    report.show(console, scores, "LEAKING split: patients on both sides, scores flatter" if split.leaking else None)
+    if score_test:
+        console.print(uses.sentence(uses.count(run, prepared, split.test)), highlight=False)
     if cfg.trainer.figures:
         console.print(f"pictures  {run.artifacts}/figures", soft_wrap=True)
     return score

@@ -12,6 +12,7 @@ import pytest
 from attnunet import report
 from attnunet.data.lgg import lgg as read
 from attnunet.data.prepare import Prepared, prepare, read_image, resize
+from attnunet.evaluation.decision import Decision
 from attnunet.inference import Predictor, Preparation, load_network, to_native
 from attnunet.models.attention_resunet import attention_resunet
 from tests.conftest import write_patient
@@ -55,7 +56,7 @@ def prepared_as(root: Path, **settings: object) -> Prepared:
 def predictor_for(prepared: Prepared, network: keras.Model, threshold: float = 0.5) -> Predictor:
     """With the threshold in the middle of what this network says, so that masks hold both values."""
     preparation = Preparation(SIZE, prepared.file_channels, prepared.channels, prepared.intensity)
-    return Predictor(network, preparation, threshold, batch_size=4)
+    return Predictor(network, preparation, Decision(threshold), batch_size=4)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def prepared(root: Path) -> Prepared:
 @pytest.fixture(scope="module")
 def predictor(prepared: Prepared, network: keras.Model) -> Predictor:
     predictor = predictor_for(prepared, network)
-    return replace(predictor, threshold=middle(predictor, prepared))
+    return replace(predictor, decision=Decision(middle(predictor, prepared)))
 
 
 def middle(predictor: Predictor, prepared: Prepared) -> float:
@@ -144,9 +145,9 @@ def test_segment_equals_the_thresholded_probabilities_of_prepared(root: Path, se
     """A volume from outside goes the way that training's slices went."""
     prepared = prepared_as(root, **settings)
     predictor = predictor_for(prepared, tiny(len(prepared.channels)))
-    predictor = replace(predictor, threshold=middle(predictor, prepared))
+    predictor = replace(predictor, decision=Decision(middle(predictor, prepared)))
     for patient, indices in prepared.patients.items():
-        expected = np.stack(list(predictor.probabilities(prepared, indices))) >= predictor.threshold
+        expected = np.stack(list(predictor.probabilities(prepared, indices))) >= predictor.decision.threshold
         found = predictor.segment(volume(prepared, patient))
         assert found.dtype == np.uint8
         assert 0.05 < expected.mean() < 0.95
@@ -197,7 +198,7 @@ def test_other_volumes_are_refused(predictor: Predictor, shape: tuple[int, ...],
 def test_save_and_load_give_the_same_bits(predictor: Predictor, prepared: Prepared, tmp_path: Path) -> None:
     predictor.save(tmp_path / "new" / "folder")
     loaded = Predictor.load(tmp_path / "new" / "folder")
-    assert (loaded.preparation, loaded.threshold, loaded.batch_size) == (predictor.preparation, predictor.threshold, 4)
+    assert (loaded.preparation, loaded.decision, loaded.batch_size) == (predictor.preparation, predictor.decision, 4)
     np.testing.assert_array_equal(loaded.logits(prepared.images[:3]), predictor.logits(prepared.images[:3]))
     pixels = volume(prepared, next(iter(PATIENTS)))
     np.testing.assert_array_equal(loaded.segment(pixels), predictor.segment(pixels))
@@ -216,15 +217,15 @@ def test_load_network_leaves_the_optimizer_out(tmp_path: Path) -> None:
 # What a run reports of the predictor.
 
 
-def test_counted_equals_segment_against_the_masks(predictor: Predictor, prepared: Prepared) -> None:
+def test_scored_equals_segment_against_the_masks(predictor: Predictor, prepared: Prepared) -> None:
     patient, indices = list(prepared.patients.items())[1]
-    counts = report.counted(predictor, prepared, indices, [predictor.threshold])
-    assert counts.patients == (patient,) * SLICES
+    (row,) = report.scored(predictor, prepared, indices, "test", resamples=99, tolerance=1).rows
+    assert (row["part"], row["patient"], row["slices"]) == ("test", patient, SLICES)
     truth = np.stack([prepared.mask(index) for index in indices]).astype(bool)
     found = predictor.segment(volume(prepared, patient)).astype(bool)
     assert truth.any()
     expected = [(truth & found).sum(), (~truth & found).sum(), (truth & ~found).sum(), (~truth & ~found).sum()]
-    assert [int(c.sum()) for c in (counts.tp, counts.fp, counts.fn, counts.tn)] == expected
+    assert [row[cell] for cell in ("tp", "fp", "fn", "tn")] == expected
 
 
 def table(scores: Sequence[float]) -> report.Rows:

@@ -167,13 +167,13 @@ def test_the_logged_model_segments_a_volume(smoke: Started, lgg_root: Path) -> N
 
     (saved,) = Path(model.artifact_location.removeprefix("file://")).rglob("predictor.json")
     predictor = Predictor.load(saved.parent)
-    assert predictor.threshold == smoke.run.data.metrics["final/test/threshold"]
+    assert predictor.decision.threshold == smoke.run.data.metrics["final/test/threshold"]
     np.testing.assert_array_equal(predictor.segment(volume), mask)
 
 
 def test_the_best_checkpoint_is_the_logged_models_network(smoke: Started) -> None:
     (model,) = smoke.client.search_logged_models([smoke.run.info.experiment_id])
-    (network,) = Path(model.artifact_location.removeprefix("file://")).rglob("network.keras")
+    (network,) = Path(model.artifact_location.removeprefix("file://")).rglob("best.keras")
     for kept, served in zip(weights(smoke.artifact("checkpoints/best.keras")), weights(network), strict=True):
         np.testing.assert_array_equal(kept, served)
     assert smoke.artifact("checkpoints/last.keras").is_file()

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Gt, Len
 
 from attnunet.data.slices import DataError, Dataset, Slice, chosen, without
 
@@ -21,6 +23,7 @@ def lgg(
     exclude: list[str | int] | str = (),  # type: ignore[assignment]
     channels: list[str] = CHANNELS,  # type: ignore[assignment]
     intensity: Literal["raw", "percentile", "zscore"] = "zscore",
+    spacing: Annotated[list[Annotated[float, Gt(0)]], Len(3, 3)] | None = None,
     verify: bool = False,
 ) -> Dataset:
     """The data set in its own layout: `<patient>/<patient>_<number>.tif` and `<patient>/<patient>_<number>_mask.tif`.
@@ -37,7 +40,8 @@ def lgg(
         root = downloaded()
     slices = without(find(Path(root)), exclude)
     refuse_second_scans(slices)
-    return Dataset("lgg", slices, CHANNELS, chosen(channels, CHANNELS), intensity, verify)
+    picked = chosen(channels, CHANNELS)
+    return Dataset("lgg", slices, CHANNELS, picked, intensity, verify, tuple(spacing) if spacing else None)
 
 
 def refuse_second_scans(slices: Sequence[Slice]) -> None:

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Len
 from filelock import FileLock
 from numpy.typing import NDArray
 from scipy import fft
@@ -254,6 +254,7 @@ def phantom(
     exclude: list[str | int] | str = (),  # type: ignore[assignment]
     channels: list[str] = CHANNELS,  # type: ignore[assignment]
     intensity: Literal["raw", "percentile", "zscore"] = "zscore",
+    spacing: Annotated[list[Annotated[float, Gt(0)]], Len(3, 3)] | None = None,
     verify: bool = False,
 ) -> Dataset:
     """The phantom of these arguments below `root`, drawn if it is not there, and read as `data=lgg` reads its files.
@@ -266,4 +267,5 @@ def phantom(
     with FileLock(Path(root) / ".lock"):
         if not folder.is_dir():
             write_phantom(folder, patients, slices, size, seed)
-    return Dataset("phantom", without(find(folder), exclude), CHANNELS, chosen(channels, CHANNELS), intensity, verify)
+    found, picked = without(find(folder), exclude), chosen(channels, CHANNELS)
+    return Dataset("phantom", found, CHANNELS, picked, intensity, verify, tuple(spacing) if spacing else None)

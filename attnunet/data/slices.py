@@ -31,7 +31,7 @@ class Dataset:
 
     `file_channels` are the names of the image files' channels in their order, `channels` the ones to use. `intensity` is
     "raw", "percentile" or "zscore" (see `attnunet.data.prepare`). `verify` distrusts sizes and modification times and
-    reads all.
+    reads all. `spacing` is the distance in mm between slices, between rows and between columns, None where unknown.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Dataset:
     channels: tuple[str, ...]
     intensity: str = "raw"
     verify: bool = False
+    spacing: tuple[float, ...] | None = None
 
 
 def text(path: Path) -> str:

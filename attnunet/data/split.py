@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +17,7 @@ from attnunet.data.slices import DataError, Slice, text
 PARTS = ("train", "val", "test")
 Fraction = Annotated[float, Gt(0), Lt(1)]
 Seed = Annotated[int, Ge(0)]
+Slices = Annotated[int, Gt(0)]
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,33 @@ def draw(subjects: Sequence[Subject], share: float, rng: np.random.Generator) ->
     return [line[i].patient for i in sorted(picks)], [s for i, s in enumerate(line) if i not in picks]
 
 
-def patient(subjects: Sequence[Subject], val: Fraction = 0.15, test: Fraction = 0.15, seed: Seed = 0) -> Split:
+def thinned(split: Split, train_slices: int | None, seed: int) -> Split:
+    """The split with `train_slices` of its training slices; all if None.
+
+    One at random from each of that many equal stretches of the training slices, so that each patient keeps its share.
+    """
+    if train_slices is None:
+        return split
+    if train_slices > len(split.train):
+        raise DataError(f"split.train_slices={train_slices}: only {len(split.train)} slices train; allowed up to that number")
+    rng = np.random.default_rng([seed, train_slices])
+    edges = np.linspace(0, len(split.train), train_slices + 1).round().astype(int)
+    return replace(split, train=tuple(split.train[rng.integers(low, high)] for low, high in itertools.pairwise(edges)))
+
+
+def patient(
+    subjects: Sequence[Subject],
+    val: Fraction = 0.15,
+    test: Fraction = 0.15,
+    train_slices: Slices | None = None,
+    seed: Seed = 0,
+) -> Split:
     """Hold-out by patient, stratified by site and lesion size."""
     rng = np.random.default_rng(seed)
     tested, rest = draw(subjects, test, rng)
     validated, rest = draw(rest, val * len(subjects) / max(len(rest), 1), rng)
-    return by_patient(subjects, train=[s.patient for s in rest], val=validated, test=tested)
+    whole = by_patient(subjects, train=[s.patient for s in rest], val=validated, test=tested)
+    return thinned(whole, train_slices, seed)
 
 
 def kfold(
@@ -164,10 +186,16 @@ def manifest(subjects: Sequence[Subject], file: str | None = None) -> Split:
     return by_patient(subjects, **parts)
 
 
-def slice(subjects: Sequence[Subject], val: Fraction = 0.15, test: Fraction = 0.15, seed: Seed = 0) -> Split:
+def slice(
+    subjects: Sequence[Subject],
+    val: Fraction = 0.15,
+    test: Fraction = 0.15,
+    train_slices: Slices | None = None,
+    seed: Seed = 0,
+) -> Split:
     """Divide slices, not patients: neighbouring slices of one patient land on both sides. LEAKS, to show how much."""
     slices = np.random.default_rng(seed).permutation(np.concatenate([s.slices for s in subjects]))
     n_val, n_test = (max(1, round(share * len(slices))) for share in (val, test))
     cut = (slices[n_test + n_val :], slices[n_test : n_test + n_val], slices[:n_test])
     trained, validated, tested = (tuple(sorted(int(i) for i in indices)) for indices in cut)
-    return Split(trained, validated, tested, owners(subjects), leaking=True)
+    return thinned(Split(trained, validated, tested, owners(subjects), leaking=True), train_slices, seed)

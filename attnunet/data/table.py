@@ -4,7 +4,9 @@ import csv
 import io
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Gt, Len
 
 from attnunet.data.slices import DataError, Dataset, Slice, chosen, text, without
 
@@ -18,6 +20,7 @@ def table(
     channels: list[str] | None = None,
     exclude: list[str | int] | str = (),  # type: ignore[assignment]
     intensity: Literal["raw", "percentile", "zscore"] = "zscore",
+    spacing: Annotated[list[Annotated[float, Gt(0)]], Len(3, 3)] | None = None,
     verify: bool = False,
 ) -> Dataset:
     """One row a slice with the columns patient, image, mask and, if wanted, slice (a whole number) and site.
@@ -36,7 +39,7 @@ def table(
         raise DataError(f"data.file_channels={list(file_channels)}: give one name (grey images) or three that differ")
     slices = without(rows(Path(file)), exclude)
     picked = chosen(channels or file_channels, file_channels)
-    return Dataset("table", slices, tuple(file_channels), picked, intensity, verify)
+    return Dataset("table", slices, tuple(file_channels), picked, intensity, verify, tuple(spacing) if spacing else None)
 
 
 def rows(file: Path) -> list[Slice]:

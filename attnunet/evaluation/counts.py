@@ -72,3 +72,17 @@ def count(
     background, lesion = np.stack(above, axis=1)
     fp, tp = background[:, 1:], lesion[:, 1:]
     return Counts(tuple(patients), tuple(thresholds), tp, fp, lesion[:, :1] - tp, background[:, :1] - fp)
+
+
+def count_masks(patient: str, prediction: np.ndarray, truth: np.ndarray) -> Counts:
+    """Counts of one patient's volume from two masks (D, h, w) of 0 and 1; its one threshold stands for the prediction's."""
+    tp, predicted, lesion = (np.count_nonzero(mask, axis=(1, 2))[:, None] for mask in (prediction & truth, prediction, truth))
+    pixels = truth[0].size
+    return Counts((patient,) * len(truth), (0.5,), tp, predicted - tp, lesion - tp, pixels - predicted - lesion + tp)
+
+
+def joined(parts: Iterable[Counts]) -> Counts:
+    """The slices of all parts, one after the other; their thresholds are those of the first."""
+    found = list(parts)
+    tp, fp, fn, tn = (np.concatenate([getattr(part, cell) for part in found]) for cell in ("tp", "fp", "fn", "tn"))
+    return Counts(tuple(name for part in found for name in part.patients), found[0].thresholds, tp, fp, fn, tn)

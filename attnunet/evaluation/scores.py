@@ -4,6 +4,8 @@ With tp, fp, fn, tn the true and false positives and negatives in pixels (Taha a
 10.1186/s12880-015-0068-x). A score whose denominator is 0 is not defined and is NaN.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from attnunet.evaluation.counts import Counts
@@ -107,8 +109,13 @@ def summary(c: Counts, resamples: int) -> dict[str, float]:
             f"{name}_slice_empty_one": mean(np.where(np.isnan(slices), 1, slices)),
             f"{name}_all_background": float(np.mean(~lesion)),
         }
-    for name, score in RATES.items():
-        patients = score(volumes)[:, 0]
+    return values | means({name: score(volumes)[:, 0] for name, score in RATES.items()})
+
+
+def means(columns: Mapping[str, Array]) -> dict[str, float]:
+    """The mean of each column of patients' scores under its name, and as <name>_patients over how many it is defined."""
+    values: dict[str, float] = {}
+    for name, patients in columns.items():
         values |= {name: mean(patients), f"{name}_patients": int(np.sum(~np.isnan(patients)))}
     return values
 

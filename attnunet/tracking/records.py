@@ -1,6 +1,7 @@
 """Runs that have ended, as plain data for the commands that look back at them."""
 
 import csv
+import hashlib
 import io
 import json
 import tempfile
@@ -11,17 +12,31 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Run
+from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig, OmegaConf
 
 from attnunet.tracking.store import Store, local_path
 
 PAGE = 1000  # runs that a store answers at once
+CHECKSUM = "split.checksum"
+"""The tag that holds the checksum of split.json as the run wrote it."""
 
 
-class NotFound(ValueError):
+class Refused(ValueError):
+    """What runs cannot answer, or could answer only with a number that means something else; the message says why."""
+
+
+class NotFound(Refused):
     """A run, sweep or study that the store does not have; the message names it."""
+
+
+class Tampered(Refused):
+    """A file that is not the one that its run wrote; the message names both."""
+
+
+def checksum(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -60,6 +75,11 @@ class Record:
     def leaking(self) -> bool:
         return self.tags.get("leaking") == "true"
 
+    @property
+    def tested(self) -> bool:
+        """Whether the test patients were scored."""
+        return "final/test/dice" in self.metrics
+
     @contextmanager
     def file(self, path: str) -> Iterator[Path]:
         """An artifact, or a folder of them, on this disk while the block lasts.
@@ -91,12 +111,24 @@ class Record:
 
     @cached_property
     def split(self) -> dict[str, Any]:
-        """The manifest: the lists train, val and test, `leaking`, the data's `fingerprint`, the `slices` of each part."""
-        return json.loads(self.text("split.json"))
+        """The manifest: the lists train, val and test, `leaking`, the data's `fingerprint`, the `slices` of each part.
+
+        Raises:
+            Tampered: it was changed since the run wrote it, by a patient who was moved, say.
+        """
+        content = self.text("split.json")
+        if checksum(content) != self.tags.get(CHECKSUM, checksum(content)):  # of the first runs there is none
+            path = f"{local_path(self.run.info.artifact_uri)}/split.json"
+            raise Tampered(f"{path} is not the split that run {self.id} ({self.name}) was made with: it was changed since")
+        return json.loads(content)
+
+    def rows(self, path: str) -> list[dict[str, str]]:
+        """The rows of an artifact that is a CSV table."""
+        return list(csv.DictReader(io.StringIO(self.text(path))))
 
     def patients(self, part: str) -> list[dict[str, str]]:
         """The rows of patients.csv of a part; none where it was not scored."""
-        return [row for row in csv.DictReader(io.StringIO(self.text("patients.csv"))) if row["part"] == part]
+        return [row for row in self.rows("patients.csv") if row["part"] == part]
 
 
 def by_id(store: Store, ids: Sequence[str]) -> list[Record]:
@@ -115,12 +147,13 @@ def one(store: Store, run_id: str) -> Run:
 
 
 def of_study(store: Store, name: str) -> list[Record]:
-    """The runs of a study, oldest first, without the parents of its sweeps."""
+    """The runs of a study, oldest first, without the parents of its sweeps and what was joined of its folds."""
     study = store.client.get_experiment_by_name(name)
     if study is None:
         known = sorted(e.name for e in store.client.search_experiments())
         raise NotFound(f"study={name}: not in {store.address_shown}; it has {', '.join(known)}")
-    return [Record(store, run) for run in search(store, [study.experiment_id]) if "sweep" not in run.data.tags]
+    found = search(store, [study.experiment_id])
+    return [Record(store, run) for run in found if not {"sweep", "cross_validated"} & set(run.data.tags)]
 
 
 def of_sweep(store: Store, parent: str) -> list[Record]:
@@ -132,16 +165,18 @@ def of_sweep(store: Store, parent: str) -> list[Record]:
     return [Record(store, child) for child in search(store, [run.info.experiment_id], condition)]
 
 
-def studies(store: Store) -> list[str]:
-    return [str(study.experiment_id) for study in store.client.search_experiments()]
+def studies(store: Store, view: int = ViewType.ACTIVE_ONLY) -> list[str]:
+    return [str(study.experiment_id) for study in store.client.search_experiments(view)]
 
 
-def search(store: Store, experiments: Sequence[str], condition: str = "") -> Iterator[Run]:
+def search(
+    store: Store, experiments: Sequence[str], condition: str = "", view: int = ViewType.ACTIVE_ONLY
+) -> Iterator[Run]:
     """All runs that meet MLflow's condition, oldest first, page by page."""
     token: str | None = None
     while True:
         order = ["attributes.start_time ASC"]
-        page = store.client.search_runs(list(experiments), condition, max_results=PAGE, order_by=order, page_token=token)
+        page = store.client.search_runs(list(experiments), condition, view, PAGE, order, token)
         yield from page
         token = page.token
         if not token:

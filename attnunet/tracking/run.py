@@ -88,13 +88,17 @@ class Run:
             network.save(file)
             self.file(file, str(Path(path).parent))
 
-    def figures(self, drawn: "Mapping[str, Figure]") -> None:
-        """Each as PNG and, for papers, as PDF, below figures/."""
+    def last_step(self, metric: str) -> int:
+        """The last step at which the metric was logged."""
+        return max(step for name, step in self.logged if name == metric)
+
+    def figures(self, drawn: "Mapping[str, Figure]", folder: str = "figures") -> None:
+        """Each as PNG and, for papers, as PDF, below `folder`."""
         from attnunet.evaluation.figures import save
 
-        with tempfile.TemporaryDirectory() as folder:
-            save(drawn, Path(folder))
-            self.store.attempt(lambda: self.store.client.log_artifacts(self.id, folder, "figures"))
+        with tempfile.TemporaryDirectory() as here:
+            save(drawn, Path(here))
+            self.store.attempt(lambda: self.store.client.log_artifacts(self.id, here, folder))
 
     def model(self, predictor: "Predictor") -> None:
         """The predictor as an MLflow model: one request is one patient's volume, a slice is a volume of depth one."""

@@ -26,6 +26,7 @@ class Validation(keras.callbacks.Callback):
         val/dice_at_0.5     at 0.5
         val/loss            mean over the slices of the loss of the prediction's batches
 
+    Post-processing and mirror images are left to the scoring of the kept checkpoint.
     First in the list of callbacks: Keras hands all of them the same dictionary.
     """
 
@@ -38,7 +39,8 @@ class Validation(keras.callbacks.Callback):
         losses: list[float] = []
 
         def probabilities() -> Any:
-            for batch, logits in self.predictor.batches(self.prepared, self.indices):
+            for batch, images in self.predictor.batches(self.prepared, self.indices):
+                logits = self.predictor.logits(images)
                 masks = [self.prepared.mask(index) for index in batch]
                 small = np.stack([resize_mask(mask, logits.shape[1:3]) for mask in masks])[..., None]
                 losses.extend([float(self.model.loss(small, logits))] * len(batch))

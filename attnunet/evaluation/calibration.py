@@ -1,0 +1,66 @@
+"""Whether probabilities mean what they say."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from attnunet.evaluation.lesions import bounding_box
+
+BINS = 10
+MARGIN = 10  # pixels
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Pixels in BINS bins of equal width over their probability; a probability of 1 is in the last.
+
+    pixels, lesion: how many, and how many of them are lesion in the reference, int64 (BINS,); probability: the sum of
+    theirs, float64 (BINS,).
+    """
+
+    pixels: np.ndarray
+    lesion: np.ndarray
+    probability: np.ndarray
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error, in [0, 1]; NaN over no pixels.
+
+        sum_b |lesion_b - probability_b| / sum_b pixels_b: the mean over pixels of the distance between the share of lesion
+        and the mean probability in a pixel's bin. Naeini, Cooper and Hauskrecht 2015, doi 10.1609/aaai.v29i1.9602.
+        """
+        total = self.pixels.sum()
+        return float(np.abs(self.lesion - self.probability).sum() / total) if total else float("nan")
+
+
+def calibration(probabilities: np.ndarray, truth: np.ndarray) -> Calibration:
+    """Of probabilities float32 in [0, 1] and a mask of 0 and 1, of any one shape."""
+    values = probabilities.ravel()
+    place = np.minimum((values * BINS).astype(np.intp), BINS - 1)
+    pixels = np.bincount(place, minlength=BINS)
+    lesion = np.bincount(place[truth.ravel() > 0], minlength=BINS)
+    return Calibration(pixels, lesion, np.bincount(place, weights=values, minlength=BINS))
+
+
+def near(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Two masks (D, h, w) -> bool (D, h, w): within MARGIN rows and MARGIN columns of a lesion, in either, in the same slice.
+
+    Most pixels of a brain are background that no network doubts: over all of them any network looks calibrated. Around the
+    lesions it is decided (Mehrtash et al. 2020, doi 10.1109/TMI.2020.3006437, look at boxes around them for this reason).
+    """
+    either = truth | prediction
+    region = np.zeros(either.shape, bool)
+    for plane, around in zip(either, region, strict=True):
+        box = tuple(slice(max(s.start - MARGIN, 0), s.stop + MARGIN) for s in bounding_box(plane))
+        if plane[box].any():
+            around[box] = ndimage.maximum_filter(plane[box], 2 * MARGIN + 1, mode="constant")
+    return region
+
+
+def pooled(parts: Iterable[Calibration]) -> Calibration:
+    """All their pixels together."""
+    found = list(parts)
+    pixels, lesion, probability = (np.sum([getattr(c, n) for c in found], axis=0) for n in ("pixels", "lesion", "probability"))
+    return Calibration(pixels, lesion, probability)

@@ -1,0 +1,47 @@
+"""The jobs of a sweep, side by side."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from attnunet.evaluation.figures.style import FONT, PREDICTION, TRUTH, WIDTH
+
+
+def of_sweep(parameters: Mapping[str, Sequence[str]], scores: Sequence[float]) -> Figure | None:
+    """A panel for each swept parameter: the jobs' scores over its values, in the order of numbers where all are numbers.
+
+    None where nothing was swept or nothing has a score.
+    """
+    if not parameters or np.isnan(scores).all():
+        return None
+    columns = min(len(parameters), 3)
+    rows = -(-len(parameters) // columns)
+    figure = Figure(figsize=(WIDTH / 3 * max(columns, 2), WIDTH / 3 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axes, (name, values) in zip(panels, parameters.items(), strict=False):
+        order = sorted(set(values), key=number_or_text)
+        axes.plot([order.index(value) for value in values], scores, "o", color=PREDICTION, markeredgecolor="black", alpha=0.8)
+        means = [np.nanmean(found) if not np.isnan(found).all() else np.nan for found in grouped(values, scores, order)]
+        axes.plot(range(len(order)), means, "_", color=TRUTH, markersize=18, markeredgewidth=2)
+        axes.set_xticks(range(len(order)), order, rotation=30 if max(map(len, order)) > 6 else 0)
+        axes.set_xlim(-0.5, len(order) - 0.5)
+        axes.set_xlabel(name, fontsize=FONT)
+        axes.tick_params(labelsize=FONT)
+    for axes in panels[::columns]:
+        axes.set_ylabel("score (bar: mean)", fontsize=FONT)
+    for axes in panels[len(parameters) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def grouped(values: Sequence[str], scores: Sequence[float], order: Sequence[str]) -> list[np.ndarray]:
+    return [np.array([s for v, s in zip(values, scores, strict=True) if v == value]) for value in order]
+
+
+def number_or_text(value: str) -> tuple[bool, float, str]:
+    """Sorts numbers by size, before text by letters."""
+    try:
+        return False, float(value), value
+    except ValueError:
+        return True, 0.0, value

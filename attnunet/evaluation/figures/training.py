@@ -1,0 +1,69 @@
+"""How a run came to its network and its decision."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from attnunet.evaluation.decision import Choice
+from attnunet.evaluation.figures.style import FONT, PREDICTION, THIRD, TRUTH, WIDTH
+
+
+def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
+    """Losses and validation scores over the epochs, the epoch of the kept checkpoint marked."""
+    figure = Figure(figsize=(WIDTH, WIDTH * 0.38), layout="constrained")
+    losses, scores = figure.subplots(1, 2)
+    epochs = np.arange(1, len(history) + 1)
+    for axes, names, label in (
+        (losses, ("train/loss", "val/loss"), "loss"),
+        (scores, ("val/dice", "val/dice_at_0.5", "val/iou"), "mean over validation patients"),
+    ):
+        for name, color, style in zip(names, (TRUTH, PREDICTION, THIRD), ("solid", "dashed", "dotted"), strict=False):
+            values = [epoch[name] for epoch in history]
+            axes.plot(epochs, values, color=color, linestyle=style, marker="o", markersize=2, label=name)
+        axes.axvline(best_epoch, color="0.6", linewidth=0.8, label=f"kept: epoch {best_epoch}")
+        axes.set_xlabel("epoch", fontsize=FONT)
+        axes.set_ylabel(label, fontsize=FONT)
+        axes.tick_params(labelsize=FONT)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+        axes.legend(frameon=False, fontsize=FONT)
+    scores.set_ylim(0, 1)
+    return figure
+
+
+def decision(choice: Choice) -> Figure:
+    """How validation patients chose: mean Dice by threshold, then by post-processing at the best; what stands is ringed."""
+    figure = Figure(figsize=(WIDTH, WIDTH * 0.38), layout="constrained")
+    curve, processing = figure.subplots(1, 2)
+    chosen = choice.decision
+    ring = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "markeredgecolor": "black", "linestyle": "none"}
+
+    thresholds = {trial.decision.threshold: trial.dice for trial in choice.thresholds}
+    curve.plot(thresholds.keys(), thresholds.values(), color=PREDICTION, marker="o", markersize=3)
+    if chosen.threshold in thresholds:
+        curve.plot([chosen.threshold], [thresholds[chosen.threshold]], **ring, label=f"chosen: {chosen.threshold:g}")
+    curve.set_xlim(0, 1)
+    curve.set_ylim(bottom=0)
+    curve.set_xlabel("threshold, without post-processing", fontsize=FONT)
+
+    sizes = sorted({trial.decision.smallest_lesion for trial in choice.processing})
+    for filled, color, style in ((False, PREDICTION, "solid"), (True, TRUTH, "dashed")):
+        tried = [trial for trial in choice.processing if trial.decision.fill_holes == filled]
+        places = [sizes.index(trial.decision.smallest_lesion) for trial in tried]
+        if tried:
+            label = "holes filled" if filled else "holes left"
+            scores = [trial.dice for trial in tried]
+            processing.plot(places, scores, color=color, linestyle=style, marker="o", markersize=3, label=label)
+    (best,) = [trial.dice for trial in choice.processing if trial.decision == chosen]
+    holes = "filled" if chosen.fill_holes else "left"
+    label = f"chosen: {chosen.smallest_lesion} voxels, holes {holes}"
+    processing.plot([sizes.index(chosen.smallest_lesion)], [best], **ring, label=label)
+    processing.set_xticks(range(len(sizes)), [str(size) for size in sizes])
+    processing.set_xlabel(f"smallest lesion, voxels, at the threshold {chosen.threshold:g}", fontsize=FONT)
+
+    for axes in (curve, processing):
+        axes.set_ylabel("mean Dice, validation patients", fontsize=FONT)
+        axes.tick_params(labelsize=FONT)
+        axes.legend(frameon=False, fontsize=FONT)
+    return figure

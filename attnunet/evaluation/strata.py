@@ -1,0 +1,57 @@
+"""Scores of groups of patients: a mean over all can hide that one site, or small lesions, go badly."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from attnunet.evaluation.scores import mean
+from attnunet.evaluation.statistics import mean_interval
+
+Row = Mapping[str, float | str]
+
+
+def strata(rows: Sequence[Row], resamples: int) -> list[dict[str, float | str]]:
+    """A row a group of patients, from their rows of patients.csv.
+
+        by, stratum                      what groups them, and the group's name
+        patients, dice_patients          how many there are, and how many of them have a Dice
+        voxels_low, voxels_high          the smallest and the largest volume of a patient's lesions in the reference
+        dice, dice_ci_low, dice_ci_high  their mean volumetric Dice and its 95 % bootstrap interval
+
+    Patients are grouped by site, by the sequences that are missing, and by thirds of that volume. `resamples` is the number
+    of the bootstrap's.
+    """
+    volumes = np.array([float(row["tp"]) + float(row["fn"]) for row in rows])
+    scores = np.array([float(row["dice"]) for row in rows])
+    groupings = {
+        "site": [str(row["site"]) or "unknown" for row in rows],
+        "missing": [str(row["missing"]) or "none" for row in rows],
+        "lesion size": thirds(volumes),
+    }
+    return [
+        {"by": by, "stratum": name, **of_group(volumes[of_it], scores[of_it], resamples)}
+        for by, names in groupings.items()
+        for name in sorted(set(names))
+        for of_it in [np.array(names) == name]
+    ]
+
+
+def of_group(volumes: np.ndarray, scores: np.ndarray, resamples: int) -> dict[str, float | str]:
+    defined = scores[~np.isnan(scores)]
+    low, high = mean_interval(defined, resamples)
+    return {
+        "patients": len(scores),
+        "dice_patients": len(defined),
+        "voxels_low": int(volumes.min()),
+        "voxels_high": int(volumes.max()),
+        "dice": mean(defined),
+        "dice_ci_low": low,
+        "dice_ci_high": high,
+    }
+
+
+def thirds(volumes: np.ndarray) -> list[str]:
+    """Each volume's third, by the terciles of all; equal volumes are in the same."""
+    terciles = np.quantile(volumes, [1 / 3, 2 / 3])
+    names = ("1st third", "2nd third", "3rd third")
+    return [names[place] for place in np.searchsorted(terciles, volumes)]

@@ -1,0 +1,89 @@
+"""Distances between the surfaces of reference and prediction.
+
+The surface of a mask is made of its pixels with a neighbour outside it along an axis (4 neighbours in a slice, 6 in a
+volume); what lies beyond the image is outside. A directed distance goes from a pixel of one surface to the nearest one of the
+other, between centres.
+
+Where the spacing is known, distances are in mm and taken in the volume. Where it is not, a step to the next slice has no
+length: distances are in pixels and taken within slices, and a patient's are those of all slices in which both have a surface.
+Where only one of the two has one, there is no distance: such slices are counted, and their surface is farther than any
+tolerance.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from attnunet.evaluation.lesions import bounding_box
+
+
+@dataclass(frozen=True)
+class Distances:
+    """A patient's directed distances.
+
+    to_prediction: from each pixel of the reference's surface, float64 (n,); to_reference: from the prediction's.
+    unmatched_pixels: of either surface, for which there is no distance; unmatched_slices: those that hold them.
+    """
+
+    to_prediction: np.ndarray
+    to_reference: np.ndarray
+    unmatched_pixels: int
+    unmatched_slices: int
+
+    @property
+    def hd95(self) -> float:
+        """The larger of the two directed 95th percentiles (interpolated linearly), >= 0; NaN where there is no distance.
+
+        Huttenlocher et al. 1993, doi 10.1109/34.232073; Taha and Hanbury 2015, doi 10.1186/s12880-015-0068-x.
+        """
+        both = (self.to_prediction, self.to_reference)
+        return float(max(np.percentile(d, 95) for d in both)) if self.to_prediction.size else float("nan")
+
+    @property
+    def assd(self) -> float:
+        """Average symmetric surface distance: the mean over both surfaces' pixels, >= 0; NaN where there is no distance.
+
+        Heimann et al. 2009, doi 10.1109/TMI.2009.2013851.
+        """
+        both = np.concatenate([self.to_prediction, self.to_reference])
+        return float(both.mean()) if both.size else float("nan")
+
+    def surface_dice(self, tolerance: float) -> float:
+        """The share of both surfaces' pixels within `tolerance` of the other surface, in [0, 1]; NaN where both are empty.
+
+        Nikolov et al. 2018, arXiv 1809.04430; there pieces of surface have an area, here a pixel counts one.
+        """
+        both = np.concatenate([self.to_prediction, self.to_reference])
+        total = both.size + self.unmatched_pixels
+        return float(np.count_nonzero(both <= tolerance) / total) if total else float("nan")
+
+
+def distances(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float] | None) -> Distances:
+    """Of a patient's two masks (D, h, w) of 0 and 1; `spacing` in mm between slices, rows and columns, if it is known."""
+    pieces = [(truth, prediction)] if spacing else list(slices_with_any(truth, prediction))
+    to_prediction, to_reference, unmatched_pixels, unmatched_slices = [np.empty(0)], [np.empty(0)], 0, 0
+    for one, other in pieces:
+        box = bounding_box(one | other)
+        reference, found = surface(one[box]), surface(other[box])
+        if reference.any() and found.any():
+            to_prediction.append(ndimage.distance_transform_edt(~found, spacing)[reference])
+            to_reference.append(ndimage.distance_transform_edt(~reference, spacing)[found])
+        else:
+            unmatched_pixels += int(reference.sum() + found.sum())
+            unmatched_slices += int(np.sum((reference | found).any(axis=(-2, -1))))
+    return Distances(np.concatenate(to_prediction), np.concatenate(to_reference), unmatched_pixels, unmatched_slices)
+
+
+def slices_with_any(truth: np.ndarray, prediction: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The pairs of slices in which there is anything at all."""
+    for one, other in zip(truth, prediction, strict=True):
+        if one.any() or other.any():
+            yield one, other
+
+
+def surface(mask: np.ndarray) -> np.ndarray:
+    """bool, of the mask's shape."""
+    inside = mask > 0
+    return inside & ~ndimage.binary_erosion(inside)  # with what lies beyond as outside, and neighbours along axes

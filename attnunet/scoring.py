@@ -1,0 +1,178 @@
+"""A finished run's predictor on patients again: with all that the run froze, on whom it may be scored, and logged beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from attnunet import config, report
+from attnunet.data.prepare import Prepared, prepare
+from attnunet.data.slices import DataError
+from attnunet.inference import Predictor, Preparation
+from attnunet.tracking import records, uses
+from attnunet.tracking.records import Record
+from attnunet.tracking.run import Run
+
+EVALUATION = "evaluation."
+"""Begins the tag that claims the name of an evaluation."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Slices to be scored.
+
+    Attributes:
+        prepared: the data, as the run's network sees it.
+        indices: the slices.
+        patients: of these slices, in alphabetical order.
+        trained: those of them that the run trained on.
+        notes: what a reader of the scores has to know besides.
+    """
+
+    prepared: Prepared
+    indices: tuple[int, ...]
+    patients: tuple[str, ...]
+    trained: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def frozen(record: Record) -> Predictor:
+    """The best checkpoint with its preparation and decision.
+
+    Raises:
+        NotFound: the run keeps no checkpoint.
+    """
+    if record.status != "FINISHED":
+        raise records.NotFound(f"run {record.id} ({record.name}) is {record.status}; only a finished run has a best checkpoint")
+    try:
+        with record.file("checkpoints") as folder:
+            return Predictor.load(folder)
+    except (records.NotFound, FileNotFoundError) as missing:
+        keep = record.params.get("trainer.keep")
+        raise records.NotFound(
+            f"run {record.id} ({record.name}) lacks checkpoints/best.keras or predictor.json; it was run with trainer.keep={keep}"
+        ) from missing
+
+
+def rules(record: Record) -> dict[str, Any]:
+    """How the run scores: what `report.scored` takes besides the slices."""
+    return {name: record.config.evaluation[name] for name in ("resamples", "tolerance")}
+
+
+def as_trained(data: DictConfig, preparation: Preparation, cache: Path) -> Prepared:
+    """The data that a group names, prepared as the run's network was trained, whatever channels and intensity the group names.
+
+    Raises:
+        DataError: the files lack a channel.
+    """
+    dataset = config.make(data)()
+    if lacking := [name for name in preparation.channels if name not in dataset.file_channels]:
+        found = ", ".join(dataset.file_channels)
+        raise DataError(f"data: the run's network takes the channels {', '.join(lacking)}; the files have {found}")
+    dataset = replace(dataset, channels=preparation.channels, intensity=preparation.intensity)
+    return prepare(dataset, preparation.image_size, cache)
+
+
+def choose(
+    record: Record, preparation: Preparation, data: DictConfig | None, split: DictConfig | None, part: str, cache: Path
+) -> Chosen:
+    """The slices of `part` ("train", "val", "test", or "all" three) of a split of some data; the run's own where None.
+
+    Raises:
+        DataError: the data lack patients of the run's split.
+        Tampered: see `Record.split`.
+    """
+    prepared = as_trained(record.config.data if data is None else data, preparation, cache)
+    if split is None:
+        indices = range(len(prepared.slices)) if part == "all" else of_manifest(record, prepared, part)
+    else:
+        parts = config.divided(split, prepared).parts
+        indices = sorted(i for name in parts if part in (name, "all") for i in parts[name])
+    patients = tuple(sorted({prepared.slices[i].patient for i in indices}))
+
+    notes = []
+    if prepared.fingerprint != record.split["fingerprint"]:
+        notes.append(f"not the data that the run was made with: now {prepared.fingerprint}, then {record.split['fingerprint']}")
+    if chose := sorted(set(patients) & set(record.split["val"])):
+        notes.append(f"flatters: validation patients, who chose checkpoint and decision, are scored: {', '.join(chose)}")
+    trained = tuple(sorted(set(patients) & set(record.split["train"])))
+    if trained:
+        notes.append(f"LEAKING: patients that the run trained on are scored: {', '.join(trained)}")
+    return Chosen(prepared, tuple(indices), patients, trained, tuple(notes))
+
+
+def of_manifest(record: Record, prepared: Prepared, part: str) -> list[int]:
+    """The slices that the run's own split.json gives a part."""
+    places = {(s.patient, s.number): index for index, s in enumerate(prepared.slices)}
+    wanted = [(patient, number) for patient, numbers in record.split["slices"][part].items() for number in numbers]
+    if absent := sorted({patient for patient, number in wanted if (patient, number) not in places}):
+        raise DataError(
+            f"part={part}: the data lack slices of patients that the run's split has there: {', '.join(absent)}; "
+            "for other data give a split too, or part=all"
+        )
+    return sorted(places[key] for key in wanted)
+
+
+def free_name(record: Record, wanted: str | None, default: str, leaking: bool) -> str:
+    """The name of a new evaluation of the run: the wanted one, or the default one, with a number if that is taken.
+
+    One of patients that the run trained on is named LEAKING-...
+
+    Raises:
+        Refused: the wanted name is taken.
+    """
+    mark = "LEAKING-" if leaking else ""
+    taken = {tag.removeprefix(EVALUATION) for tag in record.tags if tag.startswith(EVALUATION)}
+    if wanted is None:
+        names = [mark + default, *(f"{mark}{default}-{number}" for number in range(2, len(taken) + 3))]
+        return next(name for name in names if name not in taken)
+    if mark + wanted in taken:
+        raise records.Refused(f"name={wanted}: run {record.id} has that evaluation, and it stays; taken: {', '.join(sorted(taken))}")
+    return mark + wanted
+
+
+def score_test(record: Record, cache: Path) -> int:
+    """Score the test patients of a run that left them alone, as training would have; -> how often the split has been scored.
+
+    Logs final/test/... and adds rows to patients.csv and strata.csv, all with the decision that training froze. The record
+    itself does not see the new metrics; fetch it again.
+
+    Args:
+        record: a finished run without test scores, such as a job of a sweep.
+        cache: of prepared data.
+
+    Raises:
+        NotFound: it keeps no checkpoint.
+        DataError: the data are not those that it was made with.
+        Tampered: see `Record.split`.
+        Refused: it has test scores.
+    """
+    if record.tested:
+        raise records.Refused(f"run {record.id} ({record.name}) has test scores")
+    predictor = frozen(record)
+    chosen = choose(record, predictor.preparation, None, None, "test", cache)
+    if chosen.prepared.fingerprint != record.split["fingerprint"]:
+        raise DataError(f"run {record.id} ({record.name}): {chosen.notes[0]}; `attnunet.evaluate` scores it on changed data")
+    found = report.scored(predictor, chosen.prepared, chosen.indices, "test", **rules(record))
+
+    run = Run(record.store, record.id)
+    run.metrics({f"final/test/{key}": value for key, value in found.summary.items()}, step=run.last_step("final/val/dice"))
+    for file, rows in (("patients.csv", found.rows), ("strata.csv", found.strata)):
+        earlier: list[Mapping[str, Any]] = [*record.rows(file)]
+        run.text(report.as_csv([*earlier, *rows]), file)
+    run.send()
+    return uses.count(run, chosen.prepared, chosen.indices)
+
+
+def log_evaluation(run: Run, name: str, found: report.Scored, notes: Sequence[str], settings: str) -> None:
+    """Below evaluate/<name>/ and evaluations/<name>/ of the run."""
+    run.tags({EVALUATION + name: "; ".join(notes) or f"{len(found.rows)} patients"})
+    run.metrics({f"evaluate/{name}/{key}": value for key, value in found.summary.items()}, step=0)
+    run.text(report.as_csv(found.rows), f"evaluations/{name}/patients.csv")
+    run.text(report.as_csv(found.strata), f"evaluations/{name}/strata.csv")
+    run.text(settings, f"evaluations/{name}/config.yaml")
+    run.send()
