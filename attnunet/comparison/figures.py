@@ -4,6 +4,7 @@ import io
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -13,10 +14,11 @@ from matplotlib.ticker import MaxNLocator
 
 from attnunet.comparison.pairs import Pair, Question
 from attnunet.comparison.table import Comparison, Standing
-from attnunet.evaluation.figures import FONT, PREDICTION, THIRD, TRUTH, WIDTH, of_sweep
+from attnunet.evaluation.figures import of_sweep
+from attnunet.evaluation.figures.style import FONT, PREDICTION, THIRD, TRUTH, WIDTH
 
 INK = "#010203"  # stands for the page's text colour until the SVG is written
-LOOK = {
+LOOK: Any = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     **{"font.size": FONT, "svg.fonttype": "none", "svg.hashsalt": "attnunet", "legend.frameon": False},
 }

@@ -19,9 +19,13 @@ def page(comparison: Comparison, title: str, left_out: Sequence[str], notes: Seq
         facts: where the page comes from.
     """
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters["score"] = lambda value: "–" if math.isnan(value) else f"{value:.3f}"
+    environment.filters["score"] = lambda value: "" if math.isnan(value) else f"{value:.3f}"
     return environment.get_template("page.html").render(
         comparison=comparison,
         title=title,

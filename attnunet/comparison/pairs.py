@@ -11,6 +11,7 @@ from scipy import stats
 from attnunet.evaluation.statistics import POWER, detectable, holm, mean_intervals, patients_needed, smallest_p, wilcoxon_p
 
 ROUNDING = 12  # decimals of a difference that are kept, so that rounding makes no zero a difference and breaks no tie
+ERRORS = ("hd95", "assd", "volume_error")
 FEW = 10
 """Below so many patients the interval is too narrow: see experiments/coverage."""
 
@@ -21,18 +22,26 @@ class Question:
 
     Attributes:
         score: the column that is compared.
-        error: whether the score is the better the nearer it is to 0, as a distance; else the larger the better.
         margin: the largest difference that does not matter, in units of the score.
         alpha: of all pairs together; intervals are at 1 - alpha.
         resamples, seed: of the bootstrap.
     """
 
     score: str = "dice"
-    error: bool = False
     margin: float = 0.02
     alpha: float = 0.05
     resamples: int = 9999
     seed: int = 0
+
+    @property
+    def error(self) -> bool:
+        """Whether the score is the better the nearer it is to 0; else the larger the better."""
+        return self.score in ERRORS
+
+    @property
+    def sign(self) -> int:
+        """Of a difference that is an improvement."""
+        return -1 if self.error else 1
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class Pair:
         patients: over how many; `dropped` have no defined score in one of the two.
         difference: mean of first - second over these patients; `low` and `high` are the ends of its interval.
         p: of the signed rank test; `adjusted` by Holm over all pairs.
-        detectable: the smallest mean difference that so many patients could have shown, inf where none could be, however large.
+        detectable: the smallest mean difference that so many patients could have shown; inf where none, however large.
         verdict: on the first row: "better", "worse", "equivalent" or "undecided".
     """
 
@@ -68,8 +77,7 @@ def pairs(scores: np.ndarray, question: Question) -> list[Pair]:
     test says. Else undecided.
     """
     places = list(itertools.combinations(range(len(scores)), 2))
-    values = np.abs(scores) if question.error else scores
-    differences = np.array([values[a] - values[b] for a, b in places]).reshape(len(places), scores.shape[1])
+    differences = np.array([scores[a] - scores[b] for a, b in places]).reshape(len(places), scores.shape[1])
     differences = differences.round(ROUNDING)
     defined = [row[~np.isnan(row)] for row in differences]
     intervals = mean_intervals(differences, question.resamples, question.seed, 1 - question.alpha)
@@ -82,7 +90,7 @@ def pairs(scores: np.ndarray, question: Question) -> list[Pair]:
         if -question.margin <= low <= high <= question.margin:
             verdict = "equivalent"
         elif adjusted < question.alpha and low * high > 0 and difference * signed_ranks(row) > 0:
-            verdict = "better" if (difference > 0) != question.error else "worse"
+            verdict = "better" if difference * question.sign > 0 else "worse"
         shown = math.inf
         if smallest_p(n) * len(places) < question.alpha:
             shown = detectable(float(row.std(ddof=1)), n, question.alpha / len(places))
@@ -112,8 +120,8 @@ def sentence(pair: Pair, names: Sequence[str], question: Question, tests: int) -
         return f"{head}: fewer than two patients have a score in both."
     level = f"{1 - question.alpha:.0%}"
     facts = (
-        f"{question.score} {pair.difference:+.3f} ({level} interval {pair.low:+.3f} to {pair.high:+.3f}), Wilcoxon p "
-        f"{number(pair.p)}, {number(pair.adjusted)} after Holm over {plural(tests, 'pair')}, {plural(pair.patients, 'patient')}"
+        f"{question.score} {pair.difference:+.3f} ({level} interval {pair.low:+.3f} to {pair.high:+.3f}), "
+        f"Wilcoxon p {number(pair.p)}, {number(pair.adjusted)} after Holm over {plural(tests, 'pair')}, {plural(pair.patients, 'patient')}"
     )
     if pair.dropped:
         facts += f" ({pair.dropped} left out, without a defined score in one of the two)"
@@ -133,8 +141,8 @@ def powerless(patients: int, tests: int, alpha: float) -> str:
     """Why so few patients show no difference, however large."""
     least = smallest_p(patients)
     return (
-        f"{plural(patients, 'patient')} cannot show a difference among {plural(tests, 'pair')}, however large: the smallest p of "
-        f"the signed rank test is {number(least)}, {number(min(1, least * tests))} after Holm, and {alpha:g} is asked for. "
+        f"{plural(patients, 'patient')} cannot show a difference among {plural(tests, 'pair')}, however large: the smallest p "
+        f"of the signed rank test is {number(least)}, {number(min(1, least * tests))} after Holm, and {alpha:g} is asked for. "
         f"It takes {patients_needed(tests, alpha)} patients, or fewer pairs."
     )
 

@@ -1,8 +1,8 @@
 """The rows of a leaderboard: which runs belong together, what tells the rows apart, each patient's score."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -48,6 +48,9 @@ class Row:
 
     runs: tuple[Run, ...]
     label: Mapping[str, str]
+
+    def with_runs(self, runs: Iterable[Run]) -> "Row":
+        return replace(self, runs=tuple(runs))
 
     @property
     def name(self) -> str:
@@ -119,9 +122,9 @@ def rows(runs: Sequence[Run], no_effect: Sequence[str] = ()) -> list[Row]:
         copy[place] = run
     keys = list(differing([dict(key) for key in alike], runs[0].overrides if runs else ""))
     found = []
-    for params, copies in alike.items():
-        label = {key: value for key, value in params if key in keys}
-        label = {key: label[key] for key in keys if key in label}
+    for common, copies in alike.items():
+        values = dict(common)
+        label = {key: values[key] for key in keys if key in values}
         for copy in copies:
             members = tuple(copy.values())
             found.append(Row(members, {**label, "run": members[0].id[:8]} if len(copies) > 1 else label))
@@ -142,7 +145,11 @@ def differing(tables: Sequence[Mapping[str, str]], overrides: str) -> Iterator[s
     typed = {override.split("=", 1)[0].lstrip("+"): place for place, override in enumerate(overrides.split())}
     for key in sorted(varied, key=lambda key: (typed.get(key, len(typed)), "." in key, key)):
         group = key.split(".", 1)[0]
-        if group == key or group not in varied or len({(t[group], t.get(key)) for t in tables}) > len({t[group] for t in tables}):
+        if (
+            group == key
+            or group not in varied
+            or len({(t[group], t.get(key)) for t in tables}) > len({t[group] for t in tables})
+        ):
             yield key
 
 
@@ -152,7 +159,8 @@ def paired(table: Sequence[Row], part: str) -> tuple[tuple[str, ...], np.ndarray
     Raises:
         Unpaired: two rows, or two seeds of one, were scored on different patients.
     """
-    first, patients = "", ()
+    first = ""
+    patients: tuple[str, ...] = ()
     for row in table:
         for seed, scores in row.by_seed(part).items():
             name = f"{row.name} (seed {seed}: run {', '.join(run.id[:8] for run in row.seeds[seed])})"

@@ -73,8 +73,8 @@ class Comparison:
     def notes(self) -> Iterator[str]:
         """What a reader has to know before the numbers."""
         if leaking := [standing.rank for standing in self.standings if standing.row.leaking]:
-            rows = ", ".join(map(str, leaking))
-            yield f"LEAKING: {'rows' if len(leaking) > 1 else 'row'} {rows} trained on patients who are scored here; scores flatter."
+            which = f"{'rows' if len(leaking) > 1 else 'row'} {', '.join(map(str, leaking))}"
+            yield f"LEAKING: {which} trained on patients who are scored here; scores flatter."
         if self.part == "val":
             yield "Validation patients chose checkpoint and decision, so that these scores flatter; test=true scores the test."
         if self.pairs and smallest_p(len(self.patients)) * len(self.pairs) >= self.question.alpha:
@@ -90,8 +90,7 @@ def compared(table: Sequence[Row], part: str, question: Question) -> Comparison:
         Unpaired: these are not the same for all.
     """
     patients, scores = paired(table, part)
-    values = np.abs(scores) if question.error else scores
-    ends = mean_intervals(values, question.resamples, question.seed, 1 - question.alpha)
+    ends = mean_intervals(scores, question.resamples, question.seed, 1 - question.alpha)
     standings = [
         Standing(
             rank,
@@ -104,7 +103,7 @@ def compared(table: Sequence[Row], part: str, question: Question) -> Comparison:
             row.spread(part),
             row.minutes,
         )
-        for rank, (row, own, (low, high)) in enumerate(zip(table, values, ends, strict=True), 1)
+        for rank, (row, own, (low, high)) in enumerate(zip(table, scores, ends, strict=True), 1)
     ]
     return Comparison(part, question, patients, scores, tuple(standings), tuple(pairs(scores, question)))
 
@@ -133,7 +132,10 @@ def tables(comparison: Comparison) -> dict[str, str]:
         for pair, text in zip(comparison.pairs, comparison.sentences, strict=True)
     ]
     patients = [
-        {"patient": patient, **{f"{s.rank} {s.row.name}": score for s, score in zip(comparison.standings, column, strict=True)}}
+        {
+            "patient": patient,
+            **{f"{s.rank} {s.row.name}": score for s, score in zip(comparison.standings, column, strict=True)},
+        }
         for patient, column in zip(comparison.patients, comparison.scores.T, strict=True)
     ]
     return {"leaderboard.csv": as_csv(leaderboard), "pairs.csv": as_csv(words), "patients.csv": as_csv(patients)}
@@ -152,6 +154,12 @@ def summary(comparison: Comparison) -> str:
     runs = sum(len(standing.row.runs) for standing in comparison.standings)
     counts = {v: sum(p.verdict == v for p in comparison.pairs) for v in ("better", "worse", "equivalent", "undecided")}
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    part = {"val": "validation", "test": "test"}[comparison.part]
-    text = f"{plural(len(comparison.standings), 'row')} from {plural(runs, 'run')}, {plural(len(comparison.patients), f'{part} patient')}"
-    return f"{text}; {plural(len(comparison.pairs), 'pair')}: {verdicts}" if comparison.pairs else text
+    part = {"val": "validation patient", "test": "test patient"}[comparison.part]
+    counted = (
+        (len(comparison.standings), "row"),
+        (runs, "run"),
+        (len(comparison.patients), part),
+        (len(comparison.pairs), "pair"),
+    )
+    text = ", ".join(plural(count, noun) for count, noun in counted)
+    return f"{text}: {verdicts}" if verdicts else text

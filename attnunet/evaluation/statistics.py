@@ -94,9 +94,9 @@ def holm(p: np.ndarray) -> np.ndarray:
 def detectable(spread: float, n: int, alpha: float) -> float:
     """The smallest mean difference that a paired t test over n patients finds with a power of 0.8 at a two-sided alpha.
 
-    (t(1 - alpha / 2) + t(0.8)) spread / sqrt(n), with Student's quantiles at n - 1 degrees of freedom and `spread` the standard
-    deviation of the paired differences: from ten patients on, and alpha above 0.003, within 3 % of what the noncentral t
-    distribution gives. For normal differences the signed rank test needs 5 % more patients (Pitman efficiency 3 / pi). NaN
+    (t(1 - alpha / 2) + t(0.8)) spread / sqrt(n), with Student's quantiles at n - 1 degrees of freedom and `spread` the
+    standard deviation of the paired differences: from ten patients on, and alpha above 0.003, within 3 % of what the
+    noncentral t distribution gives. For normal differences the signed rank test needs 5 % more patients (Pitman efficiency 3 / pi). NaN
     for fewer than two.
     """
     if n < 2:
