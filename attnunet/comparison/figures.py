@@ -53,7 +53,7 @@ def intervals(standings: Sequence[Standing], score: str) -> Figure:
     for place, row in enumerate(standings):
         axes.plot([row.low, row.high], [place, place], color=PREDICTION, linewidth=2.5, solid_capstyle="butt")
         axes.plot(row.mean, place, "o", color=TRUTH, markersize=5)
-    rank_axis(axes, [f"{standing.row.name}  {standing.rank}" for standing in standings])
+    rank_axis(axes, [f"{standing.rank}  {standing.row.name}" for standing in standings])
     axes.set_xlabel(f"{score}: mean over patients with its interval")
     return figure
 
@@ -117,10 +117,13 @@ def time(standings: Sequence[Standing], score: str) -> Figure:
 
 
 def svg(name: str, figure: Figure) -> str:
-    """The `<svg>` element. Its ids are marked by the figure's name, since several stand on one page."""
+    """The `<svg>` element, as wide as its share of a page's column and not too narrow to be read.
+
+    Its ids are marked by the figure's name, since several stand on one page.
+    """
     stream = io.StringIO()
     figure.savefig(stream, format="svg", transparent=True)
-    text = re.sub(r".*?<svg|<metadata>.*?</metadata>", "", stream.getvalue(), flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>", "", stream.getvalue().partition("<svg")[2], flags=re.DOTALL)
     for before, after in (
         (' id="', f' id="{name}-'),
         ('href="#', f'href="#{name}-'),
@@ -128,4 +131,6 @@ def svg(name: str, figure: Figure) -> str:
         (INK, "currentColor"),
     ):
         text = text.replace(before, after)
-    return f'<svg role="img" aria-labelledby="{name}-caption"{text}'
+    share = figure.get_figwidth() / WIDTH
+    style = f"width: {share:.0%}; min-width: {36 * share:.0f}rem"
+    return f'<svg role="img" aria-labelledby="{name}-caption" style="{style}"{text}'

@@ -121,7 +121,8 @@ def sentence(pair: Pair, names: Sequence[str], question: Question, tests: int) -
     level = f"{1 - question.alpha:.0%}"
     facts = (
         f"{question.score} {pair.difference:+.3f} ({level} interval {pair.low:+.3f} to {pair.high:+.3f}), "
-        f"Wilcoxon p {number(pair.p)}, {number(pair.adjusted)} after Holm over {plural(tests, 'pair')}, {plural(pair.patients, 'patient')}"
+        f"Wilcoxon p {number(pair.p)}, {number(pair.adjusted)} after Holm over {plural(tests, 'pair')}, "
+        f"{plural(pair.patients, 'patient')}"
     )
     if pair.dropped:
         facts += f" ({pair.dropped} left out, without a defined score in one of the two)"

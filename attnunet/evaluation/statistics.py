@@ -14,9 +14,9 @@ CELLS = 4_000_000  # values that a bootstrap holds at once
 def mean_interval(values: np.ndarray, resamples: int, seed: int = 0, level: float = LEVEL) -> tuple[float, float]:
     """The bootstrap interval of the mean of `values` (one a patient): (low, high).
 
-    Bias-corrected and accelerated (Efron 1987, doi 10.2307/2289144), by SciPy, at a level that is expanded for small samples
-    (`expanded`): over 20 skewed Dice values 95 % are 95 to 97 % of all intervals (experiments/coverage). A seed, so that
-    the same scores give the same interval. (NaN, NaN) for fewer than two values; the value itself twice where all are equal.
+    Bias-corrected and accelerated (Efron 1987, doi 10.2307/2289144), by SciPy, at a level that is `widened` for few values:
+    of 95 % intervals over 20 patients like the real ones 97 % held the true mean (experiments/coverage). A seed, so that the
+    same scores give the same interval. (NaN, NaN) for fewer than two values; the value itself twice where all are equal.
     """
     low, high = mean_intervals(values[None], resamples, seed, level)[0]
     return float(low), float(high)
@@ -44,21 +44,21 @@ def mean_intervals(values: np.ndarray, resamples: int, seed: int = 0, level: flo
                 batch=max(1, CELLS // (len(chosen) * n)),
                 axis=-1,
                 method="BCa",
-                confidence_level=min(expanded(level, n), 1 - 1 / resamples),  # more than the resamples can tell
+                confidence_level=min(widened(level, n), 1 - 1 / resamples),  # more than the resamples can tell
                 rng=np.random.default_rng(seed),
             ).confidence_interval
             intervals[rows[chosen]] = np.stack([interval.low, interval.high], axis=1)
     return intervals
 
 
-def expanded(level: float, n: int) -> float:
-    """The level at which a percentile interval of n values has the length that Student's t would give it.
+def widened(level: float, n: int) -> float:
+    """The level whose normal quantiles are those of Student's t over n values at `level`: 2 Phi(t) - 1.
 
-    2 Phi(t sqrt(n / (n - 1))) - 1 with t the quantile of Student's t with n - 1 degrees of freedom: the bootstrap's spread
-    is too small by sqrt((n - 1) / n), and its quantiles are the normal's. Hesterberg 2015, doi 10.1080/00031305.2015.1089789.
+    A bootstrap's quantiles are in effect normal ones, too near to each other where values are few; so the length of the
+    interval is right, while its shape stays the bootstrap's. After Hesterberg 2015, doi 10.1080/00031305.2015.1089789, who
+    widens by sqrt(n / (n - 1)) besides: with BCa, 97 % of the intervals held the mean then, of 95 (experiments/coverage).
     """
-    t = stats.t.ppf((1 + level) / 2, n - 1)
-    return float(2 * stats.norm.cdf(t * math.sqrt(n / (n - 1))) - 1)
+    return float(2 * stats.norm.cdf(stats.t.ppf((1 + level) / 2, n - 1)) - 1)
 
 
 def wilcoxon_p(differences: np.ndarray) -> float:
@@ -96,8 +96,8 @@ def detectable(spread: float, n: int, alpha: float) -> float:
 
     (t(1 - alpha / 2) + t(0.8)) spread / sqrt(n), with Student's quantiles at n - 1 degrees of freedom and `spread` the
     standard deviation of the paired differences: from ten patients on, and alpha above 0.003, within 3 % of what the
-    noncentral t distribution gives. For normal differences the signed rank test needs 5 % more patients (Pitman efficiency 3 / pi). NaN
-    for fewer than two.
+    noncentral t distribution gives. For normal differences the signed rank test needs 5 % more patients (Pitman
+    efficiency 3 / pi). NaN for fewer than two.
     """
     if n < 2:
         return math.nan
