@@ -23,6 +23,9 @@ from attnunet import config
 from attnunet.config import check_keys, ready
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from attnunet.tracking.store import Store
     from attnunet.tracking.sweep import Sweep
 
 # For each group that --help lists, Hydra copies the store of its own configurations, 0.3 s in all. The store is a
@@ -73,6 +76,17 @@ def stopping() -> Iterator[None]:
         sys.exit(1)
 
 
+def ready_to_predict(tracking: DictConfig) -> tuple[Store, Console]:
+    """The store to look back at, and the terminal; TensorFlow is set up as training has it."""
+    from rich.console import Console
+
+    from attnunet.tracking.store import open_store
+    from attnunet.training import runtime
+
+    runtime.configure(0, runtime.available(None), "float32")
+    return open_store(Path(tracking.root).resolve(), tracking.uri, tracking.patience), Console()
+
+
 def own(cfg: DictConfig) -> DictConfig:
     """A command's configuration without Hydra's."""
     return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
@@ -116,8 +130,8 @@ def check_store(tracking: dict[str, Any]) -> None:
     database = Path(tracking["root"]).resolve() / "mlflow.db"
     if tracking["uri"] is None and not database.exists():
         raise config.ConfigError(
-            f"tracking.root={tracking['root']}: no runs there, since {database} does not exist; start the command in the folder "
-            "where they were made, or name their mlruns"
+            f"tracking.root={tracking['root']}: no runs there ({database} does not exist); start the command in the "
+            "folder where they were made, or name their mlruns"
         )
 
 

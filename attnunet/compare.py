@@ -90,7 +90,7 @@ def usable(records: Sequence[Record], score: str) -> tuple[list[Record], list[st
     """
     from attnunet.tracking.records import NotFound, Refused
 
-    found, left_out, columns = [], [], dict[str, None]()
+    found, left_out, columns = [], [], set[str]()
     for record in records:
         line = f"run {record.id[:8]} ({record.name})"
         if record.status != "FINISHED":
@@ -99,17 +99,19 @@ def usable(records: Sequence[Record], score: str) -> tuple[list[Record], list[st
             left_out.append(f"{line} is superseded by run {by[:8]}")
         else:
             try:
-                (first, *_) = record.patients("val")
+                patients = record.patients("val")
             except NotFound:
-                left_out.append(f"{line} has no patients.csv")
-                continue
-            columns |= dict.fromkeys(name for name, text in first.items() if is_number(text))
-            if is_number(first.get(score, "")):
+                patients = []
+            numbers = {name for row in patients[:1] for name, text in row.items() if is_number(text)}
+            columns |= numbers
+            if not patients:
+                left_out.append(f"{line} has no scores of validation patients")
+            elif score in numbers:
                 found.append(record)
             else:
                 left_out.append(f"{line} has no score {score}")
     if not found and columns:
-        raise Refused(f"score={score}: no such column of numbers in patients.csv; allowed: {', '.join(columns)}")
+        raise Refused(f"score={score}: no such column of numbers in patients.csv; allowed: {', '.join(sorted(columns))}")
     if not found:
         raise Refused("\n".join(["there is no finished run to compare", *left_out]))
     return found, left_out

@@ -18,19 +18,16 @@ if TYPE_CHECKING:
 
 
 def evaluate(cfg: DictConfig, choices: dict[str, str], store: Store, console: Console) -> None:
-    """One evaluation: the run, its predictor with the decision that is asked for, the slices, the scores, logged to the run."""
+    """One evaluation: the run's predictor, with the decision that is asked for, on the slices that are; logged to the run."""
     from dataclasses import replace
 
+    from attnunet import report, scoring
     from attnunet.tracking import records, uses
     from attnunet.tracking.provenance import command
     from attnunet.tracking.run import Run
-    from attnunet.training import runtime
 
     (record,) = records.by_id(store, [cfg.run])
     console.print(f"run {record.id}: {record.name}", soft_wrap=True, highlight=False)
-    runtime.configure(0, runtime.available(None), "float32")
-
-    from attnunet import report, scoring
 
     # What is scored.
     predictor = scoring.frozen(record)
@@ -45,38 +42,59 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], store: Store, console: Co
             f"part={cfg.part}: run {record.id} trained on {', '.join(chosen.trained)}; scores of patients who were trained on "
             "say nothing about others. allow_training_patients=true scores them, and marks the result as leaking"
         )
-    words = [*choices.values(), cfg.part, *(f"{key}={value}".replace("=", "") for key, value in set_here.items())]
+    words = [*choices.values(), cfg.part, *(f"{key}{value}" for key, value in set_here.items())]
     name = scoring.free_name(record, cfg.name, "-".join(words), leaking=bool(chosen.trained))
 
     # The scores, and what stays of them.
-    found = report.scored(predictor, chosen.prepared, chosen.indices, cfg.part, **scoring.rules(record))
     current = Run(store, record.id)
-    settings = OmegaConf.to_container(cfg, resolve=True)
-    facts = {"command": command(), "notes": list(chosen.notes), "settings": settings}
+    found = report.scored(predictor, chosen.prepared, chosen.indices, cfg.part, **scoring.rules(record))
+    notes = list(chosen.notes)
+    if cfg.part in ("test", "all"):
+        notes.append(uses.sentence(uses.count(current, chosen.prepared, chosen.indices)))
+    facts = {"command": command(), "notes": notes, "settings": OmegaConf.to_container(cfg, resolve=True)}
     scoring.log_evaluation(current, name, found, chosen.notes, OmegaConf.to_yaml(OmegaConf.create(facts)))
     pictures = report.pictures(predictor, chosen.prepared, chosen.indices, found)
     current.figures(pictures, f"evaluations/{name}/figures")
 
-    report.show(console, {cfg.part: found}, "LEAKING: patients that the run trained on, scores flatter" if chosen.trained else None)
-    for note in chosen.notes:
-        console.print(note, soft_wrap=True, highlight=False)
-    if cfg.part in ("test", "all"):
-        console.print(uses.sentence(uses.count(current, chosen.prepared, chosen.indices)), highlight=False)
-    console.print(f"evaluation {name}: {current.artifacts}/evaluations/{name}", soft_wrap=True, highlight=False)
+    report.show(console, {cfg.part: found}, scoring.LEAKING if chosen.trained else None)
+    for line in (*notes, f"evaluation {name}: {current.artifacts}/evaluations/{name}"):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def join(cfg: DictConfig, store: Store, console: Console) -> None:
+    """Each cross-validation of a study as one result, a run of its own; folds that left the test alone are scored first."""
+    from attnunet import cross_validation, report, scoring
+    from attnunet.tracking import records, uses
+    from attnunet.tracking.provenance import provenance
+    from attnunet.tracking.run import run
+
+    whole = cross_validation.found(records.of_study(store, cfg.study))
+    if problems := [line for found in whole for line in found.problems()]:
+        raise records.Refused("\n".join(problems))
+
+    for fold in [fold for found in whole for fold in found.folds if not fold.tested]:
+        console.print(f"run {fold.id}: {fold.name}, fold {fold.params['split.fold']}", soft_wrap=True, highlight=False)
+        console.print(uses.sentence(scoring.score_test(fold, Path(cfg.tracking.root) / "cache")), highlight=False)
+
+    for found in whole:
+        joined = found.scored()
+        tags = {**provenance([]), "cross_validated": " ".join(fold.id for fold in found.folds)}
+        with run(store, store.study(cfg.study), found.name, found.params, tags) as current:
+            current.metrics({f"final/test/{key}": value for key, value in joined.summary.items()}, step=0)
+            current.text(report.as_csv(joined.rows), "patients.csv")
+            current.text(report.as_csv(joined.strata), "strata.csv")
+            current.figures(report.charts(joined))
+        console.print(f"run {current.id}: {found.name}, {len(found.folds)} folds", soft_wrap=True, highlight=False)
+        report.show(console, {"test": joined}, "every patient tested once, by a network that never saw it")
 
 
 @hydra.main(version_base="1.3", config_path=config.CONF, config_name="evaluate")
 def job(cfg: DictConfig) -> None:
     """Hydra's task function."""
-    from rich.console import Console
-
-    from attnunet.tracking.store import open_store
-
     chosen = HydraConfig.get().runtime.choices
     choices = {group: chosen[group] for group in ("data", "split") if chosen.get(group) is not None}
     with commands.stopping():
-        store = open_store(Path(cfg.tracking.root).resolve(), cfg.tracking.uri, cfg.tracking.patience)
-        console = Console()
+        store, console = commands.ready_to_predict(cfg.tracking)
         if cfg.study is None:
             evaluate(cfg, choices, store, console)
         else:

@@ -91,12 +91,13 @@ def scored(
         tolerance: of surface Dice, in mm, or in pixels where the spacing is not known.
         volumes: what the predictor says of these slices, where it was asked before.
     """
-    counts, at_half, scores, everywhere, around = [], [], [], [], []
+    counts, at_half, everywhere, around = [], [], [], []
+    scores: dict[str, dict[str, float]] = {}
     for volume in volumes if volumes is not None else predictor.volumes(prepared, indices):
         reference, prediction = truth(prepared, volume), predictor.decision(volume.probabilities)
         counts.append(count_masks(volume.patient, prediction, reference))
         at_half.append(count([volume.patient] * len(reference), volume.probabilities, reference, [0.5]))
-        scores.append(volume_scores(reference, prediction, tolerance, prepared.spacing))
+        scores[volume.patient] = volume_scores(reference, prediction, tolerance, prepared.spacing)
         everywhere.append(calibration(volume.probabilities, reference))
         region = near(reference, prediction)
         around.append(calibration(volume.probabilities[region], reference[region]))
@@ -114,13 +115,13 @@ def scored(
             "missing": " ".join(slices[str(row["patient"])].missing),
             **decision,
             **row,
-            **more,
+            **scores[str(row["patient"])],
         }
-        for row, more in zip(patient_rows(joined(counts)), scores, strict=True)
+        for row in patient_rows(joined(counts))
     ]
     values = {
         **summary(joined(counts), resamples),
-        **means({name: np.array([more[name] for more in scores]) for name in scores[0]}),
+        **means({name: np.array([row[name] for row in rows], float) for name in next(iter(scores.values()))}),
         **decision,
         "dice_at_0.5": float(mean_dice_by_threshold(joined(at_half))[0]),
         "ece": pooled(around).ece,
@@ -154,6 +155,16 @@ def volume_scores(
 
 def pictures(predictor: Predictor, prepared: Prepared, indices: Sequence[int], found: Scored) -> dict[str, Figure]:
     """The figures of what was `scored` on these slices, by name; those that there is something for."""
+    drawn = charts(found)
+    if shown := examples(predictor, prepared, found.rows, indices):
+        drawn["predictions"] = figures.predictions(shown)
+        if shown[0].gates:
+            drawn["gates"] = figures.gate_maps(shown)
+    return drawn
+
+
+def charts(found: Scored) -> dict[str, Figure]:
+    """The figures that need no slices."""
     values = found.summary
     drawn = {}
     if values["dice_patients"]:
@@ -163,10 +174,6 @@ def pictures(predictor: Predictor, prepared: Prepared, indices: Sequence[int], f
         drawn["patients"] = figures.patients(names, scores, values["dice"], interval, label)
     if found.calibration.pixels.any():
         drawn["reliability"] = figures.reliability(found.calibration)
-    if shown := examples(predictor, prepared, found.rows, indices):
-        drawn["predictions"] = figures.predictions(shown)
-        if shown[0].gates:
-            drawn["gates"] = figures.gate_maps(shown)
     return drawn
 
 
@@ -231,9 +238,11 @@ SHOWN = {
 
 
 def cell(values: Mapping[str, float], name: str) -> str:
+    """As it is shown; nothing for what folds that were joined do not have."""
     if name == "ci":
         return f"{values['dice_ci_low']:.3f} to {values['dice_ci_high']:.3f}"
-    return f"{values[name]:.3f}" if isinstance(values[name], float) else str(values[name])
+    value = values.get(name, "")
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def tables(choice: Choice, scores: Mapping[str, Scored]) -> dict[str, str]:
@@ -256,22 +265,25 @@ def as_csv(table: Iterable[Mapping[str, float | str]]) -> str:
 
 def show(console: Console, scores: Mapping[str, Scored], title: str | None = None) -> None:
     """A table of the scores, a column a part, and of the strata where there is more than one."""
-    table = Table(
-        title=title,
-        caption="\n".join(f"{part}: a prediction of nothing" for part, found in scores.items() if found.nothing) or None,
-    )
+    empty = [f"{part}: no lesion is predicted anywhere, a prediction of nothing" for part in scores if scores[part].nothing]
+    table = Table(title=title, caption="\n".join(empty) or None)
     table.add_column("score")
     for part, found in scores.items():
         table.add_column(f"{part} ({found.summary['dice_patients']:.0f} patients)", justify="right")
     for name, label in SHOWN.items():
-        table.add_row(label, *(cell(found.summary, name) for found in scores.values()))
-    for group in dict.fromkeys((row["by"], row["stratum"]) for found in scores.values() for row in found.strata):
-        if len({row["stratum"] for found in scores.values() for row in found.strata if row["by"] == group[0]}) > 1:
-            table.add_row(f"Dice, {group[0]}: {group[1]}", *(stratum(found, group) for found in scores.values()))
+        if any(cells := [cell(found.summary, name) for found in scores.values()]):
+            table.add_row(label, *cells)
+    groups: dict[float | str, set[float | str]] = {}
+    for found in scores.values():
+        for row in found.strata:
+            groups.setdefault(row["by"], set()).add(row["stratum"])
+    for by, names in groups.items():
+        for group in sorted(names, key=str) if len(names) > 1 else ():
+            table.add_row(f"Dice, {by}: {group}", *(stratum(found, by, group) for found in scores.values()))
     console.print(table)
 
 
-def stratum(found: Scored, group: tuple[float | str, float | str]) -> str:
-    """The mean Dice of a group and how many patients have one."""
-    rows = [row for row in found.strata if (row["by"], row["stratum"]) == group]
-    return " ".join(f"{row['dice']:.3f} ({row['dice_patients']})" for row in rows)
+def stratum(found: Scored, by: float | str, name: float | str) -> str:
+    """The mean Dice of a group and how many patients have one; nothing where a part has no such group."""
+    rows = [row for row in found.strata if (row["by"], row["stratum"]) == (by, name)]
+    return "".join(f"{row['dice']:.3f} ({row['dice_patients']})" for row in rows)

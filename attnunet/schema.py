@@ -105,6 +105,27 @@ class Evaluate(Keys):
         return self
 
 
+class Predict(Keys):
+    """run: the id, or its first digits. input, output: paths. probabilities: whether they are written beside the masks.
+    overwrite: whether files that are there are replaced."""
+
+    run: Text
+    input: Text
+    output: Text
+    probabilities: bool
+    overwrite: bool
+    tracking: Tracking
+
+
+class Export(Keys):
+    """run: the id, or its first digits. format: what is written. output: the folder, which must not be there."""
+
+    run: Text
+    format: Literal["keras", "savedmodel", "onnx", "tflite"]
+    output: Text
+    tracking: Tracking
+
+
 def refused(message: str) -> PydanticCustomError:
     """The error of a combination of keys."""
     return PydanticCustomError("combination", "{message}", {"message": message})

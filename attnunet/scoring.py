@@ -1,4 +1,4 @@
-"""A finished run's predictor on patients again: with all that the run froze, on whom it may be scored, and logged beside it."""
+"""A finished run's predictor on patients again: with all that the run froze, on whom it may be scored, logged beside it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from attnunet.tracking.run import Run
 
 EVALUATION = "evaluation."
 """Begins the tag that claims the name of an evaluation."""
+LEAKING = "LEAKING: patients that the run trained on, scores flatter"
+"""The title of such scores."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,16 @@ def frozen(record: Record) -> Predictor:
         NotFound: the run keeps no checkpoint.
     """
     if record.status != "FINISHED":
-        raise records.NotFound(f"run {record.id} ({record.name}) is {record.status}; only a finished run has a best checkpoint")
+        raise records.NotFound(
+            f"run {record.id} ({record.name}) is {record.status}; only a finished run has a best checkpoint"
+        )
     try:
         with record.file("checkpoints") as folder:
             return Predictor.load(folder)
     except (records.NotFound, FileNotFoundError) as missing:
         keep = record.params.get("trainer.keep")
         raise records.NotFound(
-            f"run {record.id} ({record.name}) lacks checkpoints/best.keras or predictor.json; it was run with trainer.keep={keep}"
+            f"run {record.id} ({record.name}) lacks checkpoints/best.keras or predictor.json; its trainer.keep was {keep}"
         ) from missing
 
 
@@ -96,7 +100,9 @@ def choose(
 
     notes = []
     if prepared.fingerprint != record.split["fingerprint"]:
-        notes.append(f"not the data that the run was made with: now {prepared.fingerprint}, then {record.split['fingerprint']}")
+        notes.append(
+            f"not the data that the run was made with: now {prepared.fingerprint}, then {record.split['fingerprint']}"
+        )
     if chose := sorted(set(patients) & set(record.split["val"])):
         notes.append(f"flatters: validation patients, who chose checkpoint and decision, are scored: {', '.join(chose)}")
     trained = tuple(sorted(set(patients) & set(record.split["train"])))
@@ -131,7 +137,9 @@ def free_name(record: Record, wanted: str | None, default: str, leaking: bool) -
         names = [mark + default, *(f"{mark}{default}-{number}" for number in range(2, len(taken) + 3))]
         return next(name for name in names if name not in taken)
     if mark + wanted in taken:
-        raise records.Refused(f"name={wanted}: run {record.id} has that evaluation, and it stays; taken: {', '.join(sorted(taken))}")
+        raise records.Refused(
+            f"name={wanted}: run {record.id} has that evaluation, and it stays; taken: {', '.join(sorted(taken))}"
+        )
     return mark + wanted
 
 
@@ -160,12 +168,13 @@ def score_test(record: Record, cache: Path) -> int:
     found = report.scored(predictor, chosen.prepared, chosen.indices, "test", **rules(record))
 
     run = Run(record.store, record.id)
+    times = uses.count(run, chosen.prepared, chosen.indices)
     run.metrics({f"final/test/{key}": value for key, value in found.summary.items()}, step=run.last_step("final/val/dice"))
     for file, rows in (("patients.csv", found.rows), ("strata.csv", found.strata)):
         earlier: list[Mapping[str, Any]] = [*record.rows(file)]
         run.text(report.as_csv([*earlier, *rows]), file)
     run.send()
-    return uses.count(run, chosen.prepared, chosen.indices)
+    return times
 
 
 def log_evaluation(run: Run, name: str, found: report.Scored, notes: Sequence[str], settings: str) -> None:

@@ -140,6 +140,7 @@ def fit_and_score(
     scores = {"val": report.scored(predictor, prepared, split.val, "val", **rules, volumes=volumes)}
     if score_test:
         scores["test"] = report.scored(predictor, prepared, split.test, "test", **rules)
+        times = uses.count(run, prepared, split.test)
 
     # What stays: scores, a row a patient, checkpoints, pictures of the patients that were scored last.
     score = fitted.history[fitted.best_epoch - 1][cfg.monitor]
@@ -160,7 +161,7 @@ def fit_and_score(
 
     report.show(console, scores, "LEAKING split: patients on both sides, scores flatter" if split.leaking else None)
     if score_test:
-        console.print(uses.sentence(uses.count(run, prepared, split.test)), highlight=False)
+        console.print(uses.sentence(times), highlight=False)
     if cfg.trainer.figures:
         console.print(f"pictures  {run.artifacts}/figures", soft_wrap=True)
     return score

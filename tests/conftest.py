@@ -14,11 +14,11 @@ REPO = Path(__file__).parent.parent
 SAMPLE = REPO.parent / "shared" / "data" / "kaggle_3m_sample"
 
 
-def command(*arguments: str, cwd: Path, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """`python -m attnunet.train ARGUMENTS` in the folder `cwd`."""
+def command(*arguments: str, cwd: Path, python: tuple[str, ...] = (), name: str = "train") -> subprocess.CompletedProcess[str]:
+    """`python -m attnunet.train ARGUMENTS`, or another command by its name, in the folder `cwd`."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return subprocess.run(
-        [sys.executable, *python, "-m", "attnunet.train", *arguments],
+        [sys.executable, *python, "-m", f"attnunet.{name}", *arguments],
         cwd=cwd,
         env=environment,
         capture_output=True,
@@ -58,6 +58,18 @@ def lgg_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         site = ("CS", "DU", "HT")[index % 3]
         write_patient(root, f"TCGA_{site}_{4000 + index}_20000101", seed=index)
     return root
+
+
+SMOKE = ("trainer=smoke", "data=lgg", "evaluation.batch_size=8", "trainer.figures=false")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, lgg_root: Path) -> Path:
+    """A folder whose store has one finished run, of the study "tried"; to be copied by those that log to it."""
+    folder = tmp_path_factory.mktemp("trained")
+    result = command(*SMOKE, f"data.root={lgg_root}", "study=tried", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder
 
 
 @pytest.fixture

@@ -111,12 +111,38 @@ def test_a_misspelt_augmentation_is_refused_before_tensorflow(tmp_path: Path, lg
     assert not imported(result.stderr) & {"tensorflow", "mlflow"}
 
 
+KEYS = {"train": "image_size", "evaluate": "allow_training_patients", "predict": "probabilities", "export": "format"}
+"""Every command, and one of its keys."""
+
+
+@pytest.mark.parametrize("name", KEYS)
 @pytest.mark.parametrize("question", [("--help",), ("--cfg", "job")])
-def test_a_question_is_answered_without_what_a_run_needs(question: tuple[str, ...], tmp_path: Path) -> None:
-    result = command(*question, cwd=tmp_path, python=("-X", "importtime"))
+def test_a_question_is_answered_without_what_a_run_needs(question: tuple[str, ...], name: str, tmp_path: Path) -> None:
+    result = command(*question, cwd=tmp_path, python=("-X", "importtime"), name=name)
     assert result.returncode == 0
-    assert "image_size" in result.stdout
+    assert KEYS[name] in result.stdout
     assert not imported(result.stderr) & {*HEAVY, "numpy", "pydantic"}
+    assert not list(tmp_path.iterdir())
+
+
+LOOKING_BACK = [
+    ("evaluate", ("run=abc",), "tracking.root=mlruns: no runs there"),
+    ("evaluate", ("run=abc", "study=s"), "run=abc, study=s: set one of the two"),
+    ("predict", ("run=abc",), "Missing mandatory value: input"),
+    ("export", ("run=abc", "format=torch"), "format=torch: Input should be 'keras'"),
+    ("export", ("-m", "run=abc,abd"), "-m: only attnunet.train has sweeps"),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "message"), LOOKING_BACK)
+def test_a_command_that_cannot_look_back_is_refused_before_tensorflow_and_leaves_nothing(
+    name: str, arguments: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    result = command(*arguments, cwd=tmp_path, python=("-X", "importtime"), name=name)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not imported(result.stderr) & {"tensorflow", "mlflow"}
     assert not list(tmp_path.iterdir())
 
 

@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from attnunet import config, signatures
+from attnunet import config, schema, signatures
 from attnunet.data.split import Split
 
 GROUPS = ("model", "loss", "data", "split", "augment", "optimizer", "trainer", "evaluation", "tracking", "experiment")
@@ -21,8 +21,17 @@ def hydra() -> Iterator[None]:
         yield
 
 
-def composed(*overrides: str) -> DictConfig:
-    return compose("train", list(overrides))
+def composed(*overrides: str, command: str = "train") -> DictConfig:
+    return compose(command, list(overrides))
+
+
+RUN = ("run=abc",)
+"""What the commands beside train cannot do without, by name."""
+COMMANDS = {
+    "evaluate": (schema.Evaluate, RUN),
+    "predict": (schema.Predict, (*RUN, "input=in", "output=out")),
+    "export": (schema.Export, RUN),
+}
 
 
 def test_every_group_has_the_choices_of_the_contract() -> None:
@@ -45,6 +54,50 @@ def test_every_group_has_the_choices_of_the_contract() -> None:
 def test_every_choice_composes_and_passes_the_check(choice: str) -> None:
     extra = ["tracking.uri=http://127.0.0.1:5000"] if choice == "tracking=server" else []
     config.check(composed(choice, *extra))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_composes_and_passes_its_check(command: str) -> None:
+    keys, needed = COMMANDS[command]
+    config.check_keys(composed(*needed, command=command), keys)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_every_command_needs_is_named(command: str) -> None:
+    keys, (_, *others) = COMMANDS[command]
+    with pytest.raises(config.ConfigError, match="run"):
+        config.check_keys(composed(*others, command=command), keys)
+
+
+@pytest.mark.parametrize("choice", [c for c in CHOICES if c.startswith(("data", "split", "tracking"))])
+def test_evaluate_takes_every_choice_of_its_groups(choice: str) -> None:
+    extra = ["tracking.uri=http://127.0.0.1:5000"] if choice == "tracking=server" else []
+    config.check_keys(composed(*RUN, choice, *extra, command="evaluate"), schema.Evaluate)
+
+
+@pytest.mark.parametrize(
+    ("command", "overrides", "message"),
+    [
+        ("evaluate", [], "run=None, study=None: set one of the two"),
+        ("evaluate", ["run=abc", "study=s"], "run=abc, study=s: set one of the two"),
+        (
+            "evaluate",
+            ["study=s", "split=patient", "threshold=0.5"],
+            "study=s: joins scores as they are, without split, threshold",
+        ),
+        ("evaluate", ["run=abc", "part=tests"], "part=tests: Input should be 'train', 'val', 'test' or 'all'"),
+        ("evaluate", ["run=abc", "threshold=1.5"], "threshold=1.5: Input should be less than 1"),
+        ("evaluate", ["run=abc", "smallest_lesion=-1"], "smallest_lesion=-1: Input should be greater than or equal to 0"),
+        ("evaluate", ["run=abc", "name=a/b"], "name=a/b: String should match pattern"),
+        ("evaluate", ["run=abc", "split=patient", "split.val=2"], "split.val=2: Input should be less than 1"),
+        ("evaluate", ["run=abc", "+seed=1"], "seed=1: no such key; allowed: run, study, part"),
+        ("predict", ["run=abc", "input=in"], "output"),
+        ("export", ["run=abc", "format=torch"], "format=torch: Input should be 'keras', 'savedmodel', 'onnx' or 'tflite'"),
+    ],
+)
+def test_what_a_command_cannot_do_is_refused_by_key(command: str, overrides: list[str], message: str) -> None:
+    with pytest.raises(config.ConfigError, match=message):
+        config.check_keys(composed(*overrides, command=command), COMMANDS[command][0])
 
 
 @pytest.mark.parametrize("choice", [c for c in CHOICES if c.startswith(("loss", "optimizer", "model", "augment"))])
@@ -92,6 +145,12 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["trainer.precision=float64"], "trainer.precision=float64: Input should be 'float32'"),
         (["trainer.lesion_share=1.5"], "trainer.lesion_share=1.5: Input should be less than or equal to 1"),
         (["evaluation.thresholds=[]"], r"evaluation.thresholds=\[\]: List should have at least 1 item"),
+        (["evaluation.smallest_lesions=[-1]"], "evaluation.smallest_lesions.0=-1: Input should be greater than or equal to 0"),
+        (["evaluation.fill_holes=[]"], r"evaluation.fill_holes=\[\]: List should have at least 1 item"),
+        (["evaluation.flip=maybe"], "evaluation.flip=maybe: Input should be a valid boolean"),
+        (["evaluation.tolerance=-1"], "evaluation.tolerance=-1: Input should be greater than or equal to 0"),
+        (["data.spacing=[1,1]"], r"data.spacing=\[1, 1\]: List should have at least 3 items"),
+        (["data.spacing=[3,1,0]"], "data.spacing.2=0: Input should be greater than 0"),
         (["split.val=0"], "split.val=0: Input should be greater than 0"),
         (["data.intensity=log"], "data.intensity=log: Input should be 'raw', 'percentile' or 'zscore'"),
         (["tracking=server"], "tracking.uri"),

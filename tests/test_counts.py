@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from attnunet.evaluation.counts import Counts, count
+from attnunet.evaluation.counts import Counts, count, count_masks, joined
+from tests.volumes import random_pairs
 
 CELLS = ("tp", "fp", "fn", "tn")
 
@@ -131,3 +132,18 @@ def test_patients_maps_and_masks_must_be_as_many(patients: int, maps: int, masks
     pixels = np.zeros((2, 2), np.float32)
     with pytest.raises(ValueError, match="zip"):
         count(["a"] * patients, [pixels] * maps, [pixels] * masks, [0.5])
+
+
+def test_two_masks_count_as_a_probability_of_zero_and_one() -> None:
+    for truth, prediction in random_pairs(20):
+        expected = count(["a"] * len(truth), prediction.astype(np.float32), truth, [0.5])
+        found = count_masks("a", prediction, truth)
+        assert (found.patients, found.thresholds) == (expected.patients, expected.thresholds)
+        for cell in CELLS:
+            np.testing.assert_array_equal(getattr(found, cell), getattr(expected, cell))
+
+
+def test_joined_puts_slices_one_after_the_other(three_slices: Counts) -> None:
+    twice = joined([three_slices, three_slices])
+    assert twice.patients == ("b", "a", "b") * 2
+    assert [at(twice, row, 1) for row in (1, 4)] == [at(three_slices, 1, 1)] * 2

@@ -12,7 +12,10 @@ from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 
 from attnunet.evaluation import figures
-from attnunet.evaluation.figures import PREDICTION, THIRD, TRUTH, Example
+from attnunet.evaluation.calibration import Calibration, calibration
+from attnunet.evaluation.decision import Choice, Decision, Trial
+from attnunet.evaluation.figures import Example
+from attnunet.evaluation.figures.style import PREDICTION, THIRD, TRUTH, contour
 
 SIZE = 24
 EMPTY, FULL = np.zeros((SIZE, SIZE), np.uint8), np.ones((SIZE, SIZE), np.uint8)
@@ -94,7 +97,7 @@ def test_predictions_has_a_row_an_example() -> None:
 def test_a_contour_runs_between_the_pixels(mask: np.ndarray, box: tuple[float, ...]) -> None:
     """Around the lesion's outermost pixel centres, half a pixel further out, also on the image's edge."""
     axes = Figure().subplots()
-    figures.contour(axes, mask, TRUTH, "solid")
+    contour(axes, mask, TRUTH, "solid")
     (path,) = contours(axes)[0].get_paths()
     assert (*path.vertices.min(axis=0), *path.vertices.max(axis=0)) == box
 
@@ -169,18 +172,6 @@ def test_colours_stay_apart_for_the_colour_blind() -> None:
             assert np.abs(one - other).max() > 0.15
 
 
-@pytest.mark.parametrize(
-    ("shown", "names"),
-    [
-        ([example(gates=2)], {"predictions", "curves", "gates"}),
-        ([example()], {"predictions", "curves"}),
-        ([], {"curves"}),  # no patient has a Dice
-    ],
-)
-def test_of_run_gives_the_figures_that_there_is_something_for(shown: list[Example], names: set[str]) -> None:
-    assert set(figures.of_run(shown, HISTORY, best_epoch=1)) == names
-
-
 def phantom_like(gates: int) -> list[Example]:
     """Three examples with titles as long as real ones, of different sizes."""
     shown = []
@@ -194,12 +185,106 @@ def phantom_like(gates: int) -> list[Example]:
     return shown
 
 
+THRESHOLDS = {0.2: 0.3, 0.5: 0.6, 0.8: 0.5}
+
+
+def choice(chosen: Decision, **processed: float) -> Choice:
+    """At the chosen decision's threshold; `processed` maps <smallest lesion><f where holes are filled> to its Dice."""
+    plain = tuple(Trial(Decision(threshold), dice, 4) for threshold, dice in THRESHOLDS.items())
+    tried = {Decision(chosen.threshold, int(key.strip("_f")), "f" in key): dice for key, dice in processed.items()}
+    return Choice(chosen, plain, tuple(Trial(decision, dice, 4) for decision, dice in tried.items()))
+
+
+CHOICE = choice(Decision(0.5, 10, True), _0=0.6, _0f=0.61, _10=0.65, _10f=0.7, _100=0.4, _100f=0.41)
+
+
+def test_decision_draws_what_was_tried_and_rings_what_was_chosen() -> None:
+    curve, processing = figures.decision(CHOICE).axes
+    line, ring = curve.get_lines()
+    assert dict(zip(line.get_xdata(), line.get_ydata(), strict=True)) == THRESHOLDS
+    assert (list(ring.get_xdata()), list(ring.get_ydata()), ring.get_label()) == ([0.5], [0.6], "chosen: 0.5")
+    left, filled, ring = processing.get_lines()
+    assert [text.get_text() for text in processing.get_xticklabels()] == ["0", "10", "100"]
+    assert (left.get_label(), list(left.get_ydata())) == ("holes left", [0.6, 0.65, 0.4])
+    assert (filled.get_label(), list(filled.get_ydata())) == ("holes filled", [0.61, 0.7, 0.41])
+    assert list(left.get_xdata()) == list(filled.get_xdata()) == [0, 1, 2]
+    assert (list(ring.get_xdata()), list(ring.get_ydata())) == ([1], [0.7])
+    assert ring.get_label() == "chosen: 10 voxels, holes filled"
+    assert left.get_linestyle() != filled.get_linestyle()
+    assert not same_color(left.get_color(), filled.get_color())
+
+
+def test_decision_draws_a_grid_of_one() -> None:
+    _, processing = figures.decision(choice(Decision(0.8, 5), _5=0.5)).axes
+    left, ring = processing.get_lines()
+    assert list(left.get_ydata()) == list(ring.get_ydata()) == [0.5]
+
+
+def test_patients_are_sorted_with_the_best_on_top_and_the_means_interval_behind() -> None:
+    figure = figures.patients(["a", "b", "c"], [0.5, 0.9, 0.1], 0.5, (0.2, 0.8), "Dice, test patients")
+    (axes,) = figure.axes
+    mean, dots = axes.get_lines()
+    assert list(mean.get_xdata()) == [0.5, 0.5]
+    assert list(dots.get_xdata()) == [0.1, 0.5, 0.9]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["c", "a", "b"]
+    (band,) = axes.patches
+    assert (band.get_x(), band.get_width()) == pytest.approx((0.2, 0.6))
+    assert labels(figure) == ["95 % interval 0.200 to 0.800", "mean 0.500"]
+    assert axes.get_xlabel() == "Dice, test patients"
+
+
+def test_patients_without_a_score_or_an_interval_are_left_out() -> None:
+    figure = figures.patients(["a", "b"], [0.5, float("nan")], 0.5, (float("nan"), float("nan")), "Dice")
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["a"]
+    assert labels(figure) == ["mean 0.500"]
+
+
+def test_more_patients_than_a_column_has_room_for_are_not_named() -> None:
+    names = [f"TCGA_CS_{number}" for number in range(110)]
+    figure = figures.patients(names, list(np.linspace(0, 1, 110)), 0.5, (0.4, 0.6), "Dice")
+    assert len(figure.axes[0].get_yticklabels()) == 0
+    assert figure.axes[0].get_ylabel() == "110 patients"
+    assert figure.get_size_inches()[1] <= 7
+
+
+def calibrated() -> Calibration:
+    probabilities = np.repeat(np.array([0.05, 0.35, 0.95], np.float32), [10, 4, 2])
+    return calibration(probabilities, np.array([1] + [0] * 9 + [1, 1, 0, 0] + [1, 1], np.uint8))
+
+
+def test_reliability_draws_the_bins_that_hold_pixels() -> None:
+    above, below = figures.reliability(calibrated()).axes
+    diagonal, dots = above.get_lines()
+    assert (list(diagonal.get_xdata()), list(diagonal.get_ydata())) == ([0, 1], [0, 1])
+    np.testing.assert_allclose(dots.get_xdata(), [0.05, 0.35, 0.95], rtol=1e-6)
+    np.testing.assert_allclose(dots.get_ydata(), [0.1, 0.5, 1])
+    assert dots.get_label() == f"expected calibration error {calibrated().ece:.3f}"
+    np.testing.assert_allclose([(bar.get_x(), bar.get_height()) for bar in below.patches], [(0, 10), (0.3, 4), (0.9, 2)])
+    assert below.get_yscale() == "log"
+
+
+def drawn_from(examples: list[Example]) -> dict[str, Figure]:
+    """Each kind of figure, filled as in a run of eight patients with names as long as real ones."""
+    names = [f"TCGA_CS_{number}_19960909" for number in range(4941, 4949)]
+    return {
+        "curves": figures.curves(HISTORY, best_epoch=3),
+        "decision": figures.decision(CHOICE),
+        "patients": figures.patients(names, list(np.linspace(0, 1, 8)), 0.5, (0.4, 0.6), "Dice, test patients"),
+        "reliability": figures.reliability(calibrated()),
+        "predictions": figures.predictions(examples),
+        "gates": figures.gate_maps(examples),
+    }
+
+
 @pytest.mark.parametrize("gates", [1, 4])
 def test_no_text_overlaps_another_or_is_cut(gates: int) -> None:
-    for figure in figures.of_run(phantom_like(gates), HISTORY, best_epoch=3).values():
+    for figure in drawn_from(phantom_like(gates)).values():
         figure.draw_without_rendering()
         texts = [axes.title for axes in figure.axes] + [t for a in figure.axes for t in (a.xaxis.label, a.yaxis.label)]
         texts += [t for legend in figure.legends for t in legend.get_texts()]
+        texts += [t for a in figure.axes if a.get_legend() for t in a.get_legend().get_texts()]
+        if figure.axes[0].get_xlabel() == "Dice, test patients":  # whose ticks are names
+            texts += figure.axes[0].get_yticklabels()
         boxes = [text.get_window_extent() for text in texts if text.get_text()]
         assert boxes
         for box in boxes:
@@ -211,7 +296,7 @@ def test_no_text_overlaps_another_or_is_cut(gates: int) -> None:
 
 
 def test_save_writes_png_and_pdf(tmp_path: Path) -> None:
-    drawn = figures.of_run(phantom_like(2), HISTORY, best_epoch=2)
+    drawn = drawn_from(phantom_like(2))
     folder = tmp_path / "new" / "figures"
     figures.save(drawn, folder)
     assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for name in drawn for kind in ("png", "pdf")}

@@ -196,9 +196,11 @@ def test_other_volumes_are_refused(predictor: Predictor, shape: tuple[int, ...],
 
 
 def test_save_and_load_give_the_same_bits(predictor: Predictor, prepared: Prepared, tmp_path: Path) -> None:
+    predictor = replace(predictor, decision=Decision(predictor.decision.threshold, 20, True), flip=True)
     predictor.save(tmp_path / "new" / "folder")
     loaded = Predictor.load(tmp_path / "new" / "folder")
-    assert (loaded.preparation, loaded.decision, loaded.batch_size) == (predictor.preparation, predictor.decision, 4)
+    assert replace(loaded, network=predictor.network) == predictor
+    assert {path.name for path in (tmp_path / "new" / "folder").iterdir()} == {"best.keras", "predictor.json"}
     np.testing.assert_array_equal(loaded.logits(prepared.images[:3]), predictor.logits(prepared.images[:3]))
     pixels = volume(prepared, next(iter(PATIENTS)))
     np.testing.assert_array_equal(loaded.segment(pixels), predictor.segment(pixels))
@@ -212,6 +214,51 @@ def test_load_network_leaves_the_optimizer_out(tmp_path: Path) -> None:
     assert not loaded.compiled
     for found, saved in zip(loaded.get_weights(), network.get_weights(), strict=True):
         np.testing.assert_array_equal(found, saved)
+
+
+# Volumes.
+
+
+def test_volumes_are_patients_with_their_slices_in_order(predictor: Predictor, prepared: Prepared) -> None:
+    shuffled = [7, 0, 9, 4, 5, 1, 6]
+    found = list(predictor.volumes(prepared, shuffled))
+    assert [(v.patient, v.indices) for v in found] == list(zip(PATIENTS, ([0, 1, 4], [5, 6, 7, 9]), strict=True))
+    for volume_ in found:
+        assert volume_.probabilities.dtype == np.float32
+        np.testing.assert_array_equal(volume_.probabilities, list(predictor.probabilities(prepared, volume_.indices)))
+    assert list(predictor.volumes(prepared, [])) == []
+
+
+def test_volumes_are_predicted_once_in_full_batches_and_as_late_as_possible(
+    predictor: Predictor, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    plain = Predictor.logits
+    monkeypatch.setattr(Predictor, "logits", lambda self, images: sizes.append(len(images)) or plain(self, images))
+    volumes = predictor.volumes(prepared, range(10))
+    next(volumes)
+    assert sizes == [4, 4]  # five slices need two batches of four; the second patient has not been asked for
+    assert len(list(volumes)) == 1
+    assert sizes == [4, 4, 2]
+
+
+def test_flip_is_the_mean_of_an_image_and_its_mirror_image(predictor: Predictor, prepared: Prepared) -> None:
+    both = replace(predictor, flip=True)
+    plain, mirrored = (predictor.logits(images)[..., 0] for images in (prepared.images[:3], prepared.images[:3, :, ::-1]))
+    expected = [(1 / (1 + np.exp(-z)) + 1 / (1 + np.exp(-m[:, ::-1]))) / 2 for z, m in zip(plain, mirrored, strict=True)]
+    np.testing.assert_allclose(both.small(prepared.images[:3]), expected, atol=1e-6)
+    assert np.abs(both.small(prepared.images[:3]) - predictor.small(prepared.images[:3])).max() > 0.01
+    other_way_round = both.small(prepared.images[:3, :, ::-1])[:, :, ::-1]
+    np.testing.assert_allclose(other_way_round, both.small(prepared.images[:3]), atol=1e-6)
+
+
+def test_post_processing_is_part_of_segment(predictor: Predictor, prepared: Prepared) -> None:
+    pixels = volume(prepared, next(iter(PATIENTS)))
+    plain = predictor.segment(pixels)
+    tidy = replace(predictor, decision=replace(predictor.decision, smallest_lesion=20, fill_holes=True))
+    expected = tidy.decision(predictor.probabilities_of(pixels))
+    np.testing.assert_array_equal(tidy.segment(pixels), expected)
+    assert (expected != plain).any()
 
 
 # What a run reports of the predictor.

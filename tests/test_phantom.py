@@ -228,3 +228,10 @@ def test_the_data_set_is_drawn_once_and_read_as_the_lgg_data_is(tmp_path: Path) 
     ]
     assert len(phantom.phantom(str(tmp_path), patients=2, slices=3, size=32, seed=1).slices) == 6
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
+
+
+def test_the_spacing_is_carried_and_draws_no_other_phantom(tmp_path: Path) -> None:
+    plain = phantom.phantom(str(tmp_path), patients=1, slices=2, size=32)
+    spaced = phantom.phantom(str(tmp_path), patients=1, slices=2, size=32, spacing=[5, 1, 1])
+    assert (plain.spacing, spaced.spacing) == (None, (5, 1, 1))
+    assert spaced.slices == plain.slices

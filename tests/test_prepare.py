@@ -471,6 +471,14 @@ def test_prepared_pickles_as_its_path(root: Path, cache: Path) -> None:
     np.testing.assert_array_equal(pickle.loads(pickled).images, prepared.images)
 
 
+@pytest.mark.parametrize("spacing", [None, [3, 1, 0.5]])
+def test_the_spacing_is_carried_and_makes_no_other_arrays(root: Path, cache: Path, spacing: list[float] | None) -> None:
+    prepared = prepare(lgg(str(root), spacing=spacing), 32, cache)
+    assert prepared.fingerprint == prepare(lgg(str(root)), 32, cache).fingerprint
+    expected = tuple(spacing) if spacing else None
+    assert prepared.spacing == pickle.loads(pickle.dumps(prepared)).spacing == expected
+
+
 def test_a_relative_cache_outlives_a_change_of_folder(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     prepared = prepare(lgg(str(root)), 32, Path("cache"))

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn import metrics
 
-from attnunet.evaluation.counts import Counts, count
+from attnunet.evaluation.counts import Counts, count, count_masks
 from attnunet.evaluation.scores import (
     best_threshold,
     dice,
@@ -20,6 +21,7 @@ from attnunet.evaluation.scores import (
     summary,
     volume_error,
 )
+from tests.volumes import random_pairs
 
 NAN = math.nan
 EMPTY = np.zeros((4, 4), np.uint8)
@@ -245,3 +247,25 @@ def test_best_threshold_is_of_volumes_not_of_slices() -> None:
     by_slice = dice(counts).mean(axis=0)
     assert by_slice[1] > by_slice[0]
     assert best_threshold(counts) == 0.5
+
+
+# Against scikit-learn.
+
+
+def by_scikit_learn(truth: np.ndarray, prediction: np.ndarray) -> tuple[float, ...]:
+    """Dice, IoU, sensitivity, specificity, precision; NaN where a denominator is 0."""
+    pair = (truth.ravel(), prediction.ravel())
+    return (
+        metrics.f1_score(*pair, zero_division=NAN),
+        metrics.jaccard_score(*pair) if truth.any() or prediction.any() else NAN,  # knows no NaN
+        metrics.recall_score(*pair, zero_division=NAN),
+        metrics.recall_score(*pair, pos_label=0, zero_division=NAN),
+        metrics.precision_score(*pair, zero_division=NAN),
+    )
+
+
+def test_overlaps_of_two_hundred_random_volumes_equal_scikit_learns() -> None:
+    for truth, prediction in [*random_pairs(200), (EMPTY[None], EMPTY[None]), (FULL[None], EMPTY[None])]:
+        volume = count_masks("a", prediction, truth).by_patient()
+        found = [score(volume)[0, 0] for score in (dice, iou, sensitivity, specificity, precision)]
+        np.testing.assert_allclose(found, by_scikit_learn(truth, prediction), atol=1e-6)

@@ -242,3 +242,24 @@ def test_two_patients_are_too_few(subjects: list[Subject]) -> None:
     with pytest.raises(DataError, match="no patient is left for train"):
         splits.patient(subjects[:2])
     assert splits.patient(subjects[:3]).train
+
+
+@pytest.mark.parametrize("name", ["patient", "slice"])
+def test_training_slices_are_thinned_evenly_and_nothing_else_changes(subjects: list[Subject], name: str) -> None:
+    make = getattr(splits, name)
+    whole, thin = make(subjects, seed=1), make(subjects, seed=1, train_slices=50)
+    assert len(thin.train) == 50
+    assert set(thin.train) < set(whole.train)
+    assert (thin.val, thin.test, thin.leaking) == (whole.val, whole.test, whole.leaking)
+    # One from each of 50 equal stretches: the n-th lies within them.
+    stretch = len(whole.train) / 50
+    places = [whole.train.index(index) for index in thin.train]
+    assert all(round(n * stretch) <= place < round((n + 1) * stretch) for n, place in enumerate(places))
+    assert make(subjects, seed=1, train_slices=50) == thin
+    assert make(subjects, seed=1, train_slices=len(whole.train)) == whole
+
+
+@pytest.mark.parametrize("name", ["patient", "slice"])
+def test_more_training_slices_than_there_are_is_refused(subjects: list[Subject], name: str) -> None:
+    with pytest.raises(DataError, match=r"split\.train_slices=500: only 1\d\d slices train; allowed up to that number"):
+        getattr(splits, name)(subjects, train_slices=500)

@@ -150,3 +150,9 @@ def test_files_of_other_channels_are_named(folder: Path, names: list[str], pictu
     dataset = table(write(folder, HEADER + row("a", name=picture)), file_channels=names)
     with pytest.raises(DataError, match=rf"{picture}\.png: {found} channel\(s\), expected {len(names)}"):
         prepare(dataset, 16, folder / "cache")
+
+
+@pytest.mark.parametrize("spacing", [None, [3, 1, 0.5]])
+def test_the_spacing_is_carried(folder: Path, spacing: list[float] | None) -> None:
+    dataset = table(write(folder, HEADER + row("a")), spacing=spacing)
+    assert dataset.spacing == (tuple(spacing) if spacing else None)

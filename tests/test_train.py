@@ -5,7 +5,8 @@ import json
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
@@ -98,15 +99,23 @@ def test_a_run_logs_each_epoch_once_and_its_summaries(smoke: Started) -> None:
         assert smoke.steps(metric) == [1, 2], metric
     names = ("dice", "dice_median", "dice_ci_low", "dice_ci_high", "dice_pooled", "dice_slice_lesion", "dice_all_background")
     for part in ("val", "test"):
-        for name in (*names, "dice_slice_empty_one", "iou", "iou_pooled", "sensitivity", "threshold", "dice_at_0.5"):
+        names += ("dice_slice_empty_one", "iou", "iou_pooled", "sensitivity", "threshold", "dice_at_0.5", "dice_patients")
+        names += ("hd95", "hd95_patients", "assd", "surface_dice", "lesion_f1", "lesion_f1_patients", "ece")
+        for name in names:
             assert f"final/{part}/{name}" in smoke.run.data.metrics
 
 
 def test_the_threshold_is_chosen_on_validation_patients_and_frozen(smoke: Started) -> None:
     metrics = smoke.run.data.metrics
     assert metrics["final/val/threshold"] == metrics["final/test/threshold"]
+    with smoke.artifact("decision.csv").open() as stream:
+        tried = list(csv.DictReader(stream))
     best = max(m.value for m in smoke.client.get_metric_history(smoke.run.info.run_id, "val/dice"))
-    assert metrics["final/val/dice"] == pytest.approx(best, abs=1e-6)
+    assert max(float(row["dice"]) for row in tried if row["step"] == "1") == pytest.approx(best, abs=1e-6)
+    (chosen,) = [row for row in tried if row["chosen"] == "1"]
+    for name in ("threshold", "smallest_lesion", "fill_holes"):
+        assert metrics[f"final/val/{name}"] == metrics[f"final/test/{name}"] == float(chosen[name])
+    assert metrics["final/val/dice"] == pytest.approx(float(chosen["dice"]))
 
 
 def test_a_run_says_where_it_comes_from(smoke: Started) -> None:
@@ -136,7 +145,7 @@ def test_a_run_keeps_a_row_a_patient(smoke: Started) -> None:
     assert smoke.run.data.metrics["final/test/dice"] == pytest.approx(mean)
 
 
-@pytest.mark.parametrize("name", ["predictions", "curves", "gates"])
+@pytest.mark.parametrize("name", ["predictions", "curves", "gates", "decision", "patients", "reliability"])
 def test_a_run_keeps_its_pictures(smoke: Started, name: str) -> None:
     picture = cv2.imread(str(smoke.artifact(f"figures/{name}.png")))
     assert picture is not None
@@ -177,6 +186,26 @@ def test_the_best_checkpoint_is_the_logged_models_network(smoke: Started) -> Non
     for kept, served in zip(weights(smoke.artifact("checkpoints/best.keras")), weights(network), strict=True):
         np.testing.assert_array_equal(kept, served)
     assert smoke.artifact("checkpoints/last.keras").is_file()
+
+
+def test_the_predictor_can_be_had_from_the_checkpoints(smoke: Started, lgg_root: Path) -> None:
+    from attnunet.inference import Predictor
+
+    predictor = Predictor.load(smoke.artifact("checkpoints"))
+    for name, value in asdict(predictor.decision).items():
+        assert smoke.run.data.metrics[f"final/test/{name}"] == value
+    assert predictor.preparation.image_size == 32
+
+
+def test_a_run_keeps_a_row_a_group_of_patients(smoke: Started) -> None:
+    with smoke.artifact("strata.csv").open() as stream:
+        rows = [row for row in csv.DictReader(stream) if row["part"] == "test"]
+    by_site = {row["stratum"]: row for row in rows if row["by"] == "site"}
+    patients = json.loads(smoke.artifact("split.json").read_text())["test"]
+    assert {site: int(row["patients"]) for site, row in by_site.items()} == Counter(p.split("_")[1] for p in patients)
+    for site, row in by_site.items():
+        assert f"Dice, site: {site}" in smoke.result.stdout
+        assert f"{float(row['dice']):.3f} ({row['dice_patients']})" in smoke.result.stdout
 
 
 def test_nothing_is_left_beside_the_store(smoke: Started) -> None:

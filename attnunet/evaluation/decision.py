@@ -97,7 +97,7 @@ def decide(
     counts = joined(count([case.patient] * len(case.truth), case.probabilities, case.truth, thresholds) for case in cases)
     plain = tuple(trial(Decision(threshold), counts.at(threshold)) for threshold in thresholds)
     threshold = best_threshold(counts)
-    tried = (Decision(threshold, size, fill) for size, fill in product(sorted(smallest_lesions), sorted(fill_holes)))
+    tried = (Decision(threshold, size, fill) for size, fill in product(sorted(set(smallest_lesions)), sorted(set(fill_holes))))
     processed = tuple(
         trial(decision, joined(count_masks(c.patient, decision(c.probabilities), c.truth) for c in cases))
         for decision in tried

@@ -169,9 +169,7 @@ def studies(store: Store, view: int = ViewType.ACTIVE_ONLY) -> list[str]:
     return [str(study.experiment_id) for study in store.client.search_experiments(view)]
 
 
-def search(
-    store: Store, experiments: Sequence[str], condition: str = "", view: int = ViewType.ACTIVE_ONLY
-) -> Iterator[Run]:
+def search(store: Store, experiments: Sequence[str], condition: str = "", view: int = ViewType.ACTIVE_ONLY) -> Iterator[Run]:
     """All runs that meet MLflow's condition, oldest first, page by page."""
     token: str | None = None
     while True:

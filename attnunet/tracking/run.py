@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PACKAGE = Path(__file__).parent.parent
-SERVING = ("tensorflow", "keras", "numpy", "opencv-python", "filelock")
+SERVING = ("tensorflow", "keras", "numpy", "scipy", "opencv-python", "filelock")
 PULSE = 60.0  # seconds between heartbeats
 
 

@@ -33,7 +33,7 @@ def patients(names: Sequence[str], scores: Sequence[float], mean: float, interva
         axes.set_ylabel(f"{len(ranked)} patients", fontsize=FONT)
     axes.grid(axis="y", color="0.9", linewidth=0.5)
     axes.set_axisbelow(True)
-    axes.set_xlim(-0.02, 1.02)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.6, len(ranked) - 0.4))
     axes.set_xlabel(label, fontsize=FONT)
     axes.tick_params(labelsize=FONT - 1)
     figure.legend(loc="outside lower center", frameon=False, fontsize=FONT, ncols=2)

@@ -44,7 +44,7 @@ def decision(choice: Choice) -> Figure:
     if chosen.threshold in thresholds:
         curve.plot([chosen.threshold], [thresholds[chosen.threshold]], **ring, label=f"chosen: {chosen.threshold:g}")
     curve.set_xlim(0, 1)
-    curve.set_ylim(bottom=0)
+    curve.set_ylim(0, 1.1 * np.nanmax([0.01, *thresholds.values()]))
     curve.set_xlabel("threshold, without post-processing", fontsize=FONT)
 
     sizes = sorted({trial.decision.smallest_lesion for trial in choice.processing})

@@ -1,0 +1,97 @@
+"""The folds of a cross-validation joined into one result: every patient tested once, by a network that never saw it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from attnunet import config
+from attnunet.evaluation import scores
+from attnunet.evaluation.calibration import BINS, Calibration
+from attnunet.evaluation.counts import Counts
+from attnunet.evaluation.strata import strata
+from attnunet.report import Rows, Scored
+from attnunet.tracking.records import Record, Refused
+
+FREE = {*config.FREE, "split.fold"} - {"split"}
+"""Settings in which the folds of one recipe may differ."""
+COUNTS = ("tp", "fp", "fn", "tn")
+VOLUMES = ("hd95", "assd", "surface_dice", "lesion_recall", "lesion_precision", "lesion_f1")
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """The runs of one recipe, which differ in split.fold alone."""
+
+    folds: tuple[Record, ...]
+
+    @property
+    def name(self) -> str:
+        """As a fold's, which does not tell the fold."""
+        return f"cross-validated {self.folds[0].name}"
+
+    @property
+    def params(self) -> dict[str, str]:
+        """What the folds share."""
+        return {n: v for n, v in self.folds[0].params.items() if all(fold.params.get(n) == v for fold in self.folds)}
+
+    def problems(self) -> list[str]:
+        """What keeps the folds from being one result, a line each: each fold is there, each patient tested once."""
+        wanted = int(self.params["split.folds"])
+        there = {int(fold.params["split.fold"]) for fold in self.folds}
+        lines = [f"{self.name}: no finished run of fold {fold} of {wanted}" for fold in range(wanted) if fold not in there]
+        tested = Counter(patient for fold in self.folds for patient in fold.split["test"])
+        for patient in sorted(patient for patient, times in tested.items() if times > 1):
+            runs = [f"{fold.id} (fold {fold.params['split.fold']})" for fold in self.folds if patient in fold.split["test"]]
+            lines.append(f"{self.name}: {patient} is tested by more than one run: {', '.join(runs)}")
+        everyone = {p for fold in self.folds for part in ("train", "val", "test") for p in fold.split[part]}
+        if not lines and (untested := sorted(everyone - set(tested))):
+            lines.append(f"{self.name}: no fold tests {', '.join(untested)}; the folds were made with different data")
+        return lines
+
+    def scored(self) -> Scored:
+        """The scores of all patients, from the test rows of the folds' patients.csv, with fold and run before them."""
+        rows: Rows = [
+            {"fold": fold.params["split.fold"], "run": fold.id, **row, **{name: int(row[name]) for name in COUNTS}}
+            for fold in self.folds
+            for row in fold.patients("test")
+        ]
+        rows.sort(key=lambda row: str(row["patient"]))
+        resamples = self.folds[0].config.evaluation.resamples
+        none = np.zeros(BINS)
+        return Scored(summary(rows, resamples), rows, Calibration(none, none, none), strata(rows, resamples))
+
+
+def found(records: Iterable[Record]) -> list[CrossValidation]:
+    """The cross-validations among the runs of a study; what differs in more than the fold, in `seed` say, stays apart.
+
+    Raises:
+        Refused: there are no finished runs with split=kfold.
+    """
+    recipes: dict[tuple, list[Record]] = {}
+    for record in records:
+        if record.params.get("split") == "kfold" and record.status == "FINISHED" and "superseded" not in record.tags:
+            recipes.setdefault(recipe(record.params), []).append(record)
+    if not recipes:
+        raise Refused("no finished runs with split=kfold in this study")
+    return [CrossValidation(tuple(sorted(runs, key=lambda r: int(r.params["split.fold"])))) for runs in recipes.values()]
+
+
+def recipe(params: Mapping[str, str]) -> tuple:
+    """A run's settings less those that are free."""
+    return tuple(sorted(item for item in params.items() if not any(f"{item[0]}.".startswith(f"{key}.") for key in FREE)))
+
+
+def summary(rows: Rows, resamples: int) -> dict[str, float]:
+    """The scores over all patients, under their names in patients.csv and `attnunet.evaluation.scores.summary`.
+
+    Those by slice are left out, which the rows of patients do not tell.
+    """
+    counts = (np.array([[int(row[name])] for row in rows]) for name in COUNTS)
+    patients = tuple(str(row["patient"]) for row in rows)
+    values = scores.summary(Counts(patients, (float("nan"),), *counts), resamples)
+    overlaps = {name: value for name, value in values.items() if "_slice_" not in name and "_all_" not in name}
+    return overlaps | scores.means({name: np.array([float(row[name]) for row in rows]) for name in VOLUMES})

@@ -1,0 +1,67 @@
+"""A run's network for other runtimes: `python -m attnunet.export run=RUN_ID format=onnx`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from omegaconf import DictConfig
+
+from attnunet import commands, config
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from attnunet.tracking.store import Store
+
+TOLERANCE = 1e-4
+"""How far what the file answers may be from what the network does: absolute, or relative where a logit is above 1."""
+
+
+def export(cfg: DictConfig, store: Store, console: Console) -> None:
+    """Write the network and predictor.json, which says how images are prepared and masks decided; check; then name it done."""
+    import numpy as np
+
+    from attnunet import scoring
+    from attnunet.data.prepare import building
+    from attnunet.formats import FORMATS
+    from attnunet.tracking import records
+
+    folder = Path(cfg.output)
+    if folder.exists():
+        raise records.Refused(f"output={folder}: exists; give a folder that does not")
+    (record,) = records.by_id(store, [cfg.run])
+    predictor = scoring.frozen(record)
+    write, name = FORMATS[cfg.format]
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with building(folder) as temporary:
+        try:
+            answer = write(predictor.network, temporary / name)
+        except ModuleNotFoundError as error:
+            raise records.Refused(f"format={cfg.format} needs {error.name}: pip install attnunet[onnx]") from error
+        images = np.random.default_rng(0).integers(0, 256, (2, *predictor.network.input_shape[1:]), dtype=np.uint8)
+        expected, found = predictor.network.predict_on_batch(images), answer(images)
+        if not np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
+            distance = np.abs(found - expected).max()
+            raise records.Refused(f"format={cfg.format}: the file's logits differ by up to {distance:.2g} from the network's")
+        (temporary / "predictor.json").write_text(predictor.facts)
+    console.print(f"{folder / name}: same logits as the network (to {TOLERANCE})", soft_wrap=True, highlight=False)
+    console.print(f"{folder / 'predictor.json'}: preparation and decision", soft_wrap=True, highlight=False)
+
+
+@hydra.main(version_base="1.3", config_path=config.CONF, config_name="export")
+def job(cfg: DictConfig) -> None:
+    """Hydra's task function."""
+    with commands.stopping():
+        export(cfg, *commands.ready_to_predict(cfg.tracking))
+
+
+def main() -> None:
+    """The command `attnunet-export`."""
+    commands.explained(job, "export")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""A network in the files of other runtimes. Each function writes one and gives back what answers from it.
+
+The function `answer(images)` takes uint8 (B, S, S, C) and gives logits float32 (B, S, S, 1), as the network does.
+"""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from attnunet.inference import load_network
+
+Answer = Callable[[np.ndarray], np.ndarray]
+
+
+def to_keras(network: keras.Model, path: Path) -> Answer:
+    """Keras's own file, without optimizer and loss."""
+    network.save(path)
+    return load_network(path).predict_on_batch
+
+
+def to_savedmodel(network: keras.Model, path: Path) -> Answer:
+    """A folder that TensorFlow and TensorFlow Serving load; `serve` is its signature."""
+    import tensorflow as tf
+
+    network.export(path, format="tf_saved_model", verbose=False)
+    loaded = tf.saved_model.load(str(path))
+    return lambda images: loaded.serve(images).numpy()
+
+
+def to_onnx(network: keras.Model, path: Path) -> Answer:
+    """ONNX, by tf2onnx; answers in ONNX Runtime.
+
+    Raises:
+        ModuleNotFoundError: one of the two is not installed.
+    """
+    import onnxruntime
+    import tf2onnx  # noqa: F401 - Keras calls it
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="In the future `np.object`", category=FutureWarning)  # Keras looks for it
+        network.export(path, format="onnx", verbose=False)
+    session = onnxruntime.InferenceSession(path)
+    (image,) = session.get_inputs()
+    return lambda images: session.run(None, {image.name: images})[0]
+
+
+def to_tflite(network: keras.Model, path: Path) -> Answer:
+    """LiteRT, formerly TensorFlow Lite, in float32."""
+    import tensorflow as tf
+
+    network.export(path, format="litert", verbose=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"(?s).*tf.lite.Interpreter is deprecated")
+        interpreter = tf.lite.Interpreter(str(path))
+    (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def answer(images: np.ndarray) -> np.ndarray:
+        interpreter.resize_tensor_input(image["index"], images.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(image["index"], images)
+        interpreter.invoke()
+        return interpreter.get_tensor(logits["index"])
+
+    return answer
+
+
+FORMATS: dict[str, tuple[Callable[[keras.Model, Path], Answer], str]] = {
+    "keras": (to_keras, "network.keras"),
+    "savedmodel": (to_savedmodel, "network"),
+    "onnx": (to_onnx, "network.onnx"),
+    "tflite": (to_tflite, "network.tflite"),
+}
+"""By the name that export's `format` gives them: who writes it, and the file or folder."""

@@ -1,0 +1,158 @@
+"""Folds joined: each patient once, each recipe apart, and nothing joined that is not whole."""
+
+import json
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from attnunet import evaluate
+from attnunet.evaluation.statistics import mean_interval
+from attnunet.tracking import records
+from attnunet.tracking.records import Record
+from attnunet.tracking.store import Store
+from tests.conftest import SMOKE, command
+
+COLUMNS = "part,site,missing,patient,slices,lesion_slices,dice,tp,fp,fn,tn,hd95,assd,surface_dice,lesion_recall,"
+COLUMNS += "lesion_precision,lesion_f1"
+PATIENTS = {"a": (1, 1, 0), "b": (3, 0, 2), "c": (0, 0, 0), "d": (4, 0, 0)}  # tp, fp, fn
+DICE = {"a": 2 / 3, "b": 0.75, "d": 1.0}  # c has nothing, and nothing was found
+
+
+def fold(store: Store, number: int, tested: str, everyone: str = "abcd", **params: Any) -> str:
+    """A finished run that tested some patients."""
+    study, client = store.study("folds"), store.client
+    run_id = client.create_run(study, run_name="small-kfold").info.run_id
+    given = {"split": "kfold", "split.folds": "2", "split.fold": str(number), "seed": "0", "study": "folds", **params}
+    for name, value in given.items():
+        client.log_param(run_id, name, value)
+    rest = [p for p in everyone if p not in tested]
+    client.log_text(run_id, json.dumps({"train": rest[1:], "val": rest[:1], "test": list(tested)}), "split.json")
+    client.log_text(run_id, "evaluation:\n  resamples: 999\n", "config.yaml")
+    rows = [f"val,x,,{rest[0]},2,1,0.1,1,9,9,9,nan,nan,nan,nan,nan,nan"]
+    for patient in tested:
+        tp, fp, fn = PATIENTS[patient]
+        rows.append(f"test,x,,{patient},2,1,{DICE.get(patient, 'nan')},{tp},{fp},{fn},10,2.0,1.0,0.5,nan,nan,0.25")
+    client.log_text(run_id, "\n".join([COLUMNS, *rows]), "patients.csv")
+    client.log_metric(run_id, "final/test/dice", 0.5)
+    client.set_terminated(run_id, "FINISHED")
+    return str(run_id)
+
+
+def join(store: Store) -> str:
+    """`attnunet.evaluate study=folds` in this process; -> what it prints."""
+    out = StringIO()
+    cfg = OmegaConf.create({"study": "folds", "tracking": {"root": str(store.root)}})
+    evaluate.join(cfg, store, Console(file=out, width=200))
+    return out.getvalue()
+
+
+def joined(store: Store) -> list[Record]:
+    runs = records.search(store, records.studies(store), "tags.cross_validated LIKE '%'")
+    return [Record(store, run) for run in runs]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "mlruns", None, 0)
+
+
+def test_folds_become_one_result_over_all_patients(store: Store) -> None:
+    second, first = fold(store, 1, "bd"), fold(store, 0, "ac")
+    said = join(store)
+    (result,) = joined(store)
+    assert result.name == "cross-validated small-kfold"
+    assert result.status == "FINISHED"
+    assert result.tags["cross_validated"] == f"{first} {second}"
+    assert result.params["seed"] == "0"
+    assert "split.fold" not in result.params
+    low, high = mean_interval([DICE[p] for p in "abd"], 999)
+    expected = {
+        "dice": sum(DICE.values()) / 3,
+        "dice_patients": 3,
+        "dice_median": 0.75,
+        "dice_ci_low": low,
+        "dice_ci_high": high,
+        "dice_pooled": 16 / (16 + 1 + 2),
+        "iou_pooled": 8 / 11,
+        "sensitivity": (1 + 3 / 5 + 1) / 3,
+        "precision": (1 / 2 + 1 + 1) / 3,
+        "hd95": 2.0,
+        "lesion_f1": 0.25,
+    }
+    metrics = {name.removeprefix("final/test/"): value for name, value in result.metrics.items()}
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected)
+    assert not [name for name in metrics if "slice_" in name or "all_background" in name]
+    rows = result.patients("test")
+    assert [(row["patient"], row["fold"], row["run"]) for row in rows] == [
+        ("a", "0", first),
+        ("b", "1", second),
+        ("c", "0", first),
+        ("d", "1", second),
+    ]
+    assert f"{expected['dice']:.3f}" in said
+    assert f"{low:.3f} to {high:.3f}" in said
+
+
+def test_a_joined_result_is_no_run_to_compare_or_join_again(store: Store) -> None:
+    fold(store, 0, "ac"), fold(store, 1, "bd")
+    join(store)
+    assert [record.name for record in records.of_study(store, "folds")] == ["small-kfold", "small-kfold"]
+
+
+def test_seeds_and_recipes_stay_apart_and_what_cannot_change_a_result_does_not_part_them(store: Store) -> None:
+    for seed in "01":
+        fold(store, 0, "ac", seed=seed, **{"tracking.root": "here"})
+        fold(store, 1, "bd", seed=seed, **{"tracking.root": "there"})
+    join(store)
+    assert [result.params["seed"] for result in joined(store)] == ["0", "1"]
+
+
+def test_a_missing_fold_is_named(store: Store) -> None:
+    fold(store, 1, "bd")
+    with pytest.raises(records.Refused, match="cross-validated small-kfold: no finished run of fold 0 of 2"):
+        join(store)
+    assert not joined(store)
+
+
+def test_a_patient_tested_twice_is_named_with_the_runs(store: Store) -> None:
+    runs = [fold(store, 0, "ac"), fold(store, 1, "bd"), fold(store, 1, "bd")]
+    with pytest.raises(records.Refused) as refused:
+        join(store)
+    assert f"b is tested by more than one run: {runs[1]} (fold 1), {runs[2]} (fold 1)" in str(refused.value)
+    assert " d is tested by more than one run" in str(refused.value)
+    assert not joined(store)
+
+
+def test_folds_of_different_data_are_refused(store: Store) -> None:
+    fold(store, 0, "ac"), fold(store, 1, "b", everyone="abc"), fold(store, 1, "d", everyone="cd", seed="1")
+    fold(store, 0, "a", everyone="abcd", seed="1")
+    with pytest.raises(records.Refused) as refused:
+        join(store)
+    lines = str(refused.value).splitlines()
+    assert lines == [
+        f"cross-validated small-kfold: no fold tests {who}; the folds were made with different data" for who in ("d", "b, c")
+    ]
+
+
+def test_a_study_without_folds_is_refused(store: Store) -> None:
+    store.client.create_run(store.study("folds"))
+    with pytest.raises(records.Refused, match="no finished runs with split=kfold"):
+        join(store)
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_a_sweep_over_folds_is_joined_by_the_command(lgg_root: Path, tmp_path: Path) -> None:
+    kfold = ("split=kfold", "split.folds=2", "split.fold=0,1")
+    swept = command("-m", *SMOKE, f"data.root={lgg_root}", "study=folds", *kfold, cwd=tmp_path)
+    assert swept.returncode == 0, swept.stderr
+    result = command("study=folds", cwd=tmp_path, name="evaluate")
+    assert result.returncode == 0, result.stderr
+    assert "test (12 patients)" in result.stdout
+    assert "this test split has now been scored once" in result.stdout
+    (found,) = joined(Store(tmp_path / "mlruns", None, 0))
+    assert {row["patient"] for row in found.patients("test")} == {path.name for path in lgg_root.iterdir()}

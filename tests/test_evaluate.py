@@ -1,0 +1,207 @@
+"""A run scored again: with what it froze, under a name of its own, on nobody whom it trained on, and every look counted."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from rich.console import Console
+
+from attnunet import config, evaluate, scoring
+from attnunet.data.slices import DataError
+from attnunet.tracking import records, uses
+from attnunet.tracking.records import Record
+from attnunet.tracking.run import Run
+from attnunet.tracking.store import Store
+from tests.conftest import SMOKE, command, write_patient
+
+
+@dataclass(frozen=True)
+class Made:
+    """A copy of the folder in which a run was made."""
+
+    folder: Path
+
+    @property
+    def store(self) -> Store:
+        return Store(self.folder / "mlruns", None, 0)
+
+    @property
+    def run(self) -> Record:
+        (run,) = records.of_study(self.store, "tried")
+        return run
+
+    def again(self, *overrides: str) -> str:
+        """`attnunet.evaluate run=RUN_ID OVERRIDES` in this process; -> what it prints."""
+        out = StringIO()
+        with initialize_config_dir(config.CONF, version_base="1.3"):
+            given = [f"run={self.run.id}", f"tracking.root={self.folder / 'mlruns'}", *overrides]
+            cfg = compose("evaluate", given)
+        choices = {o.split("=")[0]: o.split("=")[1] for o in overrides if o.split("=")[0] in ("data", "split")}
+        evaluate.evaluate(cfg, choices, self.store, Console(file=out, width=200))
+        return out.getvalue()
+
+    def artifact(self, path: str) -> Path:
+        return self.folder / "mlruns" / "artifacts" / self.run.id / "artifacts" / path
+
+    def rows(self, name: str) -> list[dict[str, str]]:
+        return self.run.rows(f"evaluations/{name}/patients.csv")
+
+
+@pytest.fixture
+def made(trained: Path, tmp_path: Path) -> Made:
+    shutil.copytree(trained, tmp_path / "made")
+    return Made(tmp_path / "made")
+
+
+def test_the_command_scores_the_test_again_under_its_own_name(made: Made) -> None:
+    result = command(f"run={made.run.id[:8]}", cwd=made.folder, name="evaluate")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "Dice, mean over patients" in result.stdout
+    assert "this test split has now been scored 2 times" in result.stdout
+    metrics = made.run.metrics
+    for score in ("dice", "iou_pooled", "dice_slice_lesion", "threshold", "hd95", "ece"):
+        assert metrics[f"evaluate/test/{score}"] == pytest.approx(metrics[f"final/test/{score}"], nan_ok=True), score
+    assert made.rows("test") == made.run.patients("test")
+    assert made.artifact("evaluations/test/figures/predictions.png").is_file()
+    settings = yaml.safe_load(made.artifact("evaluations/test/config.yaml").read_text())
+    assert settings["notes"] == ["this test split has now been scored 2 times"]
+    assert settings["settings"]["part"] == "test"
+
+
+def test_training_patients_are_refused_by_name(made: Made) -> None:
+    result = command(f"run={made.run.id}", "part=train", cwd=made.folder, name="evaluate")
+    assert result.returncode == 1
+    for patient in made.run.split["train"]:
+        assert patient in result.stderr
+    assert "allow_training_patients=true" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not [name for name in (*made.run.metrics, *made.run.tags) if name.startswith("evaluat")]
+
+
+def test_training_patients_that_are_allowed_mark_the_result(made: Made) -> None:
+    said = made.again("part=all", "allow_training_patients=true", "name=mine")
+    assert "LEAKING: patients that the run trained on, scores flatter" in " ".join(said.split())
+    assert "evaluate/LEAKING-mine/dice" in made.run.metrics
+    assert "LEAKING" in made.run.tags["evaluation.LEAKING-mine"]
+    assert len(made.rows("LEAKING-mine")) == 12
+
+
+def test_a_name_that_is_taken_is_refused_and_a_default_one_gets_a_number(made: Made) -> None:
+    made.again("part=val", "name=mine")
+    before = made.artifact("evaluations/mine/patients.csv").read_bytes()
+    with pytest.raises(records.Refused, match=r"name=mine: run .* has that evaluation, and it stays"):
+        made.again("part=test", "name=mine")
+    assert made.artifact("evaluations/mine/patients.csv").read_bytes() == before
+    made.again("part=val")
+    made.again("part=val")
+    assert {"evaluation.val", "evaluation.val-2"} <= set(made.run.tags)
+
+
+def test_that_validation_patients_chose_the_decision_is_said(made: Made) -> None:
+    said = made.again("part=val")
+    assert "flatters: validation patients, who chose checkpoint and decision, are scored" in said
+    assert "has now been scored" not in said
+    assert made.run.metrics["evaluate/val/dice"] == pytest.approx(made.run.metrics["final/val/dice"])
+
+
+def test_another_decision_scores_differently_and_says_which(made: Made) -> None:
+    made.again("part=val", "threshold=0.99", "smallest_lesion=5", "fill_holes=true")
+    (name,) = (tag.removeprefix("evaluation.") for tag in made.run.tags if tag.startswith("evaluation."))
+    assert name == "val-threshold0.99-smallest_lesion5-fill_holesTrue"
+    row = made.rows(name)[0]
+    assert (row["threshold"], row["smallest_lesion"], row["fill_holes"]) == ("0.99", "5", "1")
+    assert made.run.metrics[f"evaluate/{name}/sensitivity"] < made.run.metrics["final/val/sensitivity"]
+
+
+def test_a_patient_moved_in_the_split_is_noticed(made: Made) -> None:
+    path = made.artifact("split.json")
+    split = json.loads(path.read_text())
+    moved = split["train"].pop()
+    split["test"].append(moved)
+    split["slices"]["test"][moved] = split["slices"]["train"].pop(moved)
+    path.write_text(json.dumps(split, indent=1))
+    with pytest.raises(records.Tampered, match=f"split.json is not the split that run {made.run.id}"):
+        made.again()
+
+
+def test_the_same_data_elsewhere_is_the_same_and_changed_data_are_not(made: Made, lgg_root: Path, tmp_path: Path) -> None:
+    shutil.copytree(lgg_root, tmp_path / "moved")
+    said = made.again("data=lgg", f"data.root={tmp_path / 'moved'}", "data.intensity=raw")
+    assert "not the data" not in said
+    assert "scored 2 times" in said
+    assert made.run.metrics["evaluate/lgg-test/dice"] == pytest.approx(made.run.metrics["final/test/dice"])
+
+    (image, *_) = sorted((tmp_path / "moved").glob("*/*_1.tif"))
+    cv2.imwrite(str(image), np.zeros((32, 32, 3), np.uint8))
+    said = made.again("data=lgg", f"data.root={tmp_path / 'moved'}")
+    assert "not the data that the run was made with" in said
+
+
+def test_patients_from_elsewhere_are_scored_as_a_whole_or_by_a_split_of_theirs(made: Made, tmp_path: Path) -> None:
+    for number in range(4):
+        write_patient(tmp_path / "new", f"TCGA_FG_{5000 + number}_20010101", seed=90 + number)
+    new = ("data=lgg", f"data.root={tmp_path / 'new'}")
+    with pytest.raises(DataError, match=r"part=test: the data lack slices of patients .*TCGA_.*give a split too, or part=all"):
+        made.again(*new)
+    made.again(*new, "part=all")
+    assert [row["patient"] for row in made.rows("lgg-all")] == [f"TCGA_FG_{5000 + n}_20010101" for n in range(4)]
+    names = [row["patient"] for row in made.rows("lgg-all")]
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({"train": names[:1], "val": names[1:2], "test": names[2:]}))
+    said = made.again(*new, "split=manifest", f"split.file={tmp_path / 'own.yaml'}")
+    assert [row["patient"] for row in made.rows("lgg-manifest-test")] == names[2:]
+    assert "has now been scored once" in said
+
+
+def test_files_without_the_networks_channels_are_refused(made: Made, tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("patient,image,mask\na,x.png,y.png\n")
+    (tmp_path / "x.png").touch()
+    (tmp_path / "y.png").touch()
+    with pytest.raises(DataError, match="network takes the channels pre, flair, post; the files have grey"):
+        made.again("data=table", f"data.file={tmp_path / 'own.csv'}", "data.file_channels=[grey]", "part=all")
+
+
+def test_a_run_without_a_checkpoint_is_refused(made: Made) -> None:
+    shutil.rmtree(made.artifact("checkpoints"))
+    with pytest.raises(records.NotFound, match=r"lacks checkpoints/best.keras or predictor.json; its trainer.keep was best"):
+        made.again()
+
+
+def test_a_job_of_a_sweep_gets_the_test_scores_that_a_run_alone_has(made: Made, lgg_root: Path, tmp_path: Path) -> None:
+    result = command("-m", *SMOKE, f"data.root={lgg_root}", "study=tried", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    swept = Made(tmp_path)
+    assert not swept.run.tested
+    assert scoring.score_test(swept.run, tmp_path / "mlruns" / "cache") == 1
+    assert swept.run.patients("val") == made.run.patients("val")
+    assert swept.run.patients("test") == made.run.patients("test")
+    ours = {name: value for name, value in swept.run.metrics.items() if name.startswith("final/test/")}
+    theirs = {name: value for name, value in made.run.metrics.items() if name.startswith("final/test/")}
+    assert ours == pytest.approx(theirs, nan_ok=True)
+    with pytest.raises(records.Refused, match="has test scores"):
+        scoring.score_test(swept.run, tmp_path / "mlruns" / "cache")
+
+
+def test_looks_at_a_test_split_are_counted_over_all_runs_even_deleted_ones(tmp_path: Path) -> None:
+    store = Store(tmp_path / "mlruns", None, 0)
+    study = store.study("seen")
+    first, second = (Run(store, store.client.create_run(study).info.run_id) for _ in range(2))
+    slices = [SimpleNamespace(patient=patient, number=number) for patient in "ab" for number in (1, 2)]
+    data = SimpleNamespace(folder=Path("content"), slices=slices)
+    other = SimpleNamespace(folder=Path("other content"), slices=slices)
+    assert uses.count(first, data, [0, 1]) == 1
+    assert uses.count(first, data, [1, 0]) == 2
+    assert uses.count(first, data, [2, 3]) == 1
+    assert uses.count(first, other, [0, 1]) == 1
+    store.client.delete_run(first.id)
+    assert uses.count(second, data, [0, 1]) == 3
+    assert uses.sentence(1).endswith("scored once")
+    assert uses.sentence(3).endswith("scored 3 times")

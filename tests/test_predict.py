@@ -1,0 +1,148 @@
+"""New images through the command, and the network in other runtimes."""
+
+import json
+import shutil
+from io import StringIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from attnunet import export, formats, predict, scoring
+from attnunet.data.prepare import read_image
+from attnunet.data.slices import DataError
+from attnunet.inference import Predictor
+from attnunet.tracking import records
+from attnunet.tracking.store import Store
+from tests.conftest import command
+
+
+@pytest.fixture(scope="module")
+def store(trained: Path) -> Store:
+    return Store(trained / "mlruns", None, 0)
+
+
+@pytest.fixture(scope="module")
+def run_id(store: Store) -> str:
+    (run,) = records.of_study(store, "tried")
+    return run.id
+
+
+@pytest.fixture(scope="module")
+def predictor(store: Store, run_id: str) -> Predictor:
+    return scoring.frozen(*records.by_id(store, [run_id]))
+
+
+def segment(store: Store, run_id: str, **keys: object) -> str:
+    """`attnunet.predict` in this process; -> what it prints."""
+    out = StringIO()
+    cfg = OmegaConf.create({"run": run_id, "probabilities": False, "overwrite": False, **keys})
+    predict.predict(cfg, store, Console(file=out, width=200))
+    return out.getvalue()
+
+
+def test_the_command_writes_a_mask_beside_each_slice_of_each_patient(
+    trained: Path, run_id: str, predictor: Predictor, lgg_root: Path, tmp_path: Path
+) -> None:
+    keys = (f"run={run_id[:8]}", f"input={lgg_root}", f"output={tmp_path / 'masks'}", "probabilities=true")
+    result = command(*keys, cwd=trained, name="predict")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "_mask.tif" in result.stdout
+    images = [path for path in lgg_root.rglob("*.tif") if not path.stem.endswith("_mask")]
+    written = {path.relative_to(tmp_path / "masks") for path in (tmp_path / "masks").rglob("*.tif")}
+    masks = {path.relative_to(lgg_root) for path in images}
+    assert written == masks | {path.with_name(f"{path.stem}_probability.tif") for path in masks}
+
+    folder = sorted(lgg_root.iterdir())[0]
+    names = [f"{folder.name}_{number}" for number in range(1, 7)]
+    volume = np.stack([read_image(str(folder / f"{name}.tif"), 3) for name in names])
+    place = tmp_path / "masks" / folder.name
+    for name, mask, probability in zip(names, predictor.segment(volume), predictor.probabilities_of(volume), strict=True):
+        np.testing.assert_array_equal(cv2.imread(str(place / f"{name}.tif"), cv2.IMREAD_UNCHANGED), mask * 255)
+        found = cv2.imread(str(place / f"{name}_probability.tif"), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_allclose(found, probability, atol=1e-5)
+
+
+def test_files_that_are_there_are_kept_unless_told(store: Store, run_id: str, lgg_root: Path, tmp_path: Path) -> None:
+    image = min(lgg_root.rglob("*_1.tif"))
+    (tmp_path / image.name).write_text("mine")
+    with pytest.raises(DataError, match=f"{image.name} exists; overwrite=true"):
+        segment(store, run_id, input=str(image), output=str(tmp_path))
+    assert (tmp_path / image.name).read_text() == "mine"
+    segment(store, run_id, input=str(image), output=str(tmp_path), overwrite=True)
+    assert cv2.imread(str(tmp_path / image.name), cv2.IMREAD_UNCHANGED).shape == (32, 32)
+
+
+def test_an_image_of_the_input_is_never_overwritten(store: Store, run_id: str, lgg_root: Path, tmp_path: Path) -> None:
+    image = min(lgg_root.rglob("*_1.tif"))
+    shutil.copy(image, tmp_path)
+    for where, message in ((tmp_path / image.name, "is an image of the input"), (tmp_path, "lies in the input")):
+        with pytest.raises(DataError, match=f"{message}.*; give another folder"):
+            segment(store, run_id, input=str(where), output=str(tmp_path), overwrite=True)
+    with pytest.raises(DataError, match="lies in the input"):
+        segment(store, run_id, input=str(tmp_path), output=str(tmp_path / "masks"))
+    assert (tmp_path / image.name).read_bytes() == image.read_bytes()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_two_images_of_one_mask_are_refused(store: Store, run_id: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for suffix in ("png", "jpg"):
+        cv2.imwrite(str(tmp_path / "in" / f"a.{suffix}"), np.zeros((32, 32, 3), np.uint8))
+    with pytest.raises(DataError, match=r"two images of the input would be written to .*a\.png"):
+        segment(store, run_id, input=str(tmp_path / "in"), output=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_numpy_volume_is_segmented(store: Store, run_id: str, predictor: Predictor, tmp_path: Path) -> None:
+    volume = np.random.default_rng(0).integers(0, 256, (3, 20, 30, 3), dtype=np.uint8)
+    np.save(tmp_path / "v.npy", volume)
+    said = segment(store, run_id, input=str(tmp_path / "v.npy"), output=str(tmp_path / "out"))
+    mask = np.load(tmp_path / "out" / "v.npy")
+    np.testing.assert_array_equal(mask, predictor.segment(volume))
+    assert f"3 slices, {mask.sum()} lesion voxels" in said
+
+
+def convert(store: Store, run_id: str, form: str, folder: Path) -> str:
+    """`attnunet.export` in this process; -> what it prints."""
+    out = StringIO()
+    cfg = OmegaConf.create({"run": run_id, "format": form, "output": str(folder)})
+    export.export(cfg, store, Console(file=out, width=200))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("form", list(formats.FORMATS))
+def test_a_network_answers_the_same_in_every_format(form: str, store: Store, run_id: str, tmp_path: Path) -> None:
+    said = convert(store, run_id, form, tmp_path / "out")
+    name = formats.FORMATS[form][1]
+    assert f"{name}: same logits as the network" in said
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {name, "predictor.json"}
+    facts = json.loads((tmp_path / "out" / "predictor.json").read_text())
+    assert facts["preparation"]["channels"] == ["pre", "flair", "post"]
+    assert 0 < facts["decision"]["threshold"] < 1
+    with pytest.raises(records.Refused, match="exists; give a folder that does not"):
+        convert(store, run_id, form, tmp_path / "out")
+
+
+def test_a_file_that_answers_otherwise_is_not_left(
+    store: Store, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(network, path: Path) -> formats.Answer:  # noqa: ANN001
+        path.touch()
+        return lambda images: network.predict_on_batch(images) + 0.01
+
+    monkeypatch.setitem(formats.FORMATS, "onnx", (wrong, "network.onnx"))
+    with pytest.raises(records.Refused, match=r"format=onnx: the file's logits differ by up to 0\.01 from the network's"):
+        convert(store, run_id, "onnx", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_export_command_writes_onnx(trained: Path, run_id: str) -> None:
+    result = command(f"run={run_id[:8]}", cwd=trained, name="export")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert (trained / "exports" / f"{run_id[:8]}-onnx" / "network.onnx").is_file()

@@ -1,0 +1,142 @@
+"""New images in the order that a reader would put them in, and masks that lie over them."""
+
+from pathlib import Path
+
+import cv2
+import nibabel
+import numpy as np
+import pytest
+
+from attnunet import volumes
+from attnunet.data.slices import DataError
+
+RAMP = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)  # (D, h, w)
+
+
+def write_image(path: Path, value: int, shape: tuple[int, ...] = (3, 4, 3)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full(shape, value, np.uint8))
+
+
+def test_a_folders_images_are_one_volume_in_natural_order_without_masks(tmp_path: Path) -> None:
+    for number in (10, 2, 1):
+        write_image(tmp_path / f"s_{number}.tif", number)
+        write_image(tmp_path / f"s_{number}_mask.tif", 255, (3, 4))
+    (tmp_path / "notes.txt").touch()
+    (source,), passed = volumes.find(tmp_path)
+    assert source.read(3)[:, 0, 0, 0].tolist() == [1, 2, 10]
+    assert {path.name for path in passed} == {"s_1_mask.tif", "s_2_mask.tif", "s_10_mask.tif", "notes.txt"}
+
+
+def test_folders_in_a_folder_are_volumes_of_their_own(tmp_path: Path) -> None:
+    for patient in ("p10", "p2"):
+        write_image(tmp_path / patient / "1.png", 1)
+    sources, passed = volumes.find(tmp_path)
+    assert [source.targets("") for source in sources] == [[Path("p2/1.png")], [Path("p10/1.png")]]
+    assert not passed
+
+
+@pytest.mark.parametrize(("name", "mask"), [("a.tif", "a.tif"), ("a.png", "a.png"), ("a.jpg", "a.png"), ("A.JPEG", "A.png")])
+def test_one_image_is_a_volume_of_depth_one(name: str, mask: str, tmp_path: Path) -> None:
+    write_image(tmp_path / name, 7)
+    (source,), _ = volumes.find(tmp_path / name)
+    assert source.read(3).shape == (1, 3, 4, 3)
+    (tmp_path / "out").mkdir()
+    source.write(RAMP[:1] % 2, tmp_path / "out", "")
+    written = cv2.imread(str(tmp_path / "out" / mask), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(written, RAMP[0] % 2 * 255)
+    probabilities = (RAMP[:1] / 24).astype(np.float32)
+    source.write(probabilities, tmp_path / "out", "_probability")
+    written = cv2.imread(str(tmp_path / "out" / f"{Path(name).stem}_probability.tif"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(written, probabilities[0])
+
+
+def test_a_numpy_volume_becomes_a_numpy_mask(tmp_path: Path) -> None:
+    volume = np.stack([RAMP] * 3, axis=-1)
+    np.save(tmp_path / "v.npy", volume)
+    (source,), _ = volumes.find(tmp_path / "v.npy")
+    np.testing.assert_array_equal(source.read(3), volume)
+    (tmp_path / "out").mkdir()
+    source.write(RAMP % 2, tmp_path / "out", "")
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "v.npy"), RAMP % 2)
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "SRP"])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_nifti_is_seen_from_below_with_the_front_up_and_its_mask_lies_over_it(axes: str, suffix: str, tmp_path: Path) -> None:
+    """Whatever the order of the file's axes; RAMP is (slices, rows, columns) as a reader sees them."""
+    lps = nibabel.Nifti1Image(RAMP.transpose(2, 1, 0), np.diag([-2.0, -3.0, 5.0, 1.0]))  # to left, back, up
+    orientations = nibabel.orientations
+    turn = orientations.ornt_transform(orientations.io_orientation(lps.affine), orientations.axcodes2ornt(axes))
+    stored = lps.as_reoriented(turn)
+    nibabel.save(stored, tmp_path / f"scan{suffix}")
+    (source,), _ = volumes.find(tmp_path)
+    np.testing.assert_array_equal(source.read(1)[..., 0], RAMP)
+
+    (tmp_path / "out").mkdir()
+    source.write(RAMP, tmp_path / "out", "")
+    written = nibabel.load(tmp_path / "out" / f"scan{suffix}")
+    np.testing.assert_array_equal(np.asanyarray(written.dataobj), np.asanyarray(stored.dataobj))
+    np.testing.assert_array_equal(written.affine, stored.affine)
+
+
+def test_nifti_of_several_channels_has_them_last(tmp_path: Path) -> None:
+    channels = np.stack([RAMP.transpose(2, 1, 0), RAMP.transpose(2, 1, 0) + 50, RAMP.transpose(2, 1, 0) + 100], axis=-1)
+    nibabel.save(nibabel.Nifti1Image(channels, np.diag([-1.0, -1.0, 1.0, 1.0])), tmp_path / "scan.nii.gz")
+    (source,), _ = volumes.find(tmp_path)
+    np.testing.assert_array_equal(source.read(3)[..., 2], RAMP + 100)
+    assert source.targets("_probability") == [Path("scan_probability.nii.gz")]
+
+
+def broken(path: Path) -> None:
+    path.write_bytes(b"not one of these")
+
+
+def of_floats(path: Path) -> None:
+    np.save(path, np.zeros((1, 2, 2, 3)))
+
+
+def of_two_channels(path: Path) -> None:
+    np.save(path, np.zeros((1, 2, 2, 2), np.uint8))
+
+
+def of_floats_in_nifti(path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(np.zeros((2, 2, 2), np.float32), np.eye(4)), path)
+
+
+def flat(path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(np.zeros((2, 2), np.uint8), np.eye(4)), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("a.tif", broken, "cannot be decoded"),
+        ("a.npy", broken, "cannot be read as a NumPy array"),
+        ("a.nii", broken, "cannot be read as NIfTI"),
+        ("a.npy", of_floats, "float64 values; only uint8 is read"),
+        ("a.npy", of_two_channels, r"are \(1, 2, 2, 2\); 3 channel"),
+        ("a.nii.gz", of_floats_in_nifti, "float32 values; only uint8"),
+        ("a.nii.gz", flat, "2 dimensions; allowed"),
+    ],
+)
+def test_what_cannot_be_read_is_named(name: str, make, message: str, tmp_path: Path) -> None:  # noqa: ANN001
+    make(tmp_path / name)
+    (source,), _ = volumes.find(tmp_path)
+    with pytest.raises(DataError, match=f"{name}: .*{message}"):
+        source.read(3)
+
+
+def test_slices_of_two_sizes_are_no_volume(tmp_path: Path) -> None:
+    write_image(tmp_path / "1.png", 1)
+    write_image(tmp_path / "2.png", 1, (5, 4, 3))
+    (source,), _ = volumes.find(tmp_path)
+    with pytest.raises(DataError, match=r"2\.png: \(5, 4\) pixels, but .*1\.png beside it has \(3, 4\)"):
+        source.read(3)
+
+
+def test_nothing_to_segment_is_said(tmp_path: Path) -> None:
+    write_image(tmp_path / "a_mask.png", 1)
+    for path in (tmp_path, tmp_path / "nowhere", tmp_path / "a_mask.png"):
+        with pytest.raises(DataError, match=r"nothing to segment there; allowed: images \(\.tif"):
+            volumes.find(path)
