@@ -132,5 +132,5 @@ def svg(name: str, figure: Figure) -> str:
     ):
         text = text.replace(before, after)
     share = figure.get_figwidth() / WIDTH
-    style = f"width: {share:.0%}; min-width: {36 * share:.0f}rem"
+    style = f"width: {share:.0%}; min-width: {44 * share:.0f}rem"
     return f'<svg role="img" aria-labelledby="{name}-caption" style="{style}"{text}'

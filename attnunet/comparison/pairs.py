@@ -132,19 +132,22 @@ def sentence(pair: Pair, names: Sequence[str], question: Question, tests: int) -
         if pair.adjusted < question.alpha:
             sentences.append("There is a difference, but one that does not matter.")
     elif pair.verdict == "undecided" and math.isinf(pair.detectable):
-        sentences.append(powerless(pair.patients, tests, question.alpha))
+        sentences.append(powerless(pair.patients, tests))
     elif pair.verdict == "undecided":
         sentences.append(f"So many patients could have shown a difference of {pair.detectable:.3f} (power {POWER:g}).")
     return " ".join(sentences)
 
 
-def powerless(patients: int, tests: int, alpha: float) -> str:
-    """Why so few patients show no difference, however large."""
+def powerless(patients: int, tests: int) -> str:
+    return f"{plural(patients, 'patient')} cannot show a difference among {plural(tests, 'pair')}, however large."
+
+
+def why_powerless(patients: int, tests: int, alpha: float) -> str:
     least = smallest_p(patients)
     return (
-        f"{plural(patients, 'patient')} cannot show a difference among {plural(tests, 'pair')}, however large: the smallest p "
-        f"of the signed rank test is {number(least)}, {number(min(1, least * tests))} after Holm, and {alpha:g} is asked for. "
-        f"It takes {patients_needed(tests, alpha)} patients, or fewer pairs."
+        f"{powerless(patients, tests)} The smallest p of the signed rank test is {number(least)}, "
+        f"{number(min(1, least * tests))} after Holm, and {alpha:g} is asked for. It takes {patients_needed(tests, alpha)} "
+        "patients, or fewer pairs."
     )
 
 

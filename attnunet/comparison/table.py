@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from attnunet.comparison.pairs import Pair, Question, caution, pairs, plural, powerless, sentence
+from attnunet.comparison.pairs import Pair, Question, caution, pairs, plural, sentence, why_powerless
 from attnunet.comparison.rows import Row, mean, paired
 from attnunet.evaluation.statistics import mean_intervals, smallest_p
 
@@ -78,7 +78,7 @@ class Comparison:
         if self.part == "val":
             yield "Validation patients chose checkpoint and decision, so that these scores flatter; test=true scores the test."
         if self.pairs and smallest_p(len(self.patients)) * len(self.pairs) >= self.question.alpha:
-            yield powerless(len(self.patients), len(self.pairs), self.question.alpha)
+            yield why_powerless(len(self.patients), len(self.pairs), self.question.alpha)
         if few := caution(len(self.patients)):
             yield few
 

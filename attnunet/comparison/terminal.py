@@ -42,6 +42,8 @@ def show(console: Console, comparison: Comparison) -> None:
             " ".join(run.id[:8] for run in s.row.runs),
         )
     console.print(table)
+    for note in comparison.notes():
+        console.print(note, soft_wrap=True, highlight=False)
     pairs = list(zip(comparison.pairs, comparison.sentences, strict=True))
     chosen = [words for pair, words in pairs if len(pairs) <= WORDS or pair.first == 0]
     for words in chosen:
@@ -49,8 +51,6 @@ def show(console: Console, comparison: Comparison) -> None:
     if len(chosen) < len(pairs):
         rest = len(pairs) - len(chosen)
         console.print(f"... and {rest} pairs more, of rows below the first, on the page and in pairs.csv", highlight=False)
-    for note in comparison.notes():
-        console.print(note, soft_wrap=True, highlight=False)
 
 
 def decimals(value: float) -> str:
