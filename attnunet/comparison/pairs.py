@@ -157,7 +157,7 @@ def caution(patients: int) -> str:
         return ""
     return (
         f"Over {plural(patients, 'patient')} intervals are too narrow: of 95 % intervals over 5 and 7 patients like the real "
-        "ones, 87 and 92 % held the true mean (experiments/coverage)."
+        "ones, 86 and 92 % held the true mean (experiments/coverage)."
     )
 
 
