@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.plugins.sweeper import Sweeper
 from hydra.utils import get_class
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 
 from attnunet import config
 from attnunet.config import check_keys, ready
@@ -146,11 +146,15 @@ class Begin(Callback):
 
 
 def begun(cfg: DictConfig, jobs: list[list[str]] | None, first: DictConfig) -> Sweep:
+    """The sweep, whose jobs learn their parent in every launcher, on whatever machine: by an override."""
     from attnunet.tracking.store import open_store
-    from attnunet.tracking.sweep import Sweep
+    from attnunet.tracking.sweep import PARENT, Sweep
 
     store = open_store(Path(first.tracking.root).resolve(), first.tracking.uri, first.tracking.patience)
-    return Sweep(store, first.study, list(cfg.hydra.overrides.task), jobs, Path(cfg.hydra.sweep.dir))
+    sweep = Sweep(store, first.study, first.monitor, list(cfg.hydra.overrides.task), jobs, Path(cfg.hydra.sweep.dir))
+    with flag_override(cfg, "readonly", False):
+        cfg.hydra.overrides.hydra.append(f"+hydra.job.env_set.{PARENT}='{sweep.run.id}'")
+    return sweep
 
 
 class Environment(Callback):

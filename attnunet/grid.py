@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
@@ -79,16 +79,20 @@ def grid(cfg: DictConfig) -> Iterator[list[str]]:
     A sweeper that searches is not bound to a grid: of it the ends and choices of each key, the others at their first.
     """
     params = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()]
-    parsed = OverridesParser.create().parse_overrides([*params, *cfg.hydra.overrides.task])
-    last = {o.get_key_element(): o for o in parsed}  # the command line has the last word
+    overrides = parsed([*params, *cfg.hydra.overrides.task])
     if is_grid(cfg):
-        yield from (list(job) for job in itertools.product(*map(values, last.values())))
+        yield from (list(job) for job in itertools.product(*map(values, overrides)))
         return
-    choices = [list(ends(o)) for o in last.values()]
+    choices = [list(ends(o)) for o in overrides]
     first = [key[0] for key in choices]
     yield first
     for place, key in enumerate(choices):
         yield from ([*first[:place], value, *first[place + 1 :]] for value in key[1:])
+
+
+def parsed(overrides: Sequence[str]) -> list[Override]:
+    """One a key: a sweeper's params come first, the command line has the last word."""
+    return list({o.get_key_element(): o for o in OverridesParser.create().parse_overrides(list(overrides))}.values())
 
 
 def is_grid(cfg: DictConfig) -> bool:
@@ -104,11 +108,12 @@ def values(override: Override) -> Iterator[str]:
 
 
 def ends(override: Override) -> Iterator[str]:
-    """The same where a sweeper searches: of numbers only the lowest and the highest, which of a range is its stop."""
+    """The same where a sweeper searches: of numbers only the lowest and the highest."""
     sweep, key = override.value(), override.get_key_element()
     if isinstance(sweep, IntervalSweep):
         yield from (f"{key}={sweep.start}", f"{key}={sweep.end}")
     elif isinstance(sweep, RangeSweep):
-        yield from (f"{key}={sweep.start}", f"{key}={sweep.stop}")
+        numbers = list(sweep.range())
+        yield from (f"{key}={numbers[0]}", f"{key}={numbers[-1]}")
     else:
         yield from values(override)

@@ -99,7 +99,8 @@ class Evaluate(Keys):
     def one_of_two(self) -> Self:
         if (self.run is None) == (self.study is None):
             raise refused(f"run={self.run}, study={self.study}: set one of the two, a run to score or a study to join")
-        idle = [key for key in ("data", "split", "threshold", "smallest_lesion", "fill_holes", "name") if getattr(self, key)]
+        keys = ("data", "split", "threshold", "smallest_lesion", "fill_holes", "name")
+        idle = [key for key in keys if getattr(self, key) is not None]
         if self.study is not None and idle:
             raise refused(f"study={self.study}: joins scores as they are, without {', '.join(idle)}; those go with run=RUN_ID")
         return self

@@ -1,86 +1,107 @@
-"""An Optuna search that goes on where it was interrupted: what Hydra's plugin for Optuna leaves out."""
+"""An Optuna search that goes on where it was interrupted."""
+
+from __future__ import annotations
 
 import logging
 import math
-import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from filelock import FileLock, Timeout
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, flag_override
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
-from attnunet.commands import stop_on_error
-from attnunet.config import ConfigError
+from attnunet.grid import parsed, values
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.distributions import BaseDistribution
+
+    from hydra_plugins.attnunet_optuna import OptunaSweeper
 
 log = logging.getLogger(__name__)
 
 
-class Search(Callback):
-    """Hydra's callback beside the plugin, which would run `n_trials` more at each start, leave the trials of a killed
-    start RUNNING for ever, draw the sampler's first points again, and end at a job that returns NaN."""
+def search(sweeper: OptunaSweeper, overrides: Sequence[str]) -> None:
+    """Run the trials that the study lacks, those first that were under way; then name the best.
 
-    lock: ClassVar[FileLock]  # of the class, since instances travel to the jobs
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        stop_on_error(lambda: resume(config))
-
-    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
-        # A trial without a value is FAIL to the plugin.
-        if job_return.status == JobStatus.COMPLETED and math.isnan(job_return.return_value):
-            job_return.return_value = None
-
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        study = opened(config)
-        best = study.best_trial
-        log.info(f"Best of study {study.study_name}: trial {best.number}, {config.monitor} {best.value:.4f}")
-
-
-def resume(config: DictConfig) -> None:
-    """Leave to the plugin only the trials that the study lacks, those first that were under way.
-
-    Raises:
-        ConfigError: another process runs the study; `monitor` and the direction of the search do not agree.
+    A trial without a value is FAIL, and the search goes on. One process at a time runs a study; another waits for it.
     """
-    sweeper, root = config.hydra.sweeper, Path(config.tracking.root)
-    wanted = "minimize" if config.monitor.endswith("loss") else "maximize"
-    if sweeper.direction != wanted:
-        raise ConfigError(f"hydra.sweeper.direction={sweeper.direction}: monitor={config.monitor} asks for {wanted}")
-
+    root = Path(sweeper.config.tracking.root)
     root.mkdir(parents=True, exist_ok=True)
-    Search.lock = FileLock(root / f".{quote(sweeper.study_name, safe='')}.lock")
+    lock = FileLock(root / f".{quote(sweeper.study_name, safe='')}.lock")
     try:
-        Search.lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ConfigError(f"study={sweeper.study_name}: another process is at this search") from error
-
-    from optuna.trial import TrialState
-
-    study = opened(config)
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
-        with warnings.catch_warnings(action="ignore"):  # enqueue_trial is experimental in optuna 2
-            study.enqueue_trial(trial.params)
-    done = len(study.get_trials(states=(TrialState.COMPLETE,)))
-    with flag_override(sweeper, "readonly", False):
-        sweeper.n_trials = max(0, sweeper.n_trials - done)
-        if "seed" in sweeper.sampler:
-            sweeper.sampler.seed += len(study.trials)
-    log.info(f"Study {study.study_name}: {done} trials finished, {sweeper.n_trials} to go")
-    Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)  # the plugin writes there, even if no trial is left
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info(f"Waiting: another process is at study {sweeper.study_name}")
+        lock.acquire()
+    try:
+        study = opened(sweeper)
+        run_trials(sweeper, study, parsed(overrides))
+    finally:
+        lock.release()
+    if any(trial.value is not None for trial in study.trials):
+        best = study.best_trial
+        log.info(f"Best of study {study.study_name}: trial {best.number}, {sweeper.config.monitor} {best.value:.4f}")
 
 
-def opened(config: DictConfig) -> "optuna.Study":
+def opened(sweeper: OptunaSweeper) -> optuna.Study:
+    """The study, in which what a dead process left under way is FAIL and comes again."""
     import optuna
+    from optuna.trial import TrialState
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    sweeper = config.hydra.sweeper
-    return optuna.create_study(
-        study_name=sweeper.study_name, storage=sweeper.storage, direction=sweeper.direction, load_if_exists=True
+    study = optuna.create_study(
+        study_name=sweeper.study_name,
+        storage=sweeper.storage,
+        direction="minimize" if sweeper.config.monitor.endswith("loss") else "maximize",
+        load_if_exists=True,
     )
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+    # Else the sampler would draw its first points again.
+    study.sampler = sweeper.sampler(seed=sweeper.seed + len(study.trials))
+    return study
+
+
+def run_trials(sweeper: OptunaSweeper, study: optuna.Study, overrides: Sequence[Override]) -> None:
+    from optuna.trial import TrialState
+
+    space = {o.get_key_element(): distribution(o) for o in overrides if o.is_sweep_override()}
+    fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
+    done = len(study.get_trials(states=(TrialState.COMPLETE,)))
+    missing = max(0, sweeper.n_trials - done)
+    log.info(f"Study {study.study_name}: {done} trials finished, {missing} to go")
+    for first in range(0, missing, sweeper.n_jobs):
+        trials = [study.ask(space) for _ in range(min(sweeper.n_jobs, missing - first))]
+        jobs = [[*fixed, *(f"{key}={value}" for key, value in trial.params.items())] for trial in trials]
+        for trial, job in zip(trials, sweeper.launcher.launch(jobs, initial_job_idx=first), strict=True):
+            value = job.return_value
+            if math.isnan(value):
+                study.tell(trial, state=TrialState.FAIL)
+            else:
+                study.tell(trial, value)
+
+
+def distribution(override: Override) -> BaseDistribution:
+    """What a swept override is to Optuna: an interval or a range of numbers, or else a choice of what it sets."""
+    from optuna.distributions import CategoricalDistribution
+
+    sweep = override.value()
+    if isinstance(sweep, IntervalSweep):
+        return numeric(sweep.start, sweep.end, log="log" in sweep.tags)
+    if isinstance(sweep, RangeSweep) and not sweep.shuffle:
+        numbers = list(sweep.range())
+        return numeric(min(numbers), max(numbers), step=abs(sweep.step))
+    return CategoricalDistribution([value.partition("=")[2] for value in values(override)])
+
+
+def numeric(low: Any, high: Any, **options: Any) -> BaseDistribution:
+    """Of whole numbers where both ends are."""
+    from optuna.distributions import FloatDistribution, IntDistribution
+
+    whole = isinstance(low, int) and isinstance(high, int)
+    return (IntDistribution if whole else FloatDistribution)(low, high, **options)

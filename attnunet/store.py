@@ -1,10 +1,16 @@
 """The store of a folder, looked at or cleared: `python -m attnunet.store ui` and `python -m attnunet.store clean`."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 
 def main() -> None:
@@ -32,9 +38,9 @@ def show(root: Path, port: int) -> None:
 
     store = Store(root, None, patience=0)
     store.reap()
-    mlflow = str(Path(sys.executable).with_name("mlflow"))
-    address = f"sqlite:///{store.database}"
-    os.execv(mlflow, [mlflow, "ui", "--backend-store-uri", address, "--host", "127.0.0.1", "--port", str(port)])
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # ten processes for what is not in this store
+    address = ["--backend-store-uri", f"sqlite:///{store.database}", "--host", "127.0.0.1", "--port", str(port)]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *address, "--workers", "1"])
 
 
 def clear(root: Path, dry_run: bool) -> None:
@@ -49,30 +55,39 @@ def clear(root: Path, dry_run: bool) -> None:
     store = Store(root, None, patience=0)
     store.reap()
     studies = [study.experiment_id for study in store.client.search_experiments(ViewType.ALL)]
+    runs = store.client.search_runs(studies, run_view_type=ViewType.ALL, max_results=50_000)
+    stays = {run.data.tags.get("fingerprint") for run in runs if not reason(run)}
     gone, freed = 0, 0
-    for run in store.client.search_runs(studies, run_view_type=ViewType.ALL, max_results=50_000):
-        ended_badly = run.info.status in ("FAILED", "KILLED")
-        superseded = "superseded" in run.data.tags
-        deleted = run.info.lifecycle_stage == "deleted"
-        if not (ended_badly or superseded or deleted):
-            continue
+    for run in runs:
+        why, deleted = reason(run), run.info.lifecycle_stage == "deleted"
         models = store.client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
         folders = [Path(local_path(run.info.artifact_uri)).parent, *(Path(local_path(m.artifact_location)) for m in models)]
         fingerprint = run.data.tags.get("fingerprint")
-        if fingerprint and not superseded:
+        if fingerprint and fingerprint not in stays:
             folders += store.root.glob(f"unfinished/{fingerprint}-*")
-        bytes_ = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
-        why = "superseded" if superseded else "deleted" if deleted else run.info.status
-        print(f"{run.info.run_id}  {why:10}  {bytes_ / 1e6:8.1f} MB  {run.info.run_name}")
-        gone, freed = gone + 1, freed + bytes_
-        if not dry_run:
-            for folder in folders:
-                shutil.rmtree(folder, ignore_errors=True)
-            for model in models:
-                store.client.delete_logged_model(model.model_id)
-            if not deleted:
-                store.client.delete_run(run.info.run_id)
+        if not why or (deleted and not any(folder.exists() for folder in folders)):
+            continue
+        size = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
+        gone, freed = gone + 1, freed + size
+        print(f"{run.info.run_id}  {why:10}  {size / 1e6:8.1f} MB  {run.info.run_name}")
+        if dry_run:
+            continue
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        for model in models:
+            store.client.delete_logged_model(model.model_id)
+        if not deleted:
+            store.client.delete_run(run.info.run_id)
     print(f"{gone} runs, {freed / 1e6:.1f} MB {'would be freed' if dry_run else 'freed'}")
+
+
+def reason(run: Run) -> str | None:
+    """Why a run can go; None for one that stays."""
+    if "superseded" in run.data.tags:
+        return "superseded"
+    if run.info.lifecycle_stage == "deleted":
+        return "deleted"
+    return str(run.info.status) if run.info.status in ("FAILED", "KILLED") else None
 
 
 if __name__ == "__main__":

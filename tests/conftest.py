@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import cv2
@@ -14,16 +14,21 @@ REPO = Path(__file__).parent.parent
 SAMPLE = REPO.parent / "shared" / "data" / "kaggle_3m_sample"
 
 
-def command(*arguments: str, cwd: Path, python: tuple[str, ...] = (), name: str = "train") -> subprocess.CompletedProcess[str]:
-    """`python -m attnunet.train ARGUMENTS`, or another command by its name, in the folder `cwd`."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+def command(
+    *arguments: str,
+    cwd: Path,
+    python: tuple[str, ...] = (),
+    name: str = "train",
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """`python -m attnunet.train ARGUMENTS`, or another command by its name, in the folder `cwd`, with more variables."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return subprocess.run(
         [sys.executable, *python, "-m", f"attnunet.{name}", *arguments],
         cwd=cwd,
-        env=environment,
+        env={**inherited, **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=280,
         check=False,
     )
 

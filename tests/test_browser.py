@@ -1,106 +1,135 @@
-"""MLflow's page in a real browser: the runs, their columns, a picture's pixels."""
+"""MLflow's page in a real browser: a sweep's runs are found, nest and compare; a chart's points, a picture's pixels.
 
-import os
+Screenshots are left below pytest's folder, `browser*/`.
+"""
+
+import json
 import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import cv2
 import numpy as np
 import pytest
+from mlflow.entities import Run
+from playwright.sync_api import Page, sync_playwright
 
-from tests.conftest import command
+from tests.serving import free_port, serving
+from tests.test_train import Started, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.ci]
+pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(1200)]
 
-CHROMIUM = shutil.which("chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+PATIENCE = 60_000  # milliseconds
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, lgg_root: Path) -> Path:
-    """Where a sweep of two smoke runs was made."""
-    folder = tmp_path_factory.mktemp("browser")
-    overrides = ("trainer=smoke", "data=lgg", f"data.root={lgg_root}", "study=seen", "evaluation.batch_size=8")
-    result = command("-m", "model=conv,separable", *overrides, cwd=folder)
-    assert result.returncode == 0, result.stderr
-    return folder
+def sweep(tmp_path_factory: pytest.TempPathFactory, lgg_root: Path) -> Started:
+    """Two finished smoke runs."""
+    swept = start(tmp_path_factory.mktemp("browser"), lgg_root, "-m", "model=conv,separable", "study=seen")
+    assert swept.result.returncode == 0, swept.result.stderr
+    return swept
 
 
 @pytest.fixture(scope="module")
-def ui(folder: Path) -> Iterator[str]:
-    """The address of `mlflow ui` on that store."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mlflow = Path(sys.executable).with_name("mlflow")
-    store = f"sqlite:///{folder}/mlruns/mlflow.db"
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    arguments = [str(mlflow), "ui", "--backend-store-uri", store, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    server = subprocess.Popen(arguments, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        address = f"http://127.0.0.1:{port}"
-        wait_for(f"{address}/health")
-        yield address
-    finally:
-        server.terminate()
-        server.wait(30)
+def runs(sweep: Started) -> dict[str, Run]:
+    """The parent and the two jobs, by name."""
+    (parent,) = (run for run in sweep.runs if run not in sweep.jobs)
+    return {"parent": parent, **{run.data.params["model"]: run for run in sweep.jobs}}
 
 
-def wait_for(address: str) -> None:
-    deadline = time.monotonic() + 90
-    while True:
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-            return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
+@dataclass(frozen=True)
+class Browser:
+    """A page of the browser, on MLflow at `address`."""
+
+    page: Page
+    address: str
+
+    def show(self, place: str) -> Page:
+        self.page.goto("about:blank")  # else another place of the same page would load nothing anew
+        self.page.goto(f"{self.address}/#/{place}")
+        return self.page
 
 
-def test_the_page_shows_the_runs_of_a_sweep_with_their_columns_and_pictures(ui: str, folder: Path, tmp_path: Path) -> None:
-    from mlflow import MlflowClient
-    from playwright.sync_api import sync_playwright
+@pytest.fixture(scope="module")
+def browser(sweep: Started) -> Iterator[Browser]:
+    """On the sweep's store, served as users do it."""
+    chromium = shutil.which("chromium")
+    assert chromium, "needs Debian's chromium"
+    port = free_port()
+    command = [sys.executable, "-m", "attnunet.store", "ui", str(sweep.folder / "mlruns"), "--port", str(port)]
+    with serving(command, port, sweep.folder / "ui.log") as address, sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        page = started.new_page(viewport={"width": 1600, "height": 1000})
+        page.set_default_timeout(PATIENCE)
+        yield Browser(page, address)
+        started.close()
 
-    assert CHROMIUM, "needs Debian's chromium"
-    client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
-    experiment = client.get_experiment_by_name("seen")
-    runs = client.search_runs([experiment.experiment_id])
-    runs = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
-    assert sorted(run.data.params["model"] for run in runs) == ["conv", "separable"]
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        page.goto(f"{ui}/#/experiments/{experiment.experiment_id}/runs")
-        for run in runs:
-            page.get_by_text(run.info.run_name).first.wait_for(timeout=60_000)
-        page.screenshot(path=folder / "runs.png")
+def test_the_jobs_of_a_sweep_nest_below_it(browser: Browser, runs: dict[str, Run], sweep: Started) -> None:
+    page = browser.show(f"experiments/{runs['parent'].info.experiment_id}/runs")
+    rows = {name: page.locator(f".ag-row[row-id='{run.info.run_id}']") for name, run in runs.items()}
+    rows["parent"].first.wait_for()
+    assert rows["conv"].count() == rows["separable"].count() == 0
+    rows["parent"].get_by_role("gridcell").filter(has_text="sweep model=conv,separable").get_by_role("button").first.click()
+    for model in ("conv", "separable"):
+        rows[model].first.wait_for()
+        assert f"{model}-focal_dice-patient-32-seed0" in rows[model].first.inner_text()
+    page.screenshot(path=sweep.folder / "runs.png")
 
-        page.goto(f"{ui}/#/experiments/{experiment.experiment_id}/runs/{runs[0].info.run_id}")
-        page.get_by_text("final/val/dice", exact=True).first.wait_for(timeout=60_000)
-        page.get_by_text("loss.weights.dice", exact=True).first.wait_for(timeout=60_000)
-        page.screenshot(path=folder / "run.png")
 
-        page.goto(
-            f"{ui}/#/experiments/{experiment.experiment_id}/runs/{runs[0].info.run_id}/artifacts/figures/predictions.png"
-        )
-        shown = page.locator("img[src^='blob:'], img[src*='predictions']").first
-        shown.wait_for(timeout=60_000)
-        page.wait_for_timeout(1000)
-        pixels = np.frombuffer(shown.screenshot(), np.uint8)
-        page.screenshot(path=folder / "picture.png")
-        browser.close()
+def test_runs_are_found_by_what_the_command_line_said(browser: Browser, runs: dict[str, Run], sweep: Started) -> None:
+    condition = quote("params.model = 'conv' and params.`loss.weights.dice` = '1.0'")
+    page = browser.show(f"experiments/{runs['parent'].info.experiment_id}/runs?searchFilter={condition}")
+    page.locator(f".ag-row[row-id='{runs['conv'].info.run_id}']").first.wait_for()
+    assert {row.get_attribute("row-id") for row in page.locator(".ag-row").all()} == {runs["conv"].info.run_id}
+    page.screenshot(path=sweep.folder / "found.png")
 
+
+def test_comparing_runs_shows_what_differs(browser: Browser, runs: dict[str, Run], sweep: Started) -> None:
+    ids = [runs[model].info.run_id for model in ("conv", "separable")]
+    page = browser.show(f"compare-runs?runs={json.dumps(ids)}&experiments={json.dumps([runs['conv'].info.experiment_id])}")
+    parameters = page.locator("table").filter(has_text="loss.weights.dice").first
+    parameters.wait_for()
+    page.get_by_text("Show diff only").first.click()
+    parameters.wait_for(state="detached")
+    page.screenshot(path=sweep.folder / "compare.png", full_page=True)
+    differing = [t for t in page.locator("table").all_inner_texts() if t.split()[:1] == ["model"]]
+    assert [text.split() for text in differing] == [["model", "conv", "separable"]]
+
+
+def test_a_metrics_chart_has_its_points(browser: Browser, runs: dict[str, Run], sweep: Started) -> None:
+    run = runs["conv"]
+    page = browser.show(f"experiments/{run.info.experiment_id}/runs/{run.info.run_id}/model-metrics")
+    page.get_by_placeholder("Search metric charts").fill("train/loss")
+    chart = page.locator(".js-plotly-plot")
+    chart.locator(".point").nth(1).wait_for()
+    page.wait_for_function("document.querySelectorAll('.js-plotly-plot').length == 1")  # those of other metrics are gone
+    x, y = chart.evaluate("plot => [Array.from(plot.data[0].x), Array.from(plot.data[0].y)]")
+    logged = sweep.client.get_metric_history(run.info.run_id, "train/loss")
+    assert list(zip(x, y, strict=True)) == [(m.step, pytest.approx(m.value)) for m in logged]
+    marks = [mark.bounding_box() for mark in chart.locator(".point").all()]
+    assert len(marks) == len(logged) == 2
+    # Drawn where they belong: the second epoch to the right, its lower loss below.
+    assert marks[0]["x"] < marks[1]["x"]
+    assert (marks[0]["y"] < marks[1]["y"]) == (logged[1].value < logged[0].value)
+    page.screenshot(path=sweep.folder / "chart.png")
+
+
+def test_a_picture_has_its_pixels(browser: Browser, runs: dict[str, Run], sweep: Started) -> None:
+    run = runs["conv"]
+    page = browser.show(f"experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/figures/predictions.png")
+    shown = page.locator("img[src^='blob:']").first
+    shown.wait_for()
+    page.wait_for_function("[...document.images].some(i => i.src.startsWith('blob:') && i.complete && i.naturalWidth > 100)")
+    pixels = np.frombuffer(shown.screenshot(), np.uint8)
+    page.screenshot(path=sweep.folder / "picture.png")
     picture = cv2.imdecode(pixels, cv2.IMREAD_COLOR)
-    logged = cv2.imread(str(Path(runs[0].info.artifact_uri.removeprefix("file://")) / "figures" / "predictions.png"))
+    logged = cv2.imread(str(Path(run.info.artifact_uri.removeprefix("file://")) / "figures" / "predictions.png"))
     assert picture.shape[0] > 100
     # What is drawn on the page is what was logged, at the page's size.
     small = cv2.resize(logged, picture.shape[1::-1], interpolation=cv2.INTER_AREA)
-    assert np.corrcoef(picture.ravel(), small.ravel())[0, 1] > 0.8
+    assert np.corrcoef(picture.ravel(), small.ravel())[0, 1] > 0.9

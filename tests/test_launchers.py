@@ -117,6 +117,7 @@ def test_eight_jobs_have_the_same_bits_through_every_launcher(
 
 @pytest.mark.slow
 @pytest.mark.ci
+@pytest.mark.timeout(600)
 def test_jobs_in_processes_have_the_bits_of_jobs_in_one(lgg_root: Path, tmp_path: Path) -> None:
     here = start(tmp_path / "basic", lgg_root, "-m", *ONE_THREAD, "seed=0,1", "epochs=1")
     there = start(tmp_path / "joblib", lgg_root, "-m", "hydra/launcher=joblib", *ONE_THREAD, "seed=0,1", "epochs=1")

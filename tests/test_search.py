@@ -1,25 +1,32 @@
 """hydra/sweeper=optuna: what is checked before it starts, and how it goes on after an end that nobody planned."""
 
+import math
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import RandomSampler
 from optuna.study import Study, load_study
 from optuna.trial import TrialState
 
 from attnunet import grid
+from attnunet.search import distribution, search
 from tests.conftest import REPO, command
 from tests.test_train import SMOKE
 
 BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
+OPTUNA = "hydra_plugins.attnunet_optuna.OptunaSweeper"
 
 
 def swept(target: str, params: dict[str, str], *task: str) -> DictConfig:
@@ -43,7 +50,7 @@ def test_a_search_is_checked_at_the_ends_of_each_key_the_others_at_their_first()
         "a=0.0001 b=[8,16] c=1 d=x e=0",
         "a=0.5 b=[8,16] c=1 d=x e=0",
         "a=0.0001 b=[4] c=1 d=x e=0",
-        "a=0.0001 b=[8,16] c=4 d=x e=0",
+        "a=0.0001 b=[8,16] c=3 d=x e=0",
         "a=0.0001 b=[8,16] c=1 d=x e=1",
         "a=0.0001 b=[8,16] c=1 d=x e=2",
     ]
@@ -56,9 +63,8 @@ def test_a_key_that_the_command_line_fixes_leaves_the_space() -> None:
 REFUSED = [
     (("model.dropout=interval(0,1.0)",), "model.dropout=1.0: Input should be less than 1"),
     (("model.filters=choice([8,16],[8])",), "model.filters=[8]: List should have at least 2 items"),
-    (("image_size=range(32,99)", "model.filters=[4,8,16]"), "image_size=99: 3 model.filters halve"),
+    (("image_size=range(32,99)", "model.filters=[4,8,16]"), "image_size=98: 3 model.filters halve"),
     (("loss=dice",), "loss.weights"),
-    (("monitor=val/loss",), "hydra.sweeper.direction=maximize: monitor=val/loss asks for minimize"),
 ]
 
 
@@ -161,14 +167,73 @@ def test_a_trial_that_fails_does_not_end_the_search(lgg_root: Path, tmp_path: Pa
     assert len(states(study(tmp_path, "toy"), TrialState.COMPLETE)) == 10
 
 
-def test_a_search_is_not_run_twice_at_once(lgg_root: Path, tmp_path: Path) -> None:
-    from filelock import FileLock
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("a=tag(log, interval(1e-4, 0.5))", FloatDistribution(1e-4, 0.5, log=True)),
+        ("a=int(interval(1, 4))", IntDistribution(1, 4)),
+        ("a=interval(1, 4)", FloatDistribution(1, 4)),
+        ("a=range(1, 8, 2)", IntDistribution(1, 7, step=2)),
+        ("a=range(0, 1, 0.25)", FloatDistribution(0, 0.75, step=0.25)),
+        ("a=shuffle(range(1, 2))", CategoricalDistribution(["1"])),
+        ("a=choice([8,16],[4])", CategoricalDistribution(["[8,16]", "[4]"])),
+        ("a=x,y", CategoricalDistribution(["x", "y"])),
+    ],
+)
+def test_what_a_sweep_of_hydras_is_to_optuna(override: str, expected: BaseDistribution) -> None:
+    (parsed,) = grid.parsed([override])
+    assert distribution(parsed) == expected
 
-    (tmp_path / "mlruns").mkdir()
-    with FileLock(tmp_path / "mlruns" / ".toy.lock"):
-        result = toy(tmp_path, lgg_root)
-    assert result.returncode == 1
-    assert "study=toy: another process is at this search" in result.stderr
+
+class Objective:
+    """A sweeper around scores worked by hand."""
+
+    def __init__(self, root: Path, monitor: str, scores: list[float]) -> None:
+        self.config = OmegaConf.create({"tracking": {"root": str(root)}, "monitor": monitor})
+        self.study_name, self.storage, self.seed = "by hand", f"sqlite:///{root}/optuna.db", 0
+        self.n_trials, self.n_jobs, self.sampler = len(scores), 2, RandomSampler
+        self.scores, self.launcher, self.batches = iter(scores), self, []
+
+    def launch(self, jobs: list[list[str]], initial_job_idx: int) -> list[SimpleNamespace]:
+        self.batches.append((initial_job_idx, jobs))
+        return [SimpleNamespace(return_value=next(self.scores)) for _ in jobs]
+
+
+@pytest.mark.parametrize(
+    ("monitor", "best"), [("val/dice", "trial 1, val/dice 0.7500"), ("val/loss", "trial 0, val/loss 0.2500")]
+)
+def test_the_best_trial_is_the_lowest_where_a_loss_is_monitored(
+    monitor: str, best: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    objective = Objective(tmp_path, monitor, [0.25, 0.75, 0.5])
+    with caplog.at_level("INFO"):
+        search(objective, ["seed=1", "model.dropout=interval(0.0, 0.5)"])
+    assert f"Best of study by hand: {best}" in caplog.text
+    assert [(first, len(jobs)) for first, jobs in objective.batches] == [(0, 2), (2, 1)]
+    for _, jobs in objective.batches:
+        for fixed, drawn in jobs:
+            assert fixed == "seed=1"
+            assert drawn.startswith("model.dropout=0.")
+
+
+def test_where_every_trial_failed_there_is_no_best(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        search(Objective(tmp_path, "val/dice", [math.nan]), ["seed=0,1"])
+    assert "0 trials finished, 1 to go" in caplog.text
+    assert "Best" not in caplog.text
+
+
+def test_a_search_is_not_run_twice_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        with FileLock(tmp_path / ".by%20hand.lock"):
+            second = threading.Thread(target=search, args=(Objective(tmp_path, "val/dice", [0.5]), ["seed=0,1"]))
+            second.start()
+            second.join(0.5)
+            assert second.is_alive()
+        second.join(30)
+    assert not second.is_alive()
+    assert "Waiting: another process is at study by hand" in caplog.text
+    assert "Best of study by hand: trial 0, val/dice 0.5000" in caplog.text
 
 
 @pytest.mark.slow

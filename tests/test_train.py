@@ -287,6 +287,14 @@ def test_a_job_that_fails_does_not_stop_the_others(lgg_root: Path, tmp_path: Pat
     assert sweep.result.returncode == 1
     by_rate = {float(run.data.params["optimizer.learning_rate"]): run.info.status for run in sweep.jobs}
     assert by_rate == {1e30: "FAILED", 0.001: "FINISHED"}
+    assert "2 jobs: 1 failed, 1 finished" in sweep.result.stdout
+    assert "FloatingPointError: the training loss is" in " ".join(sweep.result.stdout.split())
+    (log,) = sweep.folder.glob("mlruns/hydra/sweeps/*/0/train.log")
+    assert "Traceback" in log.read_text()
+    (failed,) = (run for run in sweep.jobs if run.info.status == "FAILED")
+    assert "FloatingPointError" in (Path(failed.info.artifact_uri.removeprefix("file://")) / "traceback.txt").read_text()
+    (parent,) = (run for run in sweep.runs if run.info.run_id == failed.data.tags["mlflow.parentRunId"])
+    assert parent.info.status == "FAILED"
 
 
 @pytest.mark.slow
@@ -324,9 +332,23 @@ def grey_table(root: Path, folder: Path) -> Path:
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("split=site", "split.site=DU", "model.gate=none", "monitor=val/loss", "trainer.early_stopping=1", "augment=mri"),
+        (
+            "split=site",
+            "split.site=DU",
+            "model.gate=none",
+            "monitor=val/loss",
+            "trainer.early_stopping=1",
+            "augment=mri",
+            "evaluation.flip=true",
+        ),
         ("split=kfold", "split.folds=3", "trainer.precision=mixed_bfloat16", "trainer.jit_compile=true"),
-        ("split=manifest", "split.file=own.yaml", "data.channels=[flair]", "tracking.root=elsewhere runs"),
+        (
+            "split=manifest",
+            "split.file=own.yaml",
+            "data.channels=[flair]",
+            "tracking.root=elsewhere runs",
+            "data.spacing=[5,1,1]",
+        ),
         ("data=table", "data.file=own.csv", "data.file_channels=[grey]", "data.intensity=percentile", "~data.root"),
     ],
 )

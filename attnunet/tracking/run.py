@@ -1,6 +1,7 @@
 """One run in the store: how it begins, goes on after an interruption, and ends."""
 
 import logging
+import shutil
 import signal
 import tempfile
 import threading
@@ -17,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 import numpy as np
+import psutil
 from mlflow.entities import Metric, Param
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
+from mlflow.utils.mlflow_tags import MLFLOW_USER
 
-from attnunet.tracking.store import Away, Store, identity, local_path
+from attnunet.tracking.store import Away, Store, local_path
 
 if TYPE_CHECKING:
     import keras
@@ -44,10 +47,11 @@ class Run:
 
     def __init__(self, store: Store, run_id: str) -> None:
         self.store, self.id = store, run_id
-        found = store.client.get_run(run_id)
+        found = store.attempt(lambda: store.client.get_run(run_id))
         self.experiment_id: str = found.info.experiment_id
         self.artifacts: str = local_path(found.info.artifact_uri)
-        histories = (store.client.get_metric_history(run_id, name) for name in found.data.metrics)
+        histories = (store.attempt(partial(store.client.get_metric_history, run_id, name)) for name in found.data.metrics)
+        self.known = set(found.data.params)
         self.logged = {(metric.key, metric.step) for history in histories for metric in history}
         self.waiting: list[Metric] = []
 
@@ -68,13 +72,13 @@ class Run:
             del self.waiting[: len(batch)]
 
     def params(self, values: Mapping[str, Any]) -> None:
-        params = [Param(name, str(value)) for name, value in values.items()]
+        """Those that are not there; what an interrupted run was begun with stays."""
+        params = [Param(name, str(value)) for name, value in values.items() if name not in self.known]
         for start in range(0, len(params), 100):
             self.store.attempt(partial(self.store.client.log_batch, self.id, params=params[start : start + 100]))
 
     def tags(self, values: Mapping[str, str]) -> None:
-        for name, value in values.items():
-            self.store.attempt(partial(self.store.client.set_tag, self.id, name, value))
+        self.store.tag(self.id, values)
 
     def text(self, content: str, path: str) -> None:
         self.store.attempt(lambda: self.store.client.log_text(self.id, content, path))
@@ -111,6 +115,7 @@ class Run:
             if model.status == "READY":
                 return
             client.delete_logged_model(model.model_id)
+            shutil.rmtree(local_path(model.artifact_location), ignore_errors=True)  # MLflow keeps the files
         channels = len(predictor.preparation.file_channels)
         signature = ModelSignature(
             inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, channels))]),
@@ -130,6 +135,7 @@ class Run:
                 python_model=str(Path(__file__).with_name("served.py")),
                 artifacts={"predictor": str(Path(folder) / "predictor")},
                 signature=signature,
+                tags={MLFLOW_USER: psutil.Process().username()},  # else MLFLOW_TRACKING_USERNAME, a credential
                 code_paths=[str(PACKAGE)],
                 pip_requirements=[f"{name}=={metadata.version(name)}" for name in SERVING],
             )
@@ -149,16 +155,8 @@ def run(
     end, nobody can tell it: the next command that opens the store ends the run as KILLED.
     """
     with terminable():
-        identified = {**tags, **identity()}
-        if run_id is None:
-            created: list[str] = []
-            store.attempt(lambda: created.append(store.client.create_run(study, tags=identified, run_name=name).info.run_id))
-            current = Run(store, created[-1])
-            current.params(params)
-        else:
-            store.client.update_run(run_id, status="RUNNING")
-            current = Run(store, run_id)
-            current.tags(identified)
+        current = Run(store, store.begin(study, name, tags, run_id))
+        current.params(params)
         with pulse(current):
             try:
                 yield current

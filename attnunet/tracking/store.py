@@ -1,25 +1,27 @@
 """The store that runs are in: SQLite below a folder, or an MLflow server."""
 
 import logging
+import os
 import platform
 import shlex
 import sqlite3
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 import mlflow
 import psutil
 from filelock import FileLock
-from mlflow.entities import Run
+from mlflow.entities import Run, RunTag
+from mlflow.exceptions import MlflowException
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 SILENCE = 600.0  # seconds without a heartbeat, after which a process on another machine counts as dead
@@ -72,12 +74,18 @@ class Store:
     def client(self) -> mlflow.MlflowClient:
         """Made under a lock, with a moved folder's addresses mended: processes that open a new SQLite store at once
         break it."""
-        with FileLock(self.root / ".lock"):
+        with self.locked():
+            if not (self.uri or self.database.exists()):
+                create(self.database)
             client = mlflow.MlflowClient(self.address)
             self.attempt(lambda: client.search_experiments(max_results=1))
             if not self.uri:
                 relocate(self.database, self.root / "artifacts")
         return client
+
+    def locked(self) -> FileLock:
+        """For a block in which no other process of this disk changes what is there of studies and sweeps."""
+        return FileLock(self.root / ".lock")
 
     def study(self, name: str) -> str:
         """The id of the MLflow experiment `name`, made if it is not there.
@@ -86,44 +94,59 @@ class Store:
             ValueError: it was deleted.
         """
         client = self.client
-        with FileLock(self.root / ".lock"):
-            found = client.get_experiment_by_name(name)
+        location = None if self.uri else (self.root / "artifacts").as_uri()
+        with self.locked():
+            found = self.attempt(lambda: client.get_experiment_by_name(name))
             if found is not None and found.lifecycle_stage == "deleted":
                 raise ValueError(f"study={name} was deleted in MLflow: take another name, or `mlflow experiments restore`")
             if found is not None:
                 return str(found.experiment_id)
-            location = None if self.uri else (self.root / "artifacts").as_uri()
-            return str(client.create_experiment(name, artifact_location=location))
+            return str(self.attempt(lambda: client.create_experiment(name, artifact_location=location)))
 
     def runs(self, study: str, condition: str) -> list[Run]:
         """The runs of a study that meet MLflow's condition, newest first."""
-        return list(self.client.search_runs([study], condition, order_by=["attributes.start_time DESC"], max_results=1000))
+        newest = ["attributes.start_time DESC"]
+        return list(self.attempt(lambda: self.client.search_runs([study], condition, order_by=newest, max_results=1000)))
 
     def reap(self) -> None:
         """End the runs whose process has died without a word as KILLED."""
-        studies = [study.experiment_id for study in self.client.search_experiments()]
-        for run in self.client.search_runs(studies, "attributes.status = 'RUNNING'", max_results=1000):
+        studies = [study.experiment_id for study in self.attempt(self.client.search_experiments)]
+        running = "attributes.status = 'RUNNING'"
+        for run in self.attempt(lambda: self.client.search_runs(studies, running, max_results=1000)):
             if "process" in run.data.tags and not alive(run):
-                self.client.set_terminated(run.info.run_id, "KILLED")
+                self.attempt(partial(self.client.set_terminated, run.info.run_id, "KILLED"))
+
+    def begin(self, study: str, name: str, tags: Mapping[str, str], run_id: str | None = None) -> str:
+        """Let a run be this process's, a new one or `run_id` again; -> its id."""
+        tags = {**tags, **identity()}
+        if run_id is None:
+            created = self.attempt(lambda: self.client.create_run(study, tags=tags, run_name=name))
+            return str(created.info.run_id)
+        # Before its status: else another process would find a run under way whose process is dead.
+        self.tag(run_id, tags)
+        self.attempt(lambda: self.client.update_run(run_id, status="RUNNING"))
+        return run_id
+
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        stored = [RunTag(name, value) for name, value in tags.items()]
+        self.attempt(lambda: self.client.log_batch(run_id, tags=stored))
 
     def supersede(self, runs: Sequence[str], by: str) -> None:
         """Mark runs that another one replaces; `python -m attnunet.store clean` removes them."""
         for run in runs:
-            self.client.set_tag(run, "superseded", by)
+            self.tag(run, {"superseded": by})
 
     def answers(self) -> bool:
-        """Whether the store can be reached at all; SQLite always can."""
-        if self.uri is None or not self.uri.startswith("http"):
+        """Whether the server does, and the database behind it; SQLite always can."""
+        if self.uri is None:
             return True
         try:
-            urllib.request.urlopen(f"{self.uri.rstrip('/')}/health", timeout=5).close()
-        except urllib.error.HTTPError as error:
-            return error.code < 500  # it wants credentials, say, but it is there
-        except OSError:
-            return False
+            mlflow.MlflowClient(self.address).search_experiments(max_results=1)
+        except MlflowException as error:
+            return error.get_http_status_code() < 500  # it wants credentials, say, but it is there
         return True
 
-    def attempt(self, call: Callable[[], object], patience: float | None = None) -> None:
+    def attempt(self, call: Callable[[], T], patience: float | None = None) -> T:
         """call(), repeated while the store does not answer.
 
         Raises:
@@ -134,8 +157,7 @@ class Store:
         refused = False
         while True:
             try:
-                call()
-                return
+                return call()
             except Exception as error:
                 if self.answers():
                     if refused or self.uri is None:
@@ -173,6 +195,15 @@ def alive(run: Run) -> bool:
         return abs(process.create_time() - float(created)) < 2 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def create(database: Path) -> None:
+    """A new store, whole or not at all: MLflow's migrations are no transaction, and half of them can never be opened."""
+    temporary = database.with_name(f"creating-{database.name}")
+    for left in database.parent.glob(f"{temporary.name}*"):  # with SQLite's journal
+        left.unlink()
+    mlflow.MlflowClient(f"sqlite:///{temporary}").search_experiments(max_results=1)
+    os.replace(temporary, database)
 
 
 def relocate(database: Path, artifacts: Path) -> None:

@@ -6,12 +6,11 @@ import io
 import json
 import logging
 import math
-import os
 import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,12 +20,12 @@ from rich.table import Table
 
 from attnunet.tracking.provenance import provenance
 from attnunet.tracking.run import Run, pulse, terminable
-from attnunet.tracking.store import Store, alive, identity
+from attnunet.tracking.store import Away, Store
 
 log = logging.getLogger(__name__)
 
 PARENT = "ATTNUNET_SWEEP"
-"""The environment variable that tells the jobs of every launcher their parent run's id."""
+"""The environment variable that tells a job its parent run's id."""
 OUTCOME = "outcome.json"
 
 
@@ -64,33 +63,29 @@ class Sweep:
         self,
         store: Store,
         study: str,
+        monitor: str,
         overrides: Sequence[str],
         jobs: Sequence[Sequence[str]] | None,
         folder: Path,
     ) -> None:
         """
         Args:
+            monitor: what the jobs return; of a loss the lowest is the best.
             overrides: of the command; a sweep with the same ones goes on under the same parent.
             jobs: each one's overrides, where they are known beforehand.
             folder: Hydra's, in which each job has one.
         """
-        self.overrides, self.jobs, self.folder = list(overrides), jobs, folder
-        self.store = store
-        experiment = self.store.study(study)
-        self.store.reap()
+        self.store, self.monitor, self.overrides, self.jobs, self.folder = store, monitor, list(overrides), jobs, folder
+        experiment = store.study(study)
         identified = hashlib.blake2b(json.dumps([study, *sorted(overrides)]).encode(), digest_size=8).hexdigest()
-        tags = {**provenance(overrides), **identity(), "sweep": identified}
-        earlier = self.store.runs(experiment, f"tags.sweep = '{identified}'")
-        free = [run.info.run_id for run in earlier if not (run.info.status == "RUNNING" and alive(run))]
-        if free:
-            self.store.client.update_run(free[0], status="RUNNING")
-            self.run = Run(self.store, free[0])
-            self.run.tags(tags)
-        else:
-            created = self.store.client.create_run(experiment, tags=tags, run_name=f"sweep {' '.join(self.swept)}"[:200])
-            self.run = Run(self.store, created.info.run_id)
-            self.run.params(dict(override.lstrip("+").split("=", 1) for override in self.overrides if "=" in override))
-        os.environ[PARENT] = self.run.id
+        name = f"sweep {' '.join(self.swept)}"[:200]
+        tags = {**provenance(overrides), "sweep": identified}
+        with store.locked():
+            store.reap()
+            earlier = store.runs(experiment, f"tags.sweep = '{identified}'")
+            free = next((run.info.run_id for run in earlier if run.info.status != "RUNNING"), None)
+            self.run = Run(store, store.begin(experiment, name, tags, free))
+        self.run.params(dict(override.lstrip("+").split("=", 1) for override in self.overrides if "=" in override))
         self.stack = ExitStack()
         self.stack.enter_context(terminable())
         self.stack.enter_context(pulse(self.run))
@@ -111,9 +106,12 @@ class Sweep:
             facts = json.loads(path.read_text())
             found[facts["job"]] = facts
         for number, overrides in enumerate(self.jobs or ()):
-            lost = {**asdict(Outcome("missing", None, math.nan, "its process ended without a word")), "seconds": math.nan}
-            found.setdefault(number, {**lost, "job": number, "overrides": list(overrides)})
-        children = {run.data.tags.get("overrides"): run.info.run_id for run in self.children()}
+            lost = Outcome("missing", None, math.nan, "not begun, or its process ended without a word")
+            found.setdefault(number, {**asdict(lost), "seconds": math.nan, "job": number, "overrides": list(overrides)})
+        children: dict[str, str] = {}
+        with suppress(Away):
+            newest_last = reversed(self.children())
+            children = {run.data.tags["overrides"]: run.info.run_id for run in newest_last}
         table = [found[number] for number in sorted(found)]
         for row in table:  # one that failed could not tell
             row["run_id"] = row["run_id"] or children.get(" ".join(row["overrides"]))
@@ -133,22 +131,29 @@ class Sweep:
         Args:
             status: of a sweep that was interrupted; else FINISHED or FAILED, as the jobs were.
         """
-        from attnunet.evaluation.figures import of_sweep
-
-        os.environ.pop(PARENT, None)
-        with self.stack:
-            self.store.reap()  # a job whose process was killed
-            rows = self.rows()
-            complete = status is None and all(row["how"] in ("finished", "resumed", "reused") for row in rows)
-            self.run.text(as_csv(rows), "sweep.csv")
-            self.run.text(json.dumps({"overrides": self.overrides, "jobs": self.jobs}, indent=1), "grid.json")
-            parameters = [name for name in rows[0] if name in varied(rows)] if rows else []
-            if drawn := of_sweep({p: [str(row.get(p, "")) for row in rows] for p in parameters}, [r["score"] for r in rows]):
-                self.run.figures({"sweep": drawn})
-            self.run.end(status or ("FINISHED" if complete else "FAILED"))
-        show(Console(width=None if sys.stdout.isatty() else 160), rows, parameters)  # a log needs no narrow columns
+        rows = self.rows()
+        parameters = [name for name in rows[0] if name in varied(rows)] if rows else []
+        complete = status is None and all(row["how"] in ("finished", "resumed", "reused") for row in rows)
+        try:
+            with self.stack:
+                self.log(rows, parameters, status or ("FINISHED" if complete else "FAILED"))
+        except Away as away:
+            print(f"attnunet: {away}; the same command sends what it lacks", file=sys.stderr)
+            complete = False
+        # A log needs no narrow columns.
+        show(Console(width=None if sys.stdout.isatty() else 160), rows, parameters, lowest=self.monitor.endswith("loss"))
         print(f"sweep {self.run.id} on {platform.node()}; log and traceback of each job: {self.folder}")
         return complete
+
+    def log(self, rows: Sequence[dict], parameters: Sequence[str], status: str) -> None:
+        from attnunet.evaluation.figures import of_sweep
+
+        self.store.reap()  # a job whose process was killed
+        self.run.text(as_csv(rows), "sweep.csv")
+        self.run.text(json.dumps({"overrides": self.overrides, "jobs": self.jobs}, indent=1), "grid.json")
+        if drawn := of_sweep({p: [str(row.get(p, "")) for row in rows] for p in parameters}, [r["score"] for r in rows]):
+            self.run.figures({"sweep": drawn})
+        self.run.end(status)
 
 
 COLUMNS = ("job", "how", "score", "seconds", "run_id", "reason")
@@ -168,13 +173,13 @@ def as_csv(rows: Sequence[dict]) -> str:
     return stream.getvalue()
 
 
-def show(console: Console, rows: Sequence[dict], parameters: Sequence[str]) -> None:
-    """A row a job; the best score is starred (the lowest, where a loss is monitored)."""
+def show(console: Console, rows: Sequence[dict], parameters: Sequence[str], lowest: bool) -> None:
+    """A row a job; the best score is starred, the lowest or the highest."""
     counts = {how: sum(row["how"] == how for row in rows) for how in dict.fromkeys(row["how"] for row in rows)}
     table = Table(title=f"{len(rows)} jobs: " + ", ".join(f"{number} {how}" for how, number in counts.items()))
     for name in ("job", *parameters, "how", "score", "run_id", "reason"):
         table.add_column(name.replace("run_id", "run"), overflow="fold", no_wrap=name in ("job", "how", "score"))
-    best = max((row["score"] for row in rows if not math.isnan(row["score"])), default=math.nan)
+    best = (min if lowest else max)((row["score"] for row in rows if not math.isnan(row["score"])), default=math.nan)
     for row in rows:
         cells = [str(row.get(p, "")) for p in parameters]
         score = "" if math.isnan(row["score"]) else f"{row['score']:.4f}{' *' if row['score'] == best else ''}"

@@ -1,0 +1,54 @@
+"""The sweeper of `hydra/sweeper=optuna`. Hydra takes plugins from this namespace only, and imports each at every start."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+if find_spec("optuna"):  # an extra; where it is not installed, there is no such sweeper
+
+    class OptunaSweeper(Sweeper):
+        """Optuna's `ask` and `tell` around a launcher, in a study that goes on where it was interrupted.
+
+        Hydra's own plugin for Optuna asks for an optuna below 3, whose studies need an SQLAlchemy below 2, with which
+        MLflow's server does not start.
+        """
+
+        config: DictConfig
+        launcher: Launcher
+
+        def __init__(
+            self,
+            study_name: str,
+            storage: str,
+            n_trials: int,
+            n_jobs: int,
+            sampler: Callable[..., Any],
+            seed: int,
+            params: dict[str, str],
+        ) -> None:
+            """
+            Args:
+                n_trials: finished ones that the study is to have in all.
+                n_jobs: trials at once.
+                sampler: makes one of Optuna's samplers, given a `seed`.
+                params: overrides that span the space, before those of the command line.
+            """
+            self.study_name, self.storage, self.n_trials, self.n_jobs = study_name, storage, n_trials, n_jobs
+            self.sampler, self.seed, self.params = sampler, seed, params
+
+        def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+            self.config = config
+            self.launcher = Plugins.instance().instantiate_launcher(
+                config=config, hydra_context=hydra_context, task_function=task_function
+            )
+
+        def sweep(self, arguments: list[str]) -> None:
+            from attnunet.search import search
+
+            search(self, [*(f"{key}={value}" for key, value in self.params.items()), *arguments])

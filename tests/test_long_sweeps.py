@@ -1,0 +1,138 @@
+"""Sweeps of a dozen and of a hundred jobs: killed and started again, their memory, and how fast finished ones answer."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import command
+from tests.test_launchers import assert_same_results
+from tests.test_train import SMOKE, Started
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+TWELVE = ("-m", "model=conv,separable", "loss=focal,dice", "seed=0,1,2", "model.filters=[4,8]")
+TWELVE += ("trainer.threads=1", "trainer.figures=false")
+OUTCOMES = "mlruns/hydra/sweeps/*/*/outcome.json"
+
+
+def begun(folder: Path, root: Path) -> subprocess.Popen:
+    folder.mkdir()
+    flag, *keys = TWELVE
+    arguments = [flag, *(a.format(root=root) for a in SMOKE), *keys]
+    with (folder / "said").open("w") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", "attnunet.train", *arguments],
+            cwd=folder,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def ended(folder: Path, process: subprocess.Popen) -> Started:
+    said = (folder / "said").read_text()
+    return Started(folder, subprocess.CompletedProcess([], process.returncode, said, said))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, lgg_root: Path) -> tuple[Started, list[float]]:
+    """The sweep that nothing interrupted, and its process's resident memory in MB after each job."""
+    folder = tmp_path_factory.mktemp("alone") / "sweep"
+    process = begun(folder, lgg_root)
+    watched, memory = psutil.Process(process.pid), [0.0]
+    while process.poll() is None:
+        memory += [watched.memory_info().rss / 1e6] * (len(list(folder.glob(OUTCOMES))) - len(memory) + 1)
+        time.sleep(0.1)
+    return ended(folder, process), memory[1:]
+
+
+def test_a_sweep_that_was_killed_does_what_is_missing_and_ends_with_the_same_bits(
+    alone: tuple[Started, list[float]], lgg_root: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "sweep"
+    process = begun(folder, lgg_root)
+    while len(list(folder.glob(OUTCOMES))) < 5 or "epoch 1/2" not in (folder / "said").read_text().rpartition("run ")[2]:
+        assert process.poll() is None, (folder / "said").read_text()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = ended(folder, process)
+    finished = {run.info.run_id for run in before.jobs if run.info.status == "FINISHED"}
+    assert len(finished) == 5
+    assert len(before.jobs) == 6
+
+    flag, *keys = TWELVE
+    again = Started(folder, command(flag, *(a.format(root=lgg_root) for a in SMOKE), *keys, cwd=folder))
+    assert again.result.returncode == 0, again.result.stderr
+    assert "12 jobs: 5 reused, 1 resumed, 6 finished" in again.result.stdout
+    assert [run.info.status for run in again.runs] == ["FINISHED"] * 13  # with the parent
+    assert {run.info.run_id for run in before.jobs} < {run.info.run_id for run in again.jobs}
+    assert len({run.data.tags["mlflow.parentRunId"] for run in again.jobs}) == 1
+    assert_same_results(alone[0], again, jobs=12)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_sweep_that_is_stopped_ends_its_runs_and_prints_what_there_is(
+    stop: signal.Signals, lgg_root: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "sweep"
+    process = begun(folder, lgg_root)
+    while "parameters, " not in (folder / "said").read_text():
+        assert process.poll() is None, (folder / "said").read_text()
+        time.sleep(0.05)
+    process.send_signal(stop)
+    assert process.wait(120) != 0
+    stopped = ended(folder, process)
+    assert [run.info.status for run in stopped.runs] == ["KILLED", "KILLED"]  # the job and the parent
+    assert "12 jobs: 12 missing" in stopped.result.stdout
+
+
+def test_a_process_that_runs_job_after_job_grows_by_ten_megabytes_a_job_at_most(alone: tuple[Started, list[float]]) -> None:
+    _, memory = alone
+    print("resident memory after each job, MB:", [round(value) for value in memory])
+    assert len(memory) == 12
+    assert (memory[11] - memory[3]) / 8 <= 10
+
+
+# The train command without its training: what it records of a run is as ever.
+UNTRAINED = """
+from attnunet import train
+from attnunet.tracking.resume import SCORE
+from attnunet.training import runtime
+
+def fit_and_score(cfg, prepared, split, run, folder, score_test, console):
+    folder.mkdir(parents=True, exist_ok=True)
+    run.metrics({SCORE: cfg.seed / 100}, step=1)
+    return cfg.seed / 100
+
+runtime.configure = lambda *settings: None
+train.fit_and_score = fit_and_score
+train.main()
+"""
+
+
+def test_a_hundred_finished_jobs_answer_in_half_a_minute_without_tensorflow(lgg_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "untrained.py").write_text(UNTRAINED)
+    arguments = ["-m", *(a.format(root=lgg_root) for a in SMOKE), "seed=range(0,100)"]
+    subprocess.run([sys.executable, "untrained.py", *arguments], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    again = command(*arguments, cwd=tmp_path, python=("-X", "importtime"))
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Of the processor, so that a busy machine does not count; it waits for nothing.
+    seconds = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert "100 jobs: 100 reused" in again.stdout
+    assert "0.9900 *" in again.stdout
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in again.stderr.splitlines()}
+    assert "mlflow" in imported
+    assert not {"tensorflow", "keras", "albumentations"} & imported
+    print(f"{seconds:.1f} s")
+    assert seconds < 30
