@@ -37,7 +37,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, lgg_root: Path) -> Started:
 @pytest.fixture(scope="module")
 def runs(sweep: Started) -> dict[str, Run]:
     """The parent and the two jobs, by name."""
-    (parent,) = (run for run in sweep.runs if run not in sweep.jobs)
+    (parent,) = (run for run in sweep.runs if "mlflow.parentRunId" not in run.data.tags)
     return {"parent": parent, **{run.data.params["model"]: run for run in sweep.jobs}}
 
 
