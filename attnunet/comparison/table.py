@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class Comparison:
     standings: tuple[Standing, ...]
     pairs: tuple[Pair, ...]
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         return [standing.row.name for standing in self.standings]
 
@@ -65,7 +66,7 @@ class Comparison:
         """Each of them with its value in every row."""
         return {key: [s.row.label.get(key, "") for s in self.standings] for key in self.parameters if key != "run"}
 
-    @property
+    @cached_property
     def sentences(self) -> list[str]:
         """The verdict on each pair in words."""
         return [sentence(pair, self.names, self.question, len(self.pairs)) for pair in self.pairs]
