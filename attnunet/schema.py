@@ -19,13 +19,14 @@ class Keys(BaseModel):
 
 
 class Trainer(Keys):
-    """precision: of the network's arithmetic. jit_compile: XLA. threads: TensorFlow's, all cores if null. workers:
-    processes that make batches, 0 for a thread. lesion_share: of a batch's slices, null for the data's own share.
-    early_stopping: epochs without a better `monitor`, null for never. keep: which checkpoints go into the artifacts.
-    figures: whether pictures do."""
+    """precision: of the network's arithmetic. jit_compile: XLA. strategy: mirrored for a copy of the network on each GPU, null
+    for one. threads: TensorFlow's, all cores if null. workers: processes that make batches, 0 for a thread. lesion_share: of a
+    batch's slices, null for the data's own share. early_stopping: epochs without a better `monitor`, null for never. keep:
+    which checkpoints go into the artifacts. figures: whether pictures do."""
 
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"]
     jit_compile: bool
+    strategy: Literal["mirrored"] | None
     threads: Positive | None
     workers: Annotated[int, Ge(0)]
     lesion_share: Share | None

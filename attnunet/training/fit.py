@@ -42,7 +42,8 @@ def fit(
     """
     steps = draws.steps_per_epoch
     # Variables that the first step has to make would have it traced twice, 5 seconds each, and have no place in the state.
-    network.optimizer.build(network.trainable_variables)
+    with network.distribute_strategy.scope():
+        network.optimizer.build(network.trainable_variables)
     state = State(folder / "state.npz", network)
     history = state.load()
     for epoch, metrics in enumerate(history, start=1):
