@@ -85,7 +85,8 @@ def test_runs_are_found_by_what_the_command_line_said(browser: Browser, runs: di
     condition = quote("params.model = 'conv' and params.`loss.weights.dice` = '1.0'")
     page = browser.show(f"experiments/{runs['parent'].info.experiment_id}/runs?searchFilter={condition}")
     page.locator(f".ag-row[row-id='{runs['conv'].info.run_id}']").first.wait_for()
-    assert {row.get_attribute("row-id") for row in page.locator(".ag-row").all()} == {runs["conv"].info.run_id}
+    found = {row.get_attribute("row-id") for row in page.locator(".ag-row").all()}
+    assert found == {runs["conv"].info.run_id, runs["parent"].info.run_id}  # below its parent
     page.screenshot(path=sweep.folder / "found.png")
 
 
