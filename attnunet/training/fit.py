@@ -6,6 +6,7 @@ from pathlib import Path
 
 import grain
 import keras
+import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
@@ -71,7 +72,17 @@ def fit(
             )
         finally:
             progress.stop()  # Keras tells no callback of an error, and the bar hides the cursor
-    return Fitted(keep.best, keep.best_epoch, history)
+    return Fitted(checkpoint(network, keep.best), keep.best_epoch, history)
+
+
+def checkpoint(network: keras.Model, weights: Path) -> Path:
+    """The network's file with the weights that `Keep` kept, beside them; the network itself stays as it is."""
+    last = network.get_weights()
+    with np.load(weights) as stored:
+        network.set_weights([stored[f"arr_{place}"] for place in range(len(last))])
+    network.save(path := weights.with_name("best.keras"))
+    network.set_weights(last)
+    return path
 
 
 def as_tf_data(source: grain.IterDataset, draws: Draws) -> tf.data.Dataset:
