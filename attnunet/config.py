@@ -210,11 +210,19 @@ def divided(split: DictConfig, prepared: Prepared) -> Split:
     return replace(make(split)(subjects), owners={i: item.patient for i, item in enumerate(slices)})
 
 
-# What a result does not depend on, or what `data`, `split` and `threads` below say better.
-FREE = (
-    *("study", "resume", "tracking", "trainer.workers", "trainer.keep", "trainer.figures", "trainer.threads"),
-    *("data.root", "data.file", "data.exclude", "data.verify", "data.download", "split"),
+NO_EFFECT = (
+    "study",
+    "resume",
+    "tracking",
+    "trainer.workers",
+    "trainer.keep",
+    "trainer.figures",
+    "data.verify",
+    "data.download",
 )
+"""What a result does not depend on."""
+# That, and what `data`, `split` and `threads` below say better.
+FREE = (*NO_EFFECT, "trainer.threads", "data.root", "data.file", "data.exclude", "split")
 CODE = ("data", "models", "training", "evaluation", "losses.py", "inference.py", "report.py", "train.py")
 NUMERICAL = ("tensorflow", "keras", "numpy", "scipy", "opencv-python", "albumentations", "grain", "focal-loss")
 

@@ -87,6 +87,11 @@ def focal_tversky(
     return ops.maximum(tversky(y, z, alpha, beta, smooth, per_image), 1e-7) ** gamma
 
 
+def listed(loss: Tensor) -> Tensor:
+    """(B,) as it is, a scalar as (1,): under a strategy Keras divides all losses by the number of devices, but scalars."""
+    return ops.reshape(loss, (-1,))
+
+
 class Loss(keras.losses.Loss):
     """A Keras loss whose get_config is the arguments that it was made with."""
 
@@ -139,7 +144,7 @@ class Dice(Loss):
         super().__init__(name, smooth=smooth, per_image=per_image)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        return dice(y_true, y_pred, **self.arguments)
+        return listed(dice(y_true, y_pred, **self.arguments))
 
 
 @register
@@ -150,7 +155,7 @@ class Jaccard(Loss):
         super().__init__(name, smooth=smooth, per_image=per_image)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        return jaccard(y_true, y_pred, **self.arguments)
+        return listed(jaccard(y_true, y_pred, **self.arguments))
 
 
 @register
@@ -168,7 +173,7 @@ class Tversky(Loss):
         super().__init__(name, alpha=alpha, beta=beta, smooth=smooth, per_image=per_image)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        return tversky(y_true, y_pred, **self.arguments)
+        return listed(tversky(y_true, y_pred, **self.arguments))
 
 
 @register
@@ -187,7 +192,7 @@ class FocalTversky(Loss):
         super().__init__(name, gamma=gamma, alpha=alpha, beta=beta, smooth=smooth, per_image=per_image)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        return focal_tversky(y_true, y_pred, **self.arguments)
+        return listed(focal_tversky(y_true, y_pred, **self.arguments))
 
 
 @register

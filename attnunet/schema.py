@@ -19,13 +19,14 @@ class Keys(BaseModel):
 
 
 class Trainer(Keys):
-    """precision: of the network's arithmetic. jit_compile: XLA. threads: TensorFlow's, all cores if null. workers:
-    processes that make batches, 0 for a thread. lesion_share: of a batch's slices, null for the data's own share.
-    early_stopping: epochs without a better `monitor`, null for never. keep: which checkpoints go into the artifacts.
-    figures: whether pictures do."""
+    """precision: of the network's arithmetic. jit_compile: XLA. strategy: mirrored for a copy of the network on each GPU, null
+    for one. threads: TensorFlow's, all cores if null. workers: processes that make batches, 0 for a thread. lesion_share: of a
+    batch's slices, null for the data's own share. early_stopping: epochs without a better `monitor`, null for never. keep:
+    which checkpoints go into the artifacts. figures: whether pictures do."""
 
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"]
     jit_compile: bool
+    strategy: Literal["mirrored"] | None
     threads: Positive | None
     workers: Annotated[int, Ge(0)]
     lesion_share: Share | None
@@ -130,3 +131,30 @@ class Export(Keys):
 def refused(message: str) -> PydanticCustomError:
     """The error of a combination of keys."""
     return PydanticCustomError("combination", "{message}", {"message": message})
+
+
+class Compare(Keys):
+    """study, sweep, runs: what is compared, one of the three. test: whether on the test. top: rows, the best on validation.
+    score: a column of patients.csv. margin: the largest difference that does not matter. alpha: of all pairs together.
+    resamples, seed: of the bootstrap. output: a folder."""
+
+    study: Text | None
+    sweep: Text | None
+    runs: Annotated[list[Text], Len(1)] | None
+    test: bool
+    top: Positive | None
+    score: Text
+    margin: Annotated[float, Ge(0)]
+    alpha: Annotated[float, Gt(0), Lt(0.5)]
+    resamples: Annotated[int, Ge(100)]
+    seed: Annotated[int, Ge(0)]
+    output: Text | None
+    tracking: Tracking
+
+    @model_validator(mode="after")
+    def one_of_three(self) -> Self:
+        given = {"study": self.study, "sweep": self.sweep, "runs": self.runs}
+        if sum(value is not None for value in given.values()) != 1:
+            text = ", ".join(f"{key}={value}" for key, value in given.items())
+            raise refused(f"{text}: set one of the three, a study, a sweep's parent run or a list of runs")
+        return self

@@ -75,6 +75,7 @@ def train(
         plain: Any = OmegaConf.to_container(cfg, resolve=True)
         tags = {
             **provenance(overrides),
+            **runtime.settings(),
             **{"fingerprint": fingerprint, "recipe": recipe, "threads": str(threads), "leaking": str(split.leaking).lower()},
             CHECKSUM: checksum(split.manifest(prepared.slices, prepared.fingerprint)),
             **({"mlflow.parentRunId": parent} if parent else {}),
@@ -99,6 +100,7 @@ def fit_and_score(
     from attnunet.inference import Predictor, Preparation, load_network
     from attnunet.tracking import uses
     from attnunet.tracking.resume import SCORE
+    from attnunet.training import runtime
     from attnunet.training.callbacks import Validation
     from attnunet.training.fit import fit
 
@@ -106,12 +108,13 @@ def fit_and_score(
     augment = config.make(cfg.augment)()
     draws = Draws(prepared, split.train, cfg.batch_size, cfg.seed, cfg.trainer.lesion_share, augment)
     epochs = cfg.epochs or max(1, round(cfg.budget_images / (draws.steps_per_epoch * cfg.batch_size)))
-    network = config.make(cfg.model)(cfg.image_size, len(prepared.channels))
-    network.compile(
-        optimizer=config.make(cfg.optimizer)(epochs * draws.steps_per_epoch),
-        loss=config.make(cfg.loss)(),
-        jit_compile=cfg.trainer.jit_compile,
-    )
+    with runtime.strategy(cfg.trainer.strategy):
+        network = config.make(cfg.model)(cfg.image_size, len(prepared.channels))
+        network.compile(
+            optimizer=config.make(cfg.optimizer)(epochs * draws.steps_per_epoch),
+            loss=config.make(cfg.loss)(),
+            jit_compile=cfg.trainer.jit_compile,
+        )
     preparation = Preparation(cfg.image_size, prepared.file_channels, prepared.channels, prepared.intensity)
     predictor = Predictor(network, preparation, flip=cfg.evaluation.flip, batch_size=cfg.evaluation.batch_size)
     console.print(f"{network.count_params():,} parameters, {len(split.train)} training slices")

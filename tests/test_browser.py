@@ -37,7 +37,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, lgg_root: Path) -> Started:
 @pytest.fixture(scope="module")
 def runs(sweep: Started) -> dict[str, Run]:
     """The parent and the two jobs, by name."""
-    (parent,) = (run for run in sweep.runs if run not in sweep.jobs)
+    (parent,) = (run for run in sweep.runs if "mlflow.parentRunId" not in run.data.tags)
     return {"parent": parent, **{run.data.params["model"]: run for run in sweep.jobs}}
 
 
@@ -85,7 +85,8 @@ def test_runs_are_found_by_what_the_command_line_said(browser: Browser, runs: di
     condition = quote("params.model = 'conv' and params.`loss.weights.dice` = '1.0'")
     page = browser.show(f"experiments/{runs['parent'].info.experiment_id}/runs?searchFilter={condition}")
     page.locator(f".ag-row[row-id='{runs['conv'].info.run_id}']").first.wait_for()
-    assert {row.get_attribute("row-id") for row in page.locator(".ag-row").all()} == {runs["conv"].info.run_id}
+    found = {row.get_attribute("row-id") for row in page.locator(".ag-row").all()}
+    assert found == {runs["conv"].info.run_id, runs["parent"].info.run_id}  # below its parent
     page.screenshot(path=sweep.folder / "found.png")
 
 

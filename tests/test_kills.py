@@ -86,7 +86,8 @@ class Result:
 
 
 def result(of: Started) -> Result:
-    from attnunet import losses  # noqa: F401 - a compiled network is loaded with its loss
+    from attnunet import losses  # noqa: F401 - a compiled network is loaded with its loss and its schedule
+    from attnunet.training import schedules  # noqa: F401
 
     (run,) = of.runs
     assert run.info.status == "FINISHED"

@@ -12,6 +12,7 @@ from keras import layers
 
 from attnunet.models.attention_resunet import attention_resunet
 from attnunet.models.blocks import gate_maps
+from attnunet.models.normalization import FusedBatchNormalization
 
 # Every pair of choices of convolution, gate, residual and dropout occurs.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -276,3 +277,32 @@ def test_xla_gives_the_same_logits(convolution: Callable[..., layers.Layer]) -> 
     network = build(convolution=convolution)
     compiled = tf.function(network, jit_compile=True)
     np.testing.assert_allclose(compiled(tf.constant(pictures())), network(pictures()), atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 6, 3), (1, 1, 1, 2)])
+def test_the_fused_normalisation_is_keras_s(shape: tuple[int, ...]) -> None:
+    """Outputs in training and prediction, gradients, and the running mean and variance (of one pixel: 0)."""
+    rng = np.random.default_rng(0)
+    x, slope = (tf.constant(rng.normal(3, 2, shape), tf.float32) for _ in range(2))
+    weights = [np.linspace(start, 2, shape[-1]) for start in (0.5, -1, 0, 1)]  # gamma, beta, mean, variance
+    seen = []
+    for kind in (layers.BatchNormalization, FusedBatchNormalization):
+        layer = kind(momentum=0.9)
+        layer.build(shape)
+        layer.set_weights(weights)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+        gradients = tape.gradient(y, [x, layer.gamma, layer.beta], output_gradients=slope)
+        seen.append([y, *gradients, *layer.get_weights(), layer(x, training=False)])
+    for expected, found in zip(*seen, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_fused_normalisation_that_is_frozen_learns_nothing() -> None:
+    layer = FusedBatchNormalization(momentum=0.9)
+    layer.build((None, 4, 4, 2))
+    layer.trainable = False
+    x = tf.constant(np.random.default_rng(0).normal(3, 2, (2, 4, 4, 2)), tf.float32)
+    np.testing.assert_allclose(layer(x, training=True), x / np.sqrt(1.001), rtol=1e-5)
+    np.testing.assert_array_equal(layer.moving_mean, [0, 0])

@@ -33,7 +33,7 @@ class Scene:
         with standing(self.store, self.study, fingerprint, "r", resume, self.said.append) as found:
             pass
         if state:
-            found.folder.mkdir(parents=True)
+            found.folder.mkdir(exist_ok=True)
             (found.folder / "state.npz").touch()
             return self.look(resume)
         return found
@@ -96,6 +96,13 @@ def test_a_run_that_had_ended_no_epoch_is_taken_up_too(scene: Scene) -> None:
     assert "had ended no epoch" in scene.look().why
 
 
+def test_a_run_that_was_killed_between_its_first_metrics_and_its_first_state_goes_on_under_its_id(scene: Scene) -> None:
+    scene.look()
+    run = scene.run("KILLED", metrics={"train/loss": 1.0})
+    assert (scene.look().how, scene.look().run_id) == ("resumed", run)
+    assert "had ended no epoch" in scene.look().why
+
+
 def test_a_run_whose_process_died_without_a_word_is_killed_and_taken_up(scene: Scene, dead: str) -> None:
     run = scene.run("RUNNING", metrics={"train/loss": 1.0}, process=dead)
     assert scene.look(state=True).run_id == run
@@ -148,7 +155,7 @@ def test_never_starts_anew_whatever_there_is(scene: Scene) -> None:
     found = scene.look(resume="never")
     assert (found.how, found.run_id, found.score) == ("finished", None, None)
     assert set(found.replaces) == {finished, killed}
-    assert not found.folder.exists()
+    assert not list(found.folder.iterdir())
 
 
 def test_another_kind_of_machine_is_said(scene: Scene) -> None:

@@ -104,6 +104,6 @@ def test_after_each_epoch_one_best_checkpoint_and_the_state_are_there(tmp_path: 
     for epoch, dice in enumerate([0.1, 0.3, 0.2]):
         callback.history.append({"val/dice": dice})
         callback.on_epoch_end(epoch)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best-2.keras", "state.npz"]
-    assert callback.best == tmp_path / "best-2.keras"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best-2.npz", "state.npz"]
+    assert callback.best == tmp_path / "best-2.npz"
     assert len(State(tmp_path / "state.npz", network()).load()) == 3

@@ -3,14 +3,15 @@
 import csv
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from attnunet.evaluation.figures import of_sweep
-from attnunet.tracking.store import Store, identity, local_path, open_store
-from attnunet.tracking.sweep import Outcome, Sweep, job
+from attnunet.tracking.store import Away, Store, identity, local_path, open_store
+from attnunet.tracking.sweep import Outcome, Sweep, job, show
 
 JOBS = [["model=conv", "seed=0"], ["model=conv", "seed=1"], ["model=conv", "seed=2"]]
 OVERRIDES = ["model=conv", "seed=0,1,2"]
@@ -88,6 +89,23 @@ def test_a_sweep_whose_jobs_all_have_a_result_is_finished(root: Path, tmp_path: 
     assert parent.data.params == {"model": "conv", "seed": "0,1,2"}
 
 
+def test_the_table_is_printed_where_the_server_stays_away(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = sweep(root, tmp_path, "away")
+    for number in range(3):
+        worked(tmp_path, number, Outcome("finished", "a" * 32, 0.5))
+
+    def away() -> None:
+        raise Away("the tracking server does not answer")
+
+    monkeypatch.setattr(begun.store, "reap", away)
+    assert not begun.close()
+    printed = capsys.readouterr()
+    assert "3 jobs: 3 finished" in printed.out
+    assert "attnunet: the tracking server does not answer; the same command sends what it lacks" in printed.err
+
+
 def test_the_same_sweep_goes_on_under_the_same_parent(root: Path, tmp_path: Path) -> None:
     first = sweep(root, tmp_path / "first", "again")
     first.close("KILLED")
@@ -137,9 +155,16 @@ def test_a_failed_job_leaves_its_place_in_the_picture_empty() -> None:
     assert math.isnan(means.get_ydata()[1])
 
 
-def test_rows_print_in_a_narrow_terminal(root: Path, tmp_path: Path) -> None:
-    from attnunet.tracking.sweep import show
+@pytest.mark.parametrize(("lowest", "best"), [(False, "0.7500 *"), (True, "0.2500 *")])
+def test_the_best_score_is_starred_of_a_loss_the_lowest(lowest: bool, best: str) -> None:
+    outcomes = [Outcome("finished", "a" * 32, 0.25), Outcome("finished", "b" * 32, 0.75), Outcome("failed", None, math.nan)]
+    console = Console(width=100, record=True)
+    show(console, [{"job": n, "seconds": 1.0, **asdict(outcome)} for n, outcome in enumerate(outcomes)], [], lowest)
+    (starred,) = (line for line in console.export_text().splitlines() if "*" in line)
+    assert best in starred
 
+
+def test_rows_print_in_a_narrow_terminal(root: Path, tmp_path: Path) -> None:
     rows = [{"job": 0, "seed": "0", "how": "failed", "score": math.nan, "run_id": None, "reason": "x" * 200}]
     console = Console(width=60, record=True)
     show(console, rows, ["seed"], lowest=False)

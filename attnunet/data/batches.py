@@ -9,7 +9,7 @@ import numpy as np
 
 from attnunet.data.prepare import Prepared, resize_mask
 
-ENDLESS = 2**62  # draws; Keras would restart a finite data set with the same draws each epoch
+ENDLESS = 2**48  # steps; Keras would restart a finite data set with the same draws each epoch
 
 
 @lru_cache(maxsize=8)
@@ -62,16 +62,31 @@ class Draws:
         cycle, place = divmod(ordinal, len(members))
         return int(members[permutation(self.seed, stratum, cycle, len(members))[place]])
 
-    def __len__(self) -> int:
-        return ENDLESS
-
     def __getitem__(self, draw: int) -> tuple[np.ndarray, np.ndarray]:
-        index = self.slice_at(int(draw))
+        index = self.slice_at(draw)
         image = np.array(self.prepared.images[index])
         mask = resize_mask(self.prepared.mask(index), image.shape[:2])
         # The 2 keeps these apart from the seeds of the permutations, which have a stratum, 0 or 1, in its place.
-        seed = int(np.random.SeedSequence([self.seed, 2, int(draw)]).generate_state(1)[0])
+        seed = int(np.random.SeedSequence([self.seed, 2, draw]).generate_state(1)[0])
         return self.augment(image, mask[..., None], seed)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The endless sequence of batches: that of training step t holds the draws from t * batch_size on.
+
+    What Grain draws from. It spends 0.4 ms on each element, as much as a third of an image's augmentation.
+    """
+
+    draws: Draws
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        first = int(step) * self.draws.batch_size
+        images, masks = zip(*(self.draws[first + place] for place in range(self.draws.batch_size)), strict=True)
+        return np.stack(images), np.stack(masks)
 
 
 def batches(draws: Draws, workers: int, start_step: int = 0) -> grain.IterDataset:
@@ -79,8 +94,8 @@ def batches(draws: Draws, workers: int, start_step: int = 0) -> grain.IterDatase
 
     The same for every number of `workers`: processes that draw ahead, or 0 for a thread of this one.
     """
-    dataset = grain.MapDataset.source(draws)[start_step * draws.batch_size :].batch(draws.batch_size)
-    endless = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
+    dataset = grain.MapDataset.source(Steps(draws))[start_step:]
+    endless = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
     if workers:
         endless = endless.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4))
     return endless

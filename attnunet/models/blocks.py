@@ -5,6 +5,8 @@ from collections.abc import Callable
 import keras
 from keras import KerasTensor, layers
 
+from attnunet.models.normalization import FusedBatchNormalization
+
 Convolution = Callable[..., layers.Layer]
 """Called as `convolution(filters, kernel_size, padding=..., use_bias=..., name=...)`: Conv2D or SeparableConv2D."""
 
@@ -18,12 +20,12 @@ def conv_block(
     The convolutions have no bias: the normalisation that follows would subtract it.
     """
     x = convolution(filters, 3, padding="same", use_bias=False, name=f"{name}_conv1")(x)
-    x = layers.BatchNormalization(momentum=bn_momentum, name=f"{name}_bn1")(x)
+    x = FusedBatchNormalization(momentum=bn_momentum, name=f"{name}_bn1")(x)
     x = layers.ReLU(name=f"{name}_relu1")(x)
     if dropout > 0:
         x = layers.SpatialDropout2D(dropout, name=f"{name}_dropout")(x)
     x = convolution(filters, 3, padding="same", use_bias=False, name=f"{name}_conv2")(x)
-    return layers.BatchNormalization(momentum=bn_momentum, name=f"{name}_bn2")(x)
+    return FusedBatchNormalization(momentum=bn_momentum, name=f"{name}_bn2")(x)
 
 
 def res_conv_block(
@@ -39,7 +41,7 @@ def res_conv_block(
     y = conv_block(x, filters, convolution, dropout, bn_momentum, name)
     if residual:
         shortcut = layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_shortcut")(x)
-        shortcut = layers.BatchNormalization(momentum=bn_momentum, name=f"{name}_shortcut_bn")(shortcut)
+        shortcut = FusedBatchNormalization(momentum=bn_momentum, name=f"{name}_shortcut_bn")(shortcut)
         y = layers.Add(name=f"{name}_add")([y, shortcut])
     return layers.ReLU(name=f"{name}_relu2")(y)
 

@@ -63,7 +63,10 @@ def standing(
         say("waiting: another process trains this run")
         lock.acquire()
     try:
-        yield look(store, study, fingerprint, recipe, resume, folder)
+        found = look(store, study, fingerprint, recipe, resume, folder)
+        if found.score is None:
+            folder.mkdir(exist_ok=True)  # by which the next start knows that its state, if any, was on this disk
+        yield found
     except Away as away:
         raise Away(f"{away}; what was trained is kept in {folder}, and the same command sends it") from away
     finally:
@@ -95,7 +98,7 @@ def look(store: Store, study: str, fingerprint: str, recipe: str, resume: str, f
         return Standing("finished", f"new run: {why_new(store, study, recipe)}", folder)
     last, replaced = runs[0], earlier[1:]
     name = f"run {last.info.run_id} ({last.info.status})"
-    if state or not last.data.metrics:
+    if folder.exists() or not last.data.metrics:
         why = f"resumed {name} {'from its last epoch' if state else ', which had ended no epoch'}"
         if (before := last.data.tags.get("machine")) != machine():
             why += f"\nits last bits may differ: it was begun on {before}, this is {machine()}"

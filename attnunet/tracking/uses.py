@@ -2,14 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from filelock import FileLock
 from mlflow.entities import ViewType
 
 from attnunet.data.prepare import Prepared
-from attnunet.tracking.records import search, studies
+from attnunet.tracking.records import Record, search, studies
 from attnunet.tracking.run import Run
+from attnunet.tracking.store import Store
 
 TAG = "test_scored."
 
@@ -27,8 +28,18 @@ def count(run: Run, prepared: Prepared, indices: Sequence[int]) -> int:
     with FileLock(store.root / "uses.lock"):
         before = int(store.client.get_run(run.id).data.tags.get(tag, "0"))
         run.tags({tag: str(before + 1)})
-        runs = search(store, studies(store, ViewType.ALL), f"tags.`{tag}` LIKE '%'", ViewType.ALL)
-        return sum(int(found.data.tags[tag]) for found in runs)
+        return total(store, tag)
+
+
+def total(store: Store, tag: str) -> int:
+    runs = search(store, studies(store, ViewType.ALL), f"tags.`{tag}` LIKE '%'", ViewType.ALL)
+    return sum(int(found.data.tags[tag]) for found in runs)
+
+
+def so_far(store: Store, records: Iterable[Record]) -> int:
+    """How often a test split of these runs was scored, by all runs of the store; of several splits, the most."""
+    tags = {tag for record in records for tag in record.tags if tag.startswith(TAG)}
+    return max((total(store, tag) for tag in tags), default=0)
 
 
 def sentence(times: int) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import grain
 import keras
+import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
@@ -42,7 +43,8 @@ def fit(
     """
     steps = draws.steps_per_epoch
     # Variables that the first step has to make would have it traced twice, 5 seconds each, and have no place in the state.
-    network.optimizer.build(network.trainable_variables)
+    with network.distribute_strategy.scope():
+        network.optimizer.build(network.trainable_variables)
     state = State(folder / "state.npz", network)
     history = state.load()
     for epoch, metrics in enumerate(history, start=1):
@@ -70,7 +72,17 @@ def fit(
             )
         finally:
             progress.stop()  # Keras tells no callback of an error, and the bar hides the cursor
-    return Fitted(keep.best, keep.best_epoch, history)
+    return Fitted(checkpoint(network, keep.best), keep.best_epoch, history)
+
+
+def checkpoint(network: keras.Model, weights: Path) -> Path:
+    """The network's file with the weights that `Keep` kept, beside them; the network itself stays as it is."""
+    last = network.get_weights()
+    with np.load(weights) as stored:
+        network.set_weights([stored[f"arr_{place}"] for place in range(len(last))])
+    network.save(path := weights.with_name("best.keras"))
+    network.set_weights(last)
+    return path
 
 
 def as_tf_data(source: grain.IterDataset, draws: Draws) -> tf.data.Dataset:

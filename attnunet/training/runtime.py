@@ -5,7 +5,8 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Literal
 
 
 def available(threads: int | None) -> int:
@@ -33,13 +34,30 @@ def configure(seed: int, threads: int, precision: str) -> None:
         import keras
         import tensorflow as tf
 
-        tf.config.list_physical_devices()
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)  # else the first job takes all of a GPU that jobs share
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     keras.backend.clear_session()
     keras.config.set_dtype_policy(precision)
     keras.utils.set_random_seed(seed)
+
+
+def settings() -> dict[str, str]:
+    """What `configure` chose beside the number of threads, for the record of a run."""
+    return {"onednn": os.environ["TF_ENABLE_ONEDNN_OPTS"], "inter_op_threads": "1"}
+
+
+def strategy(name: Literal["mirrored"] | None) -> AbstractContextManager:
+    """The scope in which a network is made and compiled: "mirrored" trains a copy of it on each GPU, or without any on each
+    logical CPU, every copy on its share of a batch."""
+    import tensorflow as tf
+
+    if name is None:
+        return nullcontext()
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return tf.distribute.MirroredStrategy([device.name for device in devices]).scope()
 
 
 @contextmanager

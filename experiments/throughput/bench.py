@@ -1,96 +1,84 @@
-"""Images a second: a plain albumentations loop, the pipeline, the bare training step. `make bench`, on a quiet machine.
+"""Where the time goes, measured on the machine that this runs on: `make bench`, on a quiet machine.
 
-Each row is the median of REPEATS, all rows measured in turn in each repeat, so that a slow minute hits all of them.
+python experiments/throughput/bench.py [PART ...]     all parts without one
+
+Each part is a script of its own beside this one, run in a process of its own. Writes results.csv and results.png.
 """
 
-import statistics
+import argparse
+import os
+import platform
+import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from itertools import islice
+from importlib.metadata import version
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
+from measure import Row, read, write
 from rich.console import Console
 from rich.table import Table
 
-from attnunet import config
-from attnunet.training import runtime
-
-REPEATS = 5
-BATCHES, STEPS = 40, 8  # a measurement of the pipeline, of the step
+HERE = Path(__file__).parent
+PARTS = ("step", "pipeline", "preparation", "overhead", "start", "sweep")
 
 
-def setting(folder: str, *overrides: str):  # noqa: ANN201
-    with initialize_config_dir(config.CONF, version_base="1.3"):
-        return compose("train", [f"tracking.root={folder}", "augment=mri", *overrides])
+def machine() -> str:
+    """The processor, its cores, and the packages that the numbers depend on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    units = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
+    versions = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras", "numpy"))
+    return f"{model}, {os.cpu_count()} cores, {' '.join(units)}; {versions}"
 
 
-def rate(images: int, work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return images / (time.perf_counter() - start)
+def measured(part: str) -> list[Row]:
+    """The rows of one part. Bytecode is written: without, each import of TensorFlow takes 10 s more."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), environment.get("PYTHONPATH", "")])
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.csv"
+        subprocess.run([sys.executable, HERE / f"{part}.py", rows], env=environment, cwd=folder, check=True)
+        return read(rows)
 
 
-def drained(stream: Iterator, batches: int) -> None:
-    for _ in islice(stream, batches):
-        pass
+def table(rows: list[Row], title: str) -> Table:
+    shown = Table("part", "what", "median", "least", "most", "unit", "wanted", title=title)
+    for row in rows:
+        numbers = (f"{value:.3g}" if value < 100 else f"{value:.0f}" for value in (row.median, row.least, row.most))
+        shown.add_row(row.part, row.name, *numbers, row.unit, f"{row.wanted}{'  MISSED' if row.missed else ''}")
+    return shown
 
 
-def main(folder: str) -> None:
-    cfg = setting(folder)
-    prepared, split = config.data_and_split(cfg)
-    runtime.configure(cfg.seed, runtime.available(cfg.trainer.threads), cfg.trainer.precision)
-    from attnunet.data.batches import Draws, batches, iterate
+def figure(rows: list[Row], title: str, path: Path) -> None:
+    """What was reached of each bound: 1 is the bound itself, more is better."""
+    from matplotlib.figure import Figure
 
-    augment = config.make(cfg.augment)()
-    size = cfg.batch_size
-    draws = Draws(prepared, split.train, size, cfg.seed, cfg.trainer.lesion_share, augment)
+    bounded = [row for row in rows if row.wanted][::-1]
+    reached = [row.median / float(row.wanted[3:]) if row.wanted[0] == ">" else float(row.wanted[3:]) / row.median
+               for row in bounded]  # fmt: skip
+    drawn = Figure((8, 0.3 * len(bounded) + 1.2), layout="constrained")
+    axes = drawn.add_subplot(title=title, xlabel="reached of what was wanted (1: just reached)", xscale="log")
+    axes.title.set_fontsize(8)
+    axes.barh(range(len(bounded)), reached, color=["tab:red" if row.missed else "tab:blue" for row in bounded])
+    axes.set_yticks(range(len(bounded)), [f"{row.part}: {row.name}" for row in bounded], fontsize=8)
+    axes.axvline(1, color="black", linewidth=1)
+    drawn.savefig(path, dpi=120)
 
-    def loop() -> None:
-        image, mask = draws.prepared.images[0], draws.prepared.mask(0)[..., None]
-        for seed in range(BATCHES * size):
-            augment(image, mask, seed)
 
-    def pipeline(workers: int) -> float:
-        with closing(iterate(batches(draws, workers))) as stream:
-            drained(stream, 10)  # what is drawn ahead, and the workers' start
-            return rate(BATCHES * size, lambda: drained(stream, BATCHES))
-
-    def step(model: str) -> Callable[[], float]:
-        own = setting(folder, f"model={model}")
-        network = config.make(own.model)(own.image_size, len(prepared.channels))
-        network.compile(config.make(own.optimizer)(1000), config.make(own.loss)(), jit_compile=False)
-        with closing(iterate(batches(draws, 0))) as stream:
-            images, masks = next(stream)
-
-        def steps() -> None:
-            for _ in range(STEPS):
-                network.train_on_batch(images, masks)
-
-        steps()  # traced
-        return lambda: rate(STEPS * size, steps)
-
-    measured: dict[str, Callable[[], float]] = {
-        "plain albumentations loop": lambda: rate(BATCHES * size, loop),
-        "pipeline, a thread": lambda: pipeline(0),
-        "pipeline, 2 workers": lambda: pipeline(2),
-        "step, separable": step("separable"),
-        "step, conv": step("conv"),
-    }
-    seen: dict[str, list[float]] = {name: [] for name in measured}
-    for _ in range(REPEATS):
-        for name, measure in measured.items():
-            seen[name].append(measure())
-    table = Table("images a second", "median", "least", "most", title=f"{cfg.image_size}x{cfg.image_size}, batch {size}")
-    for name, rates in seen.items():
-        table.add_row(name, *(f"{value:.1f}" for value in (statistics.median(rates), min(rates), max(rates))))
-    Console().print(table)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
+    parts = parser.parse_args().parts or PARTS
+    if unknown := sorted(set(parts) - set(PARTS)):
+        parser.error(f"no such part: {', '.join(unknown)}; allowed: {', '.join(PARTS)}")
+    results = HERE / "results.csv"
+    kept = [row for row in read(results) if row.part not in parts] if results.exists() else []
+    rows = sorted([*kept, *(row for part in parts for row in measured(part))], key=lambda row: PARTS.index(row.part))
+    write(rows, results)
+    figure(rows, machine(), HERE / "results.png")
+    Console(width=140).print(table(rows, machine()))
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[2]))
-    with tempfile.TemporaryDirectory() as scratch:
-        main(scratch)
+    main()

@@ -1,0 +1,39 @@
+"""The comparison as one HTML file that needs nothing else: no network, no script."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from attnunet.comparison.figures import drawn, shown
+from attnunet.comparison.table import Comparison, summary
+
+
+def page(comparison: Comparison, title: str, left_out: Sequence[str], notes: Sequence[str], facts: Mapping[str, str]) -> str:
+    """
+    Args:
+        title: what was compared.
+        left_out: a line for each run that takes no part.
+        notes: what a reader has to know besides `Comparison.notes`.
+        facts: where the page comes from.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["score"] = lambda value: "" if math.isnan(value) else f"{value:.3f}"
+    return environment.get_template("page.html").render(
+        comparison=comparison,
+        title=title,
+        summary=summary(comparison),
+        figures=drawn(comparison),
+        verdicts=list(zip(comparison.pairs, comparison.sentences, strict=True)),
+        drawn_pairs=len(shown(comparison.pairs)),
+        left_out=left_out,
+        notes=[*comparison.notes(), *notes],
+        facts=facts,
+    )

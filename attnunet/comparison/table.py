@@ -1,0 +1,166 @@
+"""A comparison as a whole: where each row stands, every pair, and both as tables for files."""
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from attnunet.comparison.pairs import Pair, Question, caution, pairs, plural, sentence, why_powerless
+from attnunet.comparison.rows import Row, mean, paired
+from attnunet.evaluation.statistics import mean_intervals, smallest_p
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a row stands.
+
+    Attributes:
+        mean, median: over patients; `low` and `high` are the ends of the mean's interval.
+        validation: the mean over the validation patients, by which rows are ranked.
+        spread: of the seeds' means, their standard deviation; NaN for one seed.
+        minutes: of one run.
+    """
+
+    rank: int
+    row: Row
+    mean: float
+    low: float
+    high: float
+    median: float
+    validation: float
+    spread: float
+    minutes: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows, best first, on the same patients.
+
+    Attributes:
+        part: "val" or "test".
+        scores: (rows, patients), NaN where undefined.
+    """
+
+    part: str
+    question: Question
+    patients: tuple[str, ...]
+    scores: np.ndarray
+    standings: tuple[Standing, ...]
+    pairs: tuple[Pair, ...]
+
+    @cached_property
+    def names(self) -> list[str]:
+        return [standing.row.name for standing in self.standings]
+
+    @property
+    def parameters(self) -> list[str]:
+        """Those that tell the rows apart."""
+        return list(dict.fromkeys(key for standing in self.standings for key in standing.row.label))
+
+    @property
+    def swept(self) -> dict[str, list[str]]:
+        """Each of them with its value in every row."""
+        return {key: [s.row.label.get(key, "") for s in self.standings] for key in self.parameters if key != "run"}
+
+    @cached_property
+    def sentences(self) -> list[str]:
+        """The verdict on each pair in words."""
+        return [sentence(pair, self.names, self.question, len(self.pairs)) for pair in self.pairs]
+
+    def notes(self) -> Iterator[str]:
+        """What a reader has to know before the numbers."""
+        if leaking := [standing.rank for standing in self.standings if standing.row.leaking]:
+            which = f"{'rows' if len(leaking) > 1 else 'row'} {', '.join(map(str, leaking))}"
+            yield f"LEAKING: {which} trained on patients who are scored here; scores flatter."
+        if self.part == "val":
+            yield "Validation patients chose checkpoint and decision, so that these scores flatter; test=true scores the test."
+        if self.pairs and smallest_p(len(self.patients)) * len(self.pairs) >= self.question.alpha:
+            yield why_powerless(len(self.patients), len(self.pairs), self.question.alpha)
+        if few := caution(len(self.patients)):
+            yield few
+
+
+def compared(table: Sequence[Row], part: str, question: Question) -> Comparison:
+    """The rows, in their order, on the patients of a part.
+
+    Raises:
+        Unpaired: these are not the same for all.
+    """
+    patients, scores = paired(table, part)
+    ends = mean_intervals(scores, question.resamples, question.seed, 1 - question.alpha)
+    standings = [
+        Standing(
+            rank,
+            row,
+            mean(list(own)),
+            float(low),
+            float(high),
+            float(np.median(own[~np.isnan(own)])) if not np.isnan(own).all() else math.nan,
+            row.mean("val"),
+            row.spread(part),
+            row.minutes,
+        )
+        for rank, (row, own, (low, high)) in enumerate(zip(table, scores, ends, strict=True), 1)
+    ]
+    return Comparison(part, question, patients, scores, tuple(standings), tuple(pairs(scores, question)))
+
+
+def tables(comparison: Comparison) -> dict[str, str]:
+    """The CSV files: leaderboard.csv, pairs.csv, and patients.csv with a row a patient."""
+    leaderboard = [
+        {
+            "rank": s.rank,
+            **{key: s.row.label.get(key, "") for key in comparison.parameters},
+            **{name: getattr(s, name) for name in ("mean", "low", "high", "median", "validation", "spread", "minutes")},
+            "seeds": len(s.row.seeds),
+            "patients": int(np.sum(~np.isnan(own))),
+            "leaking": str(s.row.leaking).lower(),
+            "runs": " ".join(run.id for run in s.row.runs),
+        }
+        for s, own in zip(comparison.standings, comparison.scores, strict=True)
+    ]
+    words = [
+        {
+            "first": comparison.names[pair.first],
+            "second": comparison.names[pair.second],
+            **{name: value for name, value in vars(pair).items() if name not in ("first", "second")},
+            "words": text,
+        }
+        for pair, text in zip(comparison.pairs, comparison.sentences, strict=True)
+    ]
+    patients = [
+        {
+            "patient": patient,
+            **{f"{s.rank} {s.row.name}": score for s, score in zip(comparison.standings, column, strict=True)},
+        }
+        for patient, column in zip(comparison.patients, comparison.scores.T, strict=True)
+    ]
+    return {"leaderboard.csv": as_csv(leaderboard), "pairs.csv": as_csv(words), "patients.csv": as_csv(patients)}
+
+
+def as_csv(rows: Sequence[Mapping[str, object]]) -> str:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(rows[0]) if rows else [])
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def summary(comparison: Comparison) -> str:
+    """How many rows, runs, patients and verdicts there are."""
+    runs = sum(len(standing.row.runs) for standing in comparison.standings)
+    counts = {v: sum(p.verdict == v for p in comparison.pairs) for v in ("better", "worse", "equivalent", "undecided")}
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    part = {"val": "validation patient", "test": "test patient"}[comparison.part]
+    counted = (
+        (len(comparison.standings), "row"),
+        (runs, "run"),
+        (len(comparison.patients), part),
+        (len(comparison.pairs), "pair"),
+    )
+    text = ", ".join(plural(count, noun) for count, noun in counted)
+    return f"{text}: {verdicts}" if verdicts else text

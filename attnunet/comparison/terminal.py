@@ -1,0 +1,57 @@
+"""The comparison in the terminal: the leaderboard, and verdicts in words."""
+
+import math
+
+from rich.console import Console
+from rich.table import Table
+
+from attnunet.comparison.table import Comparison, summary
+
+WORDS = 15  # pairs that are put in words; of more, those of the first row
+
+
+def show(console: Console, comparison: Comparison) -> None:
+    score, level = comparison.question.score, f"{1 - comparison.question.alpha:.0%}"
+    table = Table(title=summary(comparison))
+    left = [*comparison.parameters, "runs"]
+    test = ["validation"] if comparison.part == "test" else []
+    for name in (
+        "row",
+        *comparison.parameters,
+        score,
+        f"{level} interval",
+        "median",
+        *test,
+        "seeds",
+        "spread",
+        "minutes",
+        "runs",
+    ):
+        table.add_column(name, justify="left" if name in left else "right", overflow="fold", no_wrap=name not in left)
+    for s in comparison.standings:
+        table.add_row(
+            str(s.rank),
+            *(s.row.label.get(key, "") for key in comparison.parameters),
+            decimals(s.mean) + (" LEAKING" if s.row.leaking else ""),
+            f"{decimals(s.low)} to {decimals(s.high)}",
+            decimals(s.median),
+            *([decimals(s.validation)] if test else []),
+            str(len(s.row.seeds)),
+            decimals(s.spread),
+            f"{s.minutes:.1f}",
+            " ".join(run.id[:8] for run in s.row.runs),
+        )
+    console.print(table)
+    for note in comparison.notes():
+        console.print(note, soft_wrap=True, highlight=False)
+    pairs = list(zip(comparison.pairs, comparison.sentences, strict=True))
+    chosen = [words for pair, words in pairs if len(pairs) <= WORDS or pair.first == 0]
+    for words in chosen:
+        console.print(words, soft_wrap=True, highlight=False)
+    if len(chosen) < len(pairs):
+        rest = len(pairs) - len(chosen)
+        console.print(f"... and {rest} pairs more, of rows below the first, on the page and in pairs.csv", highlight=False)
+
+
+def decimals(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}"

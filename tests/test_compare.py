@@ -1,0 +1,314 @@
+"""The command compare: which runs it takes, what it refuses, what it writes, on stores of made-up runs."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from mlflow.entities import Param, RunTag
+from rich.console import Console
+
+from attnunet import compare, config
+from attnunet.comparison.table import Comparison
+from attnunet.tracking.records import Record, Refused
+from attnunet.tracking.store import Store, local_path
+from tests.conftest import SMOKE, command
+
+PATIENTS = [f"p{number:02}" for number in range(20)]
+
+
+class Runs:
+    """A study that runs are put into as training leaves them."""
+
+    def __init__(self, root: Path, study: str) -> None:
+        self.store, self.study = Store(root, None, 0), study
+
+    def add(
+        self,
+        scores: Sequence[float],
+        params: Mapping[str, object],
+        *,
+        status: str = "FINISHED",
+        patients: Sequence[str] = PATIENTS,
+        test: Sequence[float] = (),
+        **tags: str,
+    ) -> str:
+        """-> the run's id. scores: Dice of each validation patient; hd95 is ten times what lacks to 1."""
+        client = self.store.client
+        made = client.create_run(self.store.study(self.study), run_name="-".join(map(str, params.values())), tags=tags)
+        named = [Param(key, str(value)) for key, value in {"split": "patient", "seed": 0, **params}.items()]
+        overrides = " ".join(f"{key}={value}" for key, value in params.items())
+        client.log_batch(made.info.run_id, params=named, tags=[RunTag("overrides", overrides)])
+        rows = [("val", *row) for row in zip(patients, scores, strict=True)]
+        rows += [("test", f"t{number}", score) for number, score in enumerate(test)]
+        lines = [f"{part},{patient},{'a site'},{score},{10 * (1 - score)}\n" for part, patient, score in rows]
+        if status == "FINISHED":
+            folder = Path(local_path(made.info.artifact_uri))
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "patients.csv").write_text("part,patient,site,dice,hd95\n" + "".join(lines))
+        if test:
+            client.log_metric(made.info.run_id, "final/test/dice", float(np.mean(test)))
+        client.set_terminated(made.info.run_id, status)
+        return str(made.info.run_id)
+
+    def compare(self, *overrides: str, what: str = "") -> tuple[Comparison, str]:
+        """`attnunet.compare` of the study, or of `what`, in this process; -> what was found, and printed."""
+        out = StringIO()
+        with initialize_config_dir(config.CONF, version_base="1.3"):
+            cfg = compose(
+                "compare", [f"tracking.root={self.store.root}", "resamples=199", what or f"study={self.study}", *overrides]
+            )
+        return compare.compare(cfg, self.store, Console(file=out, width=200)), out.getvalue()
+
+    def folder(self, suffix: str = "") -> Path:
+        return self.store.root / "compare" / f"{self.study}{suffix}"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compare") / "mlruns"
+
+
+@pytest.fixture
+def runs(root: Path, request: pytest.FixtureRequest) -> Runs:
+    """A study of the test's own in a store that all share."""
+    return Runs(root, request.node.name)
+
+
+RNG = np.random.default_rng(0)
+BASE = RNG.beta(5, 2, 20) * 0.8
+
+
+def test_a_study_is_ranked_and_its_verdicts_are_printed_and_written(runs: Runs) -> None:
+    noise = RNG.normal(0, 0.05, (2, 20))
+    runs.add(BASE, {"loss": "focal", "seed": 0})
+    for seed in (0, 1):
+        runs.add(BASE + 0.07 + noise[seed], {"loss": "dice", "seed": seed})
+    found, text = runs.compare()
+    assert found.names == ["loss=dice", "loss=focal"]
+    assert [len(s.row.seeds) for s in found.standings] == [2, 1]
+    assert "loss=dice is better than loss=focal: dice +0.0" in text
+    folder = runs.folder()
+    assert f"page      {folder / 'compare.html'}" in text
+    with (folder / "leaderboard.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["loss"] for row in rows] == ["dice", "focal"]
+    assert float(rows[1]["mean"]) == pytest.approx(BASE.mean())
+    assert "is better than loss=focal" in (folder / "pairs.csv").read_text()
+    assert (folder / "compare.html").read_text().count("<svg") == 5
+    # The differences are of the mean over the seeds.
+    (pair,) = found.pairs
+    assert pair.difference == pytest.approx(0.07 + noise.mean())
+
+
+def test_two_copies_of_one_run_compare_as_equivalent(runs: Runs) -> None:
+    ids = [runs.add(BASE, {"loss": "dice"}) for _ in range(2)]
+    found, text = runs.compare(what=f"runs=[{ids[0]},{ids[1]}]")
+    assert found.pairs[0].verdict == "equivalent"
+    assert f"run={ids[0][:8]} and run={ids[1][:8]} are equivalent" in text
+
+
+def test_what_did_not_finish_or_was_superseded_is_left_out_and_said(runs: Runs) -> None:
+    good = runs.add(BASE, {"loss": "dice"})
+    failed = runs.add(BASE, {"loss": "focal"}, status="FAILED")
+    old = runs.add(BASE, {"loss": "dice"}, superseded=good)
+    found, text = runs.compare()
+    assert [run.id for s in found.standings for run in s.row.runs] == [good]
+    assert f"left out: run {failed[:8]} (focal) is FAILED" in text
+    assert f"left out: run {old[:8]} (dice) is superseded by run {good[:8]}" in text
+    html = (runs.folder() / "compare.html").read_text()
+    assert f"run {failed[:8]} (focal) is FAILED" in html
+
+
+def test_runs_on_different_patients_are_refused_with_both_lists(runs: Runs) -> None:
+    runs.add(BASE[:3], {"loss": "dice"}, patients=["a", "b", "c"])
+    runs.add(BASE[:3], {"loss": "focal"}, patients=["b", "c", "d"])
+    with pytest.raises(Refused) as refused:
+        runs.compare()
+    assert "3 patients: a, b, c" in str(refused.value)
+    assert "only in the first: a\nonly in the second: d" in str(refused.value)
+    assert not runs.folder().exists()
+
+
+def test_the_command_ends_with_the_message_and_exit_code_1(runs: Runs) -> None:
+    runs.add(BASE[:2], {"loss": "dice"}, patients=["a", "b"])
+    runs.add(BASE[:2], {"loss": "focal"}, patients=["a", "c"])
+    result = command(f"study={runs.study}", cwd=runs.store.root.parent, name="compare")
+    assert result.returncode == 1
+    assert "only in the first: b\nonly in the second: c" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_leaking_runs_are_marked_everywhere(runs: Runs) -> None:
+    runs.add(BASE, {"split": "slice"}, leaking="true")
+    runs.add(BASE, {"split": "patient"})
+    _, text = runs.compare()
+    assert "LEAKING: row 1 trained on patients who are scored here" in text
+    assert "LEAKING split=slice and split=patient are equivalent" in text
+    html = (runs.folder() / "compare.html").read_text()
+    assert html.count("LEAKING") >= 4  # note, leaderboard, picture, words
+
+
+def test_another_score_and_its_direction(runs: Runs) -> None:
+    """hd95 is the better the smaller, and here the smaller where Dice is the larger."""
+    runs.add(BASE, {"loss": "focal"})
+    runs.add(BASE + 0.1, {"loss": "dice"})
+    found, text = runs.compare("score=hd95", "margin=0.1")
+    assert found.names == ["loss=dice", "loss=focal"]
+    assert found.pairs[0].difference == pytest.approx(-1)
+    assert "loss=dice is better than loss=focal: hd95 -1.000" in text
+    with pytest.raises(Refused, match=r"score=site: no such column of numbers in patients.csv; allowed: dice, hd95$"):
+        runs.compare("score=site")
+
+
+def test_top_takes_the_best_on_validation(runs: Runs) -> None:
+    for place in range(4):
+        runs.add(BASE + place / 20, {"loss": f"loss{place}"})
+    found, _ = runs.compare("top=2")
+    assert found.names == ["loss=loss3", "loss=loss2"]
+    assert len(found.pairs) == 1
+
+
+def test_a_study_without_a_finished_run_is_refused(runs: Runs) -> None:
+    runs.add(BASE, {"loss": "dice"}, status="KILLED")
+    with pytest.raises(Refused, match=r"there is no finished run to compare\nrun .* \(dice\) is KILLED"):
+        runs.compare()
+
+
+def test_the_same_question_is_answered_in_the_same_folder_another_one_in_a_new_one(runs: Runs) -> None:
+    runs.add(BASE, {"loss": "dice"})
+    for _ in range(2):
+        runs.compare()
+    assert not runs.folder("-2").exists()
+    runs.compare("score=hd95")
+    assert not runs.folder("-3").exists()
+    assert json.loads((runs.folder("-2") / "comparison.json").read_text())["score"] == "hd95"
+
+
+def test_a_named_folder_that_holds_something_else_is_left_alone(runs: Runs, tmp_path: Path) -> None:
+    runs.add(BASE, {"loss": "dice"})
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    runs.compare(f"output={folder}")  # an empty one will do
+    assert (folder / "compare.html").exists()
+    with pytest.raises(Refused, match=r"output=.*mine: .* holds something else, and it stays"):
+        runs.compare(f"output={folder}", "alpha=0.01")
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "compare.html").write_text("mine")
+    with pytest.raises(Refused):
+        runs.compare(f"output={notes}")
+    assert (notes / "compare.html").read_text() == "mine"
+
+
+def test_a_sweeps_results_are_among_its_parents_artifacts(runs: Runs) -> None:
+    client = runs.store.client
+    parent = client.create_run(runs.store.study(runs.study), tags={"sweep": "abc"}).info
+    runs.add(BASE, {"loss": "dice"}, **{"mlflow.parentRunId": parent.run_id})
+    runs.add(BASE, {"loss": "focal"})
+    found, _ = runs.compare(what=f"sweep={parent.run_id[:10]}")
+    assert len(found.standings) == 1
+    kept = Path(local_path(parent.artifact_uri)) / "compare" / f"sweep-{parent.run_id[:8]}"
+    assert sorted(path.name for path in kept.iterdir()) == [
+        "compare.html",
+        "comparison.json",
+        "leaderboard.csv",
+        "pairs.csv",
+        "patients.csv",
+    ]
+
+
+def test_the_test_scores_only_the_chosen_runs_that_have_none(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranked by validation, compared on the test, where the order is another one."""
+    worst = runs.add(BASE, {"loss": "focal"})
+    best = runs.add(BASE + 0.2, {"loss": "dice"})
+    scored = runs.add(BASE + 0.1, {"loss": "tversky"}, test=[0.9, 0.8, 0.9], **{"test_scored.abc": "3"})
+    asked = []
+
+    def score_test(record: Record, cache: Path) -> None:
+        asked.append(record.id)
+        with record.file("patients.csv") as file, file.open("a") as stream:
+            stream.write("".join(f"test,t{number},a site,{score},1\n" for number, score in enumerate((0.5, 0.4, 0.6))))
+        runs.store.client.log_metric(record.id, "final/test/dice", 0.5)
+        runs.store.client.set_tag(record.id, "test_scored.abc", "1")
+
+    monkeypatch.setitem(sys.modules, "attnunet.scoring", SimpleNamespace(score_test=score_test))
+    monkeypatch.setattr("attnunet.training.runtime.configure", lambda *_: None)
+    found, text = runs.compare("test=true", "top=2")
+    assert asked == [best]
+    assert [s.row.runs[0].id for s in found.standings] == [best, scored]
+    assert [s.mean for s in found.standings] == pytest.approx([0.5, 2.6 / 3])
+    assert [s.validation for s in found.standings] == pytest.approx([BASE.mean() + 0.2, BASE.mean() + 0.1])
+    assert found.patients == ("t0", "t1", "t2")
+    assert "this test split has now been scored 4 times" in text
+    assert "this test split has now been scored 4 times" in (runs.folder() / "compare.html").read_text()
+    assert "Validation patients chose" not in text
+    # Not a second time, and not those that were not chosen.
+    runs.compare("test=true", "top=2")
+    assert asked == [best]
+    assert worst not in asked
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "study=None, sweep=None, runs=None: set one of the three"),
+        (("study=a", "sweep=b"), "study=a, sweep=b, runs=None: set one of the three"),
+        (("study=a", "alpha=0"), "alpha=0: Input should be"),
+        (("study=a", "top=0"), "top=0: Input should be greater than 0"),
+        (("study=a", "margins=1"), "margins"),
+        (("study=a",), "no runs there"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_and_leaves_nothing(
+    arguments: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    result = command(*arguments, cwd=tmp_path, name="compare")
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_100_runs_are_compared_without_tensorflow(runs: Runs) -> None:
+    for place in range(100):
+        runs.add(BASE + RNG.normal(0, 0.05, 20), {"loss": f"loss{place:03}"})
+    result = command(
+        f"study={runs.study}", "resamples=999", cwd=runs.store.root.parent, python=("-X", "importtime"), name="compare"
+    )
+    assert result.returncode == 0, result.stderr
+    assert "100 rows, 100 runs, 20 validation patients, 4950 pairs" in result.stdout
+    imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines() if line.startswith("import time:")}
+    assert "mlflow" in imported
+    assert not {"tensorflow", "keras", "albumentations"} & imported
+    with (runs.folder() / "pairs.csv").open() as stream:
+        assert sum(1 for _ in csv.DictReader(stream)) == 4950
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_jobs_of_a_real_sweep_are_tested_once_and_their_comparison_is_kept(lgg_root: Path, tmp_path: Path) -> None:
+    swept = command("-m", "model=conv,separable", *SMOKE, "data=lgg", f"data.root={lgg_root}", "study=seen", cwd=tmp_path)
+    assert swept.returncode == 0, swept.stderr
+    store = Store(tmp_path / "mlruns", None, 0)
+    (parent,) = store.runs(store.study("seen"), "tags.sweep LIKE '%'")
+    asked = (f"sweep={parent.info.run_id}", "test=true", "resamples=199")
+    for scoring in (True, False):
+        result: subprocess.CompletedProcess[str] = command(*asked, cwd=tmp_path, name="compare")
+        assert result.returncode == 0, result.stderr
+        assert ("scoring the test 2/2" in result.stdout) == scoring
+        assert "this test split has now been scored 2 times" in result.stdout
+        assert "2 rows, 2 runs" in result.stdout
+    jobs = store.runs(store.study("seen"), f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
+    with (tmp_path / "mlruns" / "compare" / f"sweep-{parent.info.run_id[:8]}" / "leaderboard.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    means = {row["model"]: float(row["mean"]) for row in rows}
+    logged = {job.data.params["model"]: job.data.metrics["final/test/dice"] for job in jobs}
+    assert means == pytest.approx(logged, nan_ok=True)

@@ -1,0 +1,409 @@
+"""Which runs make a row, the verdict on a pair of rows, and the words, tables and pictures that say so."""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Mapping
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from attnunet.comparison import terminal
+from attnunet.comparison.figures import PAIRS, drawn
+from attnunet.comparison.page import page
+from attnunet.comparison.pairs import Question, pairs, sentence
+from attnunet.comparison.rows import Row, Run, Unpaired, paired, rows
+from attnunet.comparison.table import Comparison, compared, tables
+from attnunet.evaluation.statistics import mean_interval
+
+NAN = math.nan
+
+
+def run(number: int, scores: Mapping[str, float] | None = None, leaking: bool = False, **params: object) -> Run:
+    """params: loss_weights__dice=1 is loss_weights.dice=1."""
+    named = {"split": "patient", "seed": 0, **{key.replace("__", "."): value for key, value in params.items()}}
+    return Run(
+        id=f"{number:08x}{'0' * 24}",
+        name=f"run{number}",
+        params={key: str(value) for key, value in named.items()},
+        overrides="loss=focal,dice model=conv",
+        minutes=float(number),
+        leaking=leaking,
+        scores={"val": scores or {"a": 0.5}},
+    )
+
+
+def table(scores: np.ndarray, **question: object) -> Comparison:
+    """A row for each row of `scores`, told apart by the loss."""
+    patients = [f"p{number:02}" for number in range(scores.shape[1])]
+    made = [run(i, dict(zip(patients, own, strict=True)), loss=f"loss{i}") for i, own in enumerate(scores.tolist())]
+    return compared(rows(made), "val", Question(resamples=499, **question))  # type: ignore[arg-type]
+
+
+# Rows.
+
+
+def test_runs_that_differ_only_in_their_seed_are_one_row() -> None:
+    found = rows([run(0, loss="dice", seed=0), run(1, loss="focal", seed=0), run(2, loss="dice", seed=1)])
+    assert [[member.id[:8] for member in row.runs] for row in found] == [["00000000", "00000002"], ["00000001"]]
+    assert [row.name for row in found] == ["loss=dice", "loss=focal"]
+
+
+def test_a_patients_score_is_the_mean_over_seeds_and_the_spread_is_that_of_their_means() -> None:
+    (row,) = rows([run(0, {"a": 0.2, "b": 0.4}), run(1, {"a": 0.4, "b": 0.8}, seed=1), run(2, {"a": NAN, "b": 0.9}, seed=2)])
+    assert row.scores("val") == pytest.approx({"a": 0.3, "b": 0.7})
+    assert row.mean("val") == pytest.approx(0.5)
+    assert row.spread("val") == pytest.approx(np.std([0.3, 0.6, 0.9], ddof=1))
+    assert row.minutes == 1
+    (single,) = rows([run(0)])
+    assert math.isnan(single.spread("val"))
+
+
+def test_folds_of_one_recipe_are_one_row_whose_patients_are_joined() -> None:
+    """b was validated in both folds: 0.4 and 0.6."""
+    fold = {"split": "kfold", "split__folds": 2}
+    (row,) = rows([run(0, {"a": 0.1, "b": 0.4}, split__fold=0, **fold), run(1, {"b": 0.6, "c": 0.9}, split__fold=1, **fold)])
+    assert row.scores("val") == pytest.approx({"a": 0.1, "b": 0.5, "c": 0.9})
+    assert math.isnan(row.spread("val"))  # one seed
+    # Of a hold-out, split.fold is no fold.
+    assert len(rows([run(0, split__fold=0), run(1, split__fold=1)])) == 2
+
+
+def test_copies_of_a_run_are_rows_of_their_own_named_by_their_ids() -> None:
+    found = rows([run(10), run(11), run(12, seed=1)])
+    assert [[member.id[:8] for member in row.runs] for row in found] == [["0000000a", "0000000c"], ["0000000b"]]
+    assert [row.name for row in found] == ["run=0000000a", "run=0000000b"]
+
+
+def test_a_row_is_named_by_what_differs_as_the_command_line_has_it() -> None:
+    """First what was typed, in its order; what follows from a group's choice is not said again."""
+    found = rows(
+        [
+            run(0, model="conv", loss="dice", loss__smooth=1, image_size=64, batch_size=8),
+            run(1, model="conv", loss="focal", loss__gamma=2, image_size=64, batch_size=8),
+            run(2, model="separable", loss="focal", loss__gamma=2, image_size=128, batch_size=8),
+        ]
+    )
+    assert [row.name for row in found] == [
+        "loss=dice model=conv image_size=64",
+        "loss=focal model=conv image_size=64",
+        "loss=focal model=separable image_size=128",
+    ]
+
+
+def test_a_groups_setting_that_differs_within_a_choice_is_part_of_the_name() -> None:
+    found = rows([run(0, loss="dice", loss__smooth=1), run(1, loss="dice", loss__smooth=2), run(2, loss="focal")])
+    assert [row.name for row in found] == ["loss=dice loss.smooth=1", "loss=dice loss.smooth=2", "loss=focal"]
+
+
+def test_what_cannot_change_a_result_makes_no_row() -> None:
+    found = rows([run(0, study="x", tracking__root="a"), run(1, study="y", tracking__root="b", seed=1)], ["study", "tracking"])
+    assert len(found) == 1
+    assert found[0].name == "run0"  # nothing differs
+    assert len(rows([run(0, studying="x"), run(1, studying="y", seed=1)], ["study"])) == 2
+
+
+def test_a_leaking_run_marks_its_row() -> None:
+    leaking, other = rows([run(0, loss="dice", leaking=True), run(1, loss="focal")])
+    assert (leaking.name, other.name) == ("LEAKING loss=dice", "loss=focal")
+
+
+def test_rows_on_different_patients_are_refused_with_both_lists() -> None:
+    made = rows([run(1, {"a": 0.1, "b": 0.2}, loss="dice"), run(2, {"c": 0.2, "b": 0.1}, loss="focal")])
+    with pytest.raises(Unpaired) as refused:
+        paired(made, "val")
+    text = str(refused.value)
+    assert "their val patients differ" in text
+    assert "loss=dice (seed 0: run 00000001), 2 patients: a, b\n" in text
+    assert "loss=focal (seed 0: run 00000002), 2 patients: b, c\n" in text
+    assert "only in the first: a\nonly in the second: c\n" in text
+
+
+def test_seeds_on_different_patients_are_refused() -> None:
+    with pytest.raises(Unpaired, match=r"only in the first: none\nonly in the second: b"):
+        paired(rows([run(1, {"a": 0.1}), run(2, {"a": 0.2, "b": 0.1}, seed=1)]), "val")
+
+
+def test_patients_are_paired_by_name_in_whatever_order_they_come() -> None:
+    made = rows([run(1, {"a": 0.1, "b": 0.2}, loss="dice"), run(2, {"b": 0.4, "a": 0.3}, loss="focal")])
+    patients, scores = paired(made, "val")
+    assert patients == ("a", "b")
+    assert scores.tolist() == [[0.1, 0.2], [0.3, 0.4]]
+
+
+# Pairs.
+
+
+def test_two_copies_of_one_run_are_equivalent() -> None:
+    scores = np.random.default_rng(0).beta(5, 2, 20)
+    (pair,) = pairs(np.stack([scores, scores]), Question(resamples=499))
+    assert (pair.verdict, pair.difference, pair.low, pair.high, pair.p, pair.adjusted) == ("equivalent", 0, 0, 0, 1, 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_real_improvement_of_5_points_on_20_patients_with_paired_noise_of_5_is_found(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.beta(5, 2, 20) * 0.8
+    noise = rng.normal(0, 0.05, 20)
+    better = scores + 0.05 + noise - noise.mean()
+    (pair,) = pairs(np.stack([better, scores]), Question(resamples=999))
+    assert pair.verdict == "better"
+    assert pair.difference == pytest.approx(0.05)
+    assert pair.p == pytest.approx(stats.wilcoxon((better - scores).round(12)).pvalue)
+    assert (pair.low, pair.high) == mean_interval((better - scores).round(12), 999)
+    (turned,) = pairs(np.stack([scores, better]), Question(resamples=999))
+    assert (turned.verdict, turned.difference) == ("worse", -pair.difference)
+
+
+def test_of_an_error_the_smaller_is_better() -> None:
+    distances = np.random.default_rng(0).gamma(2, 5, 20)
+    (pair,) = pairs(np.stack([distances * 0.5, distances]), Question("hd95", resamples=499))
+    assert pair.difference < 0
+    assert pair.verdict == "better"
+
+
+def test_noise_alone_is_undecided_and_the_words_say_what_could_have_been_shown() -> None:
+    rng = np.random.default_rng(2)
+    scores = np.stack([rng.beta(5, 2, 20), rng.beta(5, 2, 20)])
+    (pair,) = pairs(scores, Question(resamples=499))
+    assert pair.verdict == "undecided"
+    spread = np.std(scores[0] - scores[1], ddof=1)
+    assert pair.detectable == pytest.approx(spread * (2.0930 + 0.8610) / math.sqrt(20), rel=1e-4)
+    words = sentence(pair, ["A", "B"], Question(), 1)
+    assert words.startswith("A or B: undecided: dice ")
+    assert f"could have shown a difference of {pair.detectable:.3f} (power 0.8)" in words
+
+
+def test_a_small_sure_difference_inside_the_margin_is_equivalent_and_said_to_be_there() -> None:
+    scores = np.random.default_rng(0).beta(5, 2, 20)
+    better = scores + np.linspace(0.004, 0.006, 20)
+    (pair,) = pairs(np.stack([better, scores]), Question(resamples=499))
+    assert (pair.verdict, pair.adjusted < 0.001) == ("equivalent", True)
+    words = sentence(pair, ["A", "B"], Question(), 1)
+    assert "A and B are equivalent: dice +0.005" in words
+    assert "There is a difference, but one that does not matter." in words
+    (strict,) = pairs(np.stack([better, scores]), Question(resamples=499, margin=0.001))
+    assert strict.verdict == "better"
+
+
+def test_seven_patients_and_15_pairs_can_show_nothing_and_the_words_say_so() -> None:
+    """Even if every patient of one row is far better."""
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(0.2, 0.4, (6, 7))
+    scores[0] += 0.5
+    found = pairs(scores, Question(resamples=499))
+    assert len(found) == 15
+    assert {pair.verdict for pair in found} <= {"undecided", "equivalent"}
+    assert found[0].low > 0.3
+    assert math.isinf(found[0].detectable)
+    words = sentence(found[0], "ABCDEF", Question(), 15)
+    assert "7 patients cannot show a difference among 15 pairs, however large" in words
+    # Two of these rows alone are another matter.
+    (alone,) = pairs(scores[:2], Question(resamples=499))
+    assert alone.verdict == "better"
+
+
+def test_patients_without_a_score_in_one_row_are_left_out_of_its_pairs_and_counted() -> None:
+    scores = np.array([[0.9, 0.8, NAN, 0.7, NAN], [0.5, 0.3, 0.1, NAN, NAN], [0.5, 0.3, 0.1, 0.2, 0.4]])
+    first, _, last = pairs(scores, Question(resamples=99))
+    assert (first.patients, first.dropped, first.difference) == (2, 3, pytest.approx(0.45))
+    assert (last.patients, last.dropped, last.difference) == (3, 2, 0)
+    assert "2 patients (3 left out, without a defined score in one of the two)" in sentence(first, "ABC", Question(), 3)
+
+
+@pytest.mark.parametrize("scores", [[[0.5], [0.4]], [[NAN, NAN], [0.1, 0.2]], [[], []]])
+def test_fewer_than_two_patients_are_undecided(scores: list[list[float]]) -> None:
+    (pair,) = pairs(np.array(scores), Question(resamples=99))
+    assert (pair.verdict, pair.adjusted, math.isnan(pair.low)) == ("undecided", 1, True)
+    assert "fewer than two patients have a score in both" in sentence(pair, "AB", Question(), 1)
+
+
+def test_the_interval_and_the_test_must_point_in_the_same_direction() -> None:
+    """Eight patients gain much and 92 lose a little: the ranks say worse, the mean says better."""
+    difference = np.array([*[-0.01] * 92, *[30.0] * 8])
+    (pair,) = pairs(np.stack([difference, np.zeros(100)]), Question(resamples=999))
+    assert pair.low > 0
+    assert pair.adjusted < 0.05
+    assert pair.verdict == "undecided"
+
+
+def test_p_values_are_adjusted_over_all_pairs() -> None:
+    rng = np.random.default_rng(1)
+    scores = rng.beta(5, 2, 20) + np.array([[0.2], [0.1], [0.0]]) + rng.normal(0, 0.03, (3, 20))
+    found = pairs(scores, Question(resamples=99))
+    p = sorted(pair.p for pair in found)
+    assert sorted(pair.adjusted for pair in found) == pytest.approx(
+        [3 * p[0], max(3 * p[0], 2 * p[1]), max(3 * p[0], 2 * p[1], p[2])]
+    )
+
+
+# The comparison as a whole.
+
+
+def test_the_leaderboard_has_each_rows_numbers() -> None:
+    scores = np.array([[0.9, 0.8, 0.4, NAN], [0.5, 0.5, 0.5, 0.5]])
+    first, second = table(scores).standings
+    assert (first.rank, first.mean, first.median) == (1, pytest.approx(0.7), 0.8)
+    assert (first.low, first.high) == mean_interval(scores[0, :3], 499)
+    assert (second.rank, second.low, second.high) == (2, 0.5, 0.5)
+
+
+def test_the_files_hold_what_the_comparison_holds() -> None:
+    comparison = table(np.array([[0.9, 0.8, NAN], [0.5, 0.5, 0.5]]))
+    files = {name: list(csv.DictReader(io.StringIO(text))) for name, text in tables(comparison).items()}
+    (first, second) = files["leaderboard.csv"]
+    assert (first["rank"], first["loss"], first["patients"], first["seeds"]) == ("1", "loss0", "2", "1")
+    assert float(first["mean"]) == pytest.approx(0.85)
+    assert second["runs"] == "00000001" + "0" * 24
+    (pair,) = files["pairs.csv"]
+    assert (pair["first"], pair["second"], pair["patients"], pair["verdict"]) == ("loss=loss0", "loss=loss1", "2", "undecided")
+    assert pair["words"] == comparison.sentences[0]
+    assert [row["1 loss=loss0"] for row in files["patients.csv"]] == ["0.9", "0.8", "nan"]
+
+
+def test_the_notes_say_what_is_wrong_with_the_numbers() -> None:
+    few = table(np.random.default_rng(0).beta(5, 2, (6, 7)))
+    notes = "\n".join(few.notes())
+    assert (
+        "7 patients cannot show a difference among 15 pairs, however large. The smallest p of the signed rank test is 0.016"
+        in notes
+    )
+    assert "0.23 after Holm, and 0.05 is asked for. It takes 10 patients" in notes
+    assert "Over 7 patients intervals are too narrow" in notes
+    assert "Validation patients chose checkpoint and decision" in notes
+    assert "LEAKING" not in notes
+    leaking = compared(rows([run(0, {"a": 0.1, "b": 0.2}, leaking=True)]), "val", Question(resamples=99))
+    assert "LEAKING: row 1 trained on patients who are scored here" in "\n".join(leaking.notes())
+    many = table(np.random.default_rng(0).beta(5, 2, (2, 30)))
+    assert list(many.notes()) == [
+        "Validation patients chose checkpoint and decision, so that these scores flatter; " + "test=true scores the test."
+    ]
+
+
+def text_of(comparison: Comparison) -> str:
+    console = Console(width=200, file=io.StringIO())
+    terminal.show(console, comparison)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_terminal_shows_rows_and_words() -> None:
+    text = text_of(table(np.array([[0.9, 0.8, 0.4], [0.5, 0.5, 0.5]])))
+    assert "2 rows, 2 runs, 3 validation patients, 1 pair: 1 undecided" in text
+    assert re.search(r"1 │ loss0 +│ 0.700 │ 0.400 to 0.900 │", text)
+    assert "loss=loss0 or loss=loss1: undecided: dice +0.200" in text
+
+
+def test_of_many_pairs_the_terminal_shows_those_of_the_first_row() -> None:
+    text = text_of(table(np.random.default_rng(0).beta(5, 2, (8, 12))))
+    assert text.count("Wilcoxon p") == 7
+    assert "and 21 pairs more" in text
+
+
+# Pictures and the page.
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def marks(svg: str, color: str) -> int:
+    """How many markers of a colour are drawn."""
+    return sum(f"fill: {color}" in use.get("style", "") for use in ElementTree.fromstring(svg).iter(f"{SVG}use"))
+
+
+def test_every_row_pair_and_patient_is_drawn() -> None:
+    scores = np.random.default_rng(0).beta(5, 2, (4, 12))
+    scores[1, 2] = NAN
+    figures = drawn(table(scores))
+    assert set(figures) == {"intervals", "pairs", "patients", "parameters", "time"}
+    assert marks(figures["intervals"], "#e69f00") == 4
+    assert marks(figures["time"], "#e69f00") == 4
+    assert marks(figures["patients"], "#56b4e9") == 47
+    assert marks(figures["pairs"], "#888888") == 6 + 1  # all undecided, and the legend
+    assert marks(figures["parameters"], "#56b4e9") == 4
+    words = " ".join(
+        text for element in ElementTree.fromstring(figures["intervals"]).iter(f"{SVG}text") for text in element.itertext()
+    )
+    assert "4  loss=loss3" in words
+
+
+def test_ink_is_the_pages_own_and_no_two_pictures_share_an_id() -> None:
+    figures = drawn(table(np.random.default_rng(0).beta(5, 2, (2, 12))))
+    ids = [found for svg in figures.values() for found in re.findall(r' id="([^"]+)"', svg)]
+    assert len(ids) == len(set(ids))
+    for svg in figures.values():
+        assert "currentColor" in svg
+        assert "#010203" not in svg
+        assert all(found in ids for found in re.findall(r'href="#([^"]+)"', svg))
+        assert ElementTree.fromstring(svg).get("role") == "img"
+
+
+def test_of_too_many_pairs_those_of_the_first_row_are_drawn() -> None:
+    comparison = table(np.random.default_rng(0).beta(5, 2, (11, 12)))
+    assert len(comparison.pairs) == 55 > PAIRS
+    assert marks(drawn(comparison)["pairs"], "#888888") == 10 + 1
+
+
+def test_a_single_row_has_its_interval_and_no_more() -> None:
+    comparison = table(np.array([[0.5, 0.6, 0.7]]))
+    assert set(drawn(comparison)) == {"intervals"}
+    assert "Which differences are real" not in page(comparison, "one", [], [], {})
+
+
+class Elements(HTMLParser):
+    """Tags, attributes and text of a page; that each element is closed where it should be."""
+
+    VOID = ("meta", "br", "link", "img")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_is_whole_escaped_and_needs_no_network() -> None:
+    comparison = table(np.random.default_rng(0).beta(5, 2, (4, 12)))
+    html = page(comparison, "Dice <of> A & B", ["run 1 is FAILED"], ["looked at 3 times"], {"Command": "compare 'x' <y>"})
+    found = Elements(html)
+    assert "Dice <of> A & B" in found.text
+    assert "compare 'x' <y>" in found.text
+    for words in (*comparison.sentences, "run 1 is FAILED", "looked at 3 times"):
+        assert words in found.text
+    tags = [tag for tag, _ in found.tags]
+    assert tags.count("svg") == 5
+    assert not {"script", "link", "iframe", "img"} & set(tags)
+    for tag, attributes in found.tags:
+        for name in ("src", "href", "xlink:href"):
+            assert tag == "a" or (attributes.get(name) or "#").startswith("#")
+    # Each picture is described by its caption, and every id is there once.
+    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert all(attributes["aria-labelledby"] in ids for tag, attributes in found.tags if "aria-labelledby" in attributes)
+    assert "url(http" not in html
+
+
+def test_rows_keep_their_label_when_their_scores_are_read_again() -> None:
+    (row, _) = rows([run(0, loss="dice"), run(1, loss="focal")])
+    again = row.with_runs([run(0, {"a": 0.9}, loss="dice")])
+    assert isinstance(again, Row)
+    assert (again.name, again.scores("val")) == ("loss=dice", {"a": 0.9})

@@ -1,0 +1,63 @@
+"""Training on two devices at once: two logical CPUs, in a process of their own since TensorFlow makes them once."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from tests.conftest import REPO
+
+
+def losses(folder: Path) -> dict[str, list[float]]:
+    """Of three steps: on one device, on two, and on two with an interruption after the second step."""
+    import keras
+    import tensorflow as tf
+
+    from attnunet.losses import BinaryFocal, Dice, WeightedSum
+    from attnunet.models.attention_resunet import attention_resunet
+    from attnunet.training import runtime
+    from attnunet.training.schedules import adam
+    from attnunet.training.state import State
+
+    runtime.configure(0, 2, "float32")
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    half = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    images = np.concatenate([half, half])  # so that both devices normalise by what one would have
+    masks = (images[..., :1] > 200).astype(np.uint8)
+
+    def trained(strategy: str | None, *steps: int) -> list[float]:
+        seen: list[float] = []
+        for count in steps:
+            keras.utils.set_random_seed(0)
+            with runtime.strategy(strategy):
+                network = attention_resunet(16, 3, [4, 8], keras.layers.Conv2D)
+                loss = WeightedSum({"focal": BinaryFocal(), "dice": Dice(smooth=1e-3)}, {"focal": 1.0, "dice": 1.0})
+                network.compile(adam(10, 0.01), loss, jit_compile=False)
+                network.optimizer.build(network.trainable_variables)
+            state = State(folder / f"{strategy}{steps}.npz", network)
+            state.load()
+            data = tf.data.Dataset.from_tensors((images, masks)).repeat()
+            seen += network.fit(data, epochs=count, steps_per_epoch=1, shuffle=False, verbose=0).history["loss"]
+            state.save([])
+        return seen
+
+    return {"one": trained(None, 3), "two": trained("mirrored", 3), "interrupted": trained("mirrored", 2, 1)}
+
+
+def test_two_devices_train_as_one(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.test_strategy", str(tmp_path)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+    np.testing.assert_allclose(seen["two"], seen["one"], rtol=1e-4)
+    assert seen["interrupted"] == seen["two"]
+    assert seen["one"][2] < seen["one"][0]
+
+
+if __name__ == "__main__":
+    print(json.dumps(losses(Path(sys.argv[1]))))
