@@ -100,7 +100,8 @@ def result(of: Started) -> Result:
     assert not list((of.folder / "mlruns" / "unfinished").iterdir())
     return Result(
         best=keras.models.load_model(folder / "checkpoints" / "best.keras", compile=False).get_weights(),
-        last=[np.asarray(v.value) for v in (*last.variables, *last.optimizer.variables)],
+        # A saved network draws dropout's seed anew when it is loaded.
+        last=[np.asarray(v.value) for v in (*last.weights, *last.optimizer.variables)],
         metrics={n: sorted((m.step, 0.0 if n in timed else m.value) for m in h) for n, h in histories.items()},
         params=run.data.params,
         files={str(path.relative_to(folder)) for path in folder.rglob("*")},
