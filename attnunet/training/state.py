@@ -29,10 +29,8 @@ class State:
 
     def save(self, history: History) -> None:
         values: dict[str, Any] = {f"{place}": np.asarray(variable.value) for place, variable in enumerate(self.variables)}
-        with replacing(self.path) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, history=np.array(json.dumps(history)), **values)
-            stream.flush()
-            os.fsync(stream.fileno())
+        with replacing(self.path) as temporary:
+            np.savez(temporary, history=np.array(json.dumps(history)), **values)
 
     def load(self) -> History:
         """Give the network its state back; -> the metrics of the epochs that it has gone through, none without a file."""
@@ -46,11 +44,13 @@ class State:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """The path of a temporary file that takes `path`'s place when the block ends well.
+    """The path of a temporary file that takes `path`'s place when the block ends well and the disk has it.
 
-    It keeps the suffix, by which Keras knows its format.
+    It keeps the suffix, to which NumPy would else add its own.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"writing-{path.name}")
     yield temporary
+    with temporary.open("rb") as stream:
+        os.fsync(stream.fileno())
     os.replace(temporary, path)
