@@ -87,6 +87,8 @@ def complaints(schema: Any, values: dict, prefix: str) -> Iterator[str]:
                 yield f"{key}={error['input']}: no such key; allowed: {', '.join(allowed(schema, error['loc'][:-1]))}"
             elif not key:  # of a combination of keys
                 yield error["msg"]
+            elif error["type"] == "secret":
+                yield f"{key}: {error['msg']}"
             else:
                 yield f"{key}={error['input']}: {error['msg']}"
 
@@ -166,8 +168,6 @@ def check_combinations(plain: dict) -> Iterator[str]:
     thresholds = plain["evaluation"]["thresholds"]
     if any(high - low < 1e-4 for low, high in itertools.pairwise(thresholds)):
         yield f"evaluation.thresholds={thresholds}: must ascend, by 0.0001 at least"
-    if "@" in (plain["tracking"]["uri"] or ""):
-        yield "tracking.uri: holds credentials; give them by MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 
 
 def make(node: DictConfig) -> Callable[..., Any]:

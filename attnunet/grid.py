@@ -42,7 +42,8 @@ def check_grid(cfg: DictConfig, config_name: str) -> tuple[list[list[str]] | Non
             job = composed_job(config_name, overrides, composed)
             config.check(job)
         except (HydraException, OmegaConfBaseException, config.ConfigError) as error:
-            raise config.ConfigError(f"job {' '.join(overrides)}\n{error}") from error
+            shown = [override for override in overrides if not override.startswith("tracking.uri=")]  # it may hold a password
+            raise config.ConfigError(f"job {' '.join(shown)}\n{error}") from error
         jobs[str((job.data, job.split, job.augment, job.image_size, job.batch_size))] = job
         threads.add(job.trainer.threads)
     if len(threads) > 1 and cfg.hydra.launcher._target_.endswith(("BasicLauncher", "JoblibLauncher")):

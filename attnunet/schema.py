@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Len, Lt
-from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 Positive = Annotated[int, Gt(0)]
@@ -56,6 +56,15 @@ class Tracking(Keys):
     root: Text
     uri: Text | None
     patience: Annotated[float, Ge(0)]
+
+    @field_validator("uri")
+    @classmethod
+    def without_credentials(cls, uri: str | None) -> str | None:
+        if "@" in (uri or ""):
+            raise PydanticCustomError(
+                "secret", "holds credentials; give them by MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        return uri
 
 
 class Train(Keys):

@@ -46,7 +46,8 @@ def show(root: Path, port: int) -> None:
 def clear(root: Path, dry_run: bool) -> None:
     """Runs that failed, were killed or superseded go, with their files, their models and what they had not finished.
 
-    Runs that were deleted on MLflow's page, which keeps their files, go too. Finished runs stay.
+    Runs that were deleted on MLflow's page, which keeps their files, go too. Finished runs stay, and the sweep
+    above them.
     """
     from mlflow.entities import ViewType
 
@@ -57,8 +58,11 @@ def clear(root: Path, dry_run: bool) -> None:
     studies = [study.experiment_id for study in store.client.search_experiments(ViewType.ALL)]
     runs = store.client.search_runs(studies, run_view_type=ViewType.ALL, max_results=50_000)
     stays = {run.data.tags.get("fingerprint") for run in runs if not reason(run)}
+    parents = {run.data.tags.get("mlflow.parentRunId") for run in runs if not reason(run)}
     gone, freed = 0, 0
     for run in runs:
+        if run.info.run_id in parents:
+            continue  # of jobs that stay
         why, deleted = reason(run), run.info.lifecycle_stage == "deleted"
         models = store.client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
         folders = [Path(local_path(run.info.artifact_uri)).parent, *(Path(local_path(m.artifact_location)) for m in models)]

@@ -52,10 +52,10 @@ def train(
 
     from attnunet.tracking import resume
     from attnunet.tracking.provenance import provenance
-    from attnunet.tracking.records import CHECKSUM, checksum
+    from attnunet.tracking.records import CHECKSUM, checksum, reused_by
     from attnunet.tracking.run import flat, run
     from attnunet.tracking.store import open_store
-    from attnunet.tracking.sweep import Outcome
+    from attnunet.tracking.sweep import Outcome, membership
     from attnunet.training import runtime
 
     threads = runtime.available(cfg.trainer.threads)
@@ -68,6 +68,8 @@ def train(
         console.print(found.why, soft_wrap=True, highlight=False)
         if found.score is not None:
             console.print(f"{cfg.monitor} {found.score:.4f}; all of it: {store.ui_command}", soft_wrap=True)
+            if parent and found.run_id:
+                store.client.set_tag(found.run_id, reused_by(parent), "true")
             return Outcome("reused", found.run_id, found.score)
 
         runtime.configure(cfg.seed, threads, cfg.trainer.precision)
@@ -78,7 +80,7 @@ def train(
             **runtime.settings(),
             **{"fingerprint": fingerprint, "recipe": recipe, "threads": str(threads), "leaking": str(split.leaking).lower()},
             CHECKSUM: checksum(split.manifest(prepared.slices, prepared.fingerprint)),
-            **({"mlflow.parentRunId": parent} if parent else {}),
+            **membership(store, parent),
         }
         name = f"LEAKING {name}" if split.leaking else name
         with run(store, study, name, {**choices, **flat(plain)}, tags, found.run_id) as current:

@@ -157,12 +157,18 @@ def of_study(store: Store, name: str) -> list[Record]:
 
 
 def of_sweep(store: Store, parent: str) -> list[Record]:
-    """The jobs of a sweep, oldest first."""
+    """The jobs of a sweep, oldest first, those that it found finished among them."""
     run = one(store, parent)
     if "sweep" not in run.data.tags:
         raise NotFound(f"sweep={parent}: {run.info.run_name} is a run, not the parent of a sweep")
-    condition = f"tags.mlflow.parentRunId = '{run.info.run_id}'"
-    return [Record(store, child) for child in search(store, [run.info.experiment_id], condition)]
+    conditions = (f"tags.mlflow.parentRunId = '{run.info.run_id}'", f"tags.`{reused_by(run.info.run_id)}` = 'true'")
+    jobs = {job.info.run_id: job for condition in conditions for job in search(store, [run.info.experiment_id], condition)}
+    return [Record(store, job) for job in sorted(jobs.values(), key=lambda job: job.info.start_time)]
+
+
+def reused_by(parent: str) -> str:
+    """The tag of a run that a later sweep found finished; its own parent stays the sweep that trained it."""
+    return f"reused_by.{parent}"
 
 
 def studies(store: Store, view: int = ViewType.ACTIVE_ONLY) -> list[str]:

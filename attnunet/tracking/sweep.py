@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from attnunet.tracking.provenance import provenance
+from attnunet.tracking.resume import SCORE
 from attnunet.tracking.run import Run, pulse, terminable
 from attnunet.tracking.store import Away, Store
 
@@ -54,6 +55,20 @@ def job(work: Callable[[], Outcome], number: int, overrides: Sequence[str], fold
     facts = {**asdict(outcome), "job": number, "overrides": list(overrides), "seconds": round(time.monotonic() - start, 1)}
     (folder / OUTCOME).write_text(json.dumps(facts))
     return outcome
+
+
+def facts_of(run: entities.Run) -> dict:
+    """What the job of a finished run had written for the table."""
+    seconds = round((run.info.end_time - run.info.start_time) / 1000, 1)
+    outcome = Outcome("finished", run.info.run_id, run.data.metrics[SCORE])
+    return {**asdict(outcome), "overrides": run.data.tags["overrides"].split(" "), "seconds": seconds}
+
+
+def membership(store: Store, parent: str | None) -> dict[str, str]:
+    """The tags of a job's run: its sweep, and the command that was typed, which the job's process may not know."""
+    if parent is None:
+        return {}
+    return {"mlflow.parentRunId": parent, "command": store.client.get_run(parent).data.tags["command"]}
 
 
 class Sweep:
@@ -100,7 +115,10 @@ class Sweep:
         return self.store.runs(self.run.experiment_id, f"tags.mlflow.parentRunId = '{self.run.id}'")
 
     def rows(self) -> list[dict]:
-        """A row a job: what it changed, and what became of it; a job that left no word is "missing"."""
+        """A row a job: what it changed, and what became of it; a job that left no word is "missing".
+
+        Of a search, whose jobs are not known beforehand, the trials that finished under its earlier starts come first.
+        """
         found = {}
         for path in self.folder.glob(f"*/{OUTCOME}"):
             facts = json.loads(path.read_text())
@@ -108,13 +126,17 @@ class Sweep:
         for number, overrides in enumerate(self.jobs or ()):
             lost = Outcome("missing", None, math.nan, "not begun, or its process ended without a word")
             found.setdefault(number, {**asdict(lost), "seconds": math.nan, "job": number, "overrides": list(overrides)})
-        children: dict[str, str] = {}
-        with suppress(Away):
-            newest_last = reversed(self.children())
-            children = {run.data.tags["overrides"]: run.info.run_id for run in newest_last}
         table = [found[number] for number in sorted(found)]
+        children: list[entities.Run] = []
+        with suppress(Away):
+            children = self.children()[::-1]  # the newest last
+        if self.jobs is None:
+            told = {" ".join(row["overrides"]) for row in table}
+            before = [run for run in children if SCORE in run.data.metrics and run.data.tags["overrides"] not in told]
+            table = [{**row, "job": place} for place, row in enumerate([*map(facts_of, before), *table])]
+        ids = {run.data.tags["overrides"]: run.info.run_id for run in children}
         for row in table:  # one that failed could not tell
-            row["run_id"] = row["run_id"] or children.get(" ".join(row["overrides"]))
+            row["run_id"] = row["run_id"] or ids.get(" ".join(row["overrides"]))
         fixed = set.intersection(*(set(row["overrides"]) for row in table)) if len(table) > 1 else set()
         return [
             {
