@@ -11,7 +11,7 @@ from measure import Row, hand_over, memory, row, seconds
 
 from attnunet import train
 
-JOBS = 50
+JOBS = 20  # a job takes 10 to 15 s, nearly all of it tracing
 OWN = 3  # jobs in processes of their own
 
 
