@@ -12,6 +12,7 @@ import numpy as np
 
 from attnunet.data.prepare import Prepared, prepare_volume, resize
 from attnunet.evaluation.decision import Decision
+from attnunet.models import normalization  # noqa: F401 - Keras loads a layer of ours only where it is known
 
 
 @dataclass(frozen=True)

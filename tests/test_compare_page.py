@@ -1,5 +1,6 @@
 """The page of a comparison in a real browser: what is drawn, in light and dark, wide and narrow, without a network."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from attnunet.comparison.page import page
 from attnunet.comparison.pairs import Question
 from attnunet.comparison.rows import Run, rows
 from attnunet.comparison.table import compared
-from tests.test_browser import CHROMIUM, FLAGS
+from tests.test_browser import FLAGS
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci]
 
@@ -38,9 +39,10 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def browser() -> Iterator[object]:
     from playwright.sync_api import sync_playwright
 
-    assert CHROMIUM, "needs Debian's chromium"
+    chromium = shutil.which("chromium")
+    assert chromium, "needs Debian's chromium"
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        started = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield started
         started.close()
 

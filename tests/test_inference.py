@@ -1,5 +1,7 @@
 """The predictor: the same numbers whichever way slices come in, and what it refuses."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -204,6 +206,12 @@ def test_save_and_load_give_the_same_bits(predictor: Predictor, prepared: Prepar
     np.testing.assert_array_equal(loaded.logits(prepared.images[:3]), predictor.logits(prepared.images[:3]))
     pixels = volume(prepared, next(iter(PATIENTS)))
     np.testing.assert_array_equal(loaded.segment(pixels), predictor.segment(pixels))
+
+
+def test_a_process_that_only_predicts_knows_our_layers(predictor: Predictor, tmp_path: Path) -> None:
+    predictor.save(tmp_path)
+    code = f"from pathlib import Path; from attnunet.inference import Predictor; Predictor.load(Path({str(tmp_path)!r}))"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_load_network_leaves_the_optimizer_out(tmp_path: Path) -> None:

@@ -45,7 +45,30 @@ def losses(folder: Path) -> dict[str, list[float]]:
             state.save([])
         return seen
 
-    return {"one": trained(None, 3), "two": trained("mirrored", 3), "interrupted": trained("mirrored", 2, 1)}
+    return {
+        "one": trained(None, 3),
+        "two": trained("mirrored", 3),
+        "interrupted": trained("mirrored", 2, 1),
+        "moving mean": moving_mean(np.repeat(np.float32([10, 0]), 4)),
+    }
+
+
+def moving_mean(samples: np.ndarray) -> list[float]:
+    """Of batch normalisation, from 0 with momentum 1/2, after a step on these samples on two devices."""
+    import keras
+    import tensorflow as tf
+
+    from attnunet.models.normalization import FusedBatchNormalization
+    from attnunet.training import runtime
+
+    with runtime.strategy("mirrored"):
+        network = keras.Sequential([keras.Input((2, 2, 1)), FusedBatchNormalization(momentum=0.5)])
+        network.compile("sgd", "mse", jit_compile=False)
+        network.optimizer.build(network.trainable_variables)
+    images = np.tile(samples[:, None, None, None], (1, 2, 2, 1))
+    data = tf.data.Dataset.from_tensors((images, images)).repeat()
+    network.fit(data, epochs=1, steps_per_epoch=1, shuffle=False, verbose=0)
+    return network.layers[0].moving_mean.numpy().tolist()
 
 
 def test_two_devices_train_as_one(tmp_path: Path) -> None:
@@ -57,6 +80,17 @@ def test_two_devices_train_as_one(tmp_path: Path) -> None:
     np.testing.assert_allclose(seen["two"], seen["one"], rtol=1e-4)
     assert seen["interrupted"] == seen["two"]
     assert seen["one"][2] < seen["one"][0]
+    assert seen["moving mean"] == [2.5]  # of all samples, not of one device's
+
+
+def test_every_device_gets_its_share_of_the_lesions() -> None:
+    from attnunet.training.fit import dealt
+
+    batch = np.array([1, 1, 1, 1, 0, 0, 0, 0])
+    ((images, masks),) = dealt(iter([(batch, batch)]), devices=2)
+    assert images.tolist() == masks.tolist() == [1, 1, 0, 0, 1, 1, 0, 0]
+    ((images, _),) = dealt(iter([(np.arange(5), np.arange(5))]), devices=2)
+    assert images.tolist() == [0, 2, 4, 1, 3]
 
 
 if __name__ == "__main__":

@@ -17,6 +17,11 @@ class FusedBatchNormalization(layers.BatchNormalization):
     the kernel makes two. It computes in float32 whatever the type of x.
     """
 
+    def add_weight(self, *arguments: Any, trainable: bool = True, **keywords: Any) -> keras.Variable:
+        """The moving statistics are means over all devices; Keras would keep those of the first one's share."""
+        aggregation = "none" if trainable else "mean"
+        return super().add_weight(*arguments, trainable=trainable, aggregation=aggregation, **keywords)
+
     def call(self, inputs: Any, training: bool | None = None, mask: None = None) -> Any:
         learning = bool(training and self.trainable)
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(

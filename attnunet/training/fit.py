@@ -1,6 +1,6 @@
 """Keras's `fit`, fed by the pipeline, with what attnunet wants of it after each epoch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +59,8 @@ def fit(
             keep,
             progress := ShowProgress(console, epochs, steps, monitor, done),
         ]
-        dataset = as_tf_data(batches(draws, workers, start_step=done * steps), draws)
+        devices = network.distribute_strategy.num_replicas_in_sync
+        dataset = as_tf_data(batches(draws, workers, start_step=done * steps), draws, devices)
         try:
             network.fit(
                 dataset,
@@ -85,17 +86,25 @@ def checkpoint(network: keras.Model, weights: Path) -> Path:
     return path
 
 
-def as_tf_data(source: grain.IterDataset, draws: Draws) -> tf.data.Dataset:
+def as_tf_data(source: grain.IterDataset, draws: Draws, devices: int = 1) -> tf.data.Dataset:
     """What Keras iterates, with tf.data's autotuner off: at the end of each iterator one waits for its sleep.
 
     Keras would wrap a Grain data set in the same way, but leaves the autotuner on. A thread of its own, since the
-    network's one inter-op thread is busy.
+    network's one inter-op thread is busy. Each of several `devices` gets its share of the slices with lesion.
     """
     size, channels = draws.prepared.images.shape[1], draws.prepared.images.shape[3]
     shape = (draws.batch_size, size, size)
     signature = (tf.TensorSpec((*shape, channels), tf.uint8), tf.TensorSpec((*shape, 1), tf.uint8))
-    dataset = tf.data.Dataset.from_generator(lambda: iterate(source), output_signature=signature).prefetch(2)
+    stream = (lambda: iterate(source)) if devices == 1 else (lambda: dealt(iterate(source), devices))
+    dataset = tf.data.Dataset.from_generator(stream, output_signature=signature).prefetch(2)
     options = tf.data.Options()
     options.autotune.enabled = False
     options.threading.private_threadpool_size = 1
     return dataset.with_options(options)
+
+
+def dealt(stream: Iterator[tuple[np.ndarray, np.ndarray]], devices: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches in the order in which cards are dealt: TensorFlow cuts one into stretches, and lesions stand first in it."""
+    for images, masks in stream:
+        order = np.concatenate([np.arange(len(images))[device::devices] for device in range(devices)])
+        yield images[order], masks[order]

@@ -6,7 +6,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 
 def available(threads: int | None) -> int:
@@ -52,12 +53,16 @@ def settings() -> dict[str, str]:
 def strategy(name: Literal["mirrored"] | None) -> AbstractContextManager:
     """The scope in which a network is made and compiled: "mirrored" trains a copy of it on each GPU, or without any on each
     logical CPU, every copy on its share of a batch."""
+    return nullcontext() if name is None else mirrored().scope()
+
+
+@cache
+def mirrored() -> Any:
+    """One for all jobs of a process: two would number their reductions alike, and TensorFlow confuse them."""
     import tensorflow as tf
 
-    if name is None:
-        return nullcontext()
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices]).scope()
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
 @contextmanager
