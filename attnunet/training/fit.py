@@ -60,6 +60,11 @@ def fit(
             progress := ShowProgress(console, epochs, steps, monitor, done),
         ]
         devices = network.distribute_strategy.num_replicas_in_sync
+        if devices == 1:
+            # Keras sums gradients over devices by a custom gradient, which TensorFlow keeps for ever, and the step's graph with
+            # it: 10 MB a job. One device has nothing to sum.
+            optimizer = getattr(network.optimizer, "inner_optimizer", network.optimizer)
+            optimizer._all_reduce_sum_gradients = list
         dataset = as_tf_data(batches(draws, workers, start_step=done * steps), draws, devices)
         try:
             network.fit(
