@@ -5,6 +5,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -69,7 +70,7 @@ def test_folds_become_one_result_over_all_patients(store: Store) -> None:
     assert result.tags["cross_validated"] == f"{first} {second}"
     assert result.params["seed"] == "0"
     assert "split.fold" not in result.params
-    low, high = mean_interval([DICE[p] for p in "abd"], 999)
+    low, high = mean_interval(np.array([DICE[p] for p in "abd"]), 999)
     expected = {
         "dice": sum(DICE.values()) / 3,
         "dice_patients": 3,
