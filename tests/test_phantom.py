@@ -194,6 +194,7 @@ def pixel_features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.concatenate([*smoothed, position], axis=-1)[:, ::2, ::2].reshape(-1, 15)
 
 
+@pytest.mark.slow
 def test_no_forest_on_pixels_solves_it(patients: Patients) -> None:
     """A per-pixel classifier on intensities and position, with its best threshold, stays 0.15 below a network."""
     rng = np.random.default_rng(0)

@@ -19,6 +19,8 @@ from attnunet.tracking import records
 from attnunet.tracking.store import Store
 from tests.conftest import command
 
+pytestmark = pytest.mark.slow  # on a run of their own
+
 
 @pytest.fixture(scope="module")
 def store(trained: Path) -> Store:
@@ -44,6 +46,7 @@ def segment(store: Store, run_id: str, **keys: object) -> str:
     return out.getvalue()
 
 
+@pytest.mark.ci
 def test_the_command_writes_a_mask_beside_each_slice_of_each_patient(
     trained: Path, run_id: str, predictor: Predictor, lgg_root: Path, tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def test_the_page_of_a_folder_that_was_moved_shows_its_files(tmp_path: Path) -> 
         assert answer.read() == b"x" * 1000
 
 
+@pytest.mark.slow
 def test_clean_removes_what_ended_badly_and_keeps_the_rest(tmp_path: Path) -> None:
     kept = made(tmp_path / "mlruns")
     finished, failed, killed = (run(kept, status) for status in ("FINISHED", "FAILED", "KILLED"))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.conftest import REPO
 
@@ -71,6 +72,7 @@ def moving_mean(samples: np.ndarray) -> list[float]:
     return network.layers[0].moving_mean.numpy().tolist()
 
 
+@pytest.mark.slow
 def test_two_devices_train_as_one(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.test_strategy", str(tmp_path)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

@@ -213,6 +213,7 @@ def test_nothing_is_left_beside_the_store(smoke: Started) -> None:
     assert not list((smoke.folder / "mlruns" / "unfinished").iterdir())
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_whoever_draws_the_batches(smoke: Started, lgg_root: Path, tmp_path: Path) -> None:
     reference = weights(smoke.artifact("checkpoints/best.keras"))
     other = start(tmp_path, lgg_root, "trainer.workers=2", "trainer.figures=false")
@@ -234,6 +235,7 @@ def assert_same(ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_bits_on_the_same_split(smoke: Started, lgg_root: Path, tmp_path: Path) -> None:
     other = start(tmp_path / "other", lgg_root, "seed=1", "epochs=null", "budget_images=20", "trainer.keep=best")
     assert other.result.returncode == 0, other.result.stderr
@@ -244,6 +246,7 @@ def test_another_seed_gives_other_bits_on_the_same_split(smoke: Started, lgg_roo
     assert not other.artifact("checkpoints/last.keras").exists()
 
 
+@pytest.mark.slow
 def test_a_leaking_split_is_marked_everywhere(lgg_root: Path, tmp_path: Path) -> None:
     leaking = start(tmp_path, lgg_root, "split=slice", "epochs=1", "trainer.keep=none", "trainer.figures=false")
     assert leaking.result.returncode == 0, leaking.result.stderr
@@ -256,6 +259,7 @@ def test_a_leaking_split_is_marked_everywhere(lgg_root: Path, tmp_path: Path) ->
     assert not leaking.client.search_logged_models([leaking.run.info.experiment_id])
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_says_so_in_the_store(lgg_root: Path, tmp_path: Path) -> None:
     failed = start(tmp_path, lgg_root, "optimizer.learning_rate=1e30", "loss=focal", "optimizer.schedule=constant")
     assert failed.result.returncode == 1

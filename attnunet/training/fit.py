@@ -61,8 +61,8 @@ def fit(
         ]
         devices = network.distribute_strategy.num_replicas_in_sync
         if devices == 1:
-            # Keras sums gradients over devices by a custom gradient, which TensorFlow keeps for ever, and the step's graph with
-            # it: 10 MB a job. One device has nothing to sum.
+            # Keras sums gradients over devices by a custom gradient, which TensorFlow keeps for ever, and with it the step's
+            # graph: 10 MB a job. One device has nothing to sum.
             optimizer = getattr(network.optimizer, "inner_optimizer", network.optimizer)
             optimizer._all_reduce_sum_gradients = list
         dataset = as_tf_data(batches(draws, workers, start_step=done * steps), draws, devices)
