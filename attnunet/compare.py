@@ -145,6 +145,8 @@ def as_run(record: Record, question: Question, parts: Sequence[str]) -> Run:
         record.tags.get("overrides", ""),
         (record.run.info.end_time - record.run.info.start_time) / 60_000,
         record.leaking,
+        record.content,
+        record.split["slices"],
         {part: {row["patient"]: number(row[question.score]) for row in record.patients(part)} for part in parts},
     )
 

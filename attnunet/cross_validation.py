@@ -39,7 +39,8 @@ class CrossValidation:
         return {n: v for n, v in self.folds[0].params.items() if all(fold.params.get(n) == v for fold in self.folds)}
 
     def problems(self) -> list[str]:
-        """What keeps the folds from being one result, a line each: each fold is there, each patient tested once."""
+        """What keeps the folds from being one result, a line each: each fold is there, each patient tested once, all with
+        the same data."""
         wanted = int(self.params["split.folds"])
         there = {int(fold.params["split.fold"]) for fold in self.folds}
         lines = [f"{self.name}: no finished run of fold {fold} of {wanted}" for fold in range(wanted) if fold not in there]
@@ -47,6 +48,9 @@ class CrossValidation:
         for patient in sorted(patient for patient, times in tested.items() if times > 1):
             runs = [f"{fold.id} (fold {fold.params['split.fold']})" for fold in self.folds if patient in fold.split["test"]]
             lines.append(f"{self.name}: {patient} is tested by more than one run: {', '.join(runs)}")
+        if len({fold.content for fold in self.folds}) > 1:
+            data = ", ".join(f"fold {fold.params['split.fold']} with {fold.content} ({fold.id})" for fold in self.folds)
+            lines.append(f"{self.name}: the folds were made with different data: {data}")
         everyone = {p for fold in self.folds for part in ("train", "val", "test") for p in fold.split[part]}
         if not lines and (untested := sorted(everyone - set(tested))):
             lines.append(f"{self.name}: no fold tests {', '.join(untested)}; the folds were made with different data")

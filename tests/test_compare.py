@@ -22,6 +22,7 @@ from attnunet.tracking.store import Store, local_path
 from tests.conftest import SMOKE, command
 
 PATIENTS = [f"p{number:02}" for number in range(20)]
+TESTED = ["t0", "t1", "t2"]
 
 
 class Runs:
@@ -38,6 +39,7 @@ class Runs:
         status: str = "FINISHED",
         patients: Sequence[str] = PATIENTS,
         test: Sequence[float] = (),
+        content: str = "content",
         **tags: str,
     ) -> str:
         """-> the run's id. scores: Dice of each validation patient; hd95 is ten times what lacks to 1."""
@@ -53,6 +55,8 @@ class Runs:
             folder = Path(local_path(made.info.artifact_uri))
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "patients.csv").write_text("part,patient,site,dice,hd95\n" + "".join(lines))
+            slices = {"val": {key: [1] for key in patients[: len(scores)]}, "test": {key: [1] for key in TESTED}}
+            (folder / "split.json").write_text(json.dumps({"fingerprint": f"{content}/images-64.npy", "slices": slices}))
         if test:
             client.log_metric(made.info.run_id, "final/test/dice", float(np.mean(test)))
         client.set_terminated(made.info.run_id, status)
@@ -135,6 +139,13 @@ def test_runs_on_different_patients_are_refused_with_both_lists(runs: Runs) -> N
     assert "3 patients: a, b, c" in str(refused.value)
     assert "only in the first: a\nonly in the second: d" in str(refused.value)
     assert not runs.folder().exists()
+
+
+def test_runs_on_different_data_with_patients_of_the_same_names_are_refused(runs: Runs) -> None:
+    runs.add(BASE, {"loss": "dice"})
+    runs.add(BASE, {"loss": "focal"}, content="other")
+    with pytest.raises(Refused, match=r"their data differ.\nrun .* was made with content, run .* with other"):
+        runs.compare()
 
 
 def test_the_command_ends_with_the_message_and_exit_code_1(runs: Runs) -> None:

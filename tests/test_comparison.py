@@ -5,6 +5,7 @@ import io
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -24,8 +25,11 @@ from attnunet.evaluation.statistics import mean_interval
 NAN = math.nan
 
 
-def run(number: int, scores: Mapping[str, float] | None = None, leaking: bool = False, **params: object) -> Run:
+def run(
+    number: int, scores: Mapping[str, float] | None = None, leaking: bool = False, content: str = "data", **params: object
+) -> Run:
     """params: loss_weights__dice=1 is loss_weights.dice=1."""
+    scores = scores or {"a": 0.5}
     named = {"split": "patient", "seed": 0, **{key.replace("__", "."): value for key, value in params.items()}}
     return Run(
         id=f"{number:08x}{'0' * 24}",
@@ -34,7 +38,9 @@ def run(number: int, scores: Mapping[str, float] | None = None, leaking: bool = 
         overrides="loss=focal,dice model=conv",
         minutes=float(number),
         leaking=leaking,
-        scores={"val": scores or {"a": 0.5}},
+        content=content,
+        slices={"val": {key: [1, 2] for key in scores}},
+        scores={"val": scores},
     )
 
 
@@ -129,6 +135,20 @@ def test_seeds_on_different_patients_are_refused() -> None:
         paired(rows([run(1, {"a": 0.1}), run(2, {"a": 0.2, "b": 0.1}, seed=1)]), "val")
 
 
+@pytest.mark.parametrize("row", [{"loss": "dice"}, {"seed": 1}, {"split": "kfold", "split__fold": 1}])
+def test_patients_of_the_same_names_in_other_data_are_refused(row: dict[str, object]) -> None:
+    """In two rows, two seeds of one, or two folds of one seed."""
+    made = rows([run(1, **{**row, "loss": "focal", "seed": 0, "split__fold": 0}), run(2, content="other", **row)])
+    with pytest.raises(Unpaired, match=r"data differ.\nrun 00000001 was made with data, run 00000002 with other"):
+        paired(made, "val")
+
+
+def test_other_slices_of_the_same_patients_are_refused() -> None:
+    one, other = run(1, {"a": 0.1, "b": 0.2}, loss="dice"), run(2, {"a": 0.3, "b": 0.2}, loss="focal")
+    with pytest.raises(Unpaired, match=r"val slices of b differ.\nloss=dice .* has \[1, 2\] of b\nloss=focal .* has \[2\]"):
+        paired(rows([one, replace(other, slices={"val": {"a": [1, 2], "b": [2]}})]), "val")
+
+
 def test_patients_are_paired_by_name_in_whatever_order_they_come() -> None:
     made = rows([run(1, {"a": 0.1, "b": 0.2}, loss="dice"), run(2, {"b": 0.4, "a": 0.3}, loss="focal")])
     patients, scores = paired(made, "val")
@@ -189,6 +209,19 @@ def test_a_small_sure_difference_inside_the_margin_is_equivalent_and_said_to_be_
     assert "There is a difference, but one that does not matter." in words
     (strict,) = pairs(np.stack([better, scores]), Question(resamples=499, margin=0.001))
     assert strict.verdict == "better"
+
+
+@pytest.mark.parametrize(("patients", "verdict"), [(2, "undecided"), (9, "undecided"), (10, "equivalent")])
+def test_few_patients_are_called_equivalent_only_where_there_is_no_difference_at_all(patients: int, verdict: str) -> None:
+    scores = np.random.default_rng(0).beta(5, 2, patients)
+    near = scores + np.linspace(0.001, 0.002, patients)
+    found = pairs(np.stack([near, scores, scores]), Question(resamples=499))
+    assert [pair.verdict for pair in found] == [verdict, verdict, "equivalent"]
+    words = sentence(found[0], "ABC", Question(), 3)
+    too_few = (
+        f"The interval lies inside the margin of 0.02, but {patients} patients are too few to say equivalent: it takes 10."
+    )
+    assert (too_few in words) == (verdict == "undecided")
 
 
 def test_seven_patients_and_15_pairs_can_show_nothing_and_the_words_say_so() -> None:

@@ -5,6 +5,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -22,7 +23,7 @@ PATIENTS = {"a": (1, 1, 0), "b": (3, 0, 2), "c": (0, 0, 0), "d": (4, 0, 0)}  # t
 DICE = {"a": 2 / 3, "b": 0.75, "d": 1.0}  # c has nothing, and nothing was found
 
 
-def fold(store: Store, number: int, tested: str, everyone: str = "abcd", **params: Any) -> str:
+def fold(store: Store, number: int, tested: str, everyone: str = "abcd", content: str = "data", **params: Any) -> str:
     """A finished run that tested some patients."""
     study, client = store.study("folds"), store.client
     run_id = client.create_run(study, run_name="small-kfold").info.run_id
@@ -30,7 +31,8 @@ def fold(store: Store, number: int, tested: str, everyone: str = "abcd", **param
     for name, value in given.items():
         client.log_param(run_id, name, value)
     rest = [p for p in everyone if p not in tested]
-    client.log_text(run_id, json.dumps({"train": rest[1:], "val": rest[:1], "test": list(tested)}), "split.json")
+    split = {"fingerprint": f"{content}/images", "train": rest[1:], "val": rest[:1], "test": list(tested)}
+    client.log_text(run_id, json.dumps(split), "split.json")
     client.log_text(run_id, "evaluation:\n  resamples: 999\n", "config.yaml")
     rows = [f"val,x,,{rest[0]},2,1,0.1,1,9,9,9,nan,nan,nan,nan,nan,nan"]
     for patient in tested:
@@ -69,7 +71,7 @@ def test_folds_become_one_result_over_all_patients(store: Store) -> None:
     assert result.tags["cross_validated"] == f"{first} {second}"
     assert result.params["seed"] == "0"
     assert "split.fold" not in result.params
-    low, high = mean_interval([DICE[p] for p in "abd"], 999)
+    low, high = mean_interval(np.array([DICE[p] for p in "abd"]), 999)
     expected = {
         "dice": sum(DICE.values()) / 3,
         "dice_patients": 3,
@@ -136,6 +138,12 @@ def test_folds_of_different_data_are_refused(store: Store) -> None:
     assert lines == [
         f"cross-validated small-kfold: no fold tests {who}; the folds were made with different data" for who in ("d", "b, c")
     ]
+
+
+def test_folds_of_other_files_with_patients_of_the_same_names_are_refused(store: Store) -> None:
+    first, second = fold(store, 0, "ac"), fold(store, 1, "bd", content="changed")
+    with pytest.raises(records.Refused, match=f"different data: fold 0 with data .{first}., fold 1 with changed .{second}."):
+        join(store)
 
 
 def test_a_study_without_folds_is_refused(store: Store) -> None:

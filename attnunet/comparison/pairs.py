@@ -13,7 +13,7 @@ from attnunet.evaluation.statistics import POWER, detectable, holm, mean_interva
 ROUNDING = 12  # decimals of a difference that are kept, so that rounding makes no zero a difference and breaks no tie
 ERRORS = ("hd95", "assd", "volume_error")
 FEW = 10
-"""Below so many patients the interval is too narrow: see experiments/coverage."""
+"""Below so many patients the interval is too narrow, and nothing is called equivalent: see experiments/coverage."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,10 @@ class Question:
     def error(self) -> bool:
         """Whether the score is the better the nearer it is to 0; else the larger the better."""
         return self.score in ERRORS
+
+    def inside(self, low: float, high: float) -> bool:
+        """Whether an interval lies inside the margin."""
+        return -self.margin <= low <= high <= self.margin
 
     @property
     def sign(self) -> int:
@@ -74,7 +78,7 @@ def pairs(scores: np.ndarray, question: Question) -> list[Pair]:
 
     Better or worse: the interval of the mean difference does not hold 0, the signed rank test adjusted by Holm over all
     pairs is below alpha, and both point in the same direction. Equivalent: the interval lies inside +-margin, whatever the
-    test says. Else undecided.
+    test says, and is over FEW patients at least, or there is no difference at all. Else undecided.
     """
     places = list(itertools.combinations(range(len(scores)), 2))
     differences = np.array([scores[a] - scores[b] for a, b in places]).reshape(len(places), scores.shape[1])
@@ -87,8 +91,8 @@ def pairs(scores: np.ndarray, question: Question) -> list[Pair]:
         n = len(row)
         difference = float(row.mean()) if n else math.nan
         verdict = "undecided"
-        if -question.margin <= low <= high <= question.margin:
-            verdict = "equivalent"
+        if question.inside(low, high):
+            verdict = "equivalent" if n >= FEW or not row.any() else "undecided"
         elif adjusted < question.alpha and low * high > 0 and difference * signed_ranks(row) > 0:
             verdict = "better" if difference * question.sign > 0 else "worse"
         shown = math.inf
@@ -131,6 +135,11 @@ def sentence(pair: Pair, names: Sequence[str], question: Question, tests: int) -
         sentences.append(f"The interval lies inside the margin of {question.margin:g}.")
         if pair.adjusted < question.alpha:
             sentences.append("There is a difference, but one that does not matter.")
+    elif question.inside(pair.low, pair.high):
+        sentences.append(
+            f"The interval lies inside the margin of {question.margin:g}, but {plural(pair.patients, 'patient')} are too few "
+            f"to say equivalent: it takes {FEW}."
+        )
     elif pair.verdict == "undecided" and math.isinf(pair.detectable):
         sentences.append(powerless(pair.patients, tests))
     elif pair.verdict == "undecided":

@@ -122,6 +122,11 @@ class Record:
             raise Tampered(f"{path} is not the split that run {self.id} ({self.name}) was made with: it was changed since")
         return json.loads(content)
 
+    @property
+    def content(self) -> str:
+        """A hash of the images and masks that the run was made with; channels, intensity and size are no part of it."""
+        return str(self.split["fingerprint"]).partition("/")[0]
+
     def rows(self, path: str) -> list[dict[str, str]]:
         """The rows of an artifact that is a CSV table."""
         return list(csv.DictReader(io.StringIO(self.text(path))))
