@@ -19,7 +19,10 @@ from attnunet.tracking.records import Record, Refused
 FREE = {*config.FREE, "split.fold"} - {"split"}
 """Settings in which the folds of one recipe may differ."""
 COUNTS = ("tp", "fp", "fn", "tn")
-VOLUMES = ("hd95", "assd", "surface_dice", "lesion_recall", "lesion_precision", "lesion_f1")
+LESIONS = ("lesions", "lesions_found", "lesions_false", "lesion_recall", "lesion_precision", "lesion_f1")
+VOLUMES = ("hd95", "assd", "surface_dice", "unmatched_slices", *LESIONS)
+BY_SLICE = {"slice_lesion": "lesion_slices", "slice_empty_one": "slices", "all_background": "slices"}
+"""The means over slices, and the column that says over how many of a patient's."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,19 @@ class CrossValidation:
         rows.sort(key=lambda row: str(row["patient"]))
         resamples = self.folds[0].config.evaluation.resamples
         none = np.zeros(BINS)
-        return Scored(summary(rows, resamples), rows, Calibration(none, none, none), strata(rows, resamples))
+        return Scored(summary(rows, resamples) | self.by_slice(), rows, Calibration(none, none, none), strata(rows, resamples))
+
+    def by_slice(self) -> dict[str, float]:
+        """The means over all slices: of the folds' means, each with the number of its slices as its weight."""
+        tables = [fold.patients("test") for fold in self.folds]
+        values = {}
+        for convention, column in BY_SLICE.items():
+            weights = np.array([sum(int(row[column]) for row in table) for table in tables])
+            some = weights > 0
+            for name in (f"{overlap}_{convention}" for overlap in scores.OVERLAPS):
+                means = np.array([fold.metrics[f"final/test/{name}"] for fold in self.folds])
+                values[name] = float(np.average(means[some], weights=weights[some])) if some.any() else float("nan")
+        return values
 
 
 def found(records: Iterable[Record]) -> list[CrossValidation]:
@@ -77,7 +92,7 @@ def found(records: Iterable[Record]) -> list[CrossValidation]:
     """
     recipes: dict[tuple, list[Record]] = {}
     for record in records:
-        if record.params.get("split") == "kfold" and record.status == "FINISHED" and "superseded" not in record.tags:
+        if record.params.get("split") == "kfold" and record.stands:
             recipes.setdefault(recipe(record.params), []).append(record)
     if not recipes:
         raise Refused("no finished runs with split=kfold in this study")
@@ -92,7 +107,7 @@ def recipe(params: Mapping[str, str]) -> tuple:
 def summary(rows: Rows, resamples: int) -> dict[str, float]:
     """The scores over all patients, under their names in patients.csv and `attnunet.evaluation.scores.summary`.
 
-    Those by slice are left out, which the rows of patients do not tell.
+    Those by slice are left out, which the rows of patients do not tell: see `CrossValidation.by_slice`.
     """
     counts = (np.array([[int(row[name])] for row in rows]) for name in COUNTS)
     patients = tuple(str(row["patient"]) for row in rows)

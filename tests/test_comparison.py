@@ -187,6 +187,21 @@ def test_of_an_error_the_smaller_is_better() -> None:
     assert pair.verdict == "better"
 
 
+@pytest.mark.parametrize("score", ["lesions_false", "unmatched_slices", "fp", "fn", "assd", "volume_error"])
+def test_fewer_errors_are_better(score: str) -> None:
+    wrong = np.random.default_rng(0).integers(10, 20, 20).astype(float)
+    (pair,) = pairs(np.stack([wrong / 2, wrong]), Question(score, resamples=499))
+    assert pair.verdict == "better"
+
+
+@pytest.mark.parametrize(("alpha", "level"), [(0.05, "95%"), (0.004, "99.6%"), (0.0001, "99.99%")])
+def test_an_interval_is_called_by_its_level(alpha: float, level: str) -> None:
+    comparison = table(np.random.default_rng(0).beta(5, 2, (2, 12)), alpha=alpha)
+    assert f"({level} interval" in comparison.sentences[0]
+    assert f"{level} interval" in text_of(comparison)
+    assert f"{level} interval" in page(comparison, "", [], [], {})
+
+
 def test_noise_alone_is_undecided_and_the_words_say_what_could_have_been_shown() -> None:
     rng = np.random.default_rng(2)
     scores = np.stack([rng.beta(5, 2, 20), rng.beta(5, 2, 20)])
@@ -329,6 +344,19 @@ def test_the_terminal_shows_rows_and_words() -> None:
     assert "2 rows, 2 runs, 3 validation patients, 1 pair: 1 undecided" in text
     assert re.search(r"1 │ loss0 +│ 0.700 │ 0.400 to 0.900 │", text)
     assert "loss=loss0 or loss=loss1: undecided: dice +0.200" in text
+
+
+def test_over_how_many_patients_a_row_is_said_where_it_is_not_over_all() -> None:
+    scores = np.random.default_rng(0).beta(5, 2, (2, 12))
+    for text in (text_of(table(scores)), page(table(scores), "", [], [], {})):
+        assert " of 12" not in text
+    scores[1, :2] = NAN
+    partial = table(scores)
+    assert re.search(r"loss1 .*│ +10 of 12 │", text_of(partial))
+    assert re.search(r"loss0 .*│ +12 of 12 │", text_of(partial))
+    for text in (text_of(partial), page(partial, "", [], [], {})):
+        assert "not all over the same: see patients" in text
+    assert "10 of 12</td>" in page(partial, "", [], [], {})
 
 
 def test_of_many_pairs_the_terminal_shows_those_of_the_first_row() -> None:

@@ -11,7 +11,12 @@ from scipy import stats
 from attnunet.evaluation.statistics import POWER, detectable, holm, mean_intervals, patients_needed, smallest_p, wilcoxon_p
 
 ROUNDING = 12  # decimals of a difference that are kept, so that rounding makes no zero a difference and breaks no tie
-ERRORS = ("hd95", "assd", "volume_error")
+SCORES = {
+    **dict.fromkeys(("dice", "iou", "sensitivity", "specificity", "precision", "surface_dice"), 1),
+    **dict.fromkeys(("lesion_recall", "lesion_precision", "lesion_f1"), 1),
+    **dict.fromkeys(("hd95", "assd", "volume_error", "unmatched_slices", "lesions_false", "fp", "fn"), -1),
+}
+"""The columns of patients.csv that say how good a run is: 1 where the larger is the better, -1 where the nearer to 0."""
 FEW = 10
 """Below so many patients the interval is too narrow, and nothing is called equivalent: see experiments/coverage."""
 
@@ -21,7 +26,7 @@ class Question:
     """What a difference is held against.
 
     Attributes:
-        score: the column that is compared.
+        score: the column that is compared, one of SCORES.
         margin: the largest difference that does not matter, in units of the score.
         alpha: of all pairs together; intervals are at 1 - alpha.
         resamples, seed: of the bootstrap.
@@ -36,7 +41,7 @@ class Question:
     @property
     def error(self) -> bool:
         """Whether the score is the better the nearer it is to 0; else the larger the better."""
-        return self.score in ERRORS
+        return self.sign < 0
 
     def inside(self, low: float, high: float) -> bool:
         """Whether an interval lies inside the margin."""
@@ -45,7 +50,12 @@ class Question:
     @property
     def sign(self) -> int:
         """Of a difference that is an improvement."""
-        return -1 if self.error else 1
+        return SCORES[self.score]
+
+    @property
+    def level(self) -> str:
+        """Of the intervals, as one reads it: 95%."""
+        return f"{100 * (1 - self.alpha):.10g}%"
 
 
 @dataclass(frozen=True)
@@ -122,9 +132,8 @@ def sentence(pair: Pair, names: Sequence[str], question: Question, tests: int) -
     }[pair.verdict]
     if pair.patients < 2:
         return f"{head}: fewer than two patients have a score in both."
-    level = f"{1 - question.alpha:.0%}"
     facts = (
-        f"{question.score} {pair.difference:+.3f} ({level} interval {pair.low:+.3f} to {pair.high:+.3f}), "
+        f"{question.score} {pair.difference:+.3f} ({question.level} interval {pair.low:+.3f} to {pair.high:+.3f}), "
         f"Wilcoxon p {number(pair.p)}, {number(pair.adjusted)} after Holm over {plural(tests, 'pair')}, "
         f"{plural(pair.patients, 'patient')}"
     )

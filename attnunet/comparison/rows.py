@@ -24,7 +24,7 @@ class Run:
     Attributes:
         params: as MLflow has them; a group's choice under the group's name.
         overrides: what the command line changed.
-        minutes: from its start to its end, scoring included.
+        minutes: that its epochs took, their validation included.
         content: a hash of the images and masks.
         slices: the numbers of each patient's slices, by part ("val", "test").
         scores: of each patient, NaN where it is not defined, by the part that was scored.
