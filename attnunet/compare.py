@@ -131,11 +131,19 @@ def ranked(table: Sequence[Row], question: Question) -> list[Row]:
 
 
 def as_run(record: Record, question: Question, parts: Sequence[str]) -> Run:
-    """Of a score that is an error, its size counts."""
-    from attnunet.comparison.rows import Run
+    """Of a score that is an error, its size counts.
 
-    def number(text: str) -> float:
-        return abs(float(text)) if question.error else float(text)
+    Raises:
+        Refused: a patient of the run's split has no row in patients.csv.
+    """
+    from attnunet.comparison.rows import Run
+    from attnunet.tracking.records import Refused
+
+    def scores(part: str) -> dict[str, float]:
+        found = {row["patient"]: float(row[question.score]) for row in record.patients(part)}
+        if lacking := sorted(set(record.split["slices"][part]) - set(found)):
+            raise Refused(f"run {record.id} ({record.name}): patients.csv lacks the {part} patients {', '.join(lacking)}")
+        return {patient: abs(score) if question.error else score for patient, score in found.items()}
 
     return Run(
         record.id,
@@ -146,7 +154,7 @@ def as_run(record: Record, question: Question, parts: Sequence[str]) -> Run:
         record.leaking,
         record.content,
         record.split["slices"],
-        {part: {row["patient"]: number(row[question.score]) for row in record.patients(part)} for part in parts},
+        {part: scores(part) for part in parts},
     )
 
 

@@ -187,17 +187,23 @@ def test_another_score_and_its_direction(runs: Runs) -> None:
     assert "loss=dice is better than loss=focal: hd95 -1.000" in text
 
 
-@pytest.mark.parametrize("score", ["site", "threshold", "slices", "lesions", "tn"])
-def test_a_score_that_says_not_which_run_is_better_is_refused(runs: Runs, score: str) -> None:
+def test_a_score_that_says_not_which_run_is_better_is_refused(runs: Runs) -> None:
     runs.add(BASE, {"loss": "dice"})
-    with pytest.raises(Refused, match=f"score={score}: .* allowed: dice, iou, .*, hd95, .*, fp, fn$"):
-        runs.compare(f"score={score}")
+    for score in ("site", "threshold", "slices", "lesions", "tn"):
+        with pytest.raises(Refused, match=f"score={score}: .* allowed: dice, iou, .*, hd95, .*, fp, fn$"):
+            runs.compare(f"score={score}")
 
 
 def test_a_run_without_the_score_is_left_out(runs: Runs) -> None:
     run = runs.add(BASE, {"loss": "dice"})
     with pytest.raises(Refused, match=rf"no finished run to compare\nrun {run[:8]} \(dice\) has no score assd"):
         runs.compare("score=assd")
+
+
+def test_a_run_whose_table_lacks_patients_of_its_split_is_refused(runs: Runs) -> None:
+    run = runs.add(BASE, {"loss": "dice"}, test=[0.9, 0.8])
+    with pytest.raises(Refused, match=f"run {run} .dice.: patients.csv lacks the test patients t2$"):
+        runs.compare("test=true")
 
 
 def test_minutes_are_those_of_the_epochs_whatever_lay_between_them(runs: Runs) -> None:
@@ -360,6 +366,8 @@ def test_the_test_scores_only_the_chosen_runs_that_have_none(runs: Runs, scored:
         (("study=a", "alpha=0"), "alpha=0: Input should be"),
         (("study=a", "top=0"), "top=0: Input should be greater than 0"),
         (("study=a", "margins=1"), "margins"),
+        (("runs=[abc,12345678]",), "runs.1=12345678: is read as a number; quote an id twice"),
+        (('runs=[abc,"12345678"]',), "no runs there"),
         (("study=a",), "no runs there"),
     ],
 )

@@ -97,7 +97,6 @@ def test_evaluate_takes_every_choice_of_its_groups(choice: str) -> None:
             ["run=12345678"],
             "run=12345678: is read as a number; quote an id twice that looks like one: '\"12345678\"'",
         ),
-        ("compare", ["runs=[abc,12345678]"], "runs.1=12345678: is read as a number"),
         ("evaluate", ["study=a", "part=val"], "study=a: joins scores as they are, without part; those go with run=RUN_ID"),
         ("evaluate", ["study=a", "allow_training_patients=true"], "study=a: joins scores as they are, without allow_training"),
         ("export", ["run=abc", "format=torch"], "format=torch: Input should be 'keras', 'savedmodel', 'onnx' or 'tflite'"),
