@@ -359,6 +359,17 @@ def test_over_how_many_patients_a_row_is_said_where_it_is_not_over_all() -> None
     assert "10 of 12</td>" in page(partial, "", [], [], {})
 
 
+def test_that_ranks_are_over_different_validation_patients_is_said_where_the_test_is_shown() -> None:
+    scores = {f"p{number:02}": number / 20 for number in range(12)}
+    validated = [scores, scores | {"p00": NAN}]
+    both = [run(number, found, loss=f"loss{number}") for number, found in enumerate(validated)]
+    slices = {part: dict.fromkeys(scores, (1,)) for part in ("val", "test")}
+    made = rows([replace(one, slices=slices, scores={**one.scores, "test": scores}) for one in both])
+    said = "Ranks are by means over those validation patients who have a defined score, not all over the same."
+    assert said in compared(made, "test", Question(resamples=99)).notes()
+    assert said not in compared(made[:1], "test", Question(resamples=99)).notes()
+
+
 def test_of_many_pairs_the_terminal_shows_those_of_the_first_row() -> None:
     text = text_of(table(np.random.default_rng(0).beta(5, 2, (8, 12))))
     assert text.count("Wilcoxon p") == 7

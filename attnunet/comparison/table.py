@@ -89,6 +89,8 @@ class Comparison:
             yield why_powerless(len(self.patients), len(self.pairs), self.question.alpha)
         if self.partial:
             yield "Rows are means over those of their patients who have a defined score, not all over the same: see patients."
+        if self.part == "test" and any(math.isnan(v) for s in self.standings for v in s.row.scores("val").values()):
+            yield "Ranks are by means over those validation patients who have a defined score, not all over the same."
         if few := caution(len(self.patients)):
             yield few
 

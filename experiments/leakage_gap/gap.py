@@ -40,7 +40,7 @@ def tested(store: Store, study: str, console: Console) -> list[Record]:
 
 
 def test_slices(run: Record) -> set[tuple[str, int]]:
-    return {(patient, number) for patient, numbers in run.split["slices"]["test"].items() for number in numbers}
+    return set(run.slices("test"))
 
 
 def rows(store: Store, runs: list[Record]) -> Rows:
