@@ -25,10 +25,10 @@ def count(run: Run, test: Iterable[tuple[str, int]]) -> int:
     """Note that the run was scored on slices of its test split; -> how often this was by the runs of its store, this time
     included.
 
-    Args:
-        test: the whole test split that the run was made with.
-
     What is counted is a tag of the run. Runs that were deleted in MLflow, or cleared from the disk, still count.
+
+    Args:
+        test: the whole test split that the run was made with, patient and number of each slice.
     """
     tag, store = tag_of(test), run.store
     with FileLock(store.root / "uses.lock"):
