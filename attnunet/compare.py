@@ -32,11 +32,14 @@ ASKED = "comparison.json"
 def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
     """The runs' rows, ranked on validation patients; each pair's verdict; a page and tables of both."""
     from attnunet.comparison import terminal
-    from attnunet.comparison.pairs import Question
-    from attnunet.comparison.rows import Unpaired, rows
+    from attnunet.comparison.pairs import SCORES, Question
+    from attnunet.comparison.rows import Unpaired, check_pairs, rows
     from attnunet.comparison.table import compared, tables
     from attnunet.tracking import uses
     from attnunet.tracking.records import Refused
+
+    if cfg.score not in SCORES:
+        raise Refused(f"score={cfg.score}: says not which run is better; allowed: {', '.join(SCORES)}")
 
     # Which runs, and which of them make a row.
     question = Question(cfg.score, cfg.margin, cfg.alpha, cfg.resamples, cfg.seed)
@@ -44,26 +47,34 @@ def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
     for line in left_out:
         console.print(f"left out: {line}", soft_wrap=True, highlight=False)
     runs = [as_run(record, question, ["val"]) for record in records]
-    table = ranked(rows(runs, config.NO_EFFECT), question)[: cfg.top]
-
-    # On whom.
-    notes = []
-    if cfg.test:
-        chosen = {run.id for row in table for run in row.runs}
-        tested = scored([record for record in records if record.id in chosen], cfg, store, console)
-        table = [row.with_runs(as_run(tested[run.id], question, ["val", "test"]) for run in row.runs) for row in table]
-        notes = [uses.sentence(uses.so_far(store, tested.values()))]
+    table = rows(runs, config.NO_EFFECT)
     try:
-        found = compared(table, "test" if cfg.test else "val", question)
+        check_pairs(table, "val")
+        table = ranked(table, question)[: cfg.top]
+        check_pairs(table, "test" if cfg.test else "val")
     except Unpaired as unpaired:
         raise Refused(str(unpaired)) from unpaired
+    ids = {run.id for row in table for run in row.runs}
+    chosen = [record for record in records if record.id in ids]
+    for record in chosen:
+        if cfg.test and not record.tested:
+            record.check_checkpoint()
+    key = identity(cfg, store)
+    folder = place(cfg, key, table[0].runs[0].id)
+
+    # On whom: the test is looked at when there is nothing left to refuse.
+    notes = []
+    if cfg.test:
+        tested = scored(chosen, cfg, store, console)
+        table = [row.with_runs(as_run(tested[run.id], question, ["val", "test"]) for run in row.runs) for row in table]
+        notes = [uses.sentence(uses.so_far(store, tested.values()))]
+    found = compared(table, "test" if cfg.test else "val", question)
 
     # What stays.
-    folder = place(cfg, table[0].runs[0].id)
     for name, text in {**tables(found), "compare.html": html(cfg, found, left_out, notes)}.items():
         (folder / name).write_text(text)
     if cfg.sweep is not None:
-        keep(store, cfg.sweep, folder)
+        keep(store, cfg.sweep, folder, config.digest([key]))
     terminal.show(console, found)
     for note in notes:
         console.print(note, soft_wrap=True, highlight=False)
@@ -90,7 +101,7 @@ def usable(records: Sequence[Record], score: str) -> tuple[list[Record], list[st
     """
     from attnunet.tracking.records import NotFound, Refused
 
-    found, left_out, columns = [], [], set[str]()
+    found, left_out = [], []
     for record in records:
         line = f"run {record.id[:8]} ({record.name})"
         if record.status != "FINISHED":
@@ -102,27 +113,15 @@ def usable(records: Sequence[Record], score: str) -> tuple[list[Record], list[st
                 patients = record.patients("val")
             except NotFound:
                 patients = []
-            numbers = {name for row in patients[:1] for name, text in row.items() if is_number(text)}
-            columns |= numbers
             if not patients:
                 left_out.append(f"{line} has no scores of validation patients")
-            elif score in numbers:
+            elif score in patients[0]:
                 found.append(record)
             else:
                 left_out.append(f"{line} has no score {score}")
-    if not found and columns:
-        raise Refused(f"score={score}: no such column of numbers in patients.csv; allowed: {', '.join(sorted(columns))}")
     if not found:
         raise Refused("\n".join(["there is no finished run to compare", *left_out]))
     return found, left_out
-
-
-def is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def ranked(table: Sequence[Row], question: Question) -> list[Row]:
@@ -132,20 +131,30 @@ def ranked(table: Sequence[Row], question: Question) -> list[Row]:
 
 
 def as_run(record: Record, question: Question, parts: Sequence[str]) -> Run:
-    """Of a score that is an error, its size counts."""
-    from attnunet.comparison.rows import Run
+    """Of a score that is an error, its size counts.
 
-    def number(text: str) -> float:
-        return abs(float(text)) if question.error else float(text)
+    Raises:
+        Refused: a patient of the run's split has no row in patients.csv.
+    """
+    from attnunet.comparison.rows import Run
+    from attnunet.tracking.records import Refused
+
+    def scores(part: str) -> dict[str, float]:
+        found = {row["patient"]: float(row[question.score]) for row in record.patients(part)}
+        if lacking := sorted(set(record.split["slices"][part]) - set(found)):
+            raise Refused(f"run {record.id} ({record.name}): patients.csv lacks the {part} patients {', '.join(lacking)}")
+        return {patient: abs(score) if question.error else score for patient, score in found.items()}
 
     return Run(
         record.id,
         record.name,
         record.params,
         record.tags.get("overrides", ""),
-        (record.run.info.end_time - record.run.info.start_time) / 60_000,
+        record.minutes,
         record.leaking,
-        {part: {row["patient"]: number(row[question.score]) for row in record.patients(part)} for part in parts},
+        record.content,
+        record.split["slices"],
+        {part: scores(part) for part in parts},
     )
 
 
@@ -167,7 +176,14 @@ def scored(records: Sequence[Record], cfg: DictConfig, store: Store, console: Co
     return {record.id: record for record in by_id(store, [record.id for record in records])}
 
 
-def place(cfg: DictConfig, first: str) -> Path:
+def identity(cfg: DictConfig, store: Store) -> str:
+    """The question as JSON, the same where the same keys are asked of the same store."""
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    keys = {key: value for key, value in plain.items() if key not in ("tracking", "output")}
+    return json.dumps({**keys, "store": store.address_shown}, indent=1)
+
+
+def place(cfg: DictConfig, question: str, first: str) -> Path:
     """The folder for the results: a new one, or the one that holds an earlier answer to the same question.
 
     Args:
@@ -178,8 +194,6 @@ def place(cfg: DictConfig, first: str) -> Path:
     """
     from attnunet.tracking.records import Refused
 
-    plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    question = json.dumps({key: value for key, value in plain.items() if key not in ("tracking", "output")}, indent=1)
     name = cfg.study or (f"sweep-{cfg.sweep[:8]}" if cfg.sweep else f"runs-{first[:8]}")
     wanted = Path(cfg.output or Path(cfg.tracking.root, "compare", name)).resolve()
     for number in itertools.count(1):
@@ -206,15 +220,15 @@ def html(cfg: DictConfig, found: Comparison, left_out: Sequence[str], notes: Seq
     return page(found, f"{cfg.score} of {what} on {'test' if cfg.test else 'validation'} patients", left_out, notes, facts)
 
 
-def keep(store: Store, sweep: str, folder: Path) -> None:
-    """The results among the artifacts of the sweep's parent run."""
+def keep(store: Store, sweep: str, folder: Path, name: str) -> None:
+    """The results as compare/<name> among the artifacts of the sweep's parent run."""
     from attnunet.tracking.records import by_id
     from attnunet.tracking.run import Run
 
     (parent,) = by_id(store, [sweep])
     run = Run(store, parent.id)
     for file in sorted(folder.iterdir()):
-        run.file(file, f"compare/{folder.name}")
+        run.file(file, f"compare/{name}")
 
 
 @hydra.main(version_base="1.3", config_path=config.CONF, config_name="compare")

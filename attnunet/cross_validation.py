@@ -19,7 +19,10 @@ from attnunet.tracking.records import Record, Refused
 FREE = {*config.FREE, "split.fold"} - {"split"}
 """Settings in which the folds of one recipe may differ."""
 COUNTS = ("tp", "fp", "fn", "tn")
-VOLUMES = ("hd95", "assd", "surface_dice", "lesion_recall", "lesion_precision", "lesion_f1")
+LESIONS = ("lesions", "lesions_found", "lesions_false", "lesion_recall", "lesion_precision", "lesion_f1")
+VOLUMES = ("hd95", "assd", "surface_dice", "unmatched_slices", *LESIONS)
+BY_SLICE = {"slice_lesion": "lesion_slices", "slice_empty_one": "slices", "all_background": "slices"}
+"""The means over slices, and the column that says over how many of a patient's."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class CrossValidation:
         return {n: v for n, v in self.folds[0].params.items() if all(fold.params.get(n) == v for fold in self.folds)}
 
     def problems(self) -> list[str]:
-        """What keeps the folds from being one result, a line each: each fold is there, each patient tested once."""
+        """What keeps the folds from being one result, a line each: each fold is there, each patient tested once, all with
+        the same data."""
         wanted = int(self.params["split.folds"])
         there = {int(fold.params["split.fold"]) for fold in self.folds}
         lines = [f"{self.name}: no finished run of fold {fold} of {wanted}" for fold in range(wanted) if fold not in there]
@@ -47,6 +51,9 @@ class CrossValidation:
         for patient in sorted(patient for patient, times in tested.items() if times > 1):
             runs = [f"{fold.id} (fold {fold.params['split.fold']})" for fold in self.folds if patient in fold.split["test"]]
             lines.append(f"{self.name}: {patient} is tested by more than one run: {', '.join(runs)}")
+        if len({fold.content for fold in self.folds}) > 1:
+            data = ", ".join(f"fold {fold.params['split.fold']} with {fold.content} ({fold.id})" for fold in self.folds)
+            lines.append(f"{self.name}: the folds were made with different data: {data}")
         everyone = {p for fold in self.folds for part in ("train", "val", "test") for p in fold.split[part]}
         if not lines and (untested := sorted(everyone - set(tested))):
             lines.append(f"{self.name}: no fold tests {', '.join(untested)}; the folds were made with different data")
@@ -62,7 +69,19 @@ class CrossValidation:
         rows.sort(key=lambda row: str(row["patient"]))
         resamples = self.folds[0].config.evaluation.resamples
         none = np.zeros(BINS)
-        return Scored(summary(rows, resamples), rows, Calibration(none, none, none), strata(rows, resamples))
+        return Scored(summary(rows, resamples) | self.by_slice(), rows, Calibration(none, none, none), strata(rows, resamples))
+
+    def by_slice(self) -> dict[str, float]:
+        """The means over all slices: of the folds' means, each with the number of its slices as its weight."""
+        tables = [fold.patients("test") for fold in self.folds]
+        values = {}
+        for convention, column in BY_SLICE.items():
+            weights = np.array([sum(int(row[column]) for row in table) for table in tables])
+            some = weights > 0
+            for name in (f"{overlap}_{convention}" for overlap in scores.OVERLAPS):
+                means = np.array([fold.metrics[f"final/test/{name}"] for fold in self.folds])
+                values[name] = float(np.average(means[some], weights=weights[some])) if some.any() else float("nan")
+        return values
 
 
 def found(records: Iterable[Record]) -> list[CrossValidation]:
@@ -73,7 +92,7 @@ def found(records: Iterable[Record]) -> list[CrossValidation]:
     """
     recipes: dict[tuple, list[Record]] = {}
     for record in records:
-        if record.params.get("split") == "kfold" and record.status == "FINISHED" and "superseded" not in record.tags:
+        if record.params.get("split") == "kfold" and record.stands:
             recipes.setdefault(recipe(record.params), []).append(record)
     if not recipes:
         raise Refused("no finished runs with split=kfold in this study")
@@ -88,7 +107,7 @@ def recipe(params: Mapping[str, str]) -> tuple:
 def summary(rows: Rows, resamples: int) -> dict[str, float]:
     """The scores over all patients, under their names in patients.csv and `attnunet.evaluation.scores.summary`.
 
-    Those by slice are left out, which the rows of patients do not tell.
+    Those by slice are left out, which the rows of patients do not tell: see `CrossValidation.by_slice`.
     """
     counts = (np.array([[int(row[name])] for row in rows]) for name in COUNTS)
     patients = tuple(str(row["patient"]) for row in rows)

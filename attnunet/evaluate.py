@@ -43,14 +43,15 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], store: Store, console: Co
             "say nothing about others. allow_training_patients=true scores them, and marks the result as leaking"
         )
     words = [*choices.values(), cfg.part, *(f"{key}{value}" for key, value in set_here.items())]
-    name = scoring.free_name(record, cfg.name, "-".join(words), leaking=bool(chosen.trained))
+    own = record.slices("test")
 
     # The scores, and what stays of them.
     current = Run(store, record.id)
-    found = report.scored(predictor, chosen.prepared, chosen.indices, cfg.part, **scoring.rules(record))
+    with scoring.claimed(record, cfg.name, "-".join(words), leaking=bool(chosen.trained)) as name:
+        found = report.scored(predictor, chosen.prepared, chosen.indices, cfg.part, **scoring.rules(record))
     notes = list(chosen.notes)
-    if cfg.part in ("test", "all"):
-        notes.append(uses.sentence(uses.count(current, chosen.prepared, chosen.indices)))
+    if not chosen.slices.isdisjoint(own):
+        notes.append(uses.sentence(uses.count(current, own)))
     facts = {"command": command(), "notes": notes, "settings": OmegaConf.to_container(cfg, resolve=True)}
     scoring.log_evaluation(current, name, found, chosen.notes, OmegaConf.to_yaml(OmegaConf.create(facts)))
     pictures = report.pictures(predictor, chosen.prepared, chosen.indices, found)
@@ -63,6 +64,8 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], store: Store, console: Co
 
 def join(cfg: DictConfig, store: Store, console: Console) -> None:
     """Each cross-validation of a study as one result, a run of its own; folds that left the test alone are scored first."""
+    from dataclasses import replace
+
     from attnunet import cross_validation, report, scoring
     from attnunet.tracking import records, uses
     from attnunet.tracking.provenance import provenance
@@ -77,6 +80,7 @@ def join(cfg: DictConfig, store: Store, console: Console) -> None:
         console.print(uses.sentence(scoring.score_test(fold, Path(cfg.tracking.root) / "cache")), highlight=False)
 
     for found in whole:
+        found = replace(found, folds=tuple(records.by_id(store, [fold.id for fold in found.folds])))  # with these scores
         joined = found.scored()
         tags = {**provenance([]), "cross_validated": " ".join(fold.id for fold in found.folds)}
         with run(store, store.study(cfg.study), found.name, found.params, tags) as current:

@@ -42,7 +42,7 @@ def export(cfg: DictConfig, store: Store, console: Console) -> None:
         try:
             answer = write(predictor.network, temporary / name)
         except ModuleNotFoundError as error:
-            raise records.Refused(f"format={cfg.format} needs {error.name}: pip install attnunet[onnx]") from error
+            raise records.Refused(f"format={cfg.format} needs the package {error.name}: pip install {error.name}") from error
         found = answer(images)
         if not np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
             distance = np.abs(found - expected).max()

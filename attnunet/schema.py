@@ -3,12 +3,22 @@
 from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Len, Lt
-from pydantic import BaseModel, ConfigDict, StringConstraints, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 Positive = Annotated[int, Gt(0)]
 Share = Annotated[float, Ge(0), Le(1)]
 Text = Annotated[str, Len(1)]
+
+
+def quoted(run: Any) -> Any:
+    """An id of digits alone, or like 12e45678, is a number to Hydra, and not always one that can be turned back."""
+    if isinstance(run, int | float):
+        raise PydanticCustomError("number", "is read as a number; quote an id twice that looks like one: '\"12345678\"'")
+    return run
+
+
+RunId = Annotated[str, Len(1), BeforeValidator(quoted)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 """Goes into the names of metrics and folders."""
 Target = dict[str, Any]
@@ -93,7 +103,7 @@ class Evaluate(Keys):
     """run: the id, or its first digits, of the run that is scored again; or study: whose folds are joined. part: of the
     split. data, split, threshold, smallest_lesion, fill_holes: the run's own where null. name: of the evaluation."""
 
-    run: Text | None
+    run: RunId | None
     study: Text | None
     part: Literal["train", "val", "test", "all"]
     data: Target | None = None
@@ -111,6 +121,8 @@ class Evaluate(Keys):
             raise refused(f"run={self.run}, study={self.study}: set one of the two, a run to score or a study to join")
         keys = ("data", "split", "threshold", "smallest_lesion", "fill_holes", "name")
         idle = [key for key in keys if getattr(self, key) is not None]
+        idle += ["part"] if self.part != "test" else []
+        idle += ["allow_training_patients"] if self.allow_training_patients else []
         if self.study is not None and idle:
             raise refused(f"study={self.study}: joins scores as they are, without {', '.join(idle)}; those go with run=RUN_ID")
         return self
@@ -120,7 +132,7 @@ class Predict(Keys):
     """run: the id, or its first digits. input, output: paths. probabilities: whether they are written beside the masks.
     overwrite: whether files that are there are replaced."""
 
-    run: Text
+    run: RunId
     input: Text
     output: Text
     probabilities: bool
@@ -131,7 +143,7 @@ class Predict(Keys):
 class Export(Keys):
     """run: the id, or its first digits. format: what is written. output: the folder, which must not be there."""
 
-    run: Text
+    run: RunId
     format: Literal["keras", "savedmodel", "onnx", "tflite"]
     output: Text
     tracking: Tracking
@@ -148,8 +160,8 @@ class Compare(Keys):
     resamples, seed: of the bootstrap. output: a folder."""
 
     study: Text | None
-    sweep: Text | None
-    runs: Annotated[list[Text], Len(1)] | None
+    sweep: RunId | None
+    runs: Annotated[list[RunId], Len(1)] | None
     test: bool
     top: Positive | None
     score: Text

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,11 @@ class Chosen:
     trained: tuple[str, ...]
     notes: tuple[str, ...]
 
+    @property
+    def slices(self) -> set[tuple[str, int]]:
+        """Patient and number of each."""
+        return {(self.prepared.slices[i].patient, self.prepared.slices[i].number) for i in self.indices}
+
 
 def frozen(record: Record) -> Predictor:
     """The best checkpoint with its preparation and decision.
@@ -48,18 +54,9 @@ def frozen(record: Record) -> Predictor:
     Raises:
         NotFound: the run keeps no checkpoint.
     """
-    if record.status != "FINISHED":
-        raise records.NotFound(
-            f"run {record.id} ({record.name}) is {record.status}; only a finished run has a best checkpoint"
-        )
-    try:
-        with record.file("checkpoints") as folder:
-            return Predictor.load(folder)
-    except (records.NotFound, FileNotFoundError) as missing:
-        keep = record.params.get("trainer.keep")
-        raise records.NotFound(
-            f"run {record.id} ({record.name}) lacks checkpoints/best.keras or predictor.json; its trainer.keep was {keep}"
-        ) from missing
+    record.check_checkpoint()
+    with record.file("checkpoints") as folder:
+        return Predictor.load(folder)
 
 
 def rules(record: Record) -> dict[str, Any]:
@@ -114,7 +111,7 @@ def choose(
 def of_manifest(record: Record, prepared: Prepared, part: str) -> list[int]:
     """The slices that the run's own split.json gives a part."""
     places = {(s.patient, s.number): index for index, s in enumerate(prepared.slices)}
-    wanted = [(patient, number) for patient, numbers in record.split["slices"][part].items() for number in numbers]
+    wanted = record.slices(part)
     if absent := sorted({patient for patient, number in wanted if (patient, number) not in places}):
         raise DataError(
             f"part={part}: the data lack slices of patients that the run's split has there: {', '.join(absent)}; "
@@ -123,15 +120,29 @@ def of_manifest(record: Record, prepared: Prepared, part: str) -> list[int]:
     return sorted(places[key] for key in wanted)
 
 
-def free_name(record: Record, wanted: str | None, default: str, leaking: bool) -> str:
+@contextmanager
+def claimed(record: Record, wanted: str | None, default: str, leaking: bool) -> Iterator[str]:
     """The name of a new evaluation of the run: the wanted one, or the default one, with a number if that is taken.
 
-    One of patients that the run trained on is named LEAKING-...
+    One of patients that the run trained on is named LEAKING-... The name is this process's from the block's beginning on; it
+    is free again where the block fails.
 
     Raises:
         Refused: the wanted name is taken.
     """
-    mark = "LEAKING-" if leaking else ""
+    store, mark = record.store, "LEAKING-" if leaking else ""
+    with store.locked():
+        (now,) = records.by_id(store, [record.id])
+        name = free_name(now, mark, wanted, default)
+        store.tag(record.id, {EVALUATION + name: "being scored"})
+    try:
+        yield name
+    except BaseException:
+        store.attempt(lambda: store.client.delete_tag(record.id, EVALUATION + name))
+        raise
+
+
+def free_name(record: Record, mark: str, wanted: str | None, default: str) -> str:
     taken = {tag.removeprefix(EVALUATION) for tag in record.tags if tag.startswith(EVALUATION)}
     if wanted is None:
         names = [mark + default, *(f"{mark}{default}-{number}" for number in range(2, len(taken) + 3))]
@@ -168,11 +179,12 @@ def score_test(record: Record, cache: Path) -> int:
     found = report.scored(predictor, chosen.prepared, chosen.indices, "test", **rules(record))
 
     run = Run(record.store, record.id)
-    times = uses.count(run, chosen.prepared, chosen.indices)
-    run.metrics({f"final/test/{key}": value for key, value in found.summary.items()}, step=run.last_step("final/val/dice"))
+    times = uses.count(run, record.slices("test"))
     for file, rows in (("patients.csv", found.rows), ("strata.csv", found.strata)):
-        earlier: list[Mapping[str, Any]] = [*record.rows(file)]
+        earlier: list[Mapping[str, Any]] = [row for row in record.rows(file) if row["part"] != "test"]
         run.text(report.as_csv([*earlier, *rows]), file)
+    # Last, since by these the run counts as tested: where the process dies before, it is scored again.
+    run.metrics({f"final/test/{key}": value for key, value in found.summary.items()}, step=run.last_step("final/val/dice"))
     run.send()
     return times
 

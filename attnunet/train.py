@@ -145,7 +145,7 @@ def fit_and_score(
     scores = {"val": report.scored(predictor, prepared, split.val, "val", **rules, volumes=volumes)}
     if score_test:
         scores["test"] = report.scored(predictor, prepared, split.test, "test", **rules)
-        times = uses.count(run, prepared, split.test)
+        times = uses.count(run, [(prepared.slices[i].patient, prepared.slices[i].number) for i in split.test])
 
     # What stays: scores, a row a patient, checkpoints, pictures of the patients that were scored last.
     score = fitted.history[fitted.best_epoch - 1][cfg.monitor]

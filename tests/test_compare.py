@@ -17,11 +17,13 @@ from rich.console import Console
 
 from attnunet import compare, config
 from attnunet.comparison.table import Comparison
+from attnunet.tracking import uses
 from attnunet.tracking.records import Record, Refused
 from attnunet.tracking.store import Store, local_path
 from tests.conftest import SMOKE, command
 
 PATIENTS = [f"p{number:02}" for number in range(20)]
+TESTED = ["t0", "t1", "t2"]
 
 
 class Runs:
@@ -38,21 +40,30 @@ class Runs:
         status: str = "FINISHED",
         patients: Sequence[str] = PATIENTS,
         test: Sequence[float] = (),
+        tested: Sequence[str] = TESTED,
+        content: str = "content",
+        epochs: Sequence[float] = (60,),
         **tags: str,
     ) -> str:
-        """-> the run's id. scores: Dice of each validation patient; hd95 is ten times what lacks to 1."""
+        """-> the run's id. scores: Dice of each validation patient; hd95 is ten times what lacks to 1. epochs: seconds."""
         client = self.store.client
         made = client.create_run(self.store.study(self.study), run_name="-".join(map(str, params.values())), tags=tags)
         named = [Param(key, str(value)) for key, value in {"split": "patient", "seed": 0, **params}.items()]
         overrides = " ".join(f"{key}={value}" for key, value in params.items())
         client.log_batch(made.info.run_id, params=named, tags=[RunTag("overrides", overrides)])
         rows = [("val", *row) for row in zip(patients, scores, strict=True)]
-        rows += [("test", f"t{number}", score) for number, score in enumerate(test)]
+        rows += [("test", *row) for row in zip(tested, test, strict=False)]
         lines = [f"{part},{patient},{'a site'},{score},{10 * (1 - score)}\n" for part, patient, score in rows]
         if status == "FINISHED":
             folder = Path(local_path(made.info.artifact_uri))
-            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+            for name in ("best.keras", "predictor.json"):
+                (folder / "checkpoints" / name).touch()
             (folder / "patients.csv").write_text("part,patient,site,dice,hd95\n" + "".join(lines))
+            slices = {"val": {key: [1] for key in patients[: len(scores)]}, "test": {key: [1] for key in tested}}
+            (folder / "split.json").write_text(json.dumps({"fingerprint": f"{content}/images-64.npy", "slices": slices}))
+        for step, seconds in enumerate(epochs, 1):
+            client.log_metric(made.info.run_id, "train/epoch_seconds", seconds, step=step)
         if test:
             client.log_metric(made.info.run_id, "final/test/dice", float(np.mean(test)))
         client.set_terminated(made.info.run_id, status)
@@ -66,6 +77,9 @@ class Runs:
                 "compare", [f"tracking.root={self.store.root}", "resamples=199", what or f"study={self.study}", *overrides]
             )
         return compare.compare(cfg, self.store, Console(file=out, width=200)), out.getvalue()
+
+    def artifact(self, run: str, path: str) -> Path:
+        return self.store.root / "artifacts" / run / "artifacts" / path
 
     def folder(self, suffix: str = "") -> Path:
         return self.store.root / "compare" / f"{self.study}{suffix}"
@@ -137,6 +151,13 @@ def test_runs_on_different_patients_are_refused_with_both_lists(runs: Runs) -> N
     assert not runs.folder().exists()
 
 
+def test_runs_on_different_data_with_patients_of_the_same_names_are_refused(runs: Runs) -> None:
+    runs.add(BASE, {"loss": "dice"})
+    runs.add(BASE, {"loss": "focal"}, content="other")
+    with pytest.raises(Refused, match=r"their data differ.\nrun .* was made with content, run .* with other"):
+        runs.compare()
+
+
 def test_the_command_ends_with_the_message_and_exit_code_1(runs: Runs) -> None:
     runs.add(BASE[:2], {"loss": "dice"}, patients=["a", "b"])
     runs.add(BASE[:2], {"loss": "focal"}, patients=["a", "c"])
@@ -164,8 +185,31 @@ def test_another_score_and_its_direction(runs: Runs) -> None:
     assert found.names == ["loss=dice", "loss=focal"]
     assert found.pairs[0].difference == pytest.approx(-1)
     assert "loss=dice is better than loss=focal: hd95 -1.000" in text
-    with pytest.raises(Refused, match=r"score=site: no such column of numbers in patients.csv; allowed: dice, hd95$"):
-        runs.compare("score=site")
+
+
+def test_a_score_that_says_not_which_run_is_better_is_refused(runs: Runs) -> None:
+    runs.add(BASE, {"loss": "dice"})
+    for score in ("site", "threshold", "slices", "lesions", "tn"):
+        with pytest.raises(Refused, match=f"score={score}: .* allowed: dice, iou, .*, hd95, .*, fp, fn$"):
+            runs.compare(f"score={score}")
+
+
+def test_a_run_without_the_score_is_left_out(runs: Runs) -> None:
+    run = runs.add(BASE, {"loss": "dice"})
+    with pytest.raises(Refused, match=rf"no finished run to compare\nrun {run[:8]} \(dice\) has no score assd"):
+        runs.compare("score=assd")
+
+
+def test_a_run_whose_table_lacks_patients_of_its_split_is_refused(runs: Runs) -> None:
+    run = runs.add(BASE, {"loss": "dice"}, test=[0.9, 0.8])
+    with pytest.raises(Refused, match=f"run {run} .dice.: patients.csv lacks the test patients t2$"):
+        runs.compare("test=true")
+
+
+def test_minutes_are_those_of_the_epochs_whatever_lay_between_them(runs: Runs) -> None:
+    runs.add(BASE, {"loss": "dice"}, epochs=[30, 60])
+    found, _ = runs.compare()
+    assert found.standings[0].minutes == 1.5
 
 
 def test_top_takes_the_best_on_validation(runs: Runs) -> None:
@@ -215,35 +259,93 @@ def test_a_sweeps_results_are_among_its_parents_artifacts(runs: Runs) -> None:
     runs.add(BASE, {"loss": "focal"})
     found, _ = runs.compare(what=f"sweep={parent.run_id[:10]}")
     assert len(found.standings) == 1
-    kept = Path(local_path(parent.artifact_uri)) / "compare" / f"sweep-{parent.run_id[:8]}"
-    assert sorted(path.name for path in kept.iterdir()) == [
-        "compare.html",
-        "comparison.json",
-        "leaderboard.csv",
-        "pairs.csv",
-        "patients.csv",
-    ]
+    files = ["compare.html", "comparison.json", "leaderboard.csv", "pairs.csv", "patients.csv"]
+    (kept,) = (Path(local_path(parent.artifact_uri)) / "compare").iterdir()
+    assert sorted(path.name for path in kept.iterdir()) == files
 
 
-def test_the_test_scores_only_the_chosen_runs_that_have_none(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ranked by validation, compared on the test, where the order is another one."""
-    worst = runs.add(BASE, {"loss": "focal"})
-    best = runs.add(BASE + 0.2, {"loss": "dice"})
-    scored = runs.add(BASE + 0.1, {"loss": "tversky"}, test=[0.9, 0.8, 0.9], **{"test_scored.abc": "3"})
+def test_a_sweeps_answers_to_two_questions_stay_apart_whatever_their_folders_are_called(runs: Runs, tmp_path: Path) -> None:
+    parent = runs.store.client.create_run(runs.store.study(runs.study), tags={"sweep": "abc"}).info
+    runs.add(BASE, {"loss": "dice"}, **{"mlflow.parentRunId": parent.run_id})
+    for score in ("dice", "hd95", "dice"):
+        runs.compare(f"score={score}", f"output={tmp_path / score / 'mine'}", what=f"sweep={parent.run_id}")
+    kept = Path(local_path(parent.artifact_uri)) / "compare"
+    asked = [json.loads((folder / "comparison.json").read_text()) for folder in kept.iterdir()]
+    assert sorted(question["score"] for question in asked) == ["dice", "hd95"]
+
+
+def test_the_same_question_to_another_store_is_another_question(runs: Runs, tmp_path: Path) -> None:
+    runs.add(BASE, {"loss": "dice"})
+    runs.compare(f"output={tmp_path / 'mine'}")
+    other = Runs(tmp_path / "other", runs.study)
+    other.add(BASE, {"loss": "dice"})
+    with pytest.raises(Refused, match="holds something else"):
+        other.compare(f"output={tmp_path / 'mine'}")
+
+
+@pytest.fixture
+def scored(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of the runs whose test was scored, which is made up."""
     asked = []
 
     def score_test(record: Record, cache: Path) -> None:
         asked.append(record.id)
         with record.file("patients.csv") as file, file.open("a") as stream:
-            stream.write("".join(f"test,t{number},a site,{score},1\n" for number, score in enumerate((0.5, 0.4, 0.6))))
+            scores = zip(TESTED, (0.5, 0.4, 0.6), strict=True)
+            stream.write("".join(f"test,{patient},a site,{score},1\n" for patient, score in scores))
         runs.store.client.log_metric(record.id, "final/test/dice", 0.5)
-        runs.store.client.set_tag(record.id, "test_scored.abc", "1")
+        runs.store.client.set_tag(record.id, uses.tag_of(record.slices("test")), "1")
 
     monkeypatch.setitem(sys.modules, "attnunet.scoring", SimpleNamespace(score_test=score_test))
     monkeypatch.setattr("attnunet.training.runtime.configure", lambda *_: None)
+    return asked
+
+
+def test_no_test_is_scored_where_anything_can_still_be_refused(runs: Runs, scored: list[str], tmp_path: Path) -> None:
+    runs.add(BASE, {"loss": "dice"})
+    other = runs.add(BASE, {"loss": "focal"}, tested=["t0", "t1"])
+    with pytest.raises(Refused, match=r"their test patients differ(?s:.*)only in the first: t2"):
+        runs.compare("test=true")
+    runs.store.client.delete_run(other)
+    (tmp_path / "full.txt").touch()
+    with pytest.raises(Refused, match="holds something else"):
+        runs.compare("test=true", f"output={tmp_path}")
+    bare = runs.add(BASE, {"loss": "tversky"})
+    runs.artifact(bare, "checkpoints/best.keras").unlink()
+    with pytest.raises(Refused, match=f"run {bare} .* lacks checkpoints/best.keras"):
+        runs.compare("test=true")
+    assert scored == []
+    assert not runs.folder().exists()
+
+
+def test_runs_are_not_ranked_over_different_validation_patients_before_the_best_are_taken(
+    runs: Runs, scored: list[str]
+) -> None:
+    runs.add(BASE[:3] + 0.2, {"loss": "dice"}, patients=["a", "b", "c"])
+    runs.add(BASE[:3], {"loss": "focal"}, patients=["a", "b", "d"])
+    for test in ("false", "true"):
+        with pytest.raises(Refused, match="their val patients differ"):
+            runs.compare("top=1", f"test={test}")
+    assert scored == []
+
+
+def test_the_count_is_that_of_the_test_split_that_is_compared(runs: Runs) -> None:
+    """The run was scored on its own test split twice, and on another one nine times."""
+    own, other = (uses.tag_of([(patient, 1) for patient in patients]) for patients in ("uvw", "xyz"))
+    runs.add(BASE, {"loss": "dice"}, tested="uvw", test=[0.9, 0.8, 0.9], **{own: "2", other: "9"})
+    _, text = runs.compare("test=true")
+    assert "this test split has now been scored 2 times" in text
+
+
+def test_the_test_scores_only_the_chosen_runs_that_have_none(runs: Runs, scored: list[str]) -> None:
+    """Ranked by validation, compared on the test, where the order is another one."""
+    worst = runs.add(BASE, {"loss": "focal"})
+    best = runs.add(BASE + 0.2, {"loss": "dice"})
+    earlier = {uses.tag_of([(patient, 1) for patient in TESTED]): "3"}
+    tested = runs.add(BASE + 0.1, {"loss": "tversky"}, test=[0.9, 0.8, 0.9], **earlier)
     found, text = runs.compare("test=true", "top=2")
-    assert asked == [best]
-    assert [s.row.runs[0].id for s in found.standings] == [best, scored]
+    assert scored == [best]
+    assert [s.row.runs[0].id for s in found.standings] == [best, tested]
     assert [s.mean for s in found.standings] == pytest.approx([0.5, 2.6 / 3])
     assert [s.validation for s in found.standings] == pytest.approx([BASE.mean() + 0.2, BASE.mean() + 0.1])
     assert found.patients == ("t0", "t1", "t2")
@@ -252,8 +354,8 @@ def test_the_test_scores_only_the_chosen_runs_that_have_none(runs: Runs, monkeyp
     assert "Validation patients chose" not in text
     # Not a second time, and not those that were not chosen.
     runs.compare("test=true", "top=2")
-    assert asked == [best]
-    assert worst not in asked
+    assert scored == [best]
+    assert worst not in scored
 
 
 @pytest.mark.parametrize(
@@ -264,6 +366,8 @@ def test_the_test_scores_only_the_chosen_runs_that_have_none(runs: Runs, monkeyp
         (("study=a", "alpha=0"), "alpha=0: Input should be"),
         (("study=a", "top=0"), "top=0: Input should be greater than 0"),
         (("study=a", "margins=1"), "margins"),
+        (("runs=[abc,12345678]",), "runs.1=12345678: is read as a number; quote an id twice"),
+        (('runs=[abc,"12345678"]',), "no runs there"),
         (("study=a",), "no runs there"),
     ],
 )

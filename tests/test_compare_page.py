@@ -29,7 +29,9 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
         params = {"model": ("conv", "separable")[number % 2], "loss": ("focal", "dice", "focal_dice")[number // 2]}
         scores = base + 0.3 - number * 0.05 + rng.normal(0, 0.02, PATIENTS)
         named = {f"p{place:02}": float(score) for place, score in enumerate(scores)}
-        runs.append(Run(f"{number:032x}", "-".join(params.values()), params, "", number + 1.0, False, {"val": named}))
+        slices = {"val": {key: [1] for key in named}}
+        name = "-".join(params.values())
+        runs.append(Run(f"{number:032x}", name, params, "", number + 1.0, False, "data", slices, {"val": named}))
     file = tmp_path_factory.mktemp("page") / "compare.html"
     file.write_text(page(compared(rows(runs), "val", Question(resamples=999)), "Dice of six runs", [], [], {}))
     return file

@@ -5,6 +5,7 @@ import io
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -24,8 +25,11 @@ from attnunet.evaluation.statistics import mean_interval
 NAN = math.nan
 
 
-def run(number: int, scores: Mapping[str, float] | None = None, leaking: bool = False, **params: object) -> Run:
+def run(
+    number: int, scores: Mapping[str, float] | None = None, leaking: bool = False, content: str = "data", **params: object
+) -> Run:
     """params: loss_weights__dice=1 is loss_weights.dice=1."""
+    scores = scores or {"a": 0.5}
     named = {"split": "patient", "seed": 0, **{key.replace("__", "."): value for key, value in params.items()}}
     return Run(
         id=f"{number:08x}{'0' * 24}",
@@ -34,7 +38,9 @@ def run(number: int, scores: Mapping[str, float] | None = None, leaking: bool = 
         overrides="loss=focal,dice model=conv",
         minutes=float(number),
         leaking=leaking,
-        scores={"val": scores or {"a": 0.5}},
+        content=content,
+        slices={"val": {key: [1, 2] for key in scores}},
+        scores={"val": scores},
     )
 
 
@@ -129,6 +135,20 @@ def test_seeds_on_different_patients_are_refused() -> None:
         paired(rows([run(1, {"a": 0.1}), run(2, {"a": 0.2, "b": 0.1}, seed=1)]), "val")
 
 
+@pytest.mark.parametrize("row", [{"loss": "dice"}, {"seed": 1}, {"split": "kfold", "split__fold": 1}])
+def test_patients_of_the_same_names_in_other_data_are_refused(row: dict[str, object]) -> None:
+    """In two rows, two seeds of one, or two folds of one seed."""
+    made = rows([run(1, **{**row, "loss": "focal", "seed": 0, "split__fold": 0}), run(2, content="other", **row)])
+    with pytest.raises(Unpaired, match=r"data differ.\nrun 00000001 was made with data, run 00000002 with other"):
+        paired(made, "val")
+
+
+def test_other_slices_of_the_same_patients_are_refused() -> None:
+    one, other = run(1, {"a": 0.1, "b": 0.2}, loss="dice"), run(2, {"a": 0.3, "b": 0.2}, loss="focal")
+    with pytest.raises(Unpaired, match=r"val slices of b differ.\nloss=dice .* has \[1, 2\] of b\nloss=focal .* has \[2\]"):
+        paired(rows([one, replace(other, slices={"val": {"a": [1, 2], "b": [2]}})]), "val")
+
+
 def test_patients_are_paired_by_name_in_whatever_order_they_come() -> None:
     made = rows([run(1, {"a": 0.1, "b": 0.2}, loss="dice"), run(2, {"b": 0.4, "a": 0.3}, loss="focal")])
     patients, scores = paired(made, "val")
@@ -167,6 +187,21 @@ def test_of_an_error_the_smaller_is_better() -> None:
     assert pair.verdict == "better"
 
 
+@pytest.mark.parametrize("score", ["lesions_false", "unmatched_slices", "fp", "fn", "assd", "volume_error"])
+def test_fewer_errors_are_better(score: str) -> None:
+    wrong = np.random.default_rng(0).integers(10, 20, 20).astype(float)
+    (pair,) = pairs(np.stack([wrong / 2, wrong]), Question(score, resamples=499))
+    assert pair.verdict == "better"
+
+
+@pytest.mark.parametrize(("alpha", "level"), [(0.05, "95%"), (0.004, "99.6%"), (0.0001, "99.99%")])
+def test_an_interval_is_called_by_its_level(alpha: float, level: str) -> None:
+    comparison = table(np.random.default_rng(0).beta(5, 2, (2, 12)), alpha=alpha)
+    assert f"({level} interval" in comparison.sentences[0]
+    assert f"{level} interval" in text_of(comparison)
+    assert f"{level} interval" in page(comparison, "", [], [], {})
+
+
 def test_noise_alone_is_undecided_and_the_words_say_what_could_have_been_shown() -> None:
     rng = np.random.default_rng(2)
     scores = np.stack([rng.beta(5, 2, 20), rng.beta(5, 2, 20)])
@@ -189,6 +224,19 @@ def test_a_small_sure_difference_inside_the_margin_is_equivalent_and_said_to_be_
     assert "There is a difference, but one that does not matter." in words
     (strict,) = pairs(np.stack([better, scores]), Question(resamples=499, margin=0.001))
     assert strict.verdict == "better"
+
+
+@pytest.mark.parametrize(("patients", "verdict"), [(2, "undecided"), (9, "undecided"), (10, "equivalent")])
+def test_few_patients_are_called_equivalent_only_where_there_is_no_difference_at_all(patients: int, verdict: str) -> None:
+    scores = np.random.default_rng(0).beta(5, 2, patients)
+    near = scores + np.linspace(0.001, 0.002, patients)
+    found = pairs(np.stack([near, scores, scores]), Question(resamples=499))
+    assert [pair.verdict for pair in found] == [verdict, verdict, "equivalent"]
+    words = sentence(found[0], "ABC", Question(), 3)
+    too_few = (
+        f"The interval lies inside the margin of 0.02, but {patients} patients are too few to say equivalent: it takes 10."
+    )
+    assert (too_few in words) == (verdict == "undecided")
 
 
 def test_seven_patients_and_15_pairs_can_show_nothing_and_the_words_say_so() -> None:
@@ -296,6 +344,30 @@ def test_the_terminal_shows_rows_and_words() -> None:
     assert "2 rows, 2 runs, 3 validation patients, 1 pair: 1 undecided" in text
     assert re.search(r"1 │ loss0 +│ 0.700 │ 0.400 to 0.900 │", text)
     assert "loss=loss0 or loss=loss1: undecided: dice +0.200" in text
+
+
+def test_over_how_many_patients_a_row_is_said_where_it_is_not_over_all() -> None:
+    scores = np.random.default_rng(0).beta(5, 2, (2, 12))
+    for text in (text_of(table(scores)), page(table(scores), "", [], [], {})):
+        assert " of 12" not in text
+    scores[1, :2] = NAN
+    partial = table(scores)
+    assert re.search(r"loss1 .*│ +10 of 12 │", text_of(partial))
+    assert re.search(r"loss0 .*│ +12 of 12 │", text_of(partial))
+    for text in (text_of(partial), page(partial, "", [], [], {})):
+        assert "not all over the same: see patients" in text
+    assert "10 of 12</td>" in page(partial, "", [], [], {})
+
+
+def test_that_ranks_are_over_different_validation_patients_is_said_where_the_test_is_shown() -> None:
+    scores = {f"p{number:02}": number / 20 for number in range(12)}
+    validated = [scores, scores | {"p00": NAN}]
+    both = [run(number, found, loss=f"loss{number}") for number, found in enumerate(validated)]
+    slices = {part: dict.fromkeys(scores, (1,)) for part in ("val", "test")}
+    made = rows([replace(one, slices=slices, scores={**one.scores, "test": scores}) for one in both])
+    said = "Ranks are by means over those validation patients who have a defined score, not all over the same."
+    assert said in compared(made, "test", Question(resamples=99)).notes()
+    assert said not in compared(made[:1], "test", Question(resamples=99)).notes()
 
 
 def test_of_many_pairs_the_terminal_shows_those_of_the_first_row() -> None:

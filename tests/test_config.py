@@ -92,6 +92,13 @@ def test_evaluate_takes_every_choice_of_its_groups(choice: str) -> None:
         ("evaluate", ["run=abc", "split=patient", "split.val=2"], "split.val=2: Input should be less than 1"),
         ("evaluate", ["run=abc", "+seed=1"], "seed=1: no such key; allowed: run, study, part"),
         ("predict", ["run=abc", "input=in"], "output"),
+        (
+            "export",
+            ["run=12345678"],
+            "run=12345678: is read as a number; quote an id twice that looks like one: '\"12345678\"'",
+        ),
+        ("evaluate", ["study=a", "part=val"], "study=a: joins scores as they are, without part; those go with run=RUN_ID"),
+        ("evaluate", ["study=a", "allow_training_patients=true"], "study=a: joins scores as they are, without allow_training"),
         ("export", ["run=abc", "format=torch"], "format=torch: Input should be 'keras', 'savedmodel', 'onnx' or 'tflite'"),
     ],
 )

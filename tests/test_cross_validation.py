@@ -1,6 +1,7 @@
 """Folds joined: each patient once, each recipe apart, and nothing joined that is not whole."""
 
 import json
+import math
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,28 +18,36 @@ from attnunet.tracking.records import Record
 from attnunet.tracking.store import Store
 from tests.conftest import SMOKE, command
 
-COLUMNS = "part,site,missing,patient,slices,lesion_slices,dice,tp,fp,fn,tn,hd95,assd,surface_dice,lesion_recall,"
-COLUMNS += "lesion_precision,lesion_f1"
+COLUMNS = "part,site,missing,patient,slices,lesion_slices,dice,tp,fp,fn,tn,hd95,assd,surface_dice,unmatched_slices,"
+COLUMNS += "lesions,lesions_found,lesions_false,lesion_recall,lesion_precision,lesion_f1"
+SLICES = {"a": "2,1", "b": "4,3", "c": "1,0", "d": "2,2"}  # of them, with lesion
 PATIENTS = {"a": (1, 1, 0), "b": (3, 0, 2), "c": (0, 0, 0), "d": (4, 0, 0)}  # tp, fp, fn
 DICE = {"a": 2 / 3, "b": 0.75, "d": 1.0}  # c has nothing, and nothing was found
 
 
-def fold(store: Store, number: int, tested: str, everyone: str = "abcd", **params: Any) -> str:
+def fold(store: Store, number: int, tested: str, everyone: str = "abcd", content: str = "data", **params: Any) -> str:
     """A finished run that tested some patients."""
     study, client = store.study("folds"), store.client
     run_id = client.create_run(study, run_name="small-kfold").info.run_id
     given = {"split": "kfold", "split.folds": "2", "split.fold": str(number), "seed": "0", "study": "folds", **params}
     for name, value in given.items():
         client.log_param(run_id, name, value)
+    lesionless = all(PATIENTS[p][0] + PATIENTS[p][2] == 0 for p in tested)
     rest = [p for p in everyone if p not in tested]
-    client.log_text(run_id, json.dumps({"train": rest[1:], "val": rest[:1], "test": list(tested)}), "split.json")
+    split = {"fingerprint": f"{content}/images", "train": rest[1:], "val": rest[:1], "test": list(tested)}
+    client.log_text(run_id, json.dumps(split), "split.json")
     client.log_text(run_id, "evaluation:\n  resamples: 999\n", "config.yaml")
-    rows = [f"val,x,,{rest[0]},2,1,0.1,1,9,9,9,nan,nan,nan,nan,nan,nan"]
+    rows = [f"val,x,,{rest[0]},2,1,0.1,1,9,9,9,nan,nan,nan,0,3,2,1,nan,nan,nan"]
     for patient in tested:
         tp, fp, fn = PATIENTS[patient]
-        rows.append(f"test,x,,{patient},2,1,{DICE.get(patient, 'nan')},{tp},{fp},{fn},10,2.0,1.0,0.5,nan,nan,0.25")
+        scores = f"{DICE.get(patient, 'nan')},{tp},{fp},{fn},10,2.0,1.0,0.5,1,3,2,1,nan,nan,0.25"
+        rows.append(f"test,x,,{patient},{SLICES[patient]},{scores}")
     client.log_text(run_id, "\n".join([COLUMNS, *rows]), "patients.csv")
     client.log_metric(run_id, "final/test/dice", 0.5)
+    for name in ("dice", "iou"):
+        client.log_metric(run_id, f"final/test/{name}_slice_lesion", math.nan if lesionless else 0.4 + 0.2 * number)
+        client.log_metric(run_id, f"final/test/{name}_slice_empty_one", 0.5 + 0.25 * number)
+        client.log_metric(run_id, f"final/test/{name}_all_background", 0.25 * number)
     client.set_terminated(run_id, "FINISHED")
     return str(run_id)
 
@@ -83,10 +92,17 @@ def test_folds_become_one_result_over_all_patients(store: Store) -> None:
         "precision": (1 / 2 + 1 + 1) / 3,
         "hd95": 2.0,
         "lesion_f1": 0.25,
+        "unmatched_slices": 1,
+        "lesions": 3,
+        "lesions_false": 1,
+        # Fold 0 has 3 slices, 1 with lesion; fold 1 has 6, 5 with lesion.
+        "dice_slice_lesion": (1 * 0.4 + 5 * 0.6) / 6,
+        "dice_slice_empty_one": (3 * 0.5 + 6 * 0.75) / 9,
+        "dice_all_background": (3 * 0 + 6 * 0.25) / 9,
+        "iou_slice_lesion": (1 * 0.4 + 5 * 0.6) / 6,
     }
     metrics = {name.removeprefix("final/test/"): value for name, value in result.metrics.items()}
     assert {name: metrics[name] for name in expected} == pytest.approx(expected)
-    assert not [name for name in metrics if "slice_" in name or "all_background" in name]
     rows = result.patients("test")
     assert [(row["patient"], row["fold"], row["run"]) for row in rows] == [
         ("a", "0", first),
@@ -96,6 +112,14 @@ def test_folds_become_one_result_over_all_patients(store: Store) -> None:
     ]
     assert f"{expected['dice']:.3f}" in said
     assert f"{low:.3f} to {high:.3f}" in said
+
+
+def test_a_fold_without_a_lesion_has_no_share_in_the_mean_over_slices_with_lesion(store: Store) -> None:
+    fold(store, 0, "c"), fold(store, 1, "abd")
+    join(store)
+    (result,) = joined(store)
+    assert result.metrics["final/test/dice_slice_lesion"] == pytest.approx(0.6)
+    assert result.metrics["final/test/dice_all_background"] == pytest.approx(8 * 0.25 / 9)
 
 
 def test_a_joined_result_is_no_run_to_compare_or_join_again(store: Store) -> None:
@@ -137,6 +161,12 @@ def test_folds_of_different_data_are_refused(store: Store) -> None:
     assert lines == [
         f"cross-validated small-kfold: no fold tests {who}; the folds were made with different data" for who in ("d", "b, c")
     ]
+
+
+def test_folds_of_other_files_with_patients_of_the_same_names_are_refused(store: Store) -> None:
+    first, second = fold(store, 0, "ac"), fold(store, 1, "bd", content="changed")
+    with pytest.raises(records.Refused, match=f"different data: fold 0 with data .{first}., fold 1 with changed .{second}."):
+        join(store)
 
 
 def test_a_study_without_folds_is_refused(store: Store) -> None:

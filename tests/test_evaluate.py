@@ -5,7 +5,7 @@ import shutil
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from rich.console import Console
 
-from attnunet import config, evaluate, scoring
+from attnunet import config, evaluate, report, scoring
 from attnunet.data.slices import DataError
 from attnunet.tracking import records, uses
 from attnunet.tracking.records import Record
@@ -108,6 +108,36 @@ def test_a_name_that_is_taken_is_refused_and_a_default_one_gets_a_number(made: M
     assert {"evaluation.val", "evaluation.val-2"} <= set(made.run.tags)
 
 
+def test_evaluations_at_once_take_names_of_their_own(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second begins while the first is being scored."""
+    scored, begun = report.scored, []
+
+    def slowly(*arguments: Any, **options: Any) -> report.Scored:
+        if not begun:
+            begun.append(made.run.tags["evaluation.val"])
+            made.again("part=val", "threshold=0.5", "name=val-2")
+            made.again("part=val")
+        return scored(*arguments, **options)
+
+    monkeypatch.setattr(report, "scored", slowly)
+    made.again("part=val")
+    assert begun == ["being scored"]
+    names = {tag for tag in made.run.tags if tag.startswith("evaluation.")}
+    assert names == {"evaluation.val", "evaluation.val-2", "evaluation.val-3"}
+    assert "being scored" not in made.run.tags.values()
+
+
+def test_an_evaluation_that_fails_gives_its_name_back(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(report, "scored", failing)
+        with pytest.raises(MemoryError):
+            made.again("part=val", "name=mine")
+    made.again("part=val", "name=mine")
+
+
 def test_that_validation_patients_chose_the_decision_is_said(made: Made) -> None:
     said = made.again("part=val")
     assert "flatters: validation patients, who chose checkpoint and decision, are scored" in said
@@ -160,7 +190,25 @@ def test_patients_from_elsewhere_are_scored_as_a_whole_or_by_a_split_of_theirs(m
     (tmp_path / "own.yaml").write_text(yaml.safe_dump({"train": names[:1], "val": names[1:2], "test": names[2:]}))
     said = made.again(*new, "split=manifest", f"split.file={tmp_path / 'own.yaml'}")
     assert [row["patient"] for row in made.rows("lgg-manifest-test")] == names[2:]
-    assert "has now been scored once" in said
+    assert "has now been scored" not in said  # this split: none of its patients tested the run
+
+
+def test_a_look_at_the_runs_test_patients_is_counted_under_whatever_part_of_whatever_split(made: Made, tmp_path: Path) -> None:
+    """One test patient validates in another manifest: a second look at the run's own test split, the whole data the third."""
+    val, test = made.run.split["val"], made.run.split["test"]
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({"train": made.run.split["train"], "val": test[:1], "test": val}))
+    other = ("split=manifest", f"split.file={tmp_path / 'own.yaml'}")
+    assert "has now been scored" not in made.again(*other)
+    assert "this test split has now been scored 2 times" in made.again(*other, "part=val")
+    assert "scored 3 times" in made.again("part=all", "allow_training_patients=true")
+
+
+def test_leaving_a_training_patient_out_does_not_make_it_another_test_split(made: Made, tmp_path: Path) -> None:
+    (tmp_path / "out.txt").write_text(made.run.split["train"][0])
+    root = made.run.config.data.root
+    said = made.again("data=lgg", f"data.root={root}", f"data.exclude={tmp_path / 'out.txt'}")
+    assert "not the data that the run was made with" in said
+    assert "this test split has now been scored 2 times" in said
 
 
 def test_files_without_the_networks_channels_are_refused(made: Made, tmp_path: Path) -> None:
@@ -177,14 +225,26 @@ def test_a_run_without_a_checkpoint_is_refused(made: Made) -> None:
         made.again()
 
 
-def test_a_job_of_a_sweep_gets_the_test_scores_that_a_run_alone_has(made: Made, lgg_root: Path, tmp_path: Path) -> None:
+def test_a_job_of_a_sweep_gets_the_test_scores_that_a_run_alone_has(
+    made: Made, lgg_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
     result = command("-m", *SMOKE, f"data.root={lgg_root}", "study=tried", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     swept = Made(tmp_path)
     assert not swept.run.tested
-    assert scoring.score_test(swept.run, tmp_path / "mlruns" / "cache") == 1
+    # Killed before the metrics, by which a run counts as tested, it is scored again, and no row is there twice.
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "metrics", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            scoring.score_test(swept.run, tmp_path / "mlruns" / "cache")
+    assert not swept.run.tested
+    assert scoring.score_test(swept.run, tmp_path / "mlruns" / "cache") == 2
     assert swept.run.patients("val") == made.run.patients("val")
     assert swept.run.patients("test") == made.run.patients("test")
+    assert swept.run.rows("strata.csv") == made.run.rows("strata.csv")
     ours = {name: value for name, value in swept.run.metrics.items() if name.startswith("final/test/")}
     theirs = {name: value for name, value in made.run.metrics.items() if name.startswith("final/test/")}
     assert ours == pytest.approx(theirs, nan_ok=True)
@@ -196,14 +256,11 @@ def test_looks_at_a_test_split_are_counted_over_all_runs_even_deleted_ones(tmp_p
     store = Store(tmp_path / "mlruns", None, 0)
     study = store.study("seen")
     first, second = (Run(store, store.client.create_run(study).info.run_id) for _ in range(2))
-    slices = [SimpleNamespace(patient=patient, number=number) for patient in "ab" for number in (1, 2)]
-    data = SimpleNamespace(folder=Path("content"), slices=slices)
-    other = SimpleNamespace(folder=Path("other content"), slices=slices)
-    assert uses.count(first, data, [0, 1]) == 1
-    assert uses.count(first, data, [1, 0]) == 2
-    assert uses.count(first, data, [2, 3]) == 1
-    assert uses.count(first, other, [0, 1]) == 1
+    assert uses.count(first, [("a", 1), ("a", 2)]) == 1
+    assert uses.count(first, [("a", 2), ("a", 1)]) == 2
+    assert uses.count(first, [("b", 1), ("b", 2)]) == 1
+    assert uses.count(first, [("a", 1)]) == 1
     store.client.delete_run(first.id)
-    assert uses.count(second, data, [0, 1]) == 3
+    assert uses.count(second, [("a", 1), ("a", 2)]) == 3
     assert uses.sentence(1).endswith("scored once")
     assert uses.sentence(3).endswith("scored 3 times")

@@ -144,6 +144,16 @@ def test_a_file_that_answers_otherwise_is_not_left(
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_format_lacks_is_named(store: Store, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*_: object) -> formats.Answer:
+        raise ModuleNotFoundError(name="litert_torch")
+
+    monkeypatch.setitem(formats.FORMATS, "tflite", (lacking, "network.tflite"))
+    with pytest.raises(records.Refused, match=r"tflite needs the package litert_torch: pip install litert_torch$"):
+        convert(store, run_id, "tflite", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_export_command_writes_onnx(trained: Path, run_id: str) -> None:
     result = command(f"run={run_id[:8]}", cwd=trained, name="export")
     assert result.returncode == 0, result.stderr

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from attnunet.tracking import records
-from attnunet.tracking.store import Store
+from attnunet.tracking.records import Record
+from attnunet.tracking.store import Away, Store
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,14 @@ def test_a_runs_files_are_read_as_data(store: Store) -> None:
     assert job.patients("train") == []
 
 
+def test_a_run_stands_when_it_has_finished_and_none_replaced_it(store: Store) -> None:
+    alone, first, second = records.of_study(store, "seen")
+    assert [run.stands for run in (alone, first, second)] == [False, True, True]
+    store.supersede([second.id], by=first.id)
+    assert [run.stands for run in records.of_study(store, "seen")] == [False, True, False]
+    store.client.delete_tag(second.id, "superseded")
+
+
 def test_what_is_not_there_is_named(store: Store, tmp_path: Path) -> None:
     (alone, *_) = records.of_study(store, "seen")
     with pytest.raises(records.NotFound, match=r"study=unseen: not in .*mlflow.db; it has Default, seen"):
@@ -73,6 +82,22 @@ def test_what_is_not_there_is_named(store: Store, tmp_path: Path) -> None:
         records.of_sweep(store, alone.id)
     with pytest.raises(records.NotFound, match=r"has no artifact split\.json"):
         _ = alone.split
+
+
+def test_an_artifact_that_a_server_cannot_give_now_is_not_said_to_be_missing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As of a server: the files are not on this disk."""
+    job = records.of_study(store, "seen")[1]
+    elsewhere = Record(Store(tmp_path, "http://127.0.0.1:9", patience=0), job.run)
+    monkeypatch.setattr(records, "local_path", lambda uri: str(tmp_path / "nowhere"))
+    with pytest.raises(Away, match=r"the tracking server http://127\.0\.0\.1:9 does not answer"):
+        elsewhere.patients("val")
+    # The same runs, from a store that answers: by listing what there is.
+    assert (job.has("split.json"), job.has("checkpoints/best.keras")) == (True, False)
+    assert len(job.patients("val")) == 2
+    with pytest.raises(records.NotFound, match=r"has no artifact checkpoints/best\.keras"):
+        job.text("checkpoints/best.keras")
 
 
 def test_more_runs_than_a_page_holds_are_all_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

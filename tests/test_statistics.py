@@ -99,6 +99,14 @@ def test_ties_and_extremes_warn_of_nothing(values: list[float]) -> None:
     assert min(values) <= low < high <= max(values)
 
 
+@pytest.mark.parametrize("n", [3, 8, 20])
+@pytest.mark.parametrize("value", [0.1, 0.5, 333.3])
+def test_values_that_only_rounding_tells_apart_are_a_constant(value: float, n: int) -> None:
+    values = np.full(n, value)
+    values[0] = np.nextafter(value, 1000)
+    assert mean_interval(values, 199) == pytest.approx((value, value), rel=1e-15)
+
+
 REAL = Path(__file__).parent.parent / "experiments" / "cross_validation" / "patients.csv"
 
 

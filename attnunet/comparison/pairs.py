@@ -11,9 +11,14 @@ from scipy import stats
 from attnunet.evaluation.statistics import POWER, detectable, holm, mean_intervals, patients_needed, smallest_p, wilcoxon_p
 
 ROUNDING = 12  # decimals of a difference that are kept, so that rounding makes no zero a difference and breaks no tie
-ERRORS = ("hd95", "assd", "volume_error")
+SCORES = {
+    **dict.fromkeys(("dice", "iou", "sensitivity", "specificity", "precision", "surface_dice"), 1),
+    **dict.fromkeys(("lesion_recall", "lesion_precision", "lesion_f1"), 1),
+    **dict.fromkeys(("hd95", "assd", "volume_error", "unmatched_slices", "lesions_false", "fp", "fn"), -1),
+}
+"""The columns of patients.csv that say how good a run is: 1 where the larger is the better, -1 where the nearer to 0."""
 FEW = 10
-"""Below so many patients the interval is too narrow: see experiments/coverage."""
+"""Below so many patients the interval is too narrow, and nothing is called equivalent: see experiments/coverage."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Question:
     """What a difference is held against.
 
     Attributes:
-        score: the column that is compared.
+        score: the column that is compared, one of SCORES.
         margin: the largest difference that does not matter, in units of the score.
         alpha: of all pairs together; intervals are at 1 - alpha.
         resamples, seed: of the bootstrap.
@@ -36,12 +41,21 @@ class Question:
     @property
     def error(self) -> bool:
         """Whether the score is the better the nearer it is to 0; else the larger the better."""
-        return self.score in ERRORS
+        return self.sign < 0
+
+    def inside(self, low: float, high: float) -> bool:
+        """Whether an interval lies inside the margin."""
+        return -self.margin <= low <= high <= self.margin
 
     @property
     def sign(self) -> int:
         """Of a difference that is an improvement."""
-        return -1 if self.error else 1
+        return SCORES[self.score]
+
+    @property
+    def level(self) -> str:
+        """Of the intervals, as one reads it: 95%."""
+        return f"{100 * (1 - self.alpha):.10g}%"
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,7 @@ def pairs(scores: np.ndarray, question: Question) -> list[Pair]:
 
     Better or worse: the interval of the mean difference does not hold 0, the signed rank test adjusted by Holm over all
     pairs is below alpha, and both point in the same direction. Equivalent: the interval lies inside +-margin, whatever the
-    test says. Else undecided.
+    test says, and is over FEW patients at least, or there is no difference at all. Else undecided.
     """
     places = list(itertools.combinations(range(len(scores)), 2))
     differences = np.array([scores[a] - scores[b] for a, b in places]).reshape(len(places), scores.shape[1])
@@ -87,8 +101,8 @@ def pairs(scores: np.ndarray, question: Question) -> list[Pair]:
         n = len(row)
         difference = float(row.mean()) if n else math.nan
         verdict = "undecided"
-        if -question.margin <= low <= high <= question.margin:
-            verdict = "equivalent"
+        if question.inside(low, high):
+            verdict = "equivalent" if n >= FEW or not row.any() else "undecided"
         elif adjusted < question.alpha and low * high > 0 and difference * signed_ranks(row) > 0:
             verdict = "better" if difference * question.sign > 0 else "worse"
         shown = math.inf
@@ -118,9 +132,8 @@ def sentence(pair: Pair, names: Sequence[str], question: Question, tests: int) -
     }[pair.verdict]
     if pair.patients < 2:
         return f"{head}: fewer than two patients have a score in both."
-    level = f"{1 - question.alpha:.0%}"
     facts = (
-        f"{question.score} {pair.difference:+.3f} ({level} interval {pair.low:+.3f} to {pair.high:+.3f}), "
+        f"{question.score} {pair.difference:+.3f} ({question.level} interval {pair.low:+.3f} to {pair.high:+.3f}), "
         f"Wilcoxon p {number(pair.p)}, {number(pair.adjusted)} after Holm over {plural(tests, 'pair')}, "
         f"{plural(pair.patients, 'patient')}"
     )
@@ -131,6 +144,11 @@ def sentence(pair: Pair, names: Sequence[str], question: Question, tests: int) -
         sentences.append(f"The interval lies inside the margin of {question.margin:g}.")
         if pair.adjusted < question.alpha:
             sentences.append("There is a difference, but one that does not matter.")
+    elif question.inside(pair.low, pair.high):
+        sentences.append(
+            f"The interval lies inside the margin of {question.margin:g}, but {plural(pair.patients, 'patient')} are too few "
+            f"to say equivalent: it takes {FEW}."
+        )
     elif pair.verdict == "undecided" and math.isinf(pair.detectable):
         sentences.append(powerless(pair.patients, tests))
     elif pair.verdict == "undecided":

@@ -8,12 +8,13 @@ from functools import cached_property
 import numpy as np
 
 Scores = Mapping[str, float]
+Slices = Mapping[str, Sequence[int]]
 
 SEED, FOLD = "seed", "split.fold"
 
 
 class Unpaired(ValueError):
-    """Rows that cannot be compared patient by patient; the message names the patients."""
+    """Rows that cannot be compared patient by patient; the message names what differs."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,10 @@ class Run:
     Attributes:
         params: as MLflow has them; a group's choice under the group's name.
         overrides: what the command line changed.
-        minutes: from its start to its end, scoring included.
-        scores: of each patient, NaN where it is not defined, by the part that was scored ("val", "test").
+        minutes: that its epochs took, their validation included.
+        content: a hash of the images and masks.
+        slices: the numbers of each patient's slices, by part ("val", "test").
+        scores: of each patient, NaN where it is not defined, by the part that was scored.
     """
 
     id: str
@@ -33,6 +36,8 @@ class Run:
     overrides: str
     minutes: float
     leaking: bool
+    content: str
+    slices: Mapping[str, Slices]
     scores: Mapping[str, Scores]
 
 
@@ -157,18 +162,37 @@ def paired(table: Sequence[Row], part: str) -> tuple[tuple[str, ...], np.ndarray
     """-> the patients, in alphabetical order; their scores (rows, patients).
 
     Raises:
-        Unpaired: two rows, or two seeds of one, were scored on different patients.
+        Unpaired: see `check_pairs`.
     """
-    first = ""
-    patients: tuple[str, ...] = ()
+    check_pairs(table, part)
+    scores = [row.scores(part) for row in table]
+    return tuple(scores[0]), np.array([list(own.values()) for own in scores])
+
+
+def check_pairs(table: Sequence[Row], part: str) -> None:
+    """Whether the rows can be paired by the patients of a part, whether or not these are scored yet.
+
+    Raises:
+        Unpaired: two rows, or two seeds of one, have different patients there, other data, or other slices of a patient.
+    """
+    first: tuple[str, Run, dict[str, Sequence[int]]] | None = None
     for row in table:
-        for seed, scores in row.by_seed(part).items():
-            name = f"{row.name} (seed {seed}: run {', '.join(run.id[:8] for run in row.seeds[seed])})"
-            if not patients:
-                first, patients = name, tuple(scores)
-            elif tuple(scores) != patients:
-                raise Unpaired(unlike(part, first, patients, name, tuple(scores)))
-    return patients, np.array([list(row.scores(part).values()) for row in table])
+        for seed, runs in row.seeds.items():
+            name = f"{row.name} (seed {seed}: run {', '.join(run.id[:8] for run in runs)})"
+            slices = {patient: numbers for run in runs for patient, numbers in run.slices[part].items()}
+            first = first or (name, runs[0], slices)
+            if set(slices) != set(first[2]):
+                raise Unpaired(unlike(part, first[0], sorted(first[2]), name, sorted(slices)))
+            if other := next((run for run in runs if run.content != first[1].content), None):
+                raise Unpaired(
+                    "these runs cannot be paired by patient: their data differ.\n"
+                    f"run {first[1].id[:8]} was made with {first[1].content}, run {other.id[:8]} with {other.content}"
+                )
+            if differ := sorted(patient for patient in slices if list(slices[patient]) != list(first[2][patient])):
+                raise Unpaired(
+                    f"these runs cannot be paired by patient: their {part} slices of {', '.join(differ)} differ.\n"
+                    f"{first[0]} has {first[2][differ[0]]} of {differ[0]}\n{name} has {slices[differ[0]]}"
+                )
 
 
 def unlike(part: str, first: str, ours: Sequence[str], second: str, theirs: Sequence[str]) -> str:

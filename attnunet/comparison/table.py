@@ -19,14 +19,16 @@ class Standing:
     """Where a row stands.
 
     Attributes:
-        mean, median: over patients; `low` and `high` are the ends of the mean's interval.
+        patients: who have a defined score.
+        mean, median: over these; `low` and `high` are the ends of the mean's interval.
         validation: the mean over the validation patients, by which rows are ranked.
         spread: of the seeds' means, their standard deviation; NaN for one seed.
-        minutes: of one run.
+        minutes: of one run's epochs.
     """
 
     rank: int
     row: Row
+    patients: int
     mean: float
     low: float
     high: float
@@ -57,6 +59,11 @@ class Comparison:
         return [standing.row.name for standing in self.standings]
 
     @property
+    def partial(self) -> bool:
+        """Whether a row lacks the score of a patient."""
+        return any(standing.patients < len(self.patients) for standing in self.standings)
+
+    @property
     def parameters(self) -> list[str]:
         """Those that tell the rows apart."""
         return list(dict.fromkeys(key for standing in self.standings for key in standing.row.label))
@@ -80,6 +87,10 @@ class Comparison:
             yield "Validation patients chose checkpoint and decision, so that these scores flatter; test=true scores the test."
         if self.pairs and smallest_p(len(self.patients)) * len(self.pairs) >= self.question.alpha:
             yield why_powerless(len(self.patients), len(self.pairs), self.question.alpha)
+        if self.partial:
+            yield "Rows are means over those of their patients who have a defined score, not all over the same: see patients."
+        if self.part == "test" and any(math.isnan(v) for s in self.standings for v in s.row.scores("val").values()):
+            yield "Ranks are by means over those validation patients who have a defined score, not all over the same."
         if few := caution(len(self.patients)):
             yield few
 
@@ -96,6 +107,7 @@ def compared(table: Sequence[Row], part: str, question: Question) -> Comparison:
         Standing(
             rank,
             row,
+            int(np.sum(~np.isnan(own))),
             mean(list(own)),
             float(low),
             float(high),
@@ -117,11 +129,11 @@ def tables(comparison: Comparison) -> dict[str, str]:
             **{key: s.row.label.get(key, "") for key in comparison.parameters},
             **{name: getattr(s, name) for name in ("mean", "low", "high", "median", "validation", "spread", "minutes")},
             "seeds": len(s.row.seeds),
-            "patients": int(np.sum(~np.isnan(own))),
+            "patients": s.patients,
             "leaking": str(s.row.leaking).lower(),
             "runs": " ".join(run.id for run in s.row.runs),
         }
-        for s, own in zip(comparison.standings, comparison.scores, strict=True)
+        for s in comparison.standings
     ]
     words = [
         {

@@ -11,16 +11,18 @@ WORDS = 15  # pairs that are put in words; of more, those of the first row
 
 
 def show(console: Console, comparison: Comparison) -> None:
-    score, level = comparison.question.score, f"{1 - comparison.question.alpha:.0%}"
+    score, level = comparison.question.score, comparison.question.level
     table = Table(title=summary(comparison))
     left = [*comparison.parameters, "runs"]
     test = ["validation"] if comparison.part == "test" else []
+    patients = ["patients"] if comparison.partial else []
     for name in (
         "row",
         *comparison.parameters,
         score,
         f"{level} interval",
         "median",
+        *patients,
         *test,
         "seeds",
         "spread",
@@ -35,6 +37,7 @@ def show(console: Console, comparison: Comparison) -> None:
             decimals(s.mean) + (" LEAKING" if s.row.leaking else ""),
             f"{decimals(s.low)} to {decimals(s.high)}",
             decimals(s.median),
+            *([f"{s.patients} of {len(comparison.patients)}"] if patients else []),
             *([decimals(s.validation)] if test else []),
             str(len(s.row.seeds)),
             decimals(s.spread),

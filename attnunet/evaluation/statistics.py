@@ -9,6 +9,7 @@ LEVEL = 0.95
 POWER = 0.8
 EXACT = 50  # differences up to which the signed rank's own distribution is computed, beyond it the normal one
 CELLS = 4_000_000  # values that a bootstrap holds at once
+ROUNDING = 1e-12  # of the largest value: values that differ by less are equal, of which BCa has no acceleration
 
 
 def mean_interval(values: np.ndarray, resamples: int, seed: int = 0, level: float = LEVEL) -> tuple[float, float]:
@@ -33,7 +34,7 @@ def mean_intervals(values: np.ndarray, resamples: int, seed: int = 0, level: flo
         rows = np.flatnonzero((defined == mask).all(axis=1))
         found = values[rows][:, mask]
         intervals[rows] = found[:, :1]  # right for those that are constant
-        varied = np.ptp(found, axis=1) > 0
+        varied = np.ptp(found, axis=1) > ROUNDING * np.abs(found).max(axis=1)
         at_once = max(1, CELLS // resamples)
         for start in range(0, int(varied.sum()), at_once):
             chosen = np.flatnonzero(varied)[start : start + at_once]

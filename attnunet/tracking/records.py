@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,17 @@ class Record:
         return self.tags.get("leaking") == "true"
 
     @property
+    def minutes(self) -> float:
+        """How long the epochs took, their validation included; not what lies between an interruption and the start after."""
+        history = partial(self.store.client.get_metric_history, self.id, "train/epoch_seconds")
+        return sum(epoch.value for epoch in self.store.attempt(history)) / 60
+
+    @property
+    def stands(self) -> bool:
+        """Whether the run has finished, and no later one replaced it."""
+        return self.status == "FINISHED" and "superseded" not in self.tags
+
+    @property
     def tested(self) -> bool:
         """Whether the test patients were scored."""
         return "final/test/dice" in self.metrics
@@ -86,17 +97,30 @@ class Record:
 
         Raises:
             NotFound: the run has no such artifact.
+            Away: the server does not answer.
         """
         here = Path(local_path(self.run.info.artifact_uri), path)
         if here.exists():
             yield here
             return
+        if not self.has(path):
+            raise NotFound(f"run {self.id} ({self.name}) has no artifact {path}")
         with tempfile.TemporaryDirectory() as folder:
-            try:
-                fetched = self.store.client.download_artifacts(self.id, path, folder)
-            except (MlflowException, OSError) as error:
-                raise NotFound(f"run {self.id} ({self.name}) has no artifact {path}") from error
-            yield Path(fetched)
+            yield Path(self.store.attempt(lambda: self.store.client.download_artifacts(self.id, path, folder)))
+
+    def has(self, path: str) -> bool:
+        """Whether the run has an artifact, or a folder of them."""
+        folder = path.rpartition("/")[0] or None
+        return path in [found.path for found in self.store.attempt(lambda: self.store.client.list_artifacts(self.id, folder))]
+
+    def check_checkpoint(self) -> None:
+        """Raises NotFound where the run has not finished, or keeps no best checkpoint."""
+        if self.status != "FINISHED":
+            raise NotFound(f"run {self.id} ({self.name}) is {self.status}; only a finished run has a best checkpoint")
+        if not (self.has("checkpoints/best.keras") and self.has("checkpoints/predictor.json")):
+            keep = self.params.get("trainer.keep")
+            lacking = "lacks checkpoints/best.keras or predictor.json"
+            raise NotFound(f"run {self.id} ({self.name}) {lacking}; its trainer.keep was {keep}")
 
     def text(self, path: str) -> str:
         with self.file(path) as file:
@@ -121,6 +145,15 @@ class Record:
             path = f"{local_path(self.run.info.artifact_uri)}/split.json"
             raise Tampered(f"{path} is not the split that run {self.id} ({self.name}) was made with: it was changed since")
         return json.loads(content)
+
+    @property
+    def content(self) -> str:
+        """A hash of the images and masks that the run was made with; channels, intensity and size are no part of it."""
+        return str(self.split["fingerprint"]).partition("/")[0]
+
+    def slices(self, part: str) -> list[tuple[str, int]]:
+        """The slices of a part of the split: patient and number."""
+        return [(patient, number) for patient, numbers in self.split["slices"][part].items() for number in numbers]
 
     def rows(self, path: str) -> list[dict[str, str]]:
         """The rows of an artifact that is a CSV table."""
@@ -180,7 +213,7 @@ def search(store: Store, experiments: Sequence[str], condition: str = "", view: 
     token: str | None = None
     while True:
         order = ["attributes.start_time ASC"]
-        page = store.client.search_runs(list(experiments), condition, view, PAGE, order, token)
+        page = store.attempt(partial(store.client.search_runs, list(experiments), condition, view, PAGE, order, token))
         yield from page
         token = page.token
         if not token:

@@ -2,29 +2,35 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from filelock import FileLock
 from mlflow.entities import ViewType
 
-from attnunet.data.prepare import Prepared
 from attnunet.tracking.records import Record, search, studies
 from attnunet.tracking.run import Run
 from attnunet.tracking.store import Store
 
-TAG = "test_scored."
 
+def tag_of(test: Iterable[tuple[str, int]]) -> str:
+    """`test_scored.<digest>`, with a hash of the test split's slices, patient and number each, in whatever order they come.
 
-def count(run: Run, prepared: Prepared, indices: Sequence[int]) -> int:
-    """Note that the run was scored on these test slices; -> how often they were by the runs of its store, this time included.
-
-    What is counted is a tag of the run, `test_scored.<digest>`, with a hash of the data's content and of the slices in
-    its name. Runs that were deleted in MLflow, or cleared from the disk, still count.
+    Of nothing else, so that it is the same split where other patients are added to the data or left out.
     """
-    slices = sorted((prepared.slices[i].patient, prepared.slices[i].number) for i in indices)
-    identity = json.dumps([prepared.folder.name, slices])
-    tag = TAG + hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
-    store = run.store
+    identity = json.dumps(sorted(test))
+    return f"test_scored.{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}"
+
+
+def count(run: Run, test: Iterable[tuple[str, int]]) -> int:
+    """Note that the run was scored on slices of its test split; -> how often this was by the runs of its store, this time
+    included.
+
+    What is counted is a tag of the run. Runs that were deleted in MLflow, or cleared from the disk, still count.
+
+    Args:
+        test: the whole test split that the run was made with, patient and number of each slice.
+    """
+    tag, store = tag_of(test), run.store
     with FileLock(store.root / "uses.lock"):
         before = int(store.client.get_run(run.id).data.tags.get(tag, "0"))
         run.tags({tag: str(before + 1)})
@@ -37,8 +43,8 @@ def total(store: Store, tag: str) -> int:
 
 
 def so_far(store: Store, records: Iterable[Record]) -> int:
-    """How often a test split of these runs was scored, by all runs of the store; of several splits, the most."""
-    tags = {tag for record in records for tag in record.tags if tag.startswith(TAG)}
+    """How often the test split of these runs was scored, by all runs of the store; of several splits, the most."""
+    tags = {tag_of(record.slices("test")) for record in records}
     return max((total(store, tag) for tag in tags), default=0)
 
 

@@ -28,11 +28,11 @@ SCORES = ("dice_slice_lesion", "dice_slice_empty_one", "dice_all_background", "d
 
 
 def tested(store: Store, study: str, console: Console) -> list[Record]:
-    """The finished runs of the study, scored on their test slices where they were not yet."""
+    """The finished runs of the study that none replaced, scored on their test slices where they were not yet."""
     from attnunet.scoring import score_test
     from attnunet.tracking.uses import sentence
 
-    runs = [run for run in records.of_study(store, study) if run.status == "FINISHED"]
+    runs = [run for run in records.of_study(store, study) if run.stands]
     for run in runs:
         if not run.tested:
             console.print(f"{run.name}: {sentence(score_test(run, store.root / 'cache'))}", soft_wrap=True)
@@ -40,7 +40,7 @@ def tested(store: Store, study: str, console: Console) -> list[Record]:
 
 
 def test_slices(run: Record) -> set[tuple[str, int]]:
-    return {(patient, number) for patient, numbers in run.split["slices"]["test"].items() for number in numbers}
+    return set(run.slices("test"))
 
 
 def rows(store: Store, runs: list[Record]) -> Rows:
