@@ -381,6 +381,7 @@ def test_what_cannot_be_compared_is_refused_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_100_runs_are_compared_without_tensorflow(runs: Runs) -> None:
     for place in range(100):
         runs.add(BASE + RNG.normal(0, 0.05, 20), {"loss": f"loss{place:03}"})
@@ -397,7 +398,6 @@ def test_100_runs_are_compared_without_tensorflow(runs: Runs) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_jobs_of_a_real_sweep_are_tested_once_and_their_comparison_is_kept(lgg_root: Path, tmp_path: Path) -> None:
     swept = command("-m", "model=conv,separable", *SMOKE, "data=lgg", f"data.root={lgg_root}", "study=seen", cwd=tmp_path)
     assert swept.returncode == 0, swept.stderr

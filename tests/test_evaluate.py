@@ -23,6 +23,8 @@ from attnunet.tracking.run import Run
 from attnunet.tracking.store import Store
 from tests.conftest import SMOKE, command, write_patient
 
+pytestmark = pytest.mark.slow  # on a run of their own
+
 
 @dataclass(frozen=True)
 class Made:

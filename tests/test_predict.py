@@ -46,7 +46,6 @@ def segment(store: Store, run_id: str, **keys: object) -> str:
     return out.getvalue()
 
 
-@pytest.mark.ci
 def test_the_command_writes_a_mask_beside_each_slice_of_each_patient(
     trained: Path, run_id: str, predictor: Predictor, lgg_root: Path, tmp_path: Path
 ) -> None:

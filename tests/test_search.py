@@ -151,7 +151,6 @@ def test_a_search_that_was_killed_goes_on_until_it_has_its_trials(lgg_root: Path
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_a_trial_that_fails_does_not_end_the_search(lgg_root: Path, tmp_path: Path) -> None:
     for name in ("killed", "broken"):
         (tmp_path / name).touch()
