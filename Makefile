@@ -26,7 +26,7 @@ test: setup ## the fast tests, under 5 minutes on 2 cores
 	$(BIN)/pytest -q -m "not slow" --numprocesses 2 --dist loadfile
 
 test-ci: setup ## one test of each slow kind
-	$(BIN)/pytest -q -m ci
+	$(BIN)/pytest -q -m ci --numprocesses 2 --dist loadfile
 
 test-all: setup ## every test
 	$(BIN)/pytest -q

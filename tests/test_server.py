@@ -156,7 +156,6 @@ def rows(server: Server) -> list[str]:
     return found
 
 
-@pytest.mark.ci
 def test_a_server_that_is_restarted_during_training_costs_no_metric(server: Server, lgg_root: Path, tmp_path: Path) -> None:
     keys = [*overrides(server, "restarted", lgg_root), "epochs=60", "trainer.figures=false", "trainer.keep=none"]
     down: list[int] = []
