@@ -126,7 +126,7 @@ def test_a_run_uploads_its_files_and_tells_nobody_the_credentials(server: Server
     assert "patient" in (downloaded / "patients.csv").read_text().splitlines()[0]
     (model,) = server.client.search_logged_models([run.info.experiment_id])
     assert model.status == "READY"
-    networks = list(server.artifacts.rglob("network.keras"))
+    networks = list(server.artifacts.rglob("predictor/best.keras"))
     assert len(networks) == 1
     assert_same(weights(networks[0]), weights(downloaded / "checkpoints" / "best.keras"))
 
