@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
-import keras
 import numpy as np
 import pytest
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from attnunet.inference import load_network
 from tests.conftest import command
 
 SMOKE = ("trainer=smoke", "data=lgg", "data.root={root}", "evaluation.batch_size=8")
@@ -67,7 +67,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory, lgg_root: Path) -> Started:
 
 
 def weights(path: Path) -> list[np.ndarray]:
-    return keras.models.load_model(path, compile=False).get_weights()
+    return load_network(path).get_weights()
 
 
 def test_a_run_ends_well_and_says_what_it_reached(smoke: Started) -> None:
