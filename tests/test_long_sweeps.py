@@ -113,6 +113,7 @@ def fit_and_score(cfg, prepared, split, run, folder, score_test, console):
     return cfg.seed / 100
 
 runtime.configure = lambda *settings: None
+runtime.settings = dict
 train.fit_and_score = fit_and_score
 train.main()
 """
