@@ -69,7 +69,7 @@ def train(
         if found.score is not None:
             console.print(f"{cfg.monitor} {found.score:.4f}; all of it: {store.ui_command}", soft_wrap=True)
             if parent and found.run_id:
-                store.client.set_tag(found.run_id, reused_by(parent), "true")
+                store.attempt(partial(store.client.set_tag, found.run_id, reused_by(parent), "true"))
             return Outcome("reused", found.run_id, found.score)
 
         runtime.configure(cfg.seed, threads, cfg.trainer.precision)

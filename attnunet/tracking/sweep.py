@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from mlflow import entities
@@ -68,7 +69,7 @@ def membership(store: Store, parent: str | None) -> dict[str, str]:
     """The tags of a job's run: its sweep, and the command that was typed, which the job's process may not know."""
     if parent is None:
         return {}
-    return {"mlflow.parentRunId": parent, "command": store.client.get_run(parent).data.tags["command"]}
+    return {"mlflow.parentRunId": parent, "command": store.attempt(partial(store.client.get_run, parent)).data.tags["command"]}
 
 
 class Sweep:
