@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigLoadError, ConfigNode, ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -19,8 +20,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-from attnunet import config
-from attnunet.config import check_keys, ready
+from attnunet import composition, config
+from attnunet.config import check_keys, own, ready
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
 # Before the first job a sweeper composes every job, to see that it can; `check_grid` has done so.
 Sweeper.validate_batch_is_legal = lambda self, batch: None  # type: ignore[method-assign]
+ConfigLoaderImpl.load_sweep_config = composition.job  # type: ignore[assignment, method-assign]
 
 stored = ConfigStore.load
 
@@ -87,11 +89,6 @@ def ready_to_predict(tracking: DictConfig) -> tuple[Store, Console]:
     return open_store(Path(tracking.root).resolve(), tracking.uri, tracking.patience), Console()
 
 
-def own(cfg: DictConfig) -> DictConfig:
-    """A command's configuration without Hydra's."""
-    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-
-
 class Check(Callback):
     """Hydra's callback: what cannot run ends before Hydra makes a folder and MLflow a run.
 
@@ -104,10 +101,10 @@ class Check(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         stop_on_error(lambda: ready(own(config)))
 
-    def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **_: Any) -> None:
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         from attnunet.grid import check_grid
 
-        Check.jobs = stop_on_error(lambda: check_grid(config, str(config_name)))
+        Check.jobs = stop_on_error(lambda: check_grid(config))
 
 
 class CheckKeys(Callback):

@@ -39,6 +39,11 @@ class ConfigError(ValueError):
     """The configuration is not one that can run; the message names key, value and what is allowed, a line each."""
 
 
+def own(cfg: DictConfig) -> DictConfig:
+    """A command's configuration without Hydra's."""
+    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+
+
 def ready(cfg: DictConfig) -> None:
     """Everything that can be wrong before TensorFlow is imported: keys and values, files, split, augmentation."""
     check(cfg)
@@ -243,8 +248,6 @@ def recipe(cfg: DictConfig, data: str, split: Split, score_test: bool) -> str:
     trains and scores (without docstrings and comments; a user's own modules that a `_target_` names too), the numerical
     packages, and whether the test is scored.
     """
-    from importlib import metadata
-
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     for key in FREE:
         *parents, name = key.split(".")
@@ -252,9 +255,15 @@ def recipe(cfg: DictConfig, data: str, split: Split, score_test: bool) -> str:
         for parent in parents:
             node = node[parent]
         node.pop(name, None)
-    versions = {name: metadata.version(name) for name in NUMERICAL}
-    parts = [plain, data, split.parts, split.leaking, code(plain), versions, score_test]
+    parts = [plain, data, split.parts, split.leaking, code(plain), versions(), score_test]
     return digest(parts)
+
+
+@cache
+def versions() -> dict[str, str]:
+    from importlib import metadata
+
+    return {name: metadata.version(name) for name in NUMERICAL}
 
 
 def code(plain: dict) -> list[str]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, OverrideType, RangeSweep
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from attnunet import config
+from attnunet import composition, config
+from attnunet.config import own
 
 
 def check_plugins(cfg: DictConfig) -> None:
@@ -28,18 +28,18 @@ def check_plugins(cfg: DictConfig) -> None:
             raise config.ConfigError(f"hydra/{part}={choice} needs an extra: pip install 'attnunet[{extra}]'")
 
 
-def check_grid(cfg: DictConfig, config_name: str) -> tuple[list[list[str]] | None, DictConfig]:
+def check_grid(cfg: DictConfig) -> tuple[list[list[str]] | None, DictConfig]:
     """Every job's keys and values first; then, once for all jobs that share them, data, split and augmentation.
 
     -> the jobs' overrides, None where a sweeper searches; the first job's configuration.
     """
     check_plugins(cfg)
     jobs, threads = {}, set()
-    composed: dict[tuple[str, ...], DictConfig] = {}
+    loader: Any = GlobalHydra.instance().config_loader()
     overrides_of_jobs = list(grid(cfg))
     for overrides in overrides_of_jobs:
         try:
-            job = composed_job(config_name, overrides, composed)
+            job = own(composition.job(loader, cfg, overrides))
             config.check(job)
         except (HydraException, OmegaConfBaseException, config.ConfigError) as error:
             shown = [override for override in overrides if not override.startswith("tracking.uri=")]  # it may hold a password
@@ -53,25 +53,6 @@ def check_grid(cfg: DictConfig, config_name: str) -> tuple[list[list[str]] | Non
     for job in jobs.values():
         config.ready(job)
     return overrides_of_jobs if is_grid(cfg) else None, next(iter(jobs.values()))
-
-
-def composed_job(config_name: str, overrides: list[str], composed: dict[tuple[str, ...], DictConfig]) -> DictConfig:
-    """compose(config_name, overrides), which takes Hydra 0.2 s; jobs that choose the same in each group share it.
-
-    Args:
-        composed: what was composed so far, by the overrides that are no plain values.
-    """
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    is_group = GlobalHydra.instance().config_loader().get_group_options
-    values = [o for o in parsed if o.type == OverrideType.CHANGE and not o.package and not is_group(o.key_or_group)]
-    key = tuple(str(o.input_line) for o in parsed if o not in values)
-    if key not in composed:
-        composed[key] = compose(config_name, overrides)
-        return composed[key]
-    job = copy.deepcopy(composed[key])
-    for override in values:
-        OmegaConf.update(job, override.key_or_group, override.value(), merge=True)
-    return job
 
 
 def grid(cfg: DictConfig) -> Iterator[list[str]]:
