@@ -12,7 +12,7 @@ import numpy as np
 
 from attnunet.data.prepare import Prepared, prepare_volume, resize
 from attnunet.evaluation.decision import Decision
-from attnunet.models import normalization  # noqa: F401 - Keras loads a layer of ours only where it is known
+from attnunet.models import blocks  # noqa: F401 - Keras loads layers of ours only where they are known
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from keras import layers
 
 from attnunet.models.attention_resunet import attention_resunet
 from attnunet.models.blocks import gate_maps
+from attnunet.models.joining import Joined, spread
 from attnunet.models.normalization import FusedBatchNormalization
 
 # Every pair of choices of convolution, gate, residual and dropout occurs.
@@ -56,7 +57,12 @@ def outputs_of(network: keras.Model, *names: str) -> keras.Model:
 
 
 def names_and_classes(network: keras.Model) -> dict[str, type]:
-    return {layer.name: type(layer) for layer in network.layers}
+    return {layer.name: type(layer.layer if isinstance(layer, Joined) else layer) for layer in network.layers}
+
+
+def joined(network: keras.Model, level: int) -> keras.Model:
+    """The network that answers with what a decoder's block gets: the level below, and the skip."""
+    return keras.Model(network.input, list(network.get_layer(f"decoder_{level}_conv1").input))
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -190,8 +196,9 @@ def test_without_gates_the_skips_pass_unchanged() -> None:
     network = build(gate="none")
     assert not [name for name in names_and_classes(network) if name.startswith("gate")]
     assert gate_maps(network) is None
-    parts = outputs_of(network, "encoder_0_relu2", "decoder_0_concat")(pictures())
-    np.testing.assert_array_equal(parts["decoder_0_concat"][..., -4:], parts["encoder_0_relu2"])
+    parts = outputs_of(network, "bottleneck_relu2", "encoder_0_relu2")(pictures())
+    for found, expected in zip(joined(network, 0)(pictures()), parts.values(), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("gate", ["additive", "concat"])
@@ -200,15 +207,15 @@ def test_gate_maps_weigh_the_skips(gate: str) -> None:
     x = pictures(32)
     maps = gate_maps(network)(x)
     assert list(maps) == ["gate_0_map", "gate_1_map"]
-    for level, (size, channels) in enumerate([(32, 2), (16, 4)]):
+    for level, size in enumerate((32, 16)):
         weight = maps[f"gate_{level}_map"].numpy()
         assert weight.shape == (2, size, size, 1)
         assert ((weight > 0) & (weight < 1)).all()
         assert weight.std() > 0
-        parts = outputs_of(network, f"encoder_{level}_relu2", f"gate_{level}", f"decoder_{level}_concat")(x)
+        parts = outputs_of(network, f"encoder_{level}_relu2", f"gate_{level}")(x)
         np.testing.assert_allclose(parts[f"gate_{level}"], parts[f"encoder_{level}_relu2"] * weight, rtol=1e-5)
         # ... and what the gate lets through is what the decoder gets.
-        np.testing.assert_array_equal(parts[f"decoder_{level}_concat"][..., -channels:], parts[f"gate_{level}"])
+        np.testing.assert_array_equal(joined(network, level)(x)[1], parts[f"gate_{level}"])
 
 
 def test_a_gate_joins_skip_and_signal_from_below() -> None:
@@ -306,3 +313,45 @@ def test_a_fused_normalisation_that_is_frozen_learns_nothing() -> None:
     x = tf.constant(np.random.default_rng(0).normal(3, 2, (2, 4, 4, 2)), tf.float32)
     np.testing.assert_allclose(layer(x, training=True), x / np.sqrt(1.001), rtol=1e-5)
     np.testing.assert_array_equal(layer.moving_mean, [0, 0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (layers.Conv2D, {"kernel_size": 3}),
+        (layers.Conv2D, {"kernel_size": 1}),
+        (layers.SeparableConv2D, {"kernel_size": 3}),
+        # What has no shorter way.
+        (layers.Conv2D, {"kernel_size": 5}),
+        (layers.Conv2D, {"kernel_size": 3, "dilation_rate": 2}),
+        (layers.Conv2D, {"kernel_size": 3, "use_bias": True}),
+        (layers.Conv2D, {"kernel_size": 3, "activation": "relu"}),
+        (layers.SeparableConv2D, {"kernel_size": 3, "depth_multiplier": 2}),
+    ],
+)
+def test_a_joined_convolution_is_that_of_the_concatenation(kind: type[layers.Layer], settings: dict[str, Any]) -> None:
+    """Results and gradients, at the border too, of images that are no squares."""
+    rng = np.random.default_rng(0)
+    below, skip = (tf.constant(rng.normal(size=shape), tf.float32) for shape in ((2, 3, 5, 4), (2, 6, 10, 2)))
+    convolution = kind(3, padding="same", **{"use_bias": False, **settings})
+    in_full = lambda: convolution(layers.Concatenate()([layers.UpSampling2D(2)(below), skip]))  # noqa: E731
+    joined = Joined(convolution)
+    slope = tf.constant(rng.normal(size=in_full().shape), tf.float32)
+    seen = []
+    for way in (in_full, lambda: joined([below, skip])):
+        with tf.GradientTape() as tape:
+            tape.watch([below, skip])
+            y = way()
+        seen.append([y, *tape.gradient(y, [below, skip, *convolution.trainable_variables], output_gradients=slope)])
+    for expected, found in zip(*seen, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert joined.compute_output_shape(((None, 3, 5, 4), (None, 6, 10, 2))) == (None, 6, 10, 3)
+
+
+def test_taps_that_meet_are_added() -> None:
+    """One input and one output channel: a row of taps 1, 10, 100 on pixels drawn twice as large."""
+    kernel = np.zeros((3, 3, 1, 1), np.float32)
+    kernel[1, :, 0, 0] = 1, 10, 100
+    spread_out = spread(tf.constant(kernel))[:, :, 0, 0].numpy()
+    # From a pixel's left neighbour to its right one: its right edge, both, both, its left edge.
+    np.testing.assert_array_equal(spread_out, [[0] * 4, [100, 110, 11, 1], [100, 110, 11, 1], [0] * 4])

@@ -102,14 +102,14 @@ RATES = np.array([0.05, 0.1, 0.1, 0.1 * 0.8535534, 0.05])
 
 def test_adam_follows_the_schedule() -> None:
     optimizer = adam(6, 0.1, "cosine", warmup=1 / 3)
-    assert type(optimizer) is keras.optimizers.Adam
+    assert isinstance(optimizer, keras.optimizers.Adam)
     # Under a constant gradient Adam's step is the learning rate itself: m / sqrt(v) = 1 after bias correction.
     np.testing.assert_allclose(steps_taken(optimizer, 5), 1 - np.cumsum(RATES), rtol=1e-4)
 
 
 def test_adamw_follows_the_schedule() -> None:
     optimizer = adamw(6, 0.1, "cosine", warmup=1 / 3, weight_decay=0.5)
-    assert type(optimizer) is keras.optimizers.AdamW
+    assert isinstance(optimizer, keras.optimizers.AdamW)
     expected, weight = [], 1.0
     for rate in RATES:  # decay and step both scale with the rate
         weight = weight * (1 - 0.5 * rate) - rate
@@ -127,3 +127,27 @@ def test_the_optimizer_survives_its_config() -> None:
     serialised = json.loads(json.dumps(keras.saving.serialize_keras_object(optimizer)))
     again = keras.saving.deserialize_keras_object(serialised)
     np.testing.assert_array_equal(steps_taken(again, 5), steps_taken(optimizer, 5))
+
+
+@pytest.mark.parametrize("weight_decay", [None, 0.1])
+def test_the_fused_step_is_keras_s(weight_decay: float | None) -> None:
+    """Weights and both moments after three steps, of a matrix, a number and what has no gradient but 0."""
+    rng = np.random.default_rng(0)
+    start = [rng.normal(size=(3, 2)), np.array(2.0), np.ones(4)]
+    slopes = [[rng.normal(size=(3, 2)), np.array(-1.0), np.zeros(4)] for _ in range(3)]
+    ends = []
+    for ours in (False, True):
+        schedule = Schedule(0.1, 10, "cosine", warmup=0.2)
+        if weight_decay is None:
+            optimizer = adam(10, 0.1, warmup=0.2) if ours else keras.optimizers.Adam(schedule)
+        else:
+            keras_s = keras.optimizers.AdamW(schedule, weight_decay=weight_decay)
+            optimizer = adamw(10, 0.1, warmup=0.2, weight_decay=weight_decay) if ours else keras_s
+        weights = [keras.Variable(value, dtype="float32") for value in start]
+        optimizer.build(weights)
+        for slope in slopes:
+            optimizer.apply([tf.constant(value, tf.float32) for value in slope], weights)
+        ends.append([v.numpy() for v in [*weights, *optimizer.variables]])
+    for expected, found in zip(*ends, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+    assert not np.allclose(ends[1][0], start[0], atol=0.1)

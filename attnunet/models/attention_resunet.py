@@ -7,7 +7,7 @@ import keras
 from annotated_types import Ge, Gt, Len, Lt
 from keras import layers
 
-from attnunet.models.blocks import attention_gate, res_conv_block
+from attnunet.models.blocks import Features, attention_gate, res_conv_block
 
 
 def attention_resunet(
@@ -39,7 +39,7 @@ def attention_resunet(
     if image_size % 2 ** (len(filters) - 1):
         raise ValueError(f"image_size={image_size} does not divide by {2 ** (len(filters) - 1)}")
 
-    def block(x: keras.KerasTensor, level: int, name: str) -> keras.KerasTensor:
+    def block(x: Features, level: int, name: str) -> keras.KerasTensor:
         return res_conv_block(x, filters[level], convolution, residual, dropout, bn_momentum, name)
 
     def join(level: int) -> layers.Layer:
@@ -60,9 +60,7 @@ def attention_resunet(
         skip = skips[level]
         if gate != "none":
             skip = attention_gate(skip, x, filters[level], join(level), f"gate_{level}")
-        x = layers.UpSampling2D(2, name=f"decoder_{level}_up")(x)
-        x = layers.Concatenate(name=f"decoder_{level}_concat")([x, skip])
-        x = block(x, level, f"decoder_{level}")
+        x = block((x, skip), level, f"decoder_{level}")
 
     # Logits stay in float32 under mixed precision: losses and thresholds need the range.
     logits = layers.Conv2D(1, 1, dtype="float32", name="logits")(x)

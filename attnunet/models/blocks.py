@@ -1,25 +1,35 @@
 """The parts of an Attention Residual U-Net, as functions on Keras tensors of shape (B, H, W, C)."""
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import keras
 from keras import KerasTensor, layers
 
+from attnunet.models.joining import Joined
 from attnunet.models.normalization import FusedBatchNormalization
 
 Convolution = Callable[..., layers.Layer]
 """Called as `convolution(filters, kernel_size, padding=..., use_bias=..., name=...)`: Conv2D or SeparableConv2D."""
 
 
+Features: TypeAlias = KerasTensor | tuple[KerasTensor, KerasTensor]
+"""(B, H, W, C), or the pair (B, H/2, W/2, G), (B, H, W, S) that stands for the first one up-sampled, beside the second."""
+
+
+def convolved(x: Features, convolution: layers.Layer, name: str) -> KerasTensor:
+    return Joined(convolution, name=name)(x) if isinstance(x, tuple) else convolution(x)
+
+
 def conv_block(
-    x: KerasTensor, filters: int, convolution: Convolution, dropout: float, bn_momentum: float, name: str
+    x: Features, filters: int, convolution: Convolution, dropout: float, bn_momentum: float, name: str
 ) -> KerasTensor:
     """Convolution, batch normalisation, ReLU, [dropout,] convolution, batch normalisation: (B, H, W, C) to `filters`.
 
     The second ReLU is left to the caller, so that a shortcut can be added before it (He et al. 2016, arXiv 1512.03385).
     The convolutions have no bias: the normalisation that follows would subtract it.
     """
-    x = convolution(filters, 3, padding="same", use_bias=False, name=f"{name}_conv1")(x)
+    x = convolved(x, convolution(filters, 3, padding="same", use_bias=False, name=f"{name}_conv1"), f"{name}_conv1")
     x = FusedBatchNormalization(momentum=bn_momentum, name=f"{name}_bn1")(x)
     x = layers.ReLU(name=f"{name}_relu1")(x)
     if dropout > 0:
@@ -29,7 +39,7 @@ def conv_block(
 
 
 def res_conv_block(
-    x: KerasTensor,
+    x: Features,
     filters: int,
     convolution: Convolution,
     residual: bool,
@@ -40,7 +50,8 @@ def res_conv_block(
     """ReLU(conv_block(x) + BN(Conv1x1(x))); without `residual`, ReLU(conv_block(x))."""
     y = conv_block(x, filters, convolution, dropout, bn_momentum, name)
     if residual:
-        shortcut = layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_shortcut")(x)
+        projection = layers.Conv2D(filters, 1, padding="same", use_bias=False, name=f"{name}_shortcut")
+        shortcut = convolved(x, projection, f"{name}_shortcut")
         shortcut = FusedBatchNormalization(momentum=bn_momentum, name=f"{name}_shortcut_bn")(shortcut)
         y = layers.Add(name=f"{name}_add")([y, shortcut])
     return layers.ReLU(name=f"{name}_relu2")(y)

@@ -23,19 +23,19 @@ class FusedBatchNormalization(layers.BatchNormalization):
         return super().add_weight(*arguments, trainable=trainable, aggregation=aggregation, **keywords)
 
     def call(self, inputs: Any, training: bool | None = None, mask: None = None) -> Any:
-        learning = bool(training and self.trainable)
-        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=self.gamma,
-            offset=self.beta,
-            mean=self.moving_mean,
-            variance=self.moving_variance,
-            epsilon=self.epsilon,
-            is_training=learning,
+        if not (training and self.trainable):
+            return self.normalized(inputs, self.moving_mean, self.moving_variance, is_training=False)[0]
+        # The kernel moves the statistics too, towards the unbiased variance, where Keras keeps the biased one.
+        pixels = tf.cast(tf.size(inputs) // inputs.shape[-1], self.moving_variance.dtype)
+        bias = tf.maximum(pixels - 1, 1) / pixels
+        outputs, mean, variance = self.normalized(
+            inputs, self.moving_mean, self.moving_variance / bias, is_training=True, exponential_avg_factor=1 - self.momentum
         )
-        if learning:
-            # The kernel answers the unbiased variance, Keras keeps the biased one.
-            pixels = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), variance.dtype)
-            for moving, seen in ((self.moving_mean, mean), (self.moving_variance, variance * (pixels - 1) / pixels)):
-                moving.assign(moving * self.momentum + seen * (1 - self.momentum))
+        self.moving_mean.assign(mean)
+        self.moving_variance.assign(variance * bias)
         return outputs
+
+    def normalized(self, inputs: Any, mean: Any, variance: Any, **settings: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        return tf.raw_ops.FusedBatchNormV3(
+            x=inputs, scale=self.gamma, offset=self.beta, mean=mean, variance=variance, epsilon=self.epsilon, **settings
+        )[:3]

@@ -7,6 +7,8 @@ import keras
 from annotated_types import Ge, Gt, Lt
 from keras import ops
 
+from attnunet.training import fused
+
 
 @keras.saving.register_keras_serializable(package="attnunet")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -52,7 +54,7 @@ Warmup = Annotated[float, Ge(0), Lt(1)]
 
 def adam(steps: int, learning_rate: Rate, schedule: Decay = "cosine", warmup: Warmup = 0.0) -> keras.optimizers.Adam:
     """Adam (Kingma and Ba 2015, arXiv 1412.6980), its rate following `schedule` over a run of `steps` training steps."""
-    return keras.optimizers.Adam(Schedule(learning_rate, steps, schedule, warmup))
+    return fused.Adam(Schedule(learning_rate, steps, schedule, warmup))
 
 
 def adamw(
@@ -63,4 +65,4 @@ def adamw(
     weight_decay: Annotated[float, Ge(0)] = 1e-4,
 ) -> keras.optimizers.AdamW:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101), its rate as in `adam`."""
-    return keras.optimizers.AdamW(Schedule(learning_rate, steps, schedule, warmup), weight_decay=weight_decay)
+    return fused.AdamW(Schedule(learning_rate, steps, schedule, warmup), weight_decay=weight_decay)
