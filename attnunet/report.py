@@ -205,13 +205,13 @@ def example(
     mask = prepared.mask(index)
     image = prepared.images[index]
     channel = prepared.channels.index("flair") if "flair" in prepared.channels else 0
-    gates = maps.predict_on_batch(image[None]) if maps is not None else {}
+    gates = maps(image[None]) if maps is not None else {}  # called, since tracing takes a second and three images little
     return figures.Example(
         f"{name}: {row['patient']}\nslice {prepared.slices[index].number}, Dice of the patient {row['dice']:.3f}",
         resize(np.ascontiguousarray(image[..., channel]), mask.shape),
         mask,
         predictor.decision(volume.probabilities)[place],
-        {gate: resize(weights[0, ..., 0], mask.shape) for gate, weights in gates.items()},
+        {gate: resize(np.asarray(weights)[0, ..., 0], mask.shape) for gate, weights in gates.items()},
     )
 
 

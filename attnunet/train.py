@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from attnunet import commands, config
 
 if TYPE_CHECKING:
+    import keras
     from rich.console import Console
 
     from attnunet.data.prepare import Prepared
@@ -99,10 +99,10 @@ def fit_and_score(
     from attnunet import report
     from attnunet.data.batches import Draws
     from attnunet.evaluation import figures
-    from attnunet.inference import Predictor, Preparation, load_network
+    from attnunet.inference import Predictor, Preparation
     from attnunet.tracking import uses
     from attnunet.tracking.resume import SCORE
-    from attnunet.training import runtime
+    from attnunet.training import runtime, shared
     from attnunet.training.callbacks import Validation
     from attnunet.training.fit import fit
 
@@ -110,15 +110,18 @@ def fit_and_score(
     augment = config.make(cfg.augment)()
     draws = Draws(prepared, split.train, cfg.batch_size, cfg.seed, cfg.trainer.lesion_share, augment)
     epochs = cfg.epochs or max(1, round(cfg.budget_images / (draws.steps_per_epoch * cfg.batch_size)))
-    with runtime.strategy(cfg.trainer.strategy):
-        network = config.make(cfg.model)(cfg.image_size, len(prepared.channels))
-        network.compile(
-            optimizer=config.make(cfg.optimizer)(epochs * draws.steps_per_epoch),
-            loss=config.make(cfg.loss)(),
-            jit_compile=cfg.trainer.jit_compile,
-        )
+    steps = epochs * draws.steps_per_epoch
+
+    def build() -> keras.Model:
+        with runtime.strategy(cfg.trainer.strategy):
+            network = config.make(cfg.model)(cfg.image_size, len(prepared.channels))
+            loss, optimizer = config.make(cfg.loss)(), config.make(cfg.optimizer)(steps)
+            network.compile(optimizer, loss, jit_compile=cfg.trainer.jit_compile)
+        return network
+
+    network = shared.compiled(config.computation(cfg, len(prepared.channels), steps), build)
     preparation = Preparation(cfg.image_size, prepared.file_channels, prepared.channels, prepared.intensity)
-    predictor = Predictor(network, preparation, flip=cfg.evaluation.flip, batch_size=cfg.evaluation.batch_size)
+    predictor = Predictor(shared.bare(network), preparation, flip=cfg.evaluation.flip, batch_size=cfg.evaluation.batch_size)
     console.print(f"{network.count_params():,} parameters, {len(split.train)} training slices")
     run.text(OmegaConf.to_yaml(cfg, resolve=True), "config.yaml")
     run.text(split.manifest(prepared.slices, prepared.fingerprint), "split.json")
@@ -137,8 +140,10 @@ def fit_and_score(
         console=console,
     )
 
-    # The best checkpoint, its decision chosen on the validation patients and frozen before the test.
-    predictor = replace(predictor, network=load_network(fitted.best))
+    # The best weights, their decision chosen on the validation patients and frozen before the test.
+    if cfg.trainer.keep == "all":
+        run.network(network, "checkpoints/last.keras")
+    fitted.restore_best(network)
     tried = {name: list(cfg.evaluation[name]) for name in ("thresholds", "smallest_lesions", "fill_holes")}
     predictor, choice, volumes = report.decided(predictor, prepared, split.val, **tried)
     rules = {"resamples": cfg.evaluation.resamples, "tolerance": cfg.evaluation.tolerance}
@@ -155,11 +160,7 @@ def fit_and_score(
     for name, table in report.tables(choice, scores).items():
         run.text(table, name)
     if cfg.trainer.keep != "none":
-        run.network(predictor.network, "checkpoints/best.keras")
-        run.text(predictor.facts, "checkpoints/predictor.json")
-        run.model(predictor)
-    if cfg.trainer.keep == "all":
-        run.network(network, "checkpoints/last.keras")
+        run.predictor(predictor)
     if cfg.trainer.figures:
         run.figures({"curves": figures.curves(fitted.history, fitted.best_epoch), "decision": figures.decision(choice)})
         run.figures(report.pictures(predictor, prepared, split.parts[part], found))

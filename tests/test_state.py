@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from attnunet.training.callbacks import Keep
-from attnunet.training.state import State, replacing
+from attnunet.training.state import State, replacing, variables
 
 HISTORY = [{"train/loss": 0.1 + 0.2, "val/dice": 1 / 3, "val/loss": 0.5}]
 
@@ -45,7 +45,7 @@ def test_a_training_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
 def test_the_random_state_of_dropout_belongs_to_it(tmp_path: Path) -> None:
     """Else the test above would pass without it."""
     trained = network()
-    seeds = [v for v in State(tmp_path / "state.npz", trained).variables if "seed" in v.path]
+    seeds = [v for v in variables(trained) if "seed" in v.path]
     before = [np.asarray(v.value) for v in seeds]
     steps(trained, 1)
     assert seeds

@@ -104,11 +104,14 @@ class Run:
             save(drawn, Path(here))
             self.store.attempt(lambda: self.store.client.log_artifacts(self.id, here, folder))
 
-    def model(self, predictor: "Predictor") -> None:
-        """The predictor as an MLflow model: one request is one patient's volume, a slice is a volume of depth one."""
-        self.store.attempt(lambda: self.log_model(predictor))
+    def predictor(self, predictor: "Predictor") -> None:
+        """Below checkpoints/, and as an MLflow model: a request is a patient's volume, a slice is a volume of depth one."""
+        with tempfile.TemporaryDirectory() as folder:
+            predictor.save(Path(folder))
+            self.store.attempt(lambda: self.store.client.log_artifacts(self.id, folder, "checkpoints"))
+            self.store.attempt(lambda: self.log_model(folder, len(predictor.preparation.file_channels)))
 
-    def log_model(self, predictor: "Predictor") -> None:
+    def log_model(self, folder: str, channels: int) -> None:
         """Once: one that was logged whole before an interruption stays, one that was not goes."""
         client = self.store.client
         for model in client.search_logged_models([self.experiment_id], f"source_run_id = '{self.id}'"):
@@ -116,15 +119,13 @@ class Run:
                 return
             client.delete_logged_model(model.model_id)
             shutil.rmtree(local_path(model.artifact_location), ignore_errors=True)  # MLflow keeps the files
-        channels = len(predictor.preparation.file_channels)
         signature = ModelSignature(
             inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, channels))]),
             outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1))]),
         )
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        with warnings.catch_warnings():
             # An example of a request would be a patient's images.
             warnings.filterwarnings("ignore", message=".*An input example was not provided", module="mlflow")
-            predictor.save(Path(folder) / "predictor")
             mlflow.set_tracking_uri(self.store.address)
             mlflow.set_experiment(experiment_id=self.experiment_id)  # else the model goes to the default one
             Model.log(
@@ -133,7 +134,7 @@ class Run:
                 run_id=self.id,
                 name="model",
                 python_model=str(Path(__file__).with_name("served.py")),
-                artifacts={"predictor": str(Path(folder) / "predictor")},
+                artifacts={"predictor": folder},
                 signature=signature,
                 tags={MLFLOW_USER: psutil.Process().username()},  # else MLFLOW_TRACKING_USERNAME, a credential
                 code_paths=[str(PACKAGE)],

@@ -17,11 +17,16 @@ from attnunet.training.state import History, State
 
 @dataclass(frozen=True)
 class Fitted:
-    """What training left: the best checkpoint and its epoch (from 1), the epochs' metrics; the network is as it ended."""
+    """What training left: the epochs' metrics, the best epoch (from 1) and a file of its weights; the network is as it
+    ended."""
 
-    best: Path
-    best_epoch: int
     history: History
+    best_epoch: int
+    weights: Path
+
+    def restore_best(self, network: keras.Model) -> None:
+        with np.load(self.weights) as stored:
+            network.set_weights([stored[f"arr_{place}"] for place in range(len(stored.files))])
 
 
 def fit(
@@ -39,12 +44,10 @@ def fit(
 ) -> Fitted:
     """Train up to `epochs`, from where the state in `folder` has come to; each epoch's metrics go to `log`.
 
-    Interrupted and called again with the same arguments, it ends with the same bits as if it had never been.
+    The network is compiled and its optimizer built. Interrupted and called again with the same arguments, it ends with the
+    same bits as if it had never been.
     """
     steps = draws.steps_per_epoch
-    # Variables that the first step has to make would have it traced twice, 5 seconds each, and have no place in the state.
-    with network.distribute_strategy.scope():
-        network.optimizer.build(network.trainable_variables)
     state = State(folder / "state.npz", network)
     history = state.load()
     for epoch, metrics in enumerate(history, start=1):
@@ -78,17 +81,7 @@ def fit(
             )
         finally:
             progress.stop()  # Keras tells no callback of an error, and the bar hides the cursor
-    return Fitted(checkpoint(network, keep.best), keep.best_epoch, history)
-
-
-def checkpoint(network: keras.Model, weights: Path) -> Path:
-    """The network's file with the weights that `Keep` kept, beside them; the network itself stays as it is."""
-    last = network.get_weights()
-    with np.load(weights) as stored:
-        network.set_weights([stored[f"arr_{place}"] for place in range(len(last))])
-    network.save(path := weights.with_name("best.keras"))
-    network.set_weights(last)
-    return path
+    return Fitted(history, keep.best_epoch, keep.best)
 
 
 def as_tf_data(source: grain.IterDataset, draws: Draws, devices: int = 1) -> tf.data.Dataset:

@@ -13,6 +13,11 @@ import numpy as np
 History = list[dict[str, float]]
 
 
+def variables(network: keras.Model) -> Sequence[keras.Variable]:
+    """All that training changes: weights, random states of dropout, the optimizer's, which must be built."""
+    return [*network.variables, *network.optimizer.variables]
+
+
 class State:
     """One file that is written whole or not at all: weights, optimizer, random states of dropout, and the epochs' metrics.
 
@@ -23,12 +28,10 @@ class State:
     def __init__(self, path: Path, network: keras.Model) -> None:
         self.path, self.network = path, network
 
-    @property
-    def variables(self) -> Sequence[keras.Variable]:
-        return [*self.network.variables, *self.network.optimizer.variables]
-
     def save(self, history: History) -> None:
-        values: dict[str, Any] = {f"{place}": np.asarray(variable.value) for place, variable in enumerate(self.variables)}
+        values: dict[str, Any] = {
+            f"{place}": np.asarray(variable.value) for place, variable in enumerate(variables(self.network))
+        }
         with replacing(self.path) as temporary:
             np.savez(temporary, history=np.array(json.dumps(history)), **values)
 
@@ -37,7 +40,7 @@ class State:
         if not self.path.exists():
             return []
         with np.load(self.path) as stored:
-            for place, variable in enumerate(self.variables):
+            for place, variable in enumerate(variables(self.network)):
                 variable.assign(stored[f"{place}"])
             return json.loads(str(stored["history"]))
 

@@ -51,5 +51,8 @@ def save(figures: Mapping[str, Figure], folder: Path) -> None:
     """Each figure as PNG and as PDF, whose lines stay lines in a paper."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
+        if engine := figure.get_layout_engine():  # once; with an engine, each file has the figure laid out and drawn twice
+            engine.execute(figure)
+            figure.set_layout_engine(None)
         figure.savefig(folder / f"{name}.png", dpi=150)
         figure.savefig(folder / f"{name}.pdf")
