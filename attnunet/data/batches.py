@@ -6,6 +6,7 @@ from functools import cached_property, lru_cache
 
 import grain
 import numpy as np
+from absl import flags
 
 from attnunet.data.prepare import Prepared, resize_mask
 
@@ -97,6 +98,7 @@ def batches(draws: Draws, workers: int, start_step: int = 0) -> grain.IterDatase
     dataset = grain.MapDataset.source(Steps(draws))[start_step:]
     endless = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
     if workers:
+        flags.FLAGS.mark_as_parsed()  # where JAX is installed, Grain reads them, which only an absl program has parsed
         endless = endless.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4))
     return endless
 

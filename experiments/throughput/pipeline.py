@@ -3,9 +3,9 @@
 import os
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from attnunet import config
 from attnunet.data.batches import Draws, batches, iterate
 from attnunet.data.prepare import Prepared
 
-BATCHES = 40  # a measurement
+BATCHES = 40  # a measurement, and worker
+WORKERS = sorted({2, os.cpu_count() or 1})
 SLICES = 3929  # of the LGG data set
 
 
@@ -63,13 +64,11 @@ def main() -> list[Row]:
                 place = index % len(prepared.slices)
                 augment(prepared.images[place], prepared.mask(place)[..., None], index)
 
-        def rate(workers: int) -> Callable[[], float]:
-            def measure() -> float:
-                with closing(iterate(batches(draws, workers))) as stream:
-                    list(islice(stream, 12))  # what is drawn ahead, and the workers' start
-                    return BATCHES * size / seconds(lambda: list(islice(stream, BATCHES)))
-
-            return measure
+        def rate(workers: int) -> float:
+            number = max(workers, 1) * BATCHES
+            with closing(iterate(batches(draws, workers))) as stream:
+                list(islice(stream, number // 2))  # what is drawn ahead, and the workers' start
+                return number * size / seconds(lambda: list(islice(stream, number)))
 
         def cost() -> float:
             """CPU milliseconds an image, of all threads."""
@@ -79,9 +78,8 @@ def main() -> list[Row]:
                 list(islice(stream, BATCHES))
                 return (time.process_time() - start) / (BATCHES * size) * 1000
 
-        seen = interleaved(
-            {"loop": lambda: BATCHES * size / seconds(loop), "thread": rate(0), "workers": rate(2), "cost": cost}
-        )
+        measures = {"loop": lambda: BATCHES * size / seconds(loop), "thread": partial(rate, 0), "cost": cost}
+        seen = interleaved({**measures, **{f"{workers} workers": partial(rate, workers) for workers in WORKERS}})
         memories = {}
         for times in (1, 10):
             many = copies(prepared, times * SLICES, Path(scratch) / f"copies-{times}")
@@ -93,8 +91,8 @@ def main() -> list[Row]:
         row("pipeline", "plain albumentations loop, one core", "images/s", seen["loop"]),
         row("pipeline", "a thread", "images/s", seen["thread"]),
         row("pipeline", "a thread / plain loop", "x", ratios(seen["thread"], seen["loop"]), ">= 0.9"),
-        row("pipeline", "2 workers", "images/s", seen["workers"]),
-        row("pipeline", "2 workers / plain loop", "x", ratios(seen["workers"], seen["loop"]), ">= 1.8"),
+        *(row("pipeline", f"{workers} workers", "images/s", seen[f"{workers} workers"]) for workers in WORKERS),
+        row("pipeline", "2 workers / plain loop", "x", ratios(seen["2 workers"], seen["loop"]), ">= 1.8"),
         row("pipeline", "processor time an image", "ms", seen["cost"]),
         row("pipeline", "16 cores feeding one GPU (extrapolated from the processor time)", "images/s", sixteen),
         row("pipeline", f"memory growth in 3 epochs of {SLICES} images, {SLICES} slices", "MB", memories[1]),

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -11,7 +12,7 @@ from measure import Row, hand_over, memory, row, seconds
 
 from attnunet import train
 
-JOBS = 20  # a job takes 10 to 15 s, nearly all of it tracing
+JOBS = 50
 OWN = 3  # jobs in processes of their own
 
 
@@ -19,53 +20,62 @@ def command(root: str, *overrides: str) -> list[str]:
     return ["trainer=smoke", f"tracking.root={root}", *overrides]
 
 
-def in_process(root: str) -> tuple[list[float], list[float], list[float]]:
-    """-> seconds of each job, of its `fit`, and MB of the process at its end; the first job begins with the imports."""
-    whole, fits, resident = [], [], []
+def timed(work: Callable[..., Any], taken: list[float]) -> Callable[..., Any]:
+    """`work`, which adds the seconds that it took to those of the job."""
+
+    def measured(*arguments: Any, **named: Any) -> Any:
+        start = time.perf_counter()
+        result = work(*arguments, **named)
+        taken[-1] += time.perf_counter() - start
+        return result
+
+    return measured
+
+
+def in_process(root: str) -> dict[str, list[float]]:
+    """Seconds of each job, of its `fit` and of its figures, and MB of the process at its end; the first job begins with
+    the imports."""
+    seen: dict[str, list[float]] = {"whole": [], "fit": [], "figures": [], "resident": []}
     one = train.train
 
     def job(*arguments: Any, **named: Any) -> Any:
+        from attnunet.tracking.run import Run
         from attnunet.training import fit
 
-        trained = fit.fit
-
-        def fitted(*arguments: Any, **named: Any) -> Any:
-            start = time.perf_counter()
-            result = trained(*arguments, **named)
-            fits.append(time.perf_counter() - start)
-            return result
-
-        start = time.perf_counter()
-        with mock.patch.object(fit, "fit", fitted):
-            result = one(*arguments, **named)
-        whole.append(time.perf_counter() - start)
-        resident.append(memory())
+        for name in ("whole", "fit", "figures"):
+            seen[name].append(0.0)
+        drawn, trained = timed(Run.figures, seen["figures"]), timed(fit.fit, seen["fit"])
+        with mock.patch.object(fit, "fit", trained), mock.patch.object(Run, "figures", drawn):
+            result = timed(one, seen["whole"])(*arguments, **named)
+        seen["resident"].append(memory())
         return result
 
     sys.argv = ["attnunet.train", "-m", *command(root, f"seed=range({JOBS})")]
     with mock.patch.object(train, "train", job):
         train.main()
-    return whole, fits, resident
+    return seen
 
 
 def main() -> list[Row]:
     rows_file = sys.argv[1]
     with tempfile.TemporaryDirectory() as root:
-        whole, fits, resident = in_process(root)
+        seen = in_process(root)
         sys.argv[1:] = [rows_file]
         own = [sys.executable, "-m", "attnunet.train"]
         separate = [
             seconds(lambda: subprocess.run([*own, *command(root, f"seed={s}")], check=True, capture_output=True))  # noqa: B023
             for s in range(JOBS, JOBS + OWN)
         ]
-    beyond = [a - b for a, b in zip(whole, fits, strict=True)]
-    growth = (resident[-1] - resident[9]) / (JOBS - 10)
+    beyond = [a - b - c for a, b, c in zip(seen["whole"], seen["fit"], seen["figures"], strict=True)]
+    growth = (seen["resident"][-1] - seen["resident"][9]) / (JOBS - 10)
     return [
-        row("sweep", "first job of a process beyond its training", "s", beyond[:1]),
-        row("sweep", "next jobs beyond their training", "s", beyond[1:], "<= 1.5"),
-        row("sweep", "training of a smoke job, tracing included", "s", fits[1:]),
+        row("sweep", "first job of a process beyond training and figures", "s", beyond[:1]),
+        row("sweep", "next jobs beyond training and figures", "s", beyond[1:], "<= 1.5"),
+        row("sweep", "training of the first job, traced", "s", seen["fit"][:1]),
+        row("sweep", "training of the next jobs", "s", seen["fit"][1:]),
+        row("sweep", "figures of a job", "s", seen["figures"][1:]),
         row("sweep", "a smoke job in a process of its own", "s", separate),
-        row("sweep", f"memory of the process after {JOBS} smoke jobs", "MB", resident[-1:]),
+        row("sweep", f"memory of the process after {JOBS} smoke jobs", "MB", seen["resident"][-1:]),
         row("sweep", f"memory growth a job, over jobs 11 to {JOBS}", "MB", [growth], "<= 10"),
     ]
 

@@ -1,6 +1,6 @@
 """The same network in PyTorch, channels last: what `step.py` measures ours against. Runs in an environment of its own.
 
-python torch_rival.py WEIGHTS.npz ...     one file a network: `<layer>/<place>` as Keras's get_weights has them
+python torch_rival.py THREADS WEIGHTS.npz ...     one file a network: `<layer>/<place>` as Keras's get_weights has them
 
 Then it answers lines of its standard input with a line each:
 
@@ -112,8 +112,8 @@ def loss(z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return focal + 1 - (2 * (p * y).sum() + 1) / (p.sum() + y.sum() + 1)
 
 
-def main(files: list[Path]) -> None:
-    torch.set_num_threads(2)
+def main(threads: int, files: list[Path]) -> None:
+    torch.set_num_threads(threads)
     first = np.load(files[0])
     images = torch.from_numpy(first["images"]).permute(0, 3, 1, 2)  # memory stays channels last
     masks = torch.from_numpy(first["masks"]).permute(0, 3, 1, 2).float()
@@ -148,4 +148,4 @@ def main(files: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    main([Path(name) for name in sys.argv[1:]])
+    main(int(sys.argv[1]), [Path(name) for name in sys.argv[2:]])
