@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import OverrideType
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,10 +19,13 @@ def job(loader: ConfigLoaderImpl, sweep: DictConfig, overrides: Sequence[str]) -
         sweep: the configuration of the whole sweep.
         overrides: of the job.
     """
+    name, hydra_s = sweep.hydra.job.config_name, tuple(sweep.hydra.overrides.hydra)
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    values = [o for o in parsed if o.type == OverrideType.CHANGE and not o.package and not is_group(loader, o.key_or_group)]
+    # As Hydra tells them apart: a group's choices make the list of files, all else is applied to the result, in its order.
+    named = [o for o in parsed if o.package or options(loader, o.key_or_group, name, hydra_s)]
+    values = [o for o in parsed if o not in named or isinstance(o.value(), dict)]
     choices = [str(override.input_line) for override in parsed if override not in values]
-    composed = copy.deepcopy(composition(loader, sweep.hydra.job.config_name, (*sweep.hydra.overrides.hydra, *choices)))
+    composed = copy.deepcopy(composition(loader, name, (*hydra_s, *choices)))
     loader._apply_overrides_to_config(values, composed)
     composed.hydra.overrides.task = list(overrides)
     rules = composed.hydra.job.config.override_dirname
@@ -34,11 +36,13 @@ def job(loader: ConfigLoaderImpl, sweep: DictConfig, overrides: Sequence[str]) -
     return composed
 
 
-@cache
+# Bounded, since some launchers make a loader for each job.
+@lru_cache(maxsize=32)
 def composition(loader: ConfigLoaderImpl, name: str, overrides: tuple[str, ...]) -> DictConfig:
     return loader.load_configuration(name, list(overrides), RunMode.RUN)
 
 
-@cache
-def is_group(loader: ConfigLoaderImpl, key: str) -> bool:
-    return bool(loader.get_group_options(key))
+@lru_cache(maxsize=256)
+def options(loader: ConfigLoaderImpl, key: str, name: str, overrides: tuple[str, ...]) -> list[str]:
+    """The choices of a group, on the search path that these overrides give; none where the key is no group."""
+    return loader.get_group_options(key, config_name=name, overrides=list(overrides))

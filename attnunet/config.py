@@ -262,11 +262,15 @@ def recipe(cfg: DictConfig, data: str, split: Split, score_test: bool) -> str:
 def computation(cfg: DictConfig, channels: int, steps: int) -> str:
     """Equal for runs of one process whose steps of training and prediction are the same computation on the same shapes.
 
+    "" where a user's own module has a part in it, which may keep what is no Keras variable.
+
     Args:
         channels: of the images.
         steps: of the run, which the learning rate follows.
     """
     groups = [OmegaConf.to_container(cfg[name], resolve=True) for name in ("model", "loss", "optimizer")]
+    if any(own_module(target) for target in targets(groups)):
+        return ""
     settings = [cfg.trainer.precision, cfg.trainer.jit_compile, cfg.trainer.strategy, cfg.image_size, cfg.batch_size]
     return digest([groups, settings, cfg.evaluation.batch_size, channels, steps])
 

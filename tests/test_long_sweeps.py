@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -22,9 +23,9 @@ TWELVE += ("trainer.threads=1", "trainer.figures=false")
 OUTCOMES = "mlruns/hydra/sweeps/*/*/outcome.json"
 
 
-def begun(folder: Path, root: Path) -> subprocess.Popen:
+def begun(folder: Path, root: Path, sweep: tuple[str, ...] = TWELVE) -> subprocess.Popen:
     folder.mkdir()
-    flag, *keys = TWELVE
+    flag, *keys = sweep
     arguments = [flag, *(a.format(root=root) for a in SMOKE), *keys]
     with (folder / "said").open("w") as said:
         return subprocess.Popen(
@@ -47,11 +48,19 @@ def alone(tmp_path_factory: pytest.TempPathFactory, lgg_root: Path) -> tuple[Sta
     """The sweep that nothing interrupted, and its process's resident memory in MB after each job."""
     folder = tmp_path_factory.mktemp("alone") / "sweep"
     process = begun(folder, lgg_root)
-    watched, memory = psutil.Process(process.pid), [0.0]
+    memory = watched(folder, process)
+    return ended(folder, process), memory
+
+
+def watched(folder: Path, process: subprocess.Popen) -> list[float]:
+    """The resident memory of a sweep's process in MB after each of its jobs, until it ends."""
+    memory: list[float] = []
     while process.poll() is None:
-        memory += [watched.memory_info().rss / 1e6] * (len(list(folder.glob(OUTCOMES))) - len(memory) + 1)
+        with suppress(psutil.NoSuchProcess):
+            resident = psutil.Process(process.pid).memory_info().rss / 1e6
+            memory += [resident] * (len(list(folder.glob(OUTCOMES))) - len(memory))
         time.sleep(0.1)
-    return ended(folder, process), memory[1:]
+    return memory
 
 
 def test_a_sweep_that_was_killed_does_what_is_missing_and_ends_with_the_same_bits(
@@ -99,6 +108,17 @@ def test_a_process_that_runs_job_after_job_grows_by_ten_megabytes_a_job_at_most(
     print("resident memory after each job, MB:", [round(value) for value in memory])
     assert len(memory) == 12
     assert (memory[11] - memory[3]) / 8 <= 10
+
+
+@pytest.mark.parametrize("launcher", ["submitit_local", "ray"])
+def test_the_launching_process_stays_as_it_is_where_jobs_have_their_own(launcher: str, lgg_root: Path, tmp_path: Path) -> None:
+    sweep = ("-m", f"hydra/launcher={launcher}", "seed=range(0,6)", "epochs=1", "trainer.threads=1", "trainer.figures=false")
+    process = begun(tmp_path / "sweep", lgg_root, sweep)
+    memory = watched(tmp_path / "sweep", process)
+    assert process.returncode == 0, (tmp_path / "sweep" / "said").read_text()
+    print("resident memory after each job, MB:", [round(value) for value in memory])
+    assert len(memory) == 6
+    assert memory[-1] - memory[0] <= 10
 
 
 # The train command without its training: what it records of a run is as ever.

@@ -12,7 +12,7 @@ from keras import layers
 
 from attnunet.models.attention_resunet import attention_resunet
 from attnunet.models.blocks import gate_maps
-from attnunet.models.joining import Joined, spread
+from attnunet.models.joining import Joined, transposed_kernel
 from attnunet.models.normalization import FusedBatchNormalization
 
 # Every pair of choices of convolution, gate, residual and dropout occurs.
@@ -334,17 +334,21 @@ def test_a_joined_convolution_is_that_of_the_concatenation(kind: type[layers.Lay
     rng = np.random.default_rng(0)
     below, skip = (tf.constant(rng.normal(size=shape), tf.float32) for shape in ((2, 3, 5, 4), (2, 6, 10, 2)))
     convolution = kind(3, padding="same", **{"use_bias": False, **settings})
-    in_full = lambda: convolution(layers.Concatenate()([layers.UpSampling2D(2)(below), skip]))  # noqa: E731
+
+    def in_full() -> tf.Tensor:
+        return convolution(layers.Concatenate()([layers.UpSampling2D(2)(below), skip]))
+
     joined = Joined(convolution)
     slope = tf.constant(rng.normal(size=in_full().shape), tf.float32)
     seen = []
-    for way in (in_full, lambda: joined([below, skip])):
+    for way in (in_full, lambda: joined([below, skip], training=True)):
         with tf.GradientTape() as tape:
             tape.watch([below, skip])
             y = way()
         seen.append([y, *tape.gradient(y, [below, skip, *convolution.trainable_variables], output_gradients=slope)])
     for expected, found in zip(*seen, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(joined([below, skip], training=False), in_full(), rtol=1e-4, atol=1e-5)
     assert joined.compute_output_shape(((None, 3, 5, 4), (None, 6, 10, 2))) == (None, 6, 10, 3)
 
 
@@ -352,6 +356,6 @@ def test_taps_that_meet_are_added() -> None:
     """One input and one output channel: a row of taps 1, 10, 100 on pixels drawn twice as large."""
     kernel = np.zeros((3, 3, 1, 1), np.float32)
     kernel[1, :, 0, 0] = 1, 10, 100
-    spread_out = spread(tf.constant(kernel))[:, :, 0, 0].numpy()
+    taps = transposed_kernel(tf.constant(kernel))[:, :, 0, 0].numpy()
     # From a pixel's left neighbour to its right one: its right edge, both, both, its left edge.
-    np.testing.assert_array_equal(spread_out, [[0] * 4, [100, 110, 11, 1], [100, 110, 11, 1], [0] * 4])
+    np.testing.assert_array_equal(taps, [[0] * 4, [100, 110, 11, 1], [100, 110, 11, 1], [0] * 4])

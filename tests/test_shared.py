@@ -36,18 +36,31 @@ def build() -> keras.Model:
     return network
 
 
-def job(seed: int, key: str = "key") -> list[np.ndarray]:
+class Failing(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+        raise InterruptedError
+
+
+def job(seed: int, key: str = "key", callbacks: tuple[keras.callbacks.Callback, ...] = ()) -> list[np.ndarray]:
     """What a training of three steps from this seed ends with, and predicts."""
+    policy = keras.config.dtype_policy()
     keras.backend.clear_session()
+    keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(seed)
     network = shared.compiled(key, build)
     data = tf.data.Dataset.from_tensors((IMAGES, MASKS)).repeat()
-    network.fit(data, epochs=3, steps_per_epoch=1, shuffle=False, verbose=0)
+    network.fit(data, epochs=3, steps_per_epoch=1, shuffle=False, verbose=0, callbacks=[*callbacks])
     logits = shared.bare(network).predict_on_batch(IMAGES)
     return [logits, *(np.asarray(variable.value) for variable in variables(network))]
 
 
-def test_a_later_job_traces_nothing_and_ends_with_the_bits_of_one_of_its_own() -> None:
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_a_later_job_traces_nothing_and_ends_with_the_bits_of_one_of_its_own(
+    precision: str, request: pytest.FixtureRequest
+) -> None:
+    """Under mixed_float16 the optimizer has a scale of the loss besides, and counts its steps."""
+    if precision == "mixed_float16":
+        request.getfixturevalue("mixed_float16")
     alone = job(seed=1)
     shared.kept.clear()
     first = job(seed=0)
@@ -57,16 +70,27 @@ def test_a_later_job_traces_nothing_and_ends_with_the_bits_of_one_of_its_own() -
     for ours, expected in zip(second, alone, strict=True):
         np.testing.assert_array_equal(ours, expected)
     assert any((a != b).any() for a, b in zip(first, second, strict=True))
+    assert hasattr(shared.kept["key"].optimizer, "inner_optimizer") == (precision == "mixed_float16")
 
 
-def test_another_computation_gets_a_network_of_its_own_and_takes_the_place() -> None:
-    job(seed=0)
+def test_a_job_that_failed_leaves_nothing_to_the_next() -> None:
+    alone = job(seed=1)
+    with pytest.raises(InterruptedError):
+        job(seed=0, callbacks=(Failing(),))
+    for ours, expected in zip(job(seed=1), alone, strict=True):
+        np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("key", ["other", ""])
+def test_another_computation_gets_a_network_of_its_own_and_takes_the_place(key: str) -> None:
+    """Without a key every one is another."""
+    job(seed=0, key="" if key == "" else "key")
     (before,) = shared.kept.values()
     traced.clear()
-    job(seed=0, key="other")
+    job(seed=0, key=key)
     assert traced
-    assert list(shared.kept) == ["other"]
-    assert shared.kept["other"] is not before
+    assert list(shared.kept) == [key]
+    assert shared.kept[key] is not before
 
 
 def test_a_bare_network_shares_its_weights_and_is_not_compiled() -> None:
@@ -75,6 +99,7 @@ def test_a_bare_network_shares_its_weights_and_is_not_compiled() -> None:
     bare = shared.bare(network)
     assert bare is shared.bare(network)
     assert not bare.compiled
+    assert bare.jit_compile is False
     network.set_weights([weight + 1 for weight in network.get_weights()])
     for ours, theirs in zip(bare.get_weights(), network.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -1,5 +1,6 @@
 """What a decoder's block does first: convolve the level below, up-sampled, beside the skip."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -17,7 +18,7 @@ class Joined(layers.Wrapper):
 
         Conv2D 1x1          all of it
         Conv2D 3x3          the nine taps of a pixel meet at most four different values: a transposed convolution of
-                            4x4 and stride 2, of 4/9 of the multiplications (`spread`)
+                            4x4 and stride 2, of 4/9 of the multiplications (`transposed_kernel`)
         SeparableConv2D     nothing, but no tensor is joined, nor its gradient cut
         any other           as it is written above
     """
@@ -26,16 +27,16 @@ class Joined(layers.Wrapper):
         below, skip = shapes
         super().build((*skip[:3], below[3] + skip[3]))
 
-    def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         below, skip = inputs
-        convolution = self.layer
-        if type(convolution) is layers.Conv2D and unadorned(convolution):
+        convolution, up = self.layer, repeated if training else resized
+        if type(convolution) is layers.Conv2D and is_plain(convolution):
             if convolution.kernel_size == (1, 1):
-                return joined_pointwise(below, skip, convolution.kernel)
+                return joined_pointwise(below, skip, convolution.kernel, up)
             if convolution.kernel_size == (3, 3):
                 return joined_convolution(below, skip, convolution.kernel)
-        if type(convolution) is layers.SeparableConv2D and unadorned(convolution) and convolution.depth_multiplier == 1:
-            return joined_separable(below, skip, convolution.depthwise_kernel, convolution.pointwise_kernel)
+        if type(convolution) is layers.SeparableConv2D and is_plain(convolution) and convolution.depth_multiplier == 1:
+            return joined_separable(below, skip, convolution.depthwise_kernel, convolution.pointwise_kernel, up)
         return convolution(tf.concat([up(below), skip], axis=3))
 
     def compute_output_shape(self, shapes: tuple[tuple, tuple]) -> tuple:
@@ -43,7 +44,7 @@ class Joined(layers.Wrapper):
         return self.layer.compute_output_shape((*skip[:3], below[3] + skip[3]))
 
 
-def unadorned(convolution: Any) -> bool:
+def is_plain(convolution: Any) -> bool:
     """Whether it is a convolution of stride 1 that keeps the size, and nothing besides."""
     return (
         convolution.strides == (1, 1)
@@ -52,43 +53,54 @@ def unadorned(convolution: Any) -> bool:
         and convolution.padding == "same"
         and not convolution.use_bias
         and convolution.activation is keras.activations.linear
+        and convolution.activity_regularizer is None
+        and convolution.data_format == "channels_last"
     )
 
 
-def up(x: tf.Tensor) -> tf.Tensor:
+def repeated(x: tf.Tensor) -> tf.Tensor:
     """(B, H, W, C) -> (B, 2H, 2W, C), each pixel four times."""
     return tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)
 
 
-def parted(kernel: Any, below: tf.Tensor, skip: tf.Tensor) -> list[tf.Tensor]:
+def resized(x: tf.Tensor) -> tf.Tensor:
+    """The same in two thirds of the time; XLA has no gradient of it."""
+    return tf.raw_ops.ResizeNearestNeighbor(images=x, size=2 * tf.shape(x)[1:3])
+
+
+Up = Callable[[tf.Tensor], tf.Tensor]
+
+
+def split_kernel(kernel: Any, below: tf.Tensor, skip: tf.Tensor) -> list[tf.Tensor]:
     """The kernel's input channels that belong to each of the two."""
     return tf.split(kernel, [below.shape[3], skip.shape[3]], axis=2)
 
 
-def joined_pointwise(below: tf.Tensor, skip: tf.Tensor, kernel: Any) -> tf.Tensor:
-    of_below, of_skip = parted(kernel, below, skip)
+def joined_pointwise(below: tf.Tensor, skip: tf.Tensor, kernel: Any, up: Up) -> tf.Tensor:
+    of_below, of_skip = split_kernel(kernel, below, skip)
     return up(tf.nn.conv2d(below, of_below, 1, "SAME")) + tf.nn.conv2d(skip, of_skip, 1, "SAME")
 
 
 def joined_convolution(below: tf.Tensor, skip: tf.Tensor, kernel: Any) -> tf.Tensor:
-    of_below, of_skip = parted(kernel, below, skip)
+    of_below, of_skip = split_kernel(kernel, below, skip)
     shape = tf.concat([tf.shape(skip)[:3], [kernel.shape[3]]], axis=0)
-    return tf.nn.conv2d_transpose(below, spread(of_below), shape, 2, "SAME") + tf.nn.conv2d(skip, of_skip, 1, "SAME")
+    enlarged = tf.nn.conv2d_transpose(below, transposed_kernel(of_below), shape, 2, "SAME")
+    return enlarged + tf.nn.conv2d(skip, of_skip, 1, "SAME")
 
 
-def joined_separable(below: tf.Tensor, skip: tf.Tensor, depthwise: Any, pointwise: Any) -> tf.Tensor:
-    parts = zip((up(below), skip), parted(depthwise, below, skip), parted(pointwise, below, skip), strict=True)
+def joined_separable(below: tf.Tensor, skip: tf.Tensor, depthwise: Any, pointwise: Any, up: Up) -> tf.Tensor:
+    parts = zip((up(below), skip), split_kernel(depthwise, below, skip), split_kernel(pointwise, below, skip), strict=True)
     one, other = (tf.nn.conv2d(tf.nn.depthwise_conv2d(x, d, (1, 1, 1, 1), "SAME"), p, 1, "SAME") for x, d, p in parts)
     return one + other
 
 
 # Row by row of the transposed kernel: which of a convolution's three taps meet on one pixel that is drawn twice as large.
-MEETING = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
+TAPS = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
 
 
-def spread(kernel: tf.Tensor) -> tf.Tensor:
+def transposed_kernel(kernel: tf.Tensor) -> tf.Tensor:
     """A convolution's kernel (3, 3, C, F) -> that of the transposed convolution of stride 2 (4, 4, F, C) which answers
     for x what the convolution answers for up(x). One matrix product, since each element is a sum of one, two or four."""
     taps = tf.reshape(tf.transpose(kernel, (0, 1, 3, 2)), (9, -1))
-    sums = tf.constant(np.kron(MEETING, MEETING), kernel.dtype)
+    sums = tf.constant(np.kron(TAPS, TAPS), kernel.dtype)
     return tf.reshape(sums @ taps, (4, 4, kernel.shape[3], kernel.shape[2]))

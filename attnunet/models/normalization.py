@@ -26,7 +26,7 @@ class FusedBatchNormalization(layers.BatchNormalization):
         if not (training and self.trainable):
             return self.normalized(inputs, self.moving_mean, self.moving_variance, is_training=False)[0]
         # The kernel moves the statistics too, towards the unbiased variance, where Keras keeps the biased one.
-        pixels = tf.cast(tf.size(inputs) // inputs.shape[-1], self.moving_variance.dtype)
+        pixels = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), self.moving_variance.dtype)
         bias = tf.maximum(pixels - 1, 1) / pixels
         outputs, mean, variance = self.normalized(
             inputs, self.moving_mean, self.moving_variance / bias, is_training=True, exponential_avg_factor=1 - self.momentum

@@ -106,7 +106,8 @@ class Run:
 
     def predictor(self, predictor: "Predictor") -> None:
         """Below checkpoints/, and as an MLflow model: a request is a patient's volume, a slice is a volume of depth one."""
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = str(Path(scratch) / "predictor")  # by whose name MLflow calls the model's part
             predictor.save(Path(folder))
             self.store.attempt(lambda: self.store.client.log_artifacts(self.id, folder, "checkpoints"))
             self.store.attempt(lambda: self.log_model(folder, len(predictor.preparation.file_channels)))

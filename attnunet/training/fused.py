@@ -21,18 +21,22 @@ class FusedStep:
     beta_1: float
     beta_2: float
     epsilon: float
+    amsgrad: bool
     _momentums: list[keras.Variable]
     _velocities: list[keras.Variable]
     _get_variable_index: Any
 
     def _distributed_tf_update_step(self, distribution: Any, grads_and_vars: Any, learning_rate: Any) -> None:
         step = tf.cast(self.iterations + 1, tf.float32)
-        self.powers = [tf.pow(beta, step) for beta in (self.beta_1, self.beta_2)]
+        self.beta_powers = [tf.pow(beta, step) for beta in (self.beta_1, self.beta_2)]
         super()._distributed_tf_update_step(distribution, grads_and_vars, learning_rate)  # type: ignore[misc]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        if self.amsgrad:
+            super().update_step(gradient, variable, learning_rate)  # type: ignore[misc]
+            return
         place = self._get_variable_index(variable)
-        first, second = self.powers
+        first, second = self.beta_powers
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[place].value.handle,

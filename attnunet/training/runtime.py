@@ -30,7 +30,7 @@ def configure(seed: int, threads: int, precision: str) -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("absl").setLevel(logging.ERROR)  # Grain tells of a profiler of JAX's that is not there
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # that each job of a sweep traces a network of its own
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # that some jobs of a sweep trace a network of their own
     with quiet():
         import keras
         import tensorflow as tf

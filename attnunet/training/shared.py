@@ -14,13 +14,13 @@ def compiled(key: str, build: Callable[[], keras.Model]) -> keras.Model:
     """The compiled network that `build` makes, or the last job's in its place, made equal to it to the last bit.
 
     Args:
-        key: equal for networks whose steps are the same computation on the same shapes.
+        key: equal for networks whose steps are the same computation on the same shapes; "" for one that must not be shared.
     """
     fresh = build()
     # Variables that the first step has to make would have it traced twice, and have no place in a training's state.
     with fresh.distribute_strategy.scope():
         fresh.optimizer.build(fresh.trainable_variables)
-    if key not in kept:
+    if not key or key not in kept:
         kept.clear()
         kept[key] = fresh
     else:
@@ -33,4 +33,6 @@ def compiled(key: str, build: Callable[[], keras.Model]) -> keras.Model:
 def bare(network: keras.Model) -> keras.Model:
     """The same layers without loss and optimizer: what predicts, and what is kept in a checkpoint."""
     with network.distribute_strategy.scope():
-        return keras.Model(network.input, network.output, name=network.name)
+        model = keras.Model(network.input, network.output, name=network.name)
+    model.jit_compile = network.jit_compile  # one that is not compiled chooses by the device
+    return model

@@ -17,7 +17,7 @@ from measure import REPEATS, Row, composed, hand_over, ratios, row, seconds
 from attnunet import config
 from attnunet.train import train
 
-PHANTOM = ("data.patients=72", "data.slices=20", "data.size=128", "split.val=0.15", "split.test=0.15", "augment=mri")
+PHANTOM = ("data.patients=76", "data.slices=20", "data.size=128", "split.val=0.15", "split.test=0.15", "augment=mri")
 STEPS = 10
 
 
