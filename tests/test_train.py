@@ -292,9 +292,10 @@ def test_a_job_that_fails_does_not_stop_the_others(lgg_root: Path, tmp_path: Pat
     by_rate = {float(run.data.params["optimizer.learning_rate"]): run.info.status for run in sweep.jobs}
     assert by_rate == {1e30: "FAILED", 0.001: "FINISHED"}
     assert "2 jobs: 1 failed, 1 finished" in sweep.result.stdout
-    assert "FloatingPointError: the training loss is" in " ".join(sweep.result.stdout.split())
+    assert "FloatingPointError: the" in sweep.result.stdout
     (log,) = sweep.folder.glob("mlruns/hydra/sweeps/*/0/train.log")
     assert "Traceback" in log.read_text()
+    assert "lower optimizer.learning_rate" in log.read_text()  # the loss overflows, or the running statistics before it
     (failed,) = (run for run in sweep.jobs if run.info.status == "FAILED")
     assert "FloatingPointError" in (Path(failed.info.artifact_uri.removeprefix("file://")) / "traceback.txt").read_text()
     (parent,) = (run for run in sweep.runs if run.info.run_id == failed.data.tags["mlflow.parentRunId"])

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent
+DRIVER = Path("/proc/driver/nvidia/gpus")
 PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python", "albumentations", "grain", "focal-loss", "mlflow")
 
 
@@ -32,11 +33,20 @@ def command() -> str:
 
 
 def machine() -> str:
-    """The kind of machine, on which the last bits of a result depend."""
+    """The kind of machine, on which the last bits of a result depend: processor, cores, the GPUs that are shown to it."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{platform.machine()}, {names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+    parts = [platform.machine(), names[0] if names else platform.processor(), f"{os.cpu_count()} cores", *gpus()]
+    return ", ".join(parts)
+
+
+def gpus() -> list[str]:
+    """The models of NVIDIA's GPUs, as its driver tells them; none where CUDA_VISIBLE_DEVICES is empty."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return []
+    told = [path.read_text().splitlines() for path in sorted(DRIVER.glob("*/information"))]
+    return [line.partition(":")[2].strip() for lines in told for line in lines if line.startswith("Model:")]
 
 
 def git(*arguments: str) -> str:

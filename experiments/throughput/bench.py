@@ -58,7 +58,9 @@ def figure(rows: list[Row], title: str, path: Path) -> None:
     reached = [row.median / float(row.wanted[3:]) if row.wanted[0] == ">" else float(row.wanted[3:]) / row.median
                for row in bounded]  # fmt: skip
     drawn = Figure((8, 0.3 * len(bounded) + 1.2), layout="constrained")
-    axes = drawn.add_subplot(title=title.replace("; ", "\n"), xlabel="reached of what was wanted (1: just reached)", xscale="log")
+    axes = drawn.add_subplot(
+        title=title.replace("; ", "\n"), xlabel="reached of what was wanted (1: just reached)", xscale="log"
+    )
     axes.title.set_fontsize(8)
     axes.barh(range(len(bounded)), reached, color=["tab:red" if row.missed else "tab:blue" for row in bounded])
     axes.set_yticks(range(len(bounded)), [f"{row.part}: {row.name}" for row in bounded], fontsize=8)
