@@ -187,7 +187,7 @@ def test_a_server_that_stays_away_leaves_everything_on_disk_to_be_sent_later(
     assert "Traceback" not in said
     assert epochs(lines) == 30  # trained to the end
     (state,) = tmp_path.glob("mlruns/unfinished/*/state.npz")
-    assert list(state.parent.glob("best-*.keras"))
+    assert list(state.parent.glob("best-*.npz"))
 
     server.start()
     sent = command(*keys, cwd=tmp_path)

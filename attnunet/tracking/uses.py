@@ -32,9 +32,9 @@ def count(run: Run, test: Iterable[tuple[str, int]]) -> int:
     """
     tag, store = tag_of(test), run.store
     with FileLock(store.root / "uses.lock"):
-        before = int(store.client.get_run(run.id).data.tags.get(tag, "0"))
+        before = int(store.attempt(lambda: store.client.get_run(run.id)).data.tags.get(tag, "0"))
         run.tags({tag: str(before + 1)})
-        return total(store, tag)
+        return store.attempt(lambda: total(store, tag))
 
 
 def total(store: Store, tag: str) -> int:
