@@ -3,12 +3,14 @@
 import json
 from collections.abc import Callable
 from math import sqrt
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from attnunet.training import fused
 from attnunet.training.schedules import Schedule, adam, adamw
 
 DECAYS = ("constant", "cosine", "polynomial")
@@ -129,20 +131,22 @@ def test_the_optimizer_survives_its_config() -> None:
     np.testing.assert_array_equal(steps_taken(again, 5), steps_taken(optimizer, 5))
 
 
-@pytest.mark.parametrize("weight_decay", [None, 0.1])
-def test_the_fused_step_is_keras_s(weight_decay: float | None) -> None:
+@pytest.mark.parametrize(
+    ("ours", "keras_s", "settings"),
+    [
+        (fused.Adam, keras.optimizers.Adam, {}),
+        (fused.Adam, keras.optimizers.Adam, {"amsgrad": True}),
+        (fused.AdamW, keras.optimizers.AdamW, {"weight_decay": 0.1}),
+    ],
+)
+def test_the_fused_step_is_keras_s(ours: type, keras_s: type, settings: dict[str, Any]) -> None:
     """Weights and both moments after three steps, of a matrix, a number and what has no gradient but 0."""
     rng = np.random.default_rng(0)
     start = [rng.normal(size=(3, 2)), np.array(2.0), np.ones(4)]
     slopes = [[rng.normal(size=(3, 2)), np.array(-1.0), np.zeros(4)] for _ in range(3)]
     ends = []
-    for ours in (False, True):
-        schedule = Schedule(0.1, 10, "cosine", warmup=0.2)
-        if weight_decay is None:
-            optimizer = adam(10, 0.1, warmup=0.2) if ours else keras.optimizers.Adam(schedule)
-        else:
-            keras_s = keras.optimizers.AdamW(schedule, weight_decay=weight_decay)
-            optimizer = adamw(10, 0.1, warmup=0.2, weight_decay=weight_decay) if ours else keras_s
+    for kind in (keras_s, ours):
+        optimizer = kind(Schedule(0.1, 10, "cosine", warmup=0.2), **settings)
         weights = [keras.Variable(value, dtype="float32") for value in start]
         optimizer.build(weights)
         for slope in slopes:

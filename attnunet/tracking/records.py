@@ -205,7 +205,7 @@ def reused_by(parent: str) -> str:
 
 
 def studies(store: Store, view: int = ViewType.ACTIVE_ONLY) -> list[str]:
-    return [str(study.experiment_id) for study in store.client.search_experiments(view)]
+    return [str(study.experiment_id) for study in store.attempt(lambda: store.client.search_experiments(view))]
 
 
 def search(store: Store, experiments: Sequence[str], condition: str = "", view: int = ViewType.ACTIVE_ONLY) -> Iterator[Run]:
