@@ -90,7 +90,7 @@ def mixed_float16() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def sample() -> Path:
-    """The 36 real patients beside the checkout; a test that needs them is skipped without."""
+    """The 60 real patients beside the checkout; a test that needs them is skipped without."""
     if not SAMPLE.is_dir():
         pytest.skip("needs ../shared/data/kaggle_3m_sample, which is not beside this checkout")
     return SAMPLE
