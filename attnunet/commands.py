@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 
 from attnunet import composition, config
 from attnunet.config import check_keys, own, ready
+from attnunet.errors import exit_on_error
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,35 +48,6 @@ def load(self: ConfigStore, config_path: str) -> ConfigNode:
 ConfigStore.load = load  # type: ignore[method-assign]
 
 
-def stop_on_error(work: Callable[[], Any]) -> Any:
-    """work(), or exit code 1: with one message where configuration or data are at fault, with the traceback elsewhere."""
-    from attnunet.data.slices import DataError
-
-    try:
-        return work()
-    except (config.ConfigError, DataError) as error:
-        sys.exit(f"\nattnunet: this cannot run.\n{error}")
-    except Exception:
-        traceback.print_exc()
-        sys.exit(1)
-
-
-@contextmanager
-def stopping() -> Iterator[None]:
-    """What a command that looks back at runs cannot do ends it with one message, exit code 1; all else with the traceback."""
-    from attnunet.data.slices import DataError
-    from attnunet.tracking.records import Refused
-    from attnunet.tracking.store import Unavailable
-
-    try:
-        yield
-    except (config.ConfigError, DataError, Refused, Unavailable) as error:
-        sys.exit(f"attnunet: {error}")
-    except Exception:
-        traceback.print_exc()
-        sys.exit(1)
-
-
 def ready_to_predict(tracking: DictConfig) -> tuple[Store, Console]:
     """The store to look back at, and the terminal; TensorFlow is set up as training has it."""
     from rich.console import Console
@@ -99,12 +69,14 @@ class Check(Callback):
     """What was found of a sweep: see `check_grid`. Of the class, since instances travel to the jobs."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        stop_on_error(lambda: ready(own(config)))
+        with exit_on_error():
+            ready(own(config))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         from attnunet.grid import check_grid
 
-        Check.jobs = stop_on_error(lambda: check_grid(config))
+        with exit_on_error():
+            Check.jobs = check_grid(config)
 
 
 class CheckKeys(Callback):
@@ -116,10 +88,11 @@ class CheckKeys(Callback):
         self.keys = keys
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        stop_on_error(lambda: check_store(check_keys(own(config), get_class(self.keys))["tracking"]))
+        with exit_on_error():
+            check_store(check_keys(own(config), get_class(self.keys))["tracking"])
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        sys.exit("\nattnunet: this cannot run.\n-m: only attnunet.train has sweeps; give this command lists")
+        sys.exit("attnunet: -m: only attnunet.train has sweeps; give this command lists")
 
 
 def check_store(tracking: dict[str, Any]) -> None:
@@ -139,7 +112,8 @@ class Begin(Callback):
     """The sweep that is under way in this process."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        Begin.sweep = stop_on_error(lambda: begun(config, *Check.jobs))
+        with exit_on_error():
+            Begin.sweep = begun(config, *Check.jobs)
 
 
 def begun(cfg: DictConfig, jobs: list[list[str]] | None, first: DictConfig) -> Sweep:

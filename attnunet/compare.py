@@ -15,6 +15,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from attnunet import __version__, commands, config
+from attnunet.errors import exit_on_error
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -238,7 +239,7 @@ def job(cfg: DictConfig) -> None:
 
     from attnunet.tracking.store import open_store
 
-    with commands.stopping():
+    with exit_on_error():
         store = open_store(Path(cfg.tracking.root).resolve(), cfg.tracking.uri, cfg.tracking.patience)
         compare(cfg, store, Console(width=None if sys.stdout.isatty() else 160))  # a log needs no narrow columns
 

@@ -20,6 +20,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from attnunet.errors import UserError
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
@@ -35,7 +37,7 @@ SUPPLIED = {"model": ("image_size", "channels"), "optimizer": ("steps",), "split
 """The arguments that the code hands to a group's target; they cannot be configured."""
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """The configuration is not one that can run; the message names key, value and what is allowed, a line each."""
 
 

@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from attnunet import commands, config
+from attnunet.errors import exit_on_error
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,7 +98,7 @@ def job(cfg: DictConfig) -> None:
     """Hydra's task function."""
     chosen = HydraConfig.get().runtime.choices
     choices = {group: chosen[group] for group in ("data", "split") if chosen.get(group) is not None}
-    with commands.stopping():
+    with exit_on_error():
         store, console = commands.ready_to_predict(cfg.tracking)
         if cfg.study is None:
             evaluate(cfg, choices, store, console)

@@ -9,6 +9,7 @@ import hydra
 from omegaconf import DictConfig
 
 from attnunet import commands, config
+from attnunet.errors import exit_on_error
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +25,7 @@ def export(cfg: DictConfig, store: Store, console: Console) -> None:
     import numpy as np
 
     from attnunet import scoring
-    from attnunet.data.prepare import building
+    from attnunet.data.files import building
     from attnunet.formats import FORMATS
     from attnunet.tracking import records
 
@@ -55,7 +56,7 @@ def export(cfg: DictConfig, store: Store, console: Console) -> None:
 @hydra.main(version_base="1.3", config_path=config.CONF, config_name="export")
 def job(cfg: DictConfig) -> None:
     """Hydra's task function."""
-    with commands.stopping():
+    with exit_on_error():
         export(cfg, *commands.ready_to_predict(cfg.tracking))
 
 

@@ -9,6 +9,7 @@ import hydra
 from omegaconf import DictConfig
 
 from attnunet import commands, config
+from attnunet.errors import exit_on_error
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,7 +65,7 @@ def check_targets(sources: list[Source], endings: list[str], output: Path, overw
 @hydra.main(version_base="1.3", config_path=config.CONF, config_name="predict")
 def job(cfg: DictConfig) -> None:
     """Hydra's task function."""
-    with commands.stopping():
+    with exit_on_error():
         predict(cfg, *commands.ready_to_predict(cfg.tracking))
 
 

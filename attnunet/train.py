@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import sys
@@ -17,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from attnunet import commands, config
+from attnunet.errors import exit_on_error
 
 if TYPE_CHECKING:
     import keras
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from attnunet.data.split import Split
     from attnunet.tracking.run import Run
     from attnunet.tracking.sweep import Outcome
-
-log = logging.getLogger(__name__)
 
 
 def train(
@@ -177,20 +175,14 @@ def fit_and_score(
 def job(cfg: DictConfig) -> float:
     """Hydra's task function: a single run, or one job of a sweep."""
     from attnunet.tracking import sweep
-    from attnunet.tracking.store import Unavailable
 
     composed = HydraConfig.get()
     chosen = composed.runtime.choices.items()
     choices = {group: name for group, name in chosen if name is not None and not group.startswith("hydra")}
     overrides = composed.overrides.task
     if composed.mode == RunMode.RUN:
-        try:
+        with exit_on_error():
             return train(cfg, choices, overrides, score_test=True).score
-        except Unavailable as unavailable:
-            sys.exit(f"attnunet: {unavailable}")
-        except Exception:
-            log.exception("the run failed")  # Hydra would leave its log file empty
-            sys.exit(1)
     parent = os.environ.get(sweep.PARENT)
     work = partial(train, cfg, choices, overrides, score_test=False, parent=parent)
     return sweep.job(work, composed.job.num, overrides, Path(composed.runtime.output_dir)).score

@@ -7,8 +7,9 @@ import keras
 import numpy as np
 import pytest
 
+from attnunet.data.files import replacing
 from attnunet.training.callbacks import Keep
-from attnunet.training.state import State, replacing, variables
+from attnunet.training.state import State, variables
 
 HISTORY = [{"train/loss": 0.1 + 0.2, "val/dice": 1 / 3, "val/loss": 0.5}]
 

@@ -10,11 +10,9 @@ modification times, so that files are read again only where one of those differs
 
 import json
 import os
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -24,6 +22,7 @@ import cv2
 import numpy as np
 from filelock import FileLock
 
+from attnunet.data.files import building, checksum, write_atomically
 from attnunet.data.slices import DataError, Dataset, Slice
 
 VERSION = 2  # of what is written here; a change of the code that changes the arrays raises it
@@ -291,30 +290,3 @@ def parallel(function: Callable, items: Sequence) -> list:
 def digest(value: object) -> str:
     """16 hexadecimal digits of a value made of JSON's types."""
     return blake2b(json.dumps(value).encode(), digest_size=8).hexdigest()
-
-
-def checksum(path: Path) -> str:
-    with path.open("rb") as stream:
-        hasher = blake2b(digest_size=16)
-        while block := stream.read(1 << 20):
-            hasher.update(block)
-    return hasher.hexdigest()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
-
-
-@contextmanager
-def building(folder: Path) -> Iterator[Path]:
-    """A temporary sibling that becomes `folder` when the block ends well, and is removed when it does not."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    temporary.mkdir()  # with the rights that the cache's owner gives, which mkdtemp would not
-    try:
-        yield temporary
-        os.replace(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary)
-        raise

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from attnunet.errors import UserError
 
-class DataError(ValueError):
+
+class DataError(UserError):
     """Something is wrong with the files of a data set; the message names the file or key and what is allowed."""
 
 

@@ -16,6 +16,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig, OmegaConf
 
+from attnunet.errors import UserError
 from attnunet.tracking.store import Store, local_path
 
 PAGE = 1000  # runs that a store answers at once
@@ -23,7 +24,7 @@ CHECKSUM = "split.checksum"
 """The tag that holds the checksum of split.json as the run wrote it."""
 
 
-class Refused(ValueError):
+class Refused(UserError):
     """What runs cannot answer, or could answer only with a number that means something else; the message says why."""
 
 

@@ -21,13 +21,15 @@ from filelock import FileLock
 from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
 
+from attnunet.errors import UserError
+
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 SILENCE = 600.0  # seconds without a heartbeat, after which a process on another machine counts as dead
 
 
-class Unavailable(RuntimeError):
+class Unavailable(UserError):
     """What a run needs is not to be had now; the message says what to do, and nothing is lost."""
 
 

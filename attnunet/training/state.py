@@ -1,14 +1,14 @@
 """What the rest of a training depends on, kept on disk after each epoch."""
 
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+
+from attnunet.data.files import replacing
 
 History = list[dict[str, float]]
 
@@ -43,17 +43,3 @@ class State:
             for place, variable in enumerate(variables(self.network)):
                 variable.assign(stored[f"{place}"])
             return json.loads(str(stored["history"]))
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """The path of a temporary file that takes `path`'s place when the block ends well and the disk has it.
-
-    It keeps the suffix, to which NumPy would else add its own.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"writing-{path.name}")
-    yield temporary
-    with temporary.open("rb") as stream:
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)

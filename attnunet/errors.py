@@ -1,0 +1,73 @@
+"""Errors that the user can mend, and how they end a command: one message, exit code 1."""
+
+import errno
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+log = logging.getLogger(__name__)
+
+HINTS = {
+    "ENOSPC": "free some space there",
+    "EDQUOT": "free some space there",
+    "EROFS": "give a folder that can be written to",
+    "EACCES": "give a file or folder that this user may read and write",
+    "EPERM": "give a file or folder that this user may read and write",
+    "EADDRINUSE": "give another port",
+}
+"""What to do about an error of the operating system, by its name in `errno`."""
+
+FOREIGN = {
+    "mlflow": "the MLflow store",
+    "sqlalchemy": "the database",
+    "sqlite3": "the database",
+    "optuna": "Optuna",
+    "hydra": "the configuration",
+    "omegaconf": "the configuration",
+    "multiprocessing": "worker processes",
+    "multiprocess": "worker processes",
+}
+"""Packages whose errors tell of what the user gave or has, and what such an error speaks of."""
+
+
+class UserError(Exception):
+    """An error that the user can mend; the message names the key or file, what was found and what is allowed."""
+
+
+def explain(error: BaseException) -> str | None:
+    """Return one sentence for an error that the user can mend, None for any other, which needs its traceback."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        hint = HINTS.get(errno.errorcode.get(error.errno or 0, ""))
+        return f"{where}{error.strerror}{f'; {hint}' if hint else ''}"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory: lower batch_size, evaluation.batch_size or image_size"
+    package = type(error).__module__.partition(".")[0]
+    if package in FOREIGN:
+        return f"{FOREIGN[package]}: {first_line(error)}"
+    return None
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type's name where it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+@contextmanager
+def exit_on_error() -> Iterator[None]:
+    """End the process with exit code 1: by one message for an error that `explain` knows, by the traceback for others.
+
+    HYDRA_FULL_ERROR=1, by which Hydra shows its own tracebacks, shows all.
+    """
+    try:
+        yield
+    except Exception as error:
+        message = explain(error)
+        if message is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            log.exception("attnunet failed")  # into Hydra's log file too, which Hydra would leave empty
+            sys.exit(1)
+        sys.exit(f"attnunet: {message}")

@@ -1,0 +1,63 @@
+"""How errors end a command: one sentence where the user can mend them, the traceback elsewhere, exit code 1 in both."""
+
+import errno
+import sqlite3
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from attnunet.config import ConfigError
+from attnunet.data.slices import DataError
+from attnunet.errors import exit_on_error, explain
+from attnunet.tracking.records import Refused
+from attnunet.tracking.store import Away
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ConfigError("epochs=0: must be above 0"), "epochs=0: must be above 0"),
+        (DataError("a.png: damaged"), "a.png: damaged"),
+        (Refused("run=1: no such run"), "run=1: no such run"),
+        (Away("the server does not answer"), "the server does not answer"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/disk/x"),
+            "/disk/x: No space left on device; free some space there",
+        ),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", b"/a"), "/a: No such file or directory"),
+        (MlflowException("no such run\nmore"), "the MLflow store: no such run"),
+        (sqlite3.DatabaseError("file is not a database"), "the database: file is not a database"),
+        (MemoryError(), "there is not enough memory: lower batch_size, evaluation.batch_size or image_size"),
+    ],
+)
+def test_an_error_that_the_user_can_mend_is_one_sentence(
+    error: Exception, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    with pytest.raises(SystemExit) as end, exit_on_error():
+        raise error
+    assert end.value.code == f"attnunet: {message}"  # text as the exit code: Python prints it and exits with 1
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("division by zero"), OSError("of no kind"), KeyError("a")])
+def test_a_fault_of_ours_shows_its_traceback(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    assert explain(error) is None
+    with pytest.raises(SystemExit) as end, exit_on_error():
+        raise error
+    assert end.value.code == 1
+    assert type(error).__name__ in caplog.text
+    assert "Traceback" in caplog.text
+
+
+def test_hydras_variable_shows_every_traceback(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(SystemExit) as end, exit_on_error():
+        raise DataError("a.png: damaged")
+    assert end.value.code == 1
+    assert "Traceback" in caplog.text
+
+
+def test_what_ends_well_goes_on() -> None:
+    with exit_on_error():
+        reached = True
+    assert reached
