@@ -4,7 +4,7 @@ BIN := .venv/bin
 HEADLESS := $(shell grep opencv-python-headless requirements.lock)
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup train test test-ci test-all lint format ui bench lock clean
+.PHONY: help setup train test test-ci test-all lint audit format ui bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ lint: setup ## ruff (check and format) and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: setup ## known vulnerabilities of the locked packages, where the registry tells of them
+	$(BIN)/python .ci/audit.py
 
 format: setup ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
