@@ -48,7 +48,7 @@ def explain(error: BaseException) -> str | None:
         return "there is not enough memory: lower batch_size, evaluation.batch_size or image_size"
     package = type(error).__module__.partition(".")[0]
     if package in FOREIGN:
-        return f"{FOREIGN[package]}: {first_line(error)}"
+        return f"{FOREIGN[package]}: {first_line(error)} (HYDRA_FULL_ERROR=1 shows where)"
     return None
 
 

@@ -25,8 +25,11 @@ from attnunet.tracking.store import Away
             "/disk/x: No space left on device; free some space there",
         ),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", b"/a"), "/a: No such file or directory"),
-        (MlflowException("no such run\nmore"), "the MLflow store: no such run"),
-        (sqlite3.DatabaseError("file is not a database"), "the database: file is not a database"),
+        (MlflowException("no such run\nmore"), "the MLflow store: no such run (HYDRA_FULL_ERROR=1 shows where)"),
+        (
+            sqlite3.DatabaseError("file is not a database"),
+            "the database: file is not a database (HYDRA_FULL_ERROR=1 shows where)",
+        ),
         (MemoryError(), "there is not enough memory: lower batch_size, evaluation.batch_size or image_size"),
     ],
 )
