@@ -9,7 +9,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from conftest import REPO, command
+
+from tests.conftest import REPO, command
 
 CASES = REPO.parent / "shared" / "cases"
 QUICK = ("trainer=smoke", "trainer.threads=1", "trainer.figures=false", "epochs=1")
