@@ -94,10 +94,19 @@ def complaints(schema: Any, values: dict, prefix: str) -> Iterator[str]:
                 yield f"{key}={error['input']}: no such key; allowed: {', '.join(allowed(schema, error['loc'][:-1]))}"
             elif not key:  # of a combination of keys
                 yield error["msg"]
+            elif error["type"] == "string_type" and isinstance(error["input"], int | float):
+                yield f"{key}={error['input']}: {read_as_number(key, error)}"
             elif error["type"] == "secret":
                 yield f"{key}: {error['msg']}"
             else:
                 yield f"{key}={error['input']}: {error['msg']}"
+
+
+def read_as_number(key: str, error: Any) -> str:
+    """Return what became of text that looks like a number, as 010 and 1_2 do, and how to write it; 8 and 12 do not tell."""
+    option = f'{key.rpartition(".")[0]}=["..."]' if isinstance(error["loc"][-1], int) else f'{key}="..."'
+    kind = "true or false" if isinstance(error["input"], bool) else "a number"
+    return f"is read as {kind}; quote the text that you wrote twice: '{option}'"
 
 
 def path(location: tuple, values: Any) -> Iterator[str]:

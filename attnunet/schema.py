@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Len, Lt
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 Positive = Annotated[int, Gt(0)]
@@ -11,14 +11,6 @@ Share = Annotated[float, Ge(0), Le(1)]
 Text = Annotated[str, Len(1)]
 
 
-def quoted(run: Any) -> Any:
-    """An id of digits alone, or like 12e45678, is a number to Hydra, and not always one that can be turned back."""
-    if isinstance(run, int | float):
-        raise PydanticCustomError("number", "is read as a number; quote an id twice that looks like one: '\"12345678\"'")
-    return run
-
-
-RunId = Annotated[str, Len(1), BeforeValidator(quoted)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 """Goes into the names of metrics and folders."""
 Target = dict[str, Any]
@@ -103,7 +95,7 @@ class Evaluate(Keys):
     """run: the id, or its first digits, of the run that is scored again; or study: whose folds are joined. part: of the
     split. data, split, threshold, smallest_lesion, fill_holes: the run's own where null. name: of the evaluation."""
 
-    run: RunId | None
+    run: Text | None
     study: Text | None
     part: Literal["train", "val", "test", "all"]
     data: Target | None = None
@@ -132,7 +124,7 @@ class Predict(Keys):
     """run: the id, or its first digits. input, output: paths. probabilities: whether they are written beside the masks.
     overwrite: whether files that are there are replaced."""
 
-    run: RunId
+    run: Text
     input: Text
     output: Text
     probabilities: bool
@@ -143,7 +135,7 @@ class Predict(Keys):
 class Export(Keys):
     """run: the id, or its first digits. format: what is written. output: the folder, which must not be there."""
 
-    run: RunId
+    run: Text
     format: Literal["keras", "savedmodel", "onnx", "tflite"]
     output: Text
     tracking: Tracking
@@ -160,8 +152,8 @@ class Compare(Keys):
     resamples, seed: of the bootstrap. output: a folder."""
 
     study: Text | None
-    sweep: RunId | None
-    runs: Annotated[list[RunId], Len(1)] | None
+    sweep: Text | None
+    runs: Annotated[list[Text], Len(1)] | None
     test: bool
     top: Positive | None
     score: Text

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from attnunet import config, report
 from attnunet.data.prepare import Prepared, prepare
-from attnunet.data.slices import DataError
+from attnunet.data.slices import DataError, alike
 from attnunet.inference import Predictor, Preparation
 from attnunet.tracking import records, uses
 from attnunet.tracking.records import Record
@@ -100,12 +100,18 @@ def choose(
         notes.append(
             f"not the data that the run was made with: now {prepared.fingerprint}, then {record.split['fingerprint']}"
         )
-    if chose := sorted(set(patients) & set(record.split["val"])):
+    if chose := of_names(patients, record.split["val"]):
         notes.append(f"flatters: validation patients, who chose checkpoint and decision, are scored: {', '.join(chose)}")
-    trained = tuple(sorted(set(patients) & set(record.split["train"])))
+    trained = of_names(patients, record.split["train"])
     if trained:
         notes.append(f"LEAKING: patients that the run trained on are scored: {', '.join(trained)}")
     return Chosen(prepared, tuple(indices), patients, trained, tuple(notes))
+
+
+def of_names(patients: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Return the patients that the names mean, whatever their case, blanks and form of accents: P1 may be p1."""
+    meant = {alike(name) for name in names}
+    return tuple(patient for patient in patients if alike(patient) in meant)
 
 
 def of_manifest(record: Record, prepared: Prepared, part: str) -> list[int]:

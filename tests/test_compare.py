@@ -366,7 +366,10 @@ def test_the_test_scores_only_the_chosen_runs_that_have_none(runs: Runs, scored:
         (("study=a", "alpha=0"), "alpha=0: Input should be"),
         (("study=a", "top=0"), "top=0: Input should be greater than 0"),
         (("study=a", "margins=1"), "margins"),
-        (("runs=[abc,12345678]",), "runs.1=12345678: is read as a number; quote an id twice"),
+        (
+            ("runs=[abc,12345678]",),
+            "runs.1=12345678: is read as a number; quote the text that you wrote twice",
+        ),
         (('runs=[abc,"12345678"]',), "no runs there"),
         (("study=a",), "no runs there"),
     ],

@@ -95,7 +95,7 @@ def test_evaluate_takes_every_choice_of_its_groups(choice: str) -> None:
         (
             "export",
             ["run=12345678"],
-            "run=12345678: is read as a number; quote an id twice that looks like one: '\"12345678\"'",
+            "run=12345678: is read as a number; quote the text that you wrote twice: 'run=\"...\"'",
         ),
         ("evaluate", ["study=a", "part=val"], "study=a: joins scores as they are, without part; those go with run=RUN_ID"),
         ("evaluate", ["study=a", "allow_training_patients=true"], "study=a: joins scores as they are, without allow_training"),
@@ -173,11 +173,28 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["optimizer=adamw", "optimizer.weight_decay=abc"], "optimizer.weight_decay=abc: Input should be a valid number"),
         (["loss._target_=nowhere.Loss"], "loss._target_=nowhere.Loss: no such package"),
         (["data.exclude=[{a:1}]"], "data.exclude.0="),
+        (
+            ["data.exclude=[1_2]"],
+            r"data.exclude.0=12: is read as a number; quote .* twice: 'data.exclude=\[\"\.\.\.\"\]'",
+        ),
+        (["data.exclude=1_2"], r"data.exclude=12: is read as a number; .* twice: 'data.exclude=\"\.\.\.\"'"),
+        (["data.exclude=[true]"], "data.exclude.0=True: is read as true or false; quote"),
+        (["data.exclude=[1e5]"], "data.exclude.0=100000.0: is read as a number; quote"),
+        (["data=table", "data.file_channels=[1]"], "data.file_channels.0=1: is read as a number; quote"),
+        (["split=site", "split.site=1_2"], "split.site=12: is read as a number; quote the text that you wrote twice"),
+        (["study=20_24"], "study=2024: is read as a number; quote"),
     ],
 )
 def test_what_cannot_run_is_refused_by_key_value_and_what_is_allowed(overrides: list[str], message: str) -> None:
     with pytest.raises(config.ConfigError, match=message):
         config.check(composed(*overrides))
+
+
+@pytest.mark.parametrize("name", ["010", "0x1F", "001", '"1_2"'])
+def test_a_name_on_the_command_line_stays_as_written(name: str) -> None:
+    cfg = composed("split=site", f"split.site={name}", f"data.exclude=[{name}]", f"study={name}")
+    config.check(cfg)
+    assert [cfg.split.site, *cfg.data.exclude, cfg.study] == 3 * [name.strip('"')]
 
 
 def test_credentials_are_not_repeated_in_the_message() -> None:

@@ -140,6 +140,11 @@ def test_an_evaluation_that_fails_gives_its_name_back(made: Made, monkeypatch: p
     made.again("part=val", "name=mine")
 
 
+def test_a_patient_under_another_spelling_is_known() -> None:
+    found = ("P1", "Zoe\u0308", "p 2", "p3")
+    assert scoring.of_names(found, ["p1", "zo\u00eb", "p2", "p33"]) == ("P1", "Zoe\u0308", "p 2")
+
+
 def test_that_validation_patients_chose_the_decision_is_said(made: Made) -> None:
     said = made.again("part=val")
     assert "flatters: validation patients, who chose checkpoint and decision, are scored" in said

@@ -176,9 +176,40 @@ def test_a_manifest_may_leave_patients_out_and_name_one_twice(subjects: list[Sub
     assert len(split.train) == len(set(split.train)) == 2 * PER_PATIENT
 
 
+NAMES = ("1_2", "010", "0x1F", "001", "1", "12", "8", "31", "1.0", "yes", "null", "2020-01-01", "1:20", "\U0001f600")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "train: [1_2, 010, 1.0, yes]\nval: [0x1F, null]\ntest: [001, 2020-01-01, 1:20]\n",
+        '{"train": ["1_2", "010", 1.0, "yes"], "val": ["0x1F", "null"], "test": ["001", "2020-01-01", "1:20"]}',
+    ],
+)
+def test_a_manifest_s_names_are_the_text_that_was_written(tmp_path: Path, text: str) -> None:
+    subjects = [Subject(name, "", 1, (index,)) for index, name in enumerate(NAMES)]
+    split = splits.manifest(subjects, write(tmp_path / "split.yaml", text))
+    assert split.patients == {
+        "train": ("010", "1.0", "1_2", "yes"),
+        "val": ("0x1F", "null"),
+        "test": ("001", "1:20", "2020-01-01"),
+    }
+
+
+def test_a_name_of_rare_letters_comes_back(tmp_path: Path) -> None:
+    subjects = [Subject(name, "", 1, (index,)) for index, name in enumerate(NAMES)]
+    split = splits.by_patient(subjects, train=["\U0001f600"], val=["1"], test=["8"])
+    text = split.manifest([Slice(name, 1, "", "") for name in NAMES], "")
+    assert splits.manifest(subjects, write(tmp_path / "split.json", text)) == split
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("train: [p01]\nval: [P02]\ntest: [P03]\n", r"not in the data: p01 \(is 'P01' meant\?\)$"),
+        ("train: [P01]\nval: [P02]\ntrain: [P04]\ntest: [P03]\n", "is not YAML: train stands twice"),
+        ('{"train": [true], "val": ["P02"], "test": ["P03"]}', "True is no patient's name; quote"),
+        ("train: [[P01]]\nval: [P02]\ntest: [P03]\n", r"\['P01'\] is no patient's name"),
         ("train: [P01]\nval: [P02]\ntest: [P03, Q1]\n", "not in the data: Q1$"),
         ("train: [P01, P02]\nval: [P02]\ntest: [P03]\n", "split leaks: P02 in both train and val"),
         ("train: [P01]\nval: [P02]\ntest: [P03]\nleaking: true\n", "only split=slice can make one"),

@@ -1,5 +1,6 @@
 """A CSV of one's own images."""
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -108,15 +109,33 @@ def test_channel_names_fit_files_that_can_be_read(folder: Path, names: list[str]
         table(write(folder, HEADER + row("a")), file_channels=names)
 
 
-def test_cells_are_stripped_and_ids_may_be_numbers(folder: Path) -> None:
-    file = write(folder, HEADER + "101 , pictures/1.png,masks/1.png\n" + row("102", name="2"))
-    assert {s.patient for s in table(file).slices} == {"101", "102"}
-    assert {s.patient for s in table(file, exclude=[101]).slices} == {"102"}
+def test_cells_are_stripped_and_names_stay_as_written(folder: Path) -> None:
+    file = write(folder, HEADER + "010 , pictures/1.png,masks/1.png\n" + row("8", name="2") + row("1_2", name="3"))
+    assert {s.patient for s in table(file).slices} == {"010", "8", "1_2"}
+    assert {s.patient for s in table(file, exclude=["1_2", "010"]).slices} == {"8"}
+    (folder / "locked.txt").write_text("010\n1_2\n")
+    assert {s.patient for s in table(file, exclude=str(folder / "locked.txt")).slices} == {"8"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        ("p1", "P1", "patients 'P1' and 'p1' differ in case, blanks"),
+        ("p1", "p 1", "patients 'p 1' and 'p1' differ"),
+        ("p1", "p\u00a01", "patients 'p1' and 'p\u00a01' ('p\\xa01') differ"),
+        ("zo\u00eb", "zoe\u0308", "patients 'zoe\u0308' ('zoe\\u0308') and 'zo\u00eb' ('zo\\xeb') differ"),
+    ],
+)
+def test_one_patient_under_two_names_is_refused_until_one_is_left_out(folder: Path, one: str, other: str, told: str) -> None:
+    file = write(folder, HEADER + row(one) + row(other, name="2") + row("q", name="3"))
+    with pytest.raises(DataError, match=re.escape(told)):
+        table(file)
+    assert {s.patient for s in table(file, exclude=[other]).slices} == {one, "q"}
 
 
 def test_a_table_that_is_not_utf8_is_named(folder: Path) -> None:
     (folder / "latin.csv").write_bytes("patient,image,mask\né,a,b\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"latin\.csv: is not UTF-8 text"):
+    with pytest.raises(DataError, match=r"latin\.csv, line 2: is not UTF-8 text; save the file as UTF-8"):
         table(str(folder / "latin.csv"))
 
 

@@ -20,7 +20,7 @@ or, with a network and `pip install attnunet[kaggle]`, let it be downloaded: dat
 def lgg(
     root: str | None = None,
     download: bool = False,
-    exclude: list[str | int] | str = (),  # type: ignore[assignment]
+    exclude: list[str] | str = (),  # type: ignore[assignment]
     channels: list[str] = CHANNELS,  # type: ignore[assignment]
     intensity: Literal["raw", "percentile", "zscore"] = "zscore",
     spacing: Annotated[list[Annotated[float, Gt(0)]], Len(3, 3)] | None = None,

@@ -251,7 +251,7 @@ def phantom(
     slices: Annotated[int, Gt(0)] = 20,
     size: Annotated[int, Ge(16)] = 128,
     seed: Annotated[int, Ge(0)] = 0,
-    exclude: list[str | int] | str = (),  # type: ignore[assignment]
+    exclude: list[str] | str = (),  # type: ignore[assignment]
     channels: list[str] = CHANNELS,  # type: ignore[assignment]
     intensity: Literal["raw", "percentile", "zscore"] = "zscore",
     spacing: Annotated[list[Annotated[float, Gt(0)]], Len(3, 3)] | None = None,

@@ -1,6 +1,8 @@
 """What a data set is: slices that know their patient."""
 
-from collections.abc import Iterable, Sequence
+import codecs
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +11,17 @@ from attnunet.errors import UserError
 
 class DataError(UserError):
     """Something is wrong with the files of a data set; the message names the file or key and what is allowed."""
+
+
+SHOWN = 20
+
+
+def refuse(faults: Sequence[str]) -> None:
+    """Raise DataError where there are faults: one line for each of the first, and how many more there are."""
+    if len(faults) > SHOWN:
+        raise DataError("\n".join([*faults[:SHOWN], f"... and {len(faults) - SHOWN} more"]))
+    if faults:
+        raise DataError("\n".join(faults))
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,7 @@ class Dataset:
     `file_channels` are the names of the image files' channels in their order, `channels` the ones to use. `intensity` is
     "raw", "percentile" or "zscore" (see `attnunet.data.prepare`). `verify` distrusts sizes and modification times and
     reads all. `spacing` is the distance in mm between slices, between rows and between columns, None where unknown.
+    `notes` are lines that a user should read before training.
     """
 
     name: str
@@ -43,20 +57,24 @@ class Dataset:
     intensity: str = "raw"
     verify: bool = False
     spacing: tuple[float, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def text(path: Path) -> str:
-    """A text file's content, with or without a byte order mark."""
+    """Return a text file's content: UTF-8, or UTF-16 where a byte order mark says so."""
+    data = path.read_bytes()
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: is not UTF-8 text") from None
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}, line {line}: is not UTF-8 text; save the file as UTF-8") from None
 
 
-def excluded(exclude: Sequence[str | int] | str) -> list[str]:
+def excluded(exclude: Sequence[str] | str) -> list[str]:
     """The patients named by `data.exclude`: a list of them, or the path of a text file with one a line."""
     if not isinstance(exclude, str):
-        return [str(name) for name in exclude]
+        return [str(name) for name in exclude]  # runs of earlier versions recorded numbers
     path = Path(exclude)
     if not path.is_file():
         raise DataError(f"data.exclude={exclude}: no such file; give a text file with one patient a line, or a list")
@@ -64,19 +82,51 @@ def excluded(exclude: Sequence[str | int] | str) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def without(slices: Iterable[Slice], exclude: Sequence[str | int] | str) -> tuple[Slice, ...]:
+def without(slices: Iterable[Slice], exclude: Sequence[str] | str) -> tuple[Slice, ...]:
     """The slices of the patients that are not excluded, ordered.
 
-    An excluded patient that is not there is an error: a misspelt name would let a locked patient in.
+    An excluded patient that is not there is an error: a misspelt name would let a locked patient in. So are two names
+    that may be one patient's, who would train and test.
     """
     slices = sorted(slices, key=lambda s: (s.patient, s.number))
-    names, patients = excluded(exclude), {s.patient for s in slices}
-    if unknown := sorted(set(names) - patients):
-        raise DataError(f"data.exclude names patients that are not in the data: {', '.join(unknown)}")
-    kept = tuple(s for s in slices if s.patient not in set(names))
+    names, patients = set(excluded(exclude)), {s.patient for s in slices}
+    if unknown := absent(names, patients):
+        raise DataError(f"data.exclude names patients that are not in the data: {unknown}")
+    kept = tuple(s for s in slices if s.patient not in names)
     if not kept:
         raise DataError("data.exclude leaves no patient")
+    refuse_second_names({s.patient for s in kept})
     return kept
+
+
+def alike(name: str) -> str:
+    """Return what names have in common that differ in case, blanks or Unicode's form of accents only."""
+    return "".join(unicodedata.normalize("NFKC", name.casefold()).split())
+
+
+def shown(name: str) -> str:
+    """Return a name in quotes, with its code points where letters may look the same."""
+    return f"{name!r}" if name.isascii() else f"'{name}' ({name!a})"
+
+
+def absent(names: Iterable[str], patients: Collection[str]) -> str:
+    """Return those names that are no patient's, with the patient that one may mean; "" where all are there."""
+    there = {alike(patient): patient for patient in patients}
+    unknown = sorted(set(names) - set(patients))
+    return ", ".join(f"{n} (is {shown(there[alike(n)])} meant?)" if alike(n) in there else n for n in unknown)
+
+
+def refuse_second_names(patients: Iterable[str]) -> None:
+    first: dict[str, str] = {}
+    pairs = [(first.setdefault(alike(name), name), name) for name in sorted(patients)]
+    refuse(
+        [
+            f"patients {shown(one)} and {shown(other)} differ in case, blanks or the form of accents only; give one patient "
+            "one name, two patients two names, or leave one out by data.exclude"
+            for one, other in pairs
+            if one != other
+        ]
+    )
 
 
 def chosen(channels: Sequence[str], file_channels: Sequence[str]) -> tuple[str, ...]:

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import yaml
 from annotated_types import Ge, Gt, Lt
 
-from attnunet.data.slices import DataError, Slice, text
+from attnunet.data.slices import DataError, Slice, absent, text
 
 PARTS = ("train", "val", "test")
 Fraction = Annotated[float, Gt(0), Lt(1)]
@@ -152,10 +152,9 @@ def kfold(
     return by_patient(subjects, train=[s.patient for s in rest], val=validated, test=tested)
 
 
-def site(subjects: Sequence[Subject], site: str | int | None = None, val: Fraction = 0.15, seed: Seed = 0) -> Split:
+def site(subjects: Sequence[Subject], site: str | None = None, val: Fraction = 0.15, seed: Seed = 0) -> Split:
     """Leave one site out: its patients test, a share of the others validates."""
     sites = sorted({s.site for s in subjects})
-    site = str(site)  # a site's name may be a number
     if site not in sites or len(sites) < 2:
         raise DataError(f"split.site={site}: choose one of {sites} (at least two sites are needed)")
     tested = [s.patient for s in subjects if s.site == site]
@@ -172,18 +171,36 @@ def manifest(subjects: Sequence[Subject], file: str | None = None) -> Split:
     if not path.is_file():
         raise DataError(f"split.file={file}: no such file; give a YAML file with the lists train, val and test")
     try:
-        lists = yaml.safe_load(text(path))
+        lists = as_written(text(path))
     except yaml.YAMLError as error:
         raise DataError(f"{path}: is not YAML: {error}") from error
     if not isinstance(lists, dict) or any(not isinstance(lists.get(part), list) for part in PARTS):
         raise DataError(f"{path}: needs the lists train, val and test")
-    if lists.get("leaking"):
+    if str(lists.get("leaking", False)).lower() != "false":
         raise DataError(f"{path}: is the manifest of a leaking split; only split=slice can make one")
-    parts = {part: sorted({str(name) for name in lists[part]}) for part in PARTS}
-    known = {s.patient for s in subjects}
-    if unknown := sorted({name for names in parts.values() for name in names} - known):
-        raise DataError(f"{path}: names patients that are not in the data: {', '.join(unknown)}")
-    return by_patient(subjects, **parts)
+    if odd := [name for part in PARTS for name in lists[part] if not isinstance(name, str)]:
+        raise DataError(f"{path}: {odd[0]} is no patient's name; quote a name that looks like something else")
+    if unknown := absent({name for part in PARTS for name in lists[part]}, {s.patient for s in subjects}):
+        raise DataError(f"{path}: names patients that are not in the data: {unknown}")
+    return by_patient(subjects, **{part: sorted(set(lists[part])) for part in PARTS})
+
+
+class AsWritten(yaml.BaseLoader):
+    """YAML whose scalars are the text that was written: 010 is no 8, 1_2 no 12. A key that stands twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        for key, _ in node.value:
+            if [other.value for other, _ in node.value].count(key.value) > 1:
+                raise yaml.YAMLError(f"{key.value} stands twice")
+        return super().construct_mapping(node, deep)
+
+
+def as_written(text: str) -> Any:
+    """Return what JSON or YAML holds, numbers as the text that was written."""
+    try:
+        return json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+    except json.JSONDecodeError:  # tried first: as YAML, its escapes of rare letters would be other names
+        return yaml.load(text, AsWritten)
 
 
 def slice(

@@ -18,7 +18,7 @@ def table(
     file: str | None = None,
     file_channels: list[str] = ("red", "green", "blue"),  # type: ignore[assignment]
     channels: list[str] | None = None,
-    exclude: list[str | int] | str = (),  # type: ignore[assignment]
+    exclude: list[str] | str = (),  # type: ignore[assignment]
     intensity: Literal["raw", "percentile", "zscore"] = "zscore",
     spacing: Annotated[list[Annotated[float, Gt(0)]], Len(3, 3)] | None = None,
     verify: bool = False,
