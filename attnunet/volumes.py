@@ -1,6 +1,5 @@
 """New images as volumes, and masks beside each other as the images were: slices, folders of slices, .npy, NIfTI."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -8,10 +7,11 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from attnunet.data import listing
+from attnunet.data.listing import IMAGES
 from attnunet.data.prepare import read_image
-from attnunet.data.slices import DataError
+from attnunet.data.slices import DataError, refuse
 
-IMAGES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 LOSSLESS = {".jpg": ".png", ".jpeg": ".png"}
 """What a mask is written as, where not as its image."""
 
@@ -150,9 +150,10 @@ def find(path: Path) -> tuple[list[Source], list[Path]]:
     A folder's images are one volume, in natural order (slice_2 before slice_10), and so are those of each folder in it.
 
     Raises:
-        DataError: there is nothing.
+        DataError: there is nothing, or a fault of `listing.files`.
     """
-    files = [path] if path.is_file() else sorted((file for file in path.rglob("*") if file.is_file()), key=natural)
+    files, faults = listing.files(path) if path.is_dir() else ([path] if path.is_file() else [], [])
+    refuse(faults)
     images: dict[Path, list[Path]] = {}
     volumes: list[Source] = []
     passed: list[Path] = []
@@ -170,8 +171,3 @@ def find(path: Path) -> tuple[list[Source], list[Path]]:
     if not sources:
         raise DataError(f"input={path}: nothing to segment there; allowed: {ALLOWED}; files named *_mask are passed over")
     return sources, passed
-
-
-def natural(path: Path) -> list[tuple[int, str]]:
-    """A sorting key by which the numbers in names count as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]

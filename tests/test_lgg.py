@@ -1,5 +1,6 @@
 """The reader of the LGG data set's folders; it opens no image, so that empty files do here."""
 
+import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -47,21 +48,89 @@ def test_site_is_the_second_field_of_a_barcode(patient: str, expected: str) -> N
 
 def test_strangers_are_passed_over(root: Path) -> None:
     expected = lgg(str(root)).slices
-    for name in ("README.md", "data.csv", ".DS_Store", f"{FIRST}_99.tif", f"{FIRST}_99_mask.tif"):
+    for name in ("README.md", "data.csv", ".DS_Store", "._x.png"):
         (root / name).touch()
-    strangers = (
-        ".DS_Store",
-        f"._{FIRST}_1.tif",
-        f"{FIRST}_12.png",
-        f"{FIRST}_12.tif.part",
-        f"{SECOND}_12.tif",
-        f"{FIRST}_a.tif",
-    )
-    for name in strangers:
+    for name in (".DS_Store", f"._{FIRST}_1.tif", f"{FIRST}_12.tif.part"):
         (root / FIRST / name).touch()
-    lay_out(root / "notes", "TCGA_HT_1_1", (1,))  # deeper than a patient lies
-    (root / "__MACOSX").mkdir()
-    assert lgg(str(root)).slices == expected
+    (root / "__MACOSX" / FIRST).mkdir(parents=True)
+    (root / "__MACOSX" / FIRST / f"._{FIRST}_1.tif").touch()
+    (root / ".git" / FIRST).mkdir(parents=True)
+    (root / ".git" / FIRST / f"{FIRST}_1.tif").touch()
+    assert (lgg(str(root)).slices, lgg(str(root)).notes) == (expected, ())
+
+
+def test_images_where_no_patient_lies_are_counted(root: Path) -> None:
+    expected = lgg(str(root)).slices
+    lay_out(root / "notes", "TCGA_HT_1_1", (1, 2))  # deeper than a patient lies
+    (root / "overview.GIF").touch()
+    found = lgg(str(root))
+    assert found.slices == expected
+    deeper, beside = found.notes
+    assert f"passed over: {root}/notes/TCGA_HT_1_1: 4 image(s) that are no slices, as TCGA_HT_1_1_1.tif" in deeper
+    assert f"passed over: {root}: 1 image(s) that are no slices, as overview.GIF" in beside
+
+
+@pytest.mark.parametrize("name", [f"{FIRST}_12_mask.dcm", f"{SECOND}_12.tif", f"{FIRST}_a.tif", f"{FIRST}_12.BMP"])
+def test_an_image_in_a_patient_s_folder_that_is_no_slice_is_refused(root: Path, name: str) -> None:
+    (root / FIRST / name).touch()
+    with pytest.raises(DataError, match=rf"{FIRST}: 1 image\(s\) that are no slices, as {name}; a slice is PATIENT/"):
+        lgg(str(root))
+
+
+@pytest.mark.parametrize("name", [f"{FIRST} (1)", "case_2", FIRST.lower()])
+def test_a_folder_of_another_name_than_its_images_is_refused(root: Path, name: str) -> None:
+    (root / FIRST).rename(root / name)
+    with pytest.raises(DataError, match=rf"{re.escape(name)}: 22 image\(s\) that are no slices, as {FIRST}_1.tif"):
+        lgg(str(root))
+
+
+def test_all_folders_and_pairs_at_fault_are_named_at_once(root: Path) -> None:
+    lay_out(root, "TCGA_HT_1_1", (1, 2, 3)).rename(root / "renamed")
+    (root / SECOND / f"{SECOND}_2_mask.tif").unlink()
+    (root / FIRST / f"{FIRST}_7.tif").unlink()
+    with pytest.raises(DataError) as caught:
+        lgg(str(root))
+    renamed, one, other = str(caught.value).splitlines()
+    assert renamed.startswith(f"{root}/renamed: 6 image(s) that")
+    assert one == f"{root}/{FIRST}/{FIRST}_7_mask.tif: there is no image for it"
+    assert other == f"{root}/{SECOND}/{SECOND}_2.tif: there is no mask for it"
+
+
+def test_a_patient_beside_kaggle_3m_is_refused(tmp_path: Path) -> None:
+    lay_out(tmp_path / "kaggle_3m", FIRST, (1,))
+    lay_out(tmp_path, SECOND, (1,))
+    with pytest.raises(DataError, match=rf"{SECOND}: a patient beside .*kaggle_3m; give data.root="):
+        lgg(str(tmp_path))
+
+
+@pytest.mark.parametrize(("image", "mask"), [(".TIF", ".TIF"), (".tiff", ".tif"), (".png", ".PNG"), (".Tiff", ".tiff")])
+def test_a_suffix_counts_in_any_case(root: Path, image: str, mask: str) -> None:
+    for number in (1, 2):
+        (root / SECOND / f"{SECOND}_{number}.tif").rename(root / SECOND / f"{SECOND}_{number}{image}")
+        (root / SECOND / f"{SECOND}_{number}_mask.tif").rename(root / SECOND / f"{SECOND}_{number}_mask{mask}")
+    found = [s for s in lgg(str(root)).slices if s.patient == SECOND]
+    assert [(s.number, Path(s.image).suffix, Path(s.mask).suffix) for s in found] == [(1, image, mask), (2, image, mask)]
+
+
+@pytest.mark.parametrize("name", ["_01_mask.tif", "_1_mask.TIF", "_1_mask.png", "_001.tif", "_1_MASK.tif"])
+def test_two_files_of_one_number_are_refused(root: Path, name: str) -> None:
+    (root / FIRST / f"{FIRST}{name}").touch()
+    with pytest.raises(DataError, match=rf"{FIRST}_0*1\S*: has the number of {FIRST}_0*1\S*; keep one"):
+        lgg(str(root))
+
+
+def test_linked_folders_and_files_are_followed(root: Path, tmp_path: Path) -> None:
+    expected = [(s.patient, s.number) for s in lgg(str(root)).slices]
+    (root / FIRST).rename(tmp_path / FIRST)
+    (root / FIRST).symlink_to(tmp_path / FIRST)
+    (root / SECOND / f"{SECOND}_1.tif").rename(tmp_path / "object-123")
+    (root / SECOND / f"{SECOND}_1.tif").symlink_to(tmp_path / "object-123")
+    assert [(s.patient, s.number) for s in lgg(str(root)).slices] == expected
+
+
+def test_accents_of_folder_and_file_may_differ_in_form(tmp_path: Path) -> None:
+    lay_out(tmp_path, "zo\u00eb", (1, 2)).rename(tmp_path / "zoe\u0308")
+    assert {s.patient for s in lgg(str(tmp_path)).slices} == {"zoe\u0308"}
 
 
 @pytest.mark.parametrize("inner", ["kaggle_3m", "lgg-mri-segmentation/kaggle_3m"])
@@ -176,3 +245,13 @@ def test_two_scans_of_one_patient_are_refused_until_one_is_left_out(tmp_path: Pa
     with pytest.raises(DataError, match="TCGA_CS_4941_19960909 and TCGA_CS_4941_19970101 are scans of one patient"):
         lgg(str(tmp_path))
     assert len(lgg(str(tmp_path), exclude=["TCGA_CS_4941_19970101"]).slices) == 2
+
+
+def test_the_first_faults_are_named_and_the_others_counted(root: Path) -> None:
+    for number in range(20, 45):
+        (root / SECOND / f"{SECOND}_{number}.tif").touch()
+    with pytest.raises(DataError) as caught:
+        lgg(str(root))
+    lines = str(caught.value).splitlines()
+    assert lines[:20] == [f"{root}/{SECOND}/{SECOND}_{number}.tif: there is no mask for it" for number in range(20, 40)]
+    assert lines[20:] == ["... and 5 more"]

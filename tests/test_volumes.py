@@ -140,3 +140,20 @@ def test_nothing_to_segment_is_said(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nowhere", tmp_path / "a_mask.png"):
         with pytest.raises(DataError, match=r"nothing to segment there; allowed: images \(\.tif"):
             volumes.find(path)
+
+
+def test_linked_folders_are_volumes_and_dot_files_are_none(tmp_path: Path) -> None:
+    write_image(tmp_path / "elsewhere" / "s_1.png", 1)
+    write_image(tmp_path / "in" / "p2" / "s_1.png", 1)
+    write_image(tmp_path / "in" / "p2" / "._s_1.png", 1)
+    (tmp_path / "in" / "p1").symlink_to(tmp_path / "elsewhere")
+    sources, passed = volumes.find(tmp_path / "in")
+    assert [source.targets("") for source in sources] == [[Path("p1/s_1.png")], [Path("p2/s_1.png")]]
+    assert not passed
+
+
+def test_a_slice_that_is_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    write_image(tmp_path / "p2" / "s_1.png", 1)
+    (tmp_path / "p2" / "s_2.png").symlink_to("annex")
+    with pytest.raises(DataError, match=r"p2/s_2\.png: a link to annex, which is not there"):
+        volumes.find(tmp_path)

@@ -1,13 +1,15 @@
 """The LGG MRI segmentation data set (Buda, Saha, Mazurowski 2019, doi 10.1016/j.compbiomed.2019.05.002)."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Gt, Len
 
-from attnunet.data.slices import DataError, Dataset, Slice, chosen, without
+from attnunet.data.listing import IMAGES, files, is_image
+from attnunet.data.slices import DataError, Dataset, Slice, chosen, refuse, without
 
 CHANNELS = ("pre", "flair", "post")
 HANDLE = "mateuszbuda/lgg-mri-segmentation"
@@ -29,19 +31,22 @@ def lgg(
     """The data set in its own layout: `<patient>/<patient>_<number>.tif` and `<patient>/<patient>_<number>_mask.tif`.
 
     Images are 8-bit with three channels (pre-contrast, FLAIR, post-contrast), masks 8-bit with one channel and at most
-    two values. Other files and folders are passed over.
+    two values. A suffix may also be that of PNG or of JPEG, in any case. Other files are passed over; images among them
+    are counted in the notes.
 
     Raises:
-        DataError: no root, no patients in it, an image without mask, a mask without image, two scans of a patient.
+        DataError: no root, no patients in it, an image without mask, a mask without image, two files of one number, images
+            of a patient's folder that are not named like it, two scans of a patient.
     """
     if root is None:
         if not download:
             raise DataError(WHERE)
         root = downloaded()
-    slices = without(find(Path(root)), exclude)
+    found, notes = find(Path(root))
+    slices = without(found, exclude)
     refuse_second_scans(slices)
     picked = chosen(channels, CHANNELS)
-    return Dataset("lgg", slices, CHANNELS, picked, intensity, verify, tuple(spacing) if spacing else None)
+    return Dataset("lgg", slices, CHANNELS, picked, intensity, verify, tuple(spacing) if spacing else None, tuple(notes))
 
 
 def refuse_second_scans(slices: Sequence[Slice]) -> None:
@@ -66,29 +71,45 @@ def downloaded() -> str:
         raise DataError(f"data.download=true: {HANDLE} could not be downloaded: {error}\n\n{WHERE}") from error
 
 
-def find(root: Path) -> list[Slice]:
-    """Every slice below `root`, or below the `kaggle_3m` in it."""
+def find(root: Path) -> tuple[list[Slice], list[str]]:
+    """Return every slice below `root`, or below the `kaggle_3m` in it, and lines on the images that are none."""
     if not root.is_dir():
         raise DataError(f"data.root={root}: no such folder\n\n{WHERE}")
     nested = [path for path in (root / "kaggle_3m", root / "lgg-mri-segmentation" / "kaggle_3m") if path.is_dir()]
-    slices = [s for folder in sorted((nested or [root])[0].iterdir()) if folder.is_dir() for s in patient(folder)]
-    if not slices:
-        raise DataError(f"data.root={root}: no patients in this folder\n\n{WHERE}")
-    return slices
+    base = (nested or [root])[0]
+    images: dict[tuple[str, int], Path] = {}
+    masks: dict[tuple[str, int], Path] = {}
+    strays: dict[Path, list[Path]] = {}
+    found, faults = files(base)
+    for path in filter(is_image, found):
+        if (match := matched(path)) and path.parent.parent == base:
+            (masks if match[2] else images)[path.parent.name, int(match[1])] = path
+        else:
+            strays.setdefault(path.parent, []).append(path)
+
+    # In a patient's place a file that is no slice is a slice lost; elsewhere, as among a run's pictures, it may be anything.
+    lines = {
+        folder: f"{folder}: {len(paths)} image(s) that are no slices, as {paths[0].name}; a slice is "
+        "PATIENT/PATIENT_NUMBER.tif with PATIENT/PATIENT_NUMBER_mask.tif"
+        for folder, paths in strays.items()
+    }
+    faults += [f"{line}; rename them, or move them elsewhere" for folder, line in lines.items() if folder.parent == base]
+    beside = sorted({path.parent for path in root.glob("*/*") if matched(path)}) if nested else []
+    faults += [f"{folder}: a patient beside {base}; give data.root={base}, or move the patient there" for folder in beside]
+    for key in sorted(images.keys() ^ masks.keys()):
+        there, lacking = (images, "mask") if key in images else (masks, "image")
+        faults.append(f"{there[key]}: there is no {lacking} for it")
+    refuse(faults)
+    notes = [f"passed over: {line}" for line in lines.values()]
+    if not images:
+        raise DataError("\n".join([f"data.root={root}: no patients in this folder", *notes, "", WHERE]))
+    return [Slice(patient, n, str(images[patient, n]), str(masks[patient, n]), site(patient)) for patient, n in images], notes
 
 
-def patient(folder: Path) -> list[Slice]:
-    """The slices of one patient's folder; none if it is not a patient's."""
-    pattern = re.compile(re.escape(folder.name) + r"_(\d+)(_mask)?\.tif")
-    found: tuple[dict[int, Path], dict[int, Path]] = ({}, {})
-    for path in folder.iterdir():
-        if match := pattern.fullmatch(path.name):
-            found[match[2] is not None][int(match[1])] = path
-    images, masks = found
-    for number in sorted(images.keys() ^ masks.keys()):
-        there, lacking = (images, "mask") if number in images else (masks, "image")
-        raise DataError(f"{there[number]}: there is no {lacking} for it")
-    return [Slice(folder.name, n, str(images[n]), str(masks[n]), site(folder.name)) for n in sorted(images)]
+def matched(path: Path) -> re.Match[str] | None:
+    """Return the match of PATIENT/PATIENT_NUMBER[_mask].tif: its number, and `_mask` or None."""
+    patient, name = (unicodedata.normalize("NFC", text) for text in (path.parent.name, path.stem))
+    return re.fullmatch(rf"{re.escape(patient)}_([0-9]+)((?i:_mask))?", name) if path.suffix.lower() in IMAGES else None
 
 
 def site(patient: str) -> str:

@@ -267,5 +267,6 @@ def phantom(
     with FileLock(Path(root) / ".lock"):
         if not folder.is_dir():
             write_phantom(folder, patients, slices, size, seed)
-    found, picked = without(find(folder), exclude), chosen(channels, CHANNELS)
-    return Dataset("phantom", found, CHANNELS, picked, intensity, verify, tuple(spacing) if spacing else None)
+    found, notes = find(folder)
+    kept, picked = without(found, exclude), chosen(channels, CHANNELS)
+    return Dataset("phantom", kept, CHANNELS, picked, intensity, verify, tuple(spacing) if spacing else None, tuple(notes))

@@ -38,6 +38,7 @@ class Prepared:
     channels: tuple[str, ...]
     intensity: str
     spacing: tuple[float, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def facts(self) -> dict:
@@ -87,7 +88,8 @@ class Prepared:
         return f"{self.folder.name}/{self.images_file}"
 
     def __reduce__(self) -> tuple:
-        return Prepared, (self.folder, self.images_file, self.file_channels, self.channels, self.intensity, self.spacing)
+        fields = (self.file_channels, self.channels, self.intensity, self.spacing, self.notes)
+        return Prepared, (self.folder, self.images_file, *fields)
 
 
 def prepare(dataset: Dataset, image_size: int, cache: Path) -> Prepared:
@@ -108,7 +110,8 @@ def prepare(dataset: Dataset, image_size: int, cache: Path) -> Prepared:
             write_images(dataset, image_size, folder / name)
         if dataset.verify:
             verify(folder, name)
-    return Prepared(folder.resolve(), name, dataset.file_channels, dataset.channels, dataset.intensity, dataset.spacing)
+    kept = (dataset.file_channels, dataset.channels, dataset.intensity, dataset.spacing, dataset.notes)
+    return Prepared(folder.resolve(), name, *kept)
 
 
 def content_key(dataset: Dataset, cache: Path) -> str:
