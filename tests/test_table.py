@@ -39,7 +39,7 @@ def write(folder: Path, text: str, encoding: str = "utf-8") -> str:
     return str(folder / "table.csv")
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_rows_become_slices(folder: Path, encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")  # paths are relative to the table, not to here
     text = "patient,image,mask,slice,site\n" + row("zoë", "10", "A", name="1") + row("zoë", "9", "A", name="2")
@@ -67,7 +67,9 @@ def test_absolute_paths_stay(folder: Path) -> None:
     ("text", "message"),
     [
         ("patient,image\n", r"columns \['patient', 'image'\]; needed .*'mask'"),
-        ("patient,image,mask,age\n", r"'age'.*allowed besides \['slice', 'site'\]"),
+        ("patient,image,masks,age\n", r"'age'.*needed .*'mask'\], each once, allowed besides \['slice', 'site'\]"),
+        ("patient,image,mask,image\n" + row("a", "x.png"), "needed .*, each once"),
+        ("patient|image|mask\n", "columns .*; needed"),
         ("", r"columns \[\]"),
         (HEADER, "no rows below the header"),
         (HEADER + row("a") + "b,,masks/1.png\n", "line 3: no image"),
@@ -77,11 +79,18 @@ def test_absolute_paths_stay(folder: Path) -> None:
         (HEADER + "a,pictures/1.png,masks/8.png\n", r"line 2: no file .*masks/8\.png"),
         (HEADER + "a,pictures,masks/1.png\n", "line 2: no file .*pictures"),
         (
-            "patient,image,mask,slice\n" + row("a", "3") + row("b", "3", name="2") + row("a", "03"),
+            "patient,image,mask,slice\n" + row("a", "3") + row("b", "3", name="2") + row("a", "03", name="3"),
             "line 4: patient a has a slice 03 already",
         ),
         ("patient,image,mask,slice\n" + row("a", "2") + row("a", "", name="2"), "line 3: patient a has a slice 2 already"),
-        (HEADER + row("a") + row("b"), r"line 3: .*1\.png belongs to patient a already"),
+        (HEADER + row("a") + row("b"), r"line 3: .*1\.png stands in line 2 already, as a slice of patient a"),
+        (HEADER + row("a") + "\n\n" + row("a"), r"line 5: .*1\.png stands in line 2 already, as a slice of patient a"),
+        (HEADER + row("a") + "a,masks/../pictures/1.png,masks/2.png\n", "line 3: .*1.png stands in line 2 already"),
+        ("patient,image,mask,slice\n" + row("a", "1") + row("a", "2"), r"line 3: .*1\.png stands in line 2 already"),
+        (
+            HEADER + row("a") + 'b,"pictures/2.png,masks/2.png\nc,pictures/3.png,masks/3.png\n',
+            "unexpected end of data; is a quo",
+        ),
         (HEADER + "a,pictures/1.png,masks/1.png,x\n", "line 2: more cells than the header has"),
     ],
 )
@@ -131,6 +140,44 @@ def test_one_patient_under_two_names_is_refused_until_one_is_left_out(folder: Pa
     with pytest.raises(DataError, match=re.escape(told)):
         table(file)
     assert {s.patient for s in table(file, exclude=[other]).slices} == {one, "q"}
+
+
+def test_all_faults_of_a_table_are_named_at_once(folder: Path) -> None:
+    text = HEADER + row("a") + row("a") + "b,pictures/8.png,masks/8.png\n,,masks/2.png\n" + row("c", name="3")
+    with pytest.raises(DataError) as caught:
+        table(write(folder, text))
+    assert [line.removeprefix(f"{folder}/table.csv, ") for line in str(caught.value).splitlines()] == [
+        f"line 3: {folder}/pictures/1.png stands in line 2 already, as a slice of patient a",
+        f"line 4: no file {folder}/pictures/8.png",
+        f"line 4: no file {folder}/masks/8.png",
+        "line 5: no patient, no image",
+    ]
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_spreadsheet_s_separators_quotes_and_line_ends_are_read(folder: Path, mark: str, quote: str, end: str) -> None:
+    lines = [["patient", "image", "mask"], ["a", "pictures/1.png", "masks/1.png"], ["b", "pictures/2.png", "masks/2.png"]]
+    text = "".join(mark.join(f"{quote}{cell}{quote}" for cell in line) + end for line in [*lines, ["", "", ""]])
+    (folder / "table.csv").write_bytes(text.encode())
+    assert [(s.patient, Path(s.mask).stem) for s in table(str(folder / "table.csv")).slices] == [("a", "1"), ("b", "2")]
+
+
+def test_back_slashes_are_slashes_unless_a_file_has_them_in_its_name(folder: Path) -> None:
+    (folder / "pictures\\2.png").write_bytes((folder / "pictures" / "3.png").read_bytes())
+    slices = table(write(folder, HEADER + "a,pictures\\1.png,masks\\1.png\na,pictures\\2.png,masks\\2.png\n")).slices
+    images, masks = [s.image for s in slices], [s.mask for s in slices]
+    assert images == [f"{folder}/pictures/1.png", f"{folder}/pictures\\2.png"]
+    assert masks == [f"{folder}/masks/1.png", f"{folder}/masks/2.png"]
+
+
+def test_other_columns_are_ignored_and_named(folder: Path) -> None:
+    dataset = table(write(folder, "age,patient,image,mask,Site,\n54," + row("a", "X", "").strip() + "\n"))
+    assert [(s.patient, s.site) for s in dataset.slices] == [("a", "")]
+    assert dataset.notes == (f"{folder}/table.csv: ignored columns: age, Site",)
+    assert prepare(dataset, 16, folder / "cache").notes == dataset.notes
+    assert table(write(folder, HEADER + row("a"))).notes == ()
 
 
 def test_a_table_that_is_not_utf8_is_named(folder: Path) -> None:

@@ -2,13 +2,14 @@
 
 import csv
 import io
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Gt, Len
 
-from attnunet.data.slices import DataError, Dataset, Slice, chosen, text, without
+from attnunet.data.slices import DataError, Dataset, Slice, chosen, refuse, text, without
 
 REQUIRED = ("patient", "image", "mask")
 OPTIONAL = ("slice", "site")
@@ -27,53 +28,80 @@ def table(
 
     Paths are relative to the table's folder. Images are 8-bit TIFF, PNG or JPEG with as many channels as `file_channels`
     names (one or three), masks 8-bit with one channel and at most two values. Without the column slice, a patient's rows
-    are numbered as they come. Slices of one patient must be of one size.
+    are numbered as they come. Slices of one patient must be of one size. Other columns are ignored, and named in the notes.
 
     Raises:
-        DataError: no table, two or four channels, missing or unknown columns, empty cells, a file that is not there, a
+        DataError: no table, two or four channels, missing columns, empty cells, a file that is not there, an image or a
             slice twice.
     """
     if file is None or not Path(file).is_file():
         raise DataError(f"data=table needs data.file, a CSV with the columns {', '.join(REQUIRED)}; found {file}")
     if len(file_channels) not in (1, 3) or len(set(file_channels)) < len(file_channels):
         raise DataError(f"data.file_channels={list(file_channels)}: give one name (grey images) or three that differ")
-    slices = without(rows(Path(file)), exclude)
+    found, notes = rows(Path(file))
+    slices, names = without(found, exclude), tuple(file_channels)
     picked = chosen(channels or file_channels, file_channels)
-    return Dataset("table", slices, tuple(file_channels), picked, intensity, verify, tuple(spacing) if spacing else None)
+    return Dataset("table", slices, names, picked, intensity, verify, tuple(spacing) if spacing else None, tuple(notes))
 
 
-def rows(file: Path) -> list[Slice]:
-    """The table's slices."""
-    reader = csv.DictReader(io.StringIO(text(file)))
-    columns = reader.fieldnames or []
-    if not set(REQUIRED) <= set(columns) <= set(REQUIRED + OPTIONAL):
-        raise DataError(f"{file}: columns {list(columns)}; needed {list(REQUIRED)}, allowed besides {list(OPTIONAL)}")
+def rows(file: Path) -> tuple[list[Slice], list[str]]:
+    """Return the table's slices, and a line on the columns that are ignored."""
+    (_, columns), *lines = cells(file)
+    known = [name for name in columns if name in REQUIRED + OPTIONAL]
+    if not set(REQUIRED) <= set(known) or len(set(known)) < len(known):
+        raise DataError(f"{file}: columns {columns}; needed {list(REQUIRED)}, each once, allowed besides {list(OPTIONAL)}")
 
-    owner: dict[Path, str] = {}
     slices: dict[tuple[str, int], Slice] = {}
+    first: dict[str, tuple[str, int]] = {}
     count: dict[str, int] = {}
-    for line, cells in enumerate(reader, start=2):
-        if None in cells:
-            raise DataError(f"{file}, line {line}: more cells than the header has")
-        row = {column: (value or "").strip() for column, value in cells.items()}
-        for column in REQUIRED:
-            if not row[column]:
-                raise DataError(f"{file}, line {line}: no {column}")
+    faults: list[str] = []
+    for line, values in lines:
+        where, row = f"{file}, line {line}", dict(zip(columns, values, strict=False))
+        if any(values[len(columns) :]):
+            faults.append(f"{where}: more cells than the header has")
+            continue
+        if empty := [name for name in REQUIRED if not row.get(name)]:
+            faults.append(f"{where}: no {', no '.join(empty)}")
+            continue
         patient = row["patient"]
         count[patient] = count.get(patient, 0) + 1
         number = row.get("slice") or str(count[patient])
-        if not re.fullmatch("-?[0-9]+", number):
-            raise DataError(f"{file}, line {line}: slice {number!r} is not a whole number")
-        image, mask = file.parent / row["image"], file.parent / row["mask"]
-        for path in (image, mask):
-            if not path.is_file():
-                raise DataError(f"{file}, line {line}: no file {path}")
-        if owner.setdefault(image, patient) != patient:
-            raise DataError(f"{file}, line {line}: {image} belongs to patient {owner[image]} already")
-        key = (patient, int(number))
-        if key in slices:
-            raise DataError(f"{file}, line {line}: patient {patient} has a slice {number} already")
-        slices[key] = Slice(*key, str(image), str(mask), row.get("site") or "")
+        image, mask = located(file.parent, row["image"]), located(file.parent, row["mask"])
+        faults += [f"{where}: no file {path}" for path in (image, mask) if not path.is_file()]
+        owner, earlier = first.setdefault(os.path.normpath(image), (patient, line))
+        if earlier != line:
+            faults.append(f"{where}: {image} stands in line {earlier} already, as a slice of patient {owner}")
+        elif not re.fullmatch("-?[0-9]{1,18}", number):
+            faults.append(f"{where}: slice {number!r} is not a whole number")
+        elif (key := (patient, int(number))) in slices:
+            faults.append(f"{where}: patient {patient} has a slice {number} already")
+        else:
+            slices[key] = Slice(*key, str(image), str(mask), row.get("site", ""))
+    refuse(faults)
     if not slices:
         raise DataError(f"{file}: no rows below the header")
-    return list(slices.values())
+    ignored = [name for name in columns if name and name not in known]
+    return list(slices.values()), [f"{file}: ignored columns: {', '.join(ignored)}"] if ignored else []
+
+
+def cells(file: Path) -> list[tuple[int, list[str]]]:
+    """Return the header and the rows that are not empty, with their lines; commas, semicolons or tabs separate cells."""
+    content = text(file)
+    header = next(iter(content.splitlines()), "")
+    separators = (mark for mark in ",;\t" if set(REQUIRED) <= {name.strip(' "') for name in header.split(mark)})
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=next(separators, ","), strict=True)
+    found: list[tuple[int, list[str]]] = []
+    try:
+        for row in reader:
+            values = [cell.strip() for cell in row]
+            if any(values) or not found:
+                found.append((reader.line_num, values))
+    except csv.Error as error:
+        raise DataError(f"{file}, line {reader.line_num}: {error}; is a quotation mark not closed?") from None
+    return found or [(1, [])]
+
+
+def located(folder: Path, cell: str) -> Path:
+    """Return the path that a cell names, with slashes or as Windows writes it."""
+    path = folder / cell
+    return path if path.is_file() else folder / cell.replace("\\", "/")
