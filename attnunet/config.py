@@ -215,6 +215,7 @@ def data_and_split(cfg: DictConfig) -> tuple[Prepared, Split]:
 
 def divided(split: DictConfig, prepared: Prepared) -> Split:
     """The split of the prepared data that a group's `_target_` makes."""
+    from attnunet.data.checks import refuse_copies
     from attnunet.data.split import Subject
 
     pixels, slices = prepared.lesion_pixels, prepared.slices
@@ -223,7 +224,9 @@ def divided(split: DictConfig, prepared: Prepared) -> Split:
         for patient, indices in prepared.patients.items()
     ]
     # The owners are ours whatever the split says, so that one from elsewhere cannot leak unmarked either.
-    return replace(make(split)(subjects), owners={i: item.patient for i, item in enumerate(slices)})
+    made = replace(make(split)(subjects), owners={i: item.patient for i, item in enumerate(slices)})
+    refuse_copies(prepared, made)
+    return made
 
 
 NO_EFFECT = (

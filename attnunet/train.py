@@ -48,6 +48,7 @@ def train(
 
     from rich.console import Console
 
+    from attnunet.data.checks import doubts
     from attnunet.tracking import resume
     from attnunet.tracking.provenance import provenance
     from attnunet.tracking.records import CHECKSUM, checksum, reused_by
@@ -60,6 +61,8 @@ def train(
     recipe = config.recipe(cfg, prepared.fingerprint, split, score_test)
     fingerprint = config.fingerprint(recipe, threads)
     console = Console()
+    for line in (*prepared.notes, *doubts(prepared, [i for part in split.parts.values() for i in part])):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     store = open_store(Path(cfg.tracking.root).resolve(), cfg.tracking.uri, cfg.tracking.patience)
     study = store.study(cfg.study)
     with resume.standing(store, study, fingerprint, recipe, cfg.resume, console.print) as found:

@@ -1,6 +1,6 @@
 """A data set's files as memory-mapped arrays, made once and shared by all runs.
 
-    cache/<content>/slices.json            the slices, checksums, facts of the masks
+    cache/<content>/slices.json            the slices, checksums, facts of images and masks
                     masks.npy              uint8 0 or 1 at native size, one after the other
                     images-<settings>.npy  uint8 (N, image_size, image_size, C)
 
@@ -23,9 +23,9 @@ import numpy as np
 from filelock import FileLock
 
 from attnunet.data.files import building, checksum, write_atomically
-from attnunet.data.slices import DataError, Dataset, Slice
+from attnunet.data.slices import DataError, Dataset, Slice, refuse
 
-VERSION = 2  # of what is written here; a change of the code that changes the arrays raises it
+VERSION = 3  # of what is written here; a change of the code that changes the arrays raises it
 
 
 @dataclass(frozen=True)
@@ -132,37 +132,79 @@ def content_key(dataset: Dataset, cache: Path) -> str:
 
 def write_masks(dataset: Dataset, folder: Path) -> None:
     """masks.npy and slices.json, and on the way every file decoded and checked once."""
-    checked = parallel(lambda s: check_slice(s, dataset.file_channels), dataset.slices)
-    shapes = [mask.shape for mask, _ in checked]
-    for previous, item, a, b in zip(dataset.slices, dataset.slices[1:], shapes, shapes[1:], strict=False):
-        if previous.patient == item.patient and a != b:
-            raise DataError(f"{item.image}: {b} pixels, but {previous.image} of the same patient has {a}")
-    np.save(folder / "masks.npy", np.concatenate([mask.ravel() for mask, _ in checked]))
+
+    def check(item: Slice) -> Checked | DataError:
+        try:
+            return check_slice(item, dataset.file_channels)
+        except DataError as error:
+            return error
+
+    results = parallel(check, dataset.slices)
+    checked = [result for result in results if isinstance(result, Checked)]
+    refuse([str(result) for result in results if isinstance(result, DataError)])
+    shapes = [found.mask.shape for found in checked]
+    neighbours = zip(dataset.slices, dataset.slices[1:], shapes, shapes[1:], strict=False)
+    refuse(
+        [
+            f"{item.image}: {b} pixels, but {previous.image} of the same patient has {a}"
+            for previous, item, a, b in neighbours
+            if previous.patient == item.patient and a != b
+        ]
+    )
+    np.save(folder / "masks.npy", np.concatenate([found.mask.ravel() for found in checked]))
 
     # A sequence is missing when another stands in for it on every slice that shows anything.
     copies: dict[str, set[str]] = {}
-    for item, (_, same) in zip(dataset.slices, checked, strict=True):
-        if same is not None:
-            copies[item.patient] = copies.get(item.patient, same) & same
+    for item, found in zip(dataset.slices, checked, strict=True):
+        if found.pixels:
+            copies[item.patient] = copies.get(item.patient, found.copies) & found.copies
     slices = [replace(s, missing=tuple(sorted(copies.get(s.patient, ())))) for s in dataset.slices]
     facts = {
         "slices": [asdict(s) for s in slices],
         "shapes": shapes,
-        "lesion_pixels": [int(mask.sum()) for mask, _ in checked],
+        "lesion_pixels": [int(found.mask.sum()) for found in checked],
+        "outside": [found.outside for found in checked],
+        "pixels": [found.pixels for found in checked],
         "checksums": {"masks.npy": checksum(folder / "masks.npy")},
     }
     (folder / "slices.json").write_text(json.dumps(facts))
 
 
-def check_slice(item: Slice, file_channels: Sequence[str]) -> tuple[np.ndarray, set[str] | None]:
-    """-> mask (h, w) of 0 and 1, and the channels that equal FLAIR (None where the slice is blank)."""
+@dataclass(frozen=True)
+class Checked:
+    """A slice's mask, uint8 (h, w) of 0 and 1, and facts of its image.
+
+    `pixels` is a hash of the image, "" where it is blank; `copies` names the channels that equal FLAIR; `outside` counts
+    lesion pixels that lie outside of the head.
+    """
+
+    mask: np.ndarray
+    pixels: str
+    copies: set[str]
+    outside: int
+
+
+def check_slice(item: Slice, file_channels: Sequence[str]) -> Checked:
+    """Read a slice's files and return its mask and facts. Raises DataError, which names the file."""
     image, mask = read_image(item.image, len(file_channels)), read_mask(item.mask)
     if mask.shape != image.shape[:2]:
         raise DataError(f"{item.mask}: {mask.shape} pixels, but its image {item.image} has {image.shape[:2]}")
-    if "flair" not in file_channels or image.min() == image.max():
-        return mask, None
-    flair = image[..., file_channels.index("flair")]
-    return mask, {name for i, name in enumerate(file_channels) if name != "flair" and np.array_equal(image[..., i], flair)}
+    blank = bool((image == image[:1, :1]).all())
+    pixels = "" if blank else blake2b(str(image.shape).encode() + image.tobytes(), digest_size=8).hexdigest()
+    copies: set[str] = set()
+    if "flair" in file_channels:
+        flair = image[..., file_channels.index("flair")]
+        copies = {n for i, n in enumerate(file_channels) if n != "flair" and np.array_equal(image[..., i], flair)}
+    outside = int(mask[~head(image)].sum()) if mask.any() else 0
+    return Checked(mask, pixels, copies, outside)
+
+
+def head(image: np.ndarray) -> np.ndarray:
+    """bool (h, w): where a channel of the image exceeds a tenth of its range, and what such pixels enclose."""
+    low, high = image.min(axis=(0, 1)), image.max(axis=(0, 1))
+    bright = (image > low + (high - low) // 10).any(axis=-1).astype(np.uint8)
+    outlines, _ = cv2.findContours(bright, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(bright, outlines, -1, 1, cv2.FILLED).astype(bool)
 
 
 def write_images(dataset: Dataset, image_size: int, path: Path) -> None:

@@ -1,0 +1,66 @@
+"""What the pixels of a prepared data set tell of its files: one scan under two names, masks that cannot be right."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from attnunet.data.prepare import Prepared
+from attnunet.data.slices import refuse
+from attnunet.data.split import Split
+
+OUTSIDE = 0.25
+"""The share of a slice's lesion beyond the head above which image and mask do not belong together; on the LGG data 0.002."""
+
+
+def copies(prepared: Prepared, indices: Iterable[int]) -> list[tuple[int, int]]:
+    """Return slices with the first one before them whose image is the same, pixel for pixel; blank ones apart."""
+    first: dict[str, int] = {}
+    pairs = [(first.setdefault(prepared.facts["pixels"][i], i), i) for i in indices if prepared.facts["pixels"][i]]
+    return [(one, other) for one, other in pairs if one != other]
+
+
+def refuse_copies(prepared: Prepared, split: Split) -> None:
+    """Raise DataError where images of one part are in another part too, under another patient's name."""
+    part = {index: name for name, indices in split.parts.items() for index in indices}
+    shared: dict[tuple[str, ...], list[str]] = {}
+    for one, other in copies(prepared, sorted(part)):
+        if part[one] != part[other] and not split.leaking:
+            a, b = prepared.slices[one], prepared.slices[other]
+            shared.setdefault((a.patient, part[one], b.patient, part[other]), []).append(f"{a.image} and {b.image}")
+    refuse(
+        [
+            f"split leaks: patients {a} of {part_of_a} and {b} of {part_of_b} have {len(pairs)} image(s) in common, pixel for "
+            f"pixel, as {pairs[0]}; leave one of the two out by data.exclude, or give both one name"
+            for (a, part_of_a, b, part_of_b), pairs in shared.items()
+        ]
+    )
+
+
+def doubts(prepared: Prepared, indices: Iterable[int]) -> list[str]:
+    """Return a line for each thing that is likely wrong with these slices: copies, full masks, lesions outside of the head."""
+    slices, lesion, facts = prepared.slices, prepared.lesion_pixels, prepared.facts
+    indices, lines = sorted(indices), []
+    if pairs := copies(prepared, indices):
+        one, other = (slices[index] for index in pairs[0])
+        who = listed(f"{slices[a].patient} and {slices[b].patient}" for a, b in pairs)
+        lines.append(f"{len(pairs)} image(s) are there twice, pixel for pixel: {who}, as {one.image} and {other.image}")
+
+    full = [i for i in indices if lesion[i] > facts["shapes"][i][0] * facts["shapes"][i][1] / 2]
+    share = Counter(slices[i].patient for i in full), Counter(slices[i].patient for i in indices)
+    if mostly := [patient for patient, count in share[0].items() if count > share[1][patient] / 2]:
+        first = next(slices[i].mask for i in full if slices[i].patient == mostly[0])
+        lines.append(f"lesion fills most of most slices of {listed(mostly)}, as in {first}; are masks turned inside out?")
+
+    beyond = [i for i in indices if facts["outside"][i] > OUTSIDE * lesion[i]]
+    if beyond:
+        who = listed(slices[i].patient for i in beyond)
+        lines.append(
+            f"lesion outside of the head in {len(beyond)} slice(s) of {who}, as in {slices[beyond[0]].mask}; "
+            "do these images and masks belong together?"
+        )
+    return lines
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the names once each, the first five of them, and how many more there are."""
+    once = list(dict.fromkeys(names))
+    return ", ".join(once[:5]) + (f" and {len(once) - 5} more" if len(once) > 5 else "")
