@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from attnunet import config, report
+from attnunet.data.checks import doubts
 from attnunet.data.prepare import Prepared, prepare
 from attnunet.data.slices import DataError, alike
 from attnunet.inference import Predictor, Preparation
@@ -100,18 +102,28 @@ def choose(
         notes.append(
             f"not the data that the run was made with: now {prepared.fingerprint}, then {record.split['fingerprint']}"
         )
-    if chose := of_names(patients, record.split["val"]):
+    if chose := known(record, "val", prepared, indices):
         notes.append(f"flatters: validation patients, who chose checkpoint and decision, are scored: {', '.join(chose)}")
-    trained = of_names(patients, record.split["train"])
+    trained = known(record, "train", prepared, indices)
     if trained:
         notes.append(f"LEAKING: patients that the run trained on are scored: {', '.join(trained)}")
-    return Chosen(prepared, tuple(indices), patients, trained, tuple(notes))
+    return Chosen(prepared, tuple(indices), patients, trained, (*notes, *prepared.notes, *doubts(prepared, indices)))
 
 
-def of_names(patients: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    """Return the patients that the names mean, whatever their case, blanks and form of accents: P1 may be p1."""
-    meant = {alike(name) for name in names}
-    return tuple(patient for patient in patients if alike(patient) in meant)
+def known(record: Record, part: str, prepared: Prepared, indices: Sequence[int]) -> tuple[str, ...]:
+    """Return the patients of these slices whom the run's part holds, under whatever name.
+
+    By name whatever its case, blanks and form of accents, and by images that are equal, pixel for pixel; these can be
+    compared while the run's own data lie in the cache.
+    """
+    names = {alike(name) for name in record.split[part]}
+    own, pixels = prepared.folder.with_name(record.content) / "slices.json", set()
+    if own.is_file():
+        facts, held = json.loads(own.read_text()), set(record.slices(part))
+        rows = zip(facts["slices"], facts["pixels"], strict=True)
+        pixels = {image for row, image in rows if image and (row["patient"], row["number"]) in held}
+    found = {prepared.slices[i].patient for i in indices if prepared.facts["pixels"][i] in pixels}
+    return tuple(sorted(found | {p for p in {prepared.slices[i].patient for i in indices} if alike(p) in names}))
 
 
 def of_manifest(record: Record, prepared: Prepared, part: str) -> list[int]:

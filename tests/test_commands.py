@@ -85,7 +85,7 @@ def drop_mask(folder: Path) -> str:
 
 @pytest.mark.parametrize("damage", [truncate, drop_mask])
 def test_a_broken_file_is_named_before_tensorflow_and_leaves_no_run(damage: Callable[[Path], str], tmp_path: Path) -> None:
-    folders = [write_patient(tmp_path / "data", f"TCGA_CS_{4000 + index}_20000101") for index in range(3)]
+    folders = [write_patient(tmp_path / "data", f"TCGA_CS_{4000 + index}_20000101", seed=index) for index in range(3)]
     name = damage(folders[1])
     result = command("data=lgg", "data.root=data", cwd=tmp_path, python=("-X", "importtime"))
     assert result.returncode == 1

@@ -66,7 +66,7 @@ def made(trained: Path, tmp_path: Path) -> Made:
 
 
 def test_the_command_scores_the_test_again_under_its_own_name(made: Made) -> None:
-    result = command(f"run={made.run.id[:8]}", cwd=made.folder, name="evaluate")
+    result = command(f'run="{made.run.id[:8]}"', cwd=made.folder, name="evaluate")
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     assert "Dice, mean over patients" in result.stdout
@@ -82,7 +82,7 @@ def test_the_command_scores_the_test_again_under_its_own_name(made: Made) -> Non
 
 
 def test_training_patients_are_refused_by_name(made: Made) -> None:
-    result = command(f"run={made.run.id}", "part=train", cwd=made.folder, name="evaluate")
+    result = command(f'run="{made.run.id}"', "part=train", cwd=made.folder, name="evaluate")
     assert result.returncode == 1
     for patient in made.run.split["train"]:
         assert patient in result.stderr
@@ -140,9 +140,23 @@ def test_an_evaluation_that_fails_gives_its_name_back(made: Made, monkeypatch: p
     made.again("part=val", "name=mine")
 
 
-def test_a_patient_under_another_spelling_is_known() -> None:
-    found = ("P1", "Zoe\u0308", "p 2", "p3")
-    assert scoring.of_names(found, ["p1", "zo\u00eb", "p2", "p33"]) == ("P1", "Zoe\u0308", "p 2")
+def test_a_training_patient_is_known_under_another_spelling_and_by_its_images(
+    made: Made, lgg_root: Path, tmp_path: Path
+) -> None:
+    spelt, copied, *_ = made.run.split["train"]
+    for path in (lgg_root / spelt).iterdir():
+        (tmp_path / "new" / spelt.lower()).mkdir(parents=True, exist_ok=True)
+        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(tmp_path / "new" / spelt.lower() / path.name.lower()), 255 - image if image.ndim == 3 else image)
+    for path in (lgg_root / copied).iterdir():
+        (tmp_path / "new" / "TCGA_FG_1_1").mkdir(exist_ok=True)
+        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(
+            str(tmp_path / "new" / "TCGA_FG_1_1" / path.with_suffix(".png").name.replace(copied, "TCGA_FG_1_1")), image
+        )
+    write_patient(tmp_path / "new", "TCGA_FG_5000_20010101", seed=90)
+    with pytest.raises(records.Refused, match=f"trained on TCGA_FG_1_1, {spelt.lower()}; scores"):
+        made.again("data=lgg", f"data.root={tmp_path / 'new'}", "part=all")
 
 
 def test_that_validation_patients_chose_the_decision_is_said(made: Made) -> None:

@@ -49,7 +49,7 @@ def segment(store: Store, run_id: str, **keys: object) -> str:
 def test_the_command_writes_a_mask_beside_each_slice_of_each_patient(
     trained: Path, run_id: str, predictor: Predictor, lgg_root: Path, tmp_path: Path
 ) -> None:
-    keys = (f"run={run_id[:8]}", f"input={lgg_root}", f"output={tmp_path / 'masks'}", "probabilities=true")
+    keys = (f'run="{run_id[:8]}"', f"input={lgg_root}", f"output={tmp_path / 'masks'}", "probabilities=true")
     result = command(*keys, cwd=trained, name="predict")
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
@@ -154,7 +154,7 @@ def test_what_a_format_lacks_is_named(store: Store, run_id: str, tmp_path: Path,
 
 
 def test_the_export_command_writes_onnx(trained: Path, run_id: str) -> None:
-    result = command(f"run={run_id[:8]}", cwd=trained, name="export")
+    result = command(f'run="{run_id[:8]}"', cwd=trained, name="export")
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     assert (trained / "exports" / f"{run_id[:8]}-onnx" / "network.onnx").is_file()
