@@ -13,8 +13,9 @@ from omegaconf import DictConfig
 
 from attnunet import config, report
 from attnunet.data.checks import doubts
+from attnunet.data.names import alike
 from attnunet.data.prepare import Prepared, prepare
-from attnunet.data.slices import DataError, alike
+from attnunet.data.slices import DataError
 from attnunet.inference import Predictor, Preparation
 from attnunet.tracking import records, uses
 from attnunet.tracking.records import Record

@@ -146,6 +146,17 @@ def test_a_broken_file_is_named_and_leaves_nothing_behind(root: Path, cache: Pat
     assert prepare(lgg(str(root), exclude=[PATIENT], verify=True), 32, cache).fingerprint == before.fingerprint
 
 
+def test_all_broken_files_are_named_at_once(root: Path, cache: Path) -> None:
+    broken = [root / PATIENT / f"{PATIENT}_2.tif", root / PATIENT / f"{PATIENT}_5_mask.tif", root / OTHER / f"{OTHER}_1.tif"]
+    save(broken[0], noise(32, 32))
+    save(broken[1], noise(32, 32, 3))
+    broken[2].write_bytes(b"no image")
+    with pytest.raises(DataError) as caught:
+        prepare(lgg(str(root)), 32, cache)
+    assert [line.partition(": ")[0] for line in str(caught.value).splitlines()] == [str(path) for path in broken]
+    assert not arrays(cache)
+
+
 def test_the_hand_made_tiff_is_whole(tmp_path: Path) -> None:
     """Else the truncated ones would prove nothing."""
     (tmp_path / "whole.tif").write_bytes(tiff(noise(32, 32, 3)))

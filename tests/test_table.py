@@ -126,6 +126,13 @@ def test_cells_are_stripped_and_names_stay_as_written(folder: Path) -> None:
     assert {s.patient for s in table(file, exclude=str(folder / "locked.txt")).slices} == {"8"}
 
 
+def test_one_site_under_two_names_is_refused(folder: Path) -> None:
+    text = "patient,image,mask,site\n" + row("a", "North", name="1") + row("b", "north ", name="2") + row("c", "x", name="3")
+    with pytest.raises(DataError, match="sites 'North' and 'north' differ in case"):
+        table(write(folder, text))
+    assert len(table(write(folder, text), exclude=["b"]).slices) == 2
+
+
 @pytest.mark.parametrize(
     ("one", "other", "told"),
     [

@@ -1,11 +1,11 @@
 """What a data set is: slices that know their patient."""
 
 import codecs
-import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from attnunet.data.names import absent, second_names
 from attnunet.errors import UserError
 
 
@@ -86,7 +86,7 @@ def without(slices: Iterable[Slice], exclude: Sequence[str] | str) -> tuple[Slic
     """The slices of the patients that are not excluded, ordered.
 
     An excluded patient that is not there is an error: a misspelt name would let a locked patient in. So are two names
-    that may be one patient's, who would train and test.
+    that may be one patient's or one site's, which would train and test.
     """
     slices = sorted(slices, key=lambda s: (s.patient, s.number))
     names, patients = set(excluded(exclude)), {s.patient for s in slices}
@@ -95,38 +95,8 @@ def without(slices: Iterable[Slice], exclude: Sequence[str] | str) -> tuple[Slic
     kept = tuple(s for s in slices if s.patient not in names)
     if not kept:
         raise DataError("data.exclude leaves no patient")
-    refuse_second_names({s.patient for s in kept})
+    refuse([*second_names("patient", {s.patient for s in kept}), *second_names("site", {s.site for s in kept})])
     return kept
-
-
-def alike(name: str) -> str:
-    """Return what names have in common that differ in case, blanks or Unicode's form of accents only."""
-    return "".join(unicodedata.normalize("NFKC", name.casefold()).split())
-
-
-def shown(name: str) -> str:
-    """Return a name in quotes, with its code points where letters may look the same."""
-    return f"{name!r}" if name.isascii() else f"'{name}' ({name!a})"
-
-
-def absent(names: Iterable[str], patients: Collection[str]) -> str:
-    """Return those names that are no patient's, with the patient that one may mean; "" where all are there."""
-    there = {alike(patient): patient for patient in patients}
-    unknown = sorted(set(names) - set(patients))
-    return ", ".join(f"{n} (is {shown(there[alike(n)])} meant?)" if alike(n) in there else n for n in unknown)
-
-
-def refuse_second_names(patients: Iterable[str]) -> None:
-    first: dict[str, str] = {}
-    pairs = [(first.setdefault(alike(name), name), name) for name in sorted(patients)]
-    refuse(
-        [
-            f"patients {shown(one)} and {shown(other)} differ in case, blanks or the form of accents only; give one patient "
-            "one name, two patients two names, or leave one out by data.exclude"
-            for one, other in pairs
-            if one != other
-        ]
-    )
 
 
 def chosen(channels: Sequence[str], file_channels: Sequence[str]) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ import numpy as np
 import yaml
 from annotated_types import Ge, Gt, Lt
 
-from attnunet.data.slices import DataError, Slice, absent, text
+from attnunet.data.names import absent
+from attnunet.data.slices import DataError, Slice, text
 
 PARTS = ("train", "val", "test")
 Fraction = Annotated[float, Gt(0), Lt(1)]
