@@ -15,7 +15,7 @@ from attnunet.data.phantom import phantom
 from attnunet.data.prepare import Prepared, head, prepare
 from attnunet.data.slices import DataError
 from attnunet.data.split import Split
-from tests.conftest import write_patient, write_slice
+from tests.conftest import command, write_patient, write_slice
 
 
 @pytest.fixture
@@ -147,3 +147,20 @@ def test_the_phantom_gives_no_doubt(tmp_path: Path) -> None:
 def test_the_real_sample_gives_no_doubt(sample: Path, tmp_path: Path) -> None:
     data = prepare(lgg(str(sample), exclude=str(sample / "locked.txt")), 64, tmp_path)
     assert doubts(data, range(len(data.slices))) == []
+
+
+@pytest.mark.slow
+def test_a_run_says_what_is_doubtful_in_its_first_lines(tmp_path: Path) -> None:
+    for index in range(6):
+        write_patient(tmp_path / "data", f"[b]{index}", slices=4, seed=index)
+    for number in range(1, 5):
+        full = np.full((32, 32), 255, np.uint8)
+        cv2.imwrite(str(tmp_path / "data" / "[b]3" / f"[b]3_{number}_mask.tif"), full)
+    write_patient(tmp_path / "data" / "older", "[b]7", slices=1)
+    result = command(
+        "trainer=smoke", "trainer.figures=false", "data=lgg", "data.root=data", "batch_size=4", "image_size=32", cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    passed_over, full, *_ = result.stdout.splitlines()
+    assert passed_over.startswith("passed over: data/older/[b]7: 2 image(s) that are no slices, as [b]7_1.tif; ")
+    assert full == "lesion fills most of most slices of [b]3, as in data/[b]3/[b]3_1_mask.tif; are masks turned inside out?"

@@ -221,7 +221,7 @@ def test_a_grey_table_end_to_end(folder: Path) -> None:
 @pytest.mark.parametrize(("names", "picture", "found"), [(["grey"], "1", 3), (["red", "green", "blue"], "grey", 1)])
 def test_files_of_other_channels_are_named(folder: Path, names: list[str], picture: str, found: int) -> None:
     dataset = table(write(folder, HEADER + row("a", name=picture)), file_channels=names)
-    with pytest.raises(DataError, match=rf"{picture}\.png: {found} channel\(s\), expected {len(names)}"):
+    with pytest.raises(DataError, match=rf"{picture}\.png: {found} channel\(s\), expected {len(names)}: .*\[grey\]"):
         prepare(dataset, 16, folder / "cache")
 
 

@@ -287,7 +287,8 @@ def read_image(path: str, channels: int) -> np.ndarray:
     image = read(path)
     found = 1 if image.ndim == 2 else image.shape[2]
     if found != channels:
-        raise DataError(f"{path}: {found} channel(s), expected {channels}")
+        named = "as many as data.file_channels has names, [grey] for grey images"
+        raise DataError(f"{path}: {found} channel(s), expected {channels}: {named}")
     if found == 3:
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # in one piece: what reads a view backwards takes five times as long
     return image[..., None] if image.ndim == 2 else image[..., ::-1]
