@@ -211,6 +211,7 @@ def test_a_name_of_rare_letters_comes_back(tmp_path: Path) -> None:
         ('{"train": [true], "val": ["P02"], "test": ["P03"]}', "True is no patient's name; quote"),
         ("train: [[P01]]\nval: [P02]\ntest: [P03]\n", r"\['P01'\] is no patient's name"),
         ("train: [P01]\nval: [P02]\ntest: [P03, Q1]\n", "not in the data: Q1$"),
+        ("train: [P01]\nval: [P02]\ntest: [P03, '']\n", "not in the data: ''$"),
         ("train: [P01, P02]\nval: [P02]\ntest: [P03]\n", "split leaks: P02 in both train and val"),
         ("train: [P01]\nval: [P02]\ntest: [P03]\nleaking: true\n", "only split=slice can make one"),
         ("train: [P01]\nval: [P02]\n", "needs the lists train, val and test"),

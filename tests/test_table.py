@@ -166,7 +166,7 @@ def test_all_faults_of_a_table_are_named_at_once(folder: Path) -> None:
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_a_spreadsheet_s_separators_quotes_and_line_ends_are_read(folder: Path, mark: str, quote: str, end: str) -> None:
     lines = [["patient", "image", "mask"], ["a", "pictures/1.png", "masks/1.png"], ["b", "pictures/2.png", "masks/2.png"]]
-    text = "".join(mark.join(f"{quote}{cell}{quote}" for cell in line) + end for line in [*lines, ["", "", ""]])
+    text = "".join(mark.join(f"{quote}{cell}{quote}" for cell in line) + end for line in [["", "", ""], *lines, ["", "", ""]])
     (folder / "table.csv").write_bytes(text.encode())
     assert [(s.patient, Path(s.mask).stem) for s in table(str(folder / "table.csv")).slices] == [("a", "1"), ("b", "2")]
 

@@ -14,11 +14,11 @@ def shown(name: str) -> str:
     return f"{name!r}" if name.isascii() else f"'{name}' ({name!a})"
 
 
-def absent(names: Iterable[str], patients: Collection[str]) -> str:
-    """Return those names that are no patient's, with the patient that one may mean; "" where all are there."""
+def absent(names: Iterable[str], patients: Collection[str]) -> list[str]:
+    """Return those names that are no patient's, each with the patient that it may mean."""
     there = {alike(patient): patient for patient in patients}
     unknown = sorted(set(names) - set(patients))
-    return ", ".join(f"{n} (is {shown(there[alike(n)])} meant?)" if alike(n) in there else n for n in unknown)
+    return [f"{name} (is {shown(there[alike(name)])} meant?)" if alike(name) in there else name or "''" for name in unknown]
 
 
 def second_names(kind: str, names: Iterable[str]) -> Iterator[str]:

@@ -91,7 +91,7 @@ def without(slices: Iterable[Slice], exclude: Sequence[str] | str) -> tuple[Slic
     slices = sorted(slices, key=lambda s: (s.patient, s.number))
     names, patients = set(excluded(exclude)), {s.patient for s in slices}
     if unknown := absent(names, patients):
-        raise DataError(f"data.exclude names patients that are not in the data: {unknown}")
+        raise DataError(f"data.exclude names patients that are not in the data: {', '.join(unknown)}")
     kept = tuple(s for s in slices if s.patient not in names)
     if not kept:
         raise DataError("data.exclude leaves no patient")

@@ -182,7 +182,7 @@ def manifest(subjects: Sequence[Subject], file: str | None = None) -> Split:
     if odd := [name for part in PARTS for name in lists[part] if not isinstance(name, str)]:
         raise DataError(f"{path}: {odd[0]} is no patient's name; quote a name that looks like something else")
     if unknown := absent({name for part in PARTS for name in lists[part]}, {s.patient for s in subjects}):
-        raise DataError(f"{path}: names patients that are not in the data: {unknown}")
+        raise DataError(f"{path}: names patients that are not in the data: {', '.join(unknown)}")
     return by_patient(subjects, **{part: sorted(set(lists[part])) for part in PARTS})
 
 

@@ -67,7 +67,7 @@ def rows(file: Path) -> tuple[list[Slice], list[str]]:
         count[patient] = count.get(patient, 0) + 1
         number = row.get("slice") or str(count[patient])
         image, mask = located(file.parent, row["image"]), located(file.parent, row["mask"])
-        faults += [f"{where}: no file {path}" for path in (image, mask) if not path.is_file()]
+        faults += [f"{where}: no file {path}" for path in (image, mask) if not os.path.isfile(path)]
         owner, earlier = first.setdefault(os.path.normpath(image), (patient, line))
         if earlier != line:
             faults.append(f"{where}: {image} stands in line {earlier} already, as a slice of patient {owner}")
@@ -85,16 +85,16 @@ def rows(file: Path) -> tuple[list[Slice], list[str]]:
 
 
 def cells(file: Path) -> list[tuple[int, list[str]]]:
-    """Return the header and the rows that are not empty, with their lines; commas, semicolons or tabs separate cells."""
+    """Return the lines that are not empty with their numbers, the header first; commas, semicolons or tabs separate cells."""
     content = text(file)
-    header = next(iter(content.splitlines()), "")
+    header = next((line for line in content.splitlines() if line.strip(',;\t" ')), "")
     separators = (mark for mark in ",;\t" if set(REQUIRED) <= {name.strip(' "') for name in header.split(mark)})
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=next(separators, ","), strict=True)
     found: list[tuple[int, list[str]]] = []
     try:
         for row in reader:
             values = [cell.strip() for cell in row]
-            if any(values) or not found:
+            if any(values):
                 found.append((reader.line_num, values))
     except csv.Error as error:
         raise DataError(f"{file}, line {reader.line_num}: {error}; is a quotation mark not closed?") from None
@@ -104,4 +104,4 @@ def cells(file: Path) -> list[tuple[int, list[str]]]:
 def located(folder: Path, cell: str) -> Path:
     """Return the path that a cell names, with slashes or as Windows writes it."""
     path = folder / cell
-    return path if path.is_file() else folder / cell.replace("\\", "/")
+    return path if os.path.isfile(path) else folder / cell.replace("\\", "/")
