@@ -115,16 +115,16 @@ def known(record: Record, part: str, prepared: Prepared, indices: Sequence[int])
     """Return the patients of these slices whom the run's part holds, under whatever name.
 
     By name whatever its case, blanks and form of accents, and by images that are equal, pixel for pixel; these can be
-    compared while the run's own data lie in the cache.
+    compared while the run's own data lie in the cache, prepared by a version that kept hashes of images.
     """
     names = {alike(name) for name in record.split[part]}
     own, pixels = prepared.folder.with_name(record.content) / "slices.json", set()
     if own.is_file():
         facts, held = json.loads(own.read_text()), set(record.slices(part))
-        rows = zip(facts["slices"], facts["pixels"], strict=True)
+        rows = zip(facts["slices"], facts.get("pixels", ()), strict=False)
         pixels = {image for row, image in rows if image and (row["patient"], row["number"]) in held}
-    found = {prepared.slices[i].patient for i in indices if prepared.facts["pixels"][i] in pixels}
-    return tuple(sorted(found | {p for p in {prepared.slices[i].patient for i in indices} if alike(p) in names}))
+    scored = [(prepared.slices[i].patient, prepared.facts["pixels"][i]) for i in indices]
+    return tuple(sorted({patient for patient, image in scored if alike(patient) in names or image in pixels}))
 
 
 def of_manifest(record: Record, prepared: Prepared, part: str) -> list[int]:

@@ -159,6 +159,16 @@ def test_a_training_patient_is_known_under_another_spelling_and_by_its_images(
         made.again("data=lgg", f"data.root={tmp_path / 'new'}", "part=all")
 
 
+def test_data_that_an_earlier_version_prepared_tell_no_images(made: Made, tmp_path: Path) -> None:
+    path = made.folder / "mlruns" / "cache" / made.run.content / "slices.json"
+    facts = json.loads(path.read_text())
+    del facts["pixels"]
+    path.write_text(json.dumps(facts))
+    write_patient(tmp_path / "new", "TCGA_FG_5000_20010101", seed=90)
+    made.again("data=lgg", f"data.root={tmp_path / 'new'}", "part=all")
+    assert [row["patient"] for row in made.rows("lgg-all")] == ["TCGA_FG_5000_20010101"]
+
+
 def test_that_validation_patients_chose_the_decision_is_said(made: Made) -> None:
     said = made.again("part=val")
     assert "flatters: validation patients, who chose checkpoint and decision, are scored" in said
