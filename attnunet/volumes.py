@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from attnunet.data import listing
+from attnunet.data.images import read_image
 from attnunet.data.listing import IMAGES
-from attnunet.data.prepare import read_image
 from attnunet.data.slices import DataError, refuse
 
 LOSSLESS = {".jpg": ".png", ".jpeg": ".png"}

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from attnunet import report
+from attnunet.data.images import read_image
 from attnunet.data.lgg import lgg as read
-from attnunet.data.prepare import Prepared, prepare, read_image, resize
+from attnunet.data.prepare import Prepared, prepare, resize
 from attnunet.evaluation.decision import Decision
 from attnunet.inference import Predictor, Preparation, load_network, to_native
 from attnunet.models.attention_resunet import attention_resunet

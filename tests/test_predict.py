@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from attnunet import export, formats, predict, scoring
-from attnunet.data.prepare import read_image
+from attnunet.data.images import read_image
 from attnunet.data.slices import DataError
 from attnunet.inference import Predictor
 from attnunet.tracking import records

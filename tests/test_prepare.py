@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 
 from attnunet.data import prepare as preparation
+from attnunet.data.images import read_image, read_mask
 from attnunet.data.lgg import lgg as read
-from attnunet.data.prepare import Prepared, prepare, prepare_volume, read_mask, resize_mask
+from attnunet.data.prepare import Prepared, prepare, prepare_volume, resize_mask
 from attnunet.data.slices import DataError, Dataset, Slice
 from tests.conftest import write_patient, write_slice
 
@@ -160,7 +161,7 @@ def test_all_broken_files_are_named_at_once(root: Path, cache: Path) -> None:
 def test_the_hand_made_tiff_is_whole(tmp_path: Path) -> None:
     """Else the truncated ones would prove nothing."""
     (tmp_path / "whole.tif").write_bytes(tiff(noise(32, 32, 3)))
-    np.testing.assert_array_equal(preparation.read_image(str(tmp_path / "whole.tif"), 3), noise(32, 32, 3))
+    np.testing.assert_array_equal(read_image(str(tmp_path / "whole.tif"), 3), noise(32, 32, 3))
 
 
 def test_patients_may_differ_in_size(root: Path, cache: Path) -> None:
@@ -331,7 +332,7 @@ def test_resize_mask_takes_halves_in() -> None:
 
 def test_a_second_call_reads_no_file(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, made = prepare(lgg(str(root)), 32, cache), arrays(cache)
-    for name in ("read", "read_image", "read_mask", "write_masks", "write_images"):
+    for name in ("read_image", "read_mask", "write_masks", "write_images"):
         monkeypatch.setattr(preparation, name, forbidden)
     monkeypatch.setattr(Path, "read_bytes", forbidden)
     assert prepare(lgg(str(root)), 32, cache).fingerprint == first.fingerprint

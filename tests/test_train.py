@@ -158,7 +158,7 @@ def test_a_run_keeps_its_pictures(smoke: Started, name: str) -> None:
 def test_the_logged_model_segments_a_volume(smoke: Started, lgg_root: Path) -> None:
     import mlflow
 
-    from attnunet.data.prepare import read_image
+    from attnunet.data.images import read_image
     from attnunet.inference import Predictor
 
     mlflow.set_tracking_uri(f"sqlite:///{smoke.folder / 'mlruns' / 'mlflow.db'}")

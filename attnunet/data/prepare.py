@@ -23,6 +23,7 @@ import numpy as np
 from filelock import FileLock
 
 from attnunet.data.files import building, checksum, write_atomically
+from attnunet.data.images import read_image, read_mask
 from attnunet.data.slices import DataError, Dataset, Slice, refuse
 
 VERSION = 3  # of what is written here; a change of the code that changes the arrays raises it
@@ -282,40 +283,6 @@ def resize_mask(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return (resize(mask * np.uint8(255), shape) >= 128).astype(np.uint8)
 
 
-def read_image(path: str, channels: int) -> np.ndarray:
-    """uint8 (h, w, channels), in the file's order of channels."""
-    image = read(path)
-    found = 1 if image.ndim == 2 else image.shape[2]
-    if found != channels:
-        named = "as many as data.file_channels has names, [grey] for grey images"
-        raise DataError(f"{path}: {found} channel(s), expected {channels}: {named}")
-    if found == 3:
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # in one piece: what reads a view backwards takes five times as long
-    return image[..., None] if image.ndim == 2 else image[..., ::-1]
-
-
-def read_mask(path: str) -> np.ndarray:
-    """uint8 (h, w) of 0 and 1: the file's larger value is lesion; a mask of one value is empty if that is 0, else full."""
-    mask = read(path)
-    if mask.ndim != 2:
-        raise DataError(f"{path}: a mask has 1 channel, found {mask.shape[2]}")
-    lesion = mask > 0
-    if (mask[lesion] != mask.max()).any():
-        raise DataError(f"{path}: a mask has the values 0 and one other, found {np.unique(mask)[:5].tolist()}")
-    return lesion.astype(np.uint8)
-
-
-def read(path: str) -> np.ndarray:
-    """The 8-bit pixels of a file, as OpenCV gives them."""
-    data = np.fromfile(path, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if image is None:
-        raise DataError(f"{path}: cannot be decoded; it is truncated, or not an image")
-    if image.dtype != np.uint8:
-        raise DataError(f"{path}: {image.dtype} pixels; only 8-bit files are read, so rescale it to 0 to 255 first")
-    return image
-
-
 def verify(folder: Path, images: str) -> None:
     """Raises DataError if an array is not the one that was written."""
     expected = {
@@ -328,7 +295,7 @@ def verify(folder: Path, images: str) -> None:
 
 
 def parallel(function: Callable, items: Sequence) -> list:
-    """[function(item) for item in items] on all cores; the work is OpenCV's and the disk's, which need no Python lock."""
+    """[function(item) for item in items] on all cores; most of it is work of decoders and disk, without Python's lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(function, items))
 

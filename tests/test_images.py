@@ -1,0 +1,402 @@
+"""Image files are read whole and as they are stored, or refused by name: what three libraries write, and what is damaged."""
+
+import io
+import os
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from attnunet.data import images
+from attnunet.data.images import read_image, read_mask
+from attnunet.data.slices import DataError
+
+ORIENTATION = 274
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def square() -> np.ndarray:
+    """A mask of True in one corner, 4 of 48 pixels."""
+    mask = np.zeros((6, 8), bool)
+    mask[:2, :2] = True
+    return mask
+
+
+def tiff(pixels: np.ndarray, **options: object) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, pixels, **{"metadata": None, **options})
+    return stream.getvalue()
+
+
+def pillow(pixels: np.ndarray, form: str, mode: str | None = None, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(stream, form, **options)
+    return stream.getvalue()
+
+
+def opencv(pixels: np.ndarray, suffix: str, *options: int) -> bytes:
+    written, data = cv2.imencode(suffix, pixels[..., ::-1] if pixels.ndim == 3 else pixels, options)
+    assert written
+    return data.tobytes()
+
+
+def refused(path: Path, data: bytes, message: str, read: Callable[[str], object] = images.read) -> None:
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=message) as caught:
+        read(str(path))
+    assert str(path) in str(caught.value)
+
+
+# Masks and images where 0 stands for white
+
+
+MASKS = {
+    "bool": tiff(square()),
+    "black is zero": tiff(square(), photometric="minisblack"),
+    "ImageJ": tiff(square() * np.uint8(255), photometric="miniswhite"),
+    "ImageJ, LZW": tiff(square() * np.uint8(255), photometric="miniswhite", compression="lzw", rowsperstrip=2),
+    "0 and 1": tiff(square() * np.uint8(1)),
+    "Pillow, TIFF": pillow(square(), "TIFF"),
+    "Pillow, 1 bit": pillow(square(), "PNG"),
+    "Pillow, PNG": pillow(square() * np.uint8(255), "PNG"),
+    "OpenCV, TIFF": opencv(square() * np.uint8(255), ".tif"),
+    "OpenCV, PNG": opencv(square() * np.uint8(255), ".png"),
+}
+
+
+@pytest.mark.parametrize("data", MASKS.values(), ids=MASKS)
+def test_a_masks_lesion_is_what_is_stored_above_0(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "mask.tif"
+    path.write_bytes(data)
+    np.testing.assert_array_equal(read_mask(str(path)), square().astype(np.uint8))
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_an_empty_and_a_full_mask(tmp_path: Path, value: int) -> None:
+    path = tmp_path / "mask.png"
+    path.write_bytes(opencv(np.full((3, 4), value, np.uint8), ".png"))
+    assert read_mask(str(path)).sum() == (12 if value else 0)
+
+
+def test_an_images_brightness_is_what_the_file_says(tmp_path: Path) -> None:
+    path, pixels = tmp_path / "a.tif", np.array([[0, 10], [200, 255]], np.uint8)
+    path.write_bytes(tiff(pixels, photometric="miniswhite"))
+    np.testing.assert_array_equal(read_image(str(path), 1)[..., 0], [[255, 245], [55, 0]])
+    path.write_bytes(tiff(square()))
+    np.testing.assert_array_equal(read_image(str(path), 1)[..., 0], np.where(square(), 0, 255))
+
+
+# Whole files of a form that is not read
+
+
+def exif(orientation: int) -> Image.Exif:
+    tags = Image.Exif()
+    tags[ORIENTATION] = orientation
+    return tags
+
+
+PAGES = [noise(8, 8), noise(8, 8, seed=1), noise(8, 8, seed=2)]
+FORMS = {
+    "an orientation in TIFF": (tiff(noise(8, 8), extratags=[(ORIENTATION, 3, 1, 6, True)]), "orientation tag 6"),
+    "an orientation in PNG": (pillow(noise(8, 8), "PNG", exif=exif(3)), "orientation tag 3"),
+    "an orientation in JPEG": (pillow(noise(8, 8), "JPEG", exif=exif(8)), "orientation tag 8"),
+    "pages": (tiff(np.stack(PAGES), photometric="minisblack"), "3 pages"),
+    "an ImageJ stack": (tiff(np.stack(PAGES), imagej=True, metadata={}), "3 pages"),
+    "a stack behind one directory": (
+        tiff(np.stack(PAGES), photometric="minisblack", metadata={}, truncate=True),
+        "3 pages",
+    ),
+    "an animation": (
+        pillow(PAGES[0], "PNG", save_all=True, append_images=[Image.fromarray(page) for page in PAGES[1:]]),
+        "3 pages",
+    ),
+    "a palette in PNG": (pillow(noise(8, 8), "PNG", mode="P"), "palette"),
+    "a palette in TIFF": (tiff(noise(8, 8), photometric="palette", colormap=noise(3, 256).astype(np.uint16)), "PALETTE"),
+    "16 bits of grey in PNG": (pillow(noise(8, 8).astype(np.uint16), "PNG"), "uint16 pixels; only 8-bit"),
+    "16 bits of colour in PNG": (opencv(noise(8, 8, 3).astype(np.uint16) * 257, ".png"), "uint16 pixels; only 8-bit"),
+    "16 bits in TIFF": (tiff(noise(8, 8).astype(np.uint16)), "uint16 pixels; only 8-bit"),
+    "signed": (tiff(noise(8, 8).view(np.int8)), "int8 pixels; only 8-bit"),
+    "4 bits": (tiff(noise(8, 8) // 16, bitspersample=4), "4-bit pixels; only 8-bit"),
+    "CMYK in TIFF": (pillow(noise(8, 8, 3), "TIFF", mode="CMYK"), "SEPARATED"),
+    "CMYK in JPEG": (pillow(noise(8, 8, 3), "JPEG", mode="CMYK"), "CMYK colours are not read"),
+    "CIELab": (tiff(noise(8, 8, 3), photometric="cielab"), "CIELAB"),
+    "JPEG in TIFF": (tiff(noise(16, 16), compression="jpeg"), "compression JPEG is not read; allowed: none, LZW, deflate"),
+    "JPEG 2000 in TIFF": (tiff(noise(16, 16), compression="jpeg2000"), "compression JPEG2000 is not read"),
+    "GIF": (pillow(noise(8, 8), "GIF"), "no TIFF, PNG or JPEG"),
+    "a volume": (tiff(noise(16, 16, 16), volumetric=True, tile=(16, 16, 16), photometric="minisblack"), "axes ZYX"),
+    "nothing": (b"", "no TIFF, PNG or JPEG"),
+    "text": (b"not an image", "no TIFF, PNG or JPEG"),
+}
+
+
+@pytest.mark.parametrize(("data", "message"), FORMS.values(), ids=FORMS)
+def test_a_form_that_is_not_read_is_refused_by_name(tmp_path: Path, data: bytes, message: str) -> None:
+    refused(tmp_path / "a.img", data, message)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [tiff(noise(8, 8, 4)), pillow(noise(8, 8, 4), "PNG"), pillow(noise(8, 8, 2), "PNG", mode="LA")],
+    ids=["RGBA in TIFF", "RGBA in PNG", "grey with alpha"],
+)
+def test_an_alpha_channel_is_one_too_many(tmp_path: Path, data: bytes) -> None:
+    refused(tmp_path / "a.png", data, r"[24] channel\(s\), expected [13]: as many", lambda path: read_image(path, 3))
+    refused(tmp_path / "a.png", data, "a mask has 1 channel", read_mask)
+
+
+def test_a_jpeg_mask_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    mask = np.kron(square() * np.uint8(255), np.ones((3, 3), np.uint8))
+    refused(tmp_path / "a.jpg", opencv(mask, ".jpg"), "save masks as PNG", read_mask)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for name, message in (("pipe.png", "no regular file"), (".", "no regular file"), ("gone.png", "No such file")):
+        with pytest.raises(DataError, match=message):
+            images.read(str(tmp_path / name))
+    (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(DataError, match=r"link\.png: cannot be read: No such file"):
+        images.read(str(tmp_path / "link.png"))
+
+
+# Damage
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+
+def test_a_wrong_checksum_in_a_png_is_refused(tmp_path: Path) -> None:
+    whole = opencv(noise(16, 16), ".png")
+    place = whole.index(b"IDAT") + 12
+    refused(tmp_path / "a.png", whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :], "damaged")
+    beside = whole.index(b"IDAT") - 4
+    text = chunk(b"tEXt", b"Comment\x00fine")
+    (tmp_path / "b.png").write_bytes(whole[:beside] + text + whole[beside:])
+    np.testing.assert_array_equal(images.read(str(tmp_path / "b.png")).pixels, noise(16, 16))
+    refused(tmp_path / "a.png", whole[:beside] + text[:-1] + b"\x00" + whole[beside:], "damaged")
+
+
+def test_a_jpeg_that_libjpeg_only_warns_of_is_refused(tmp_path: Path) -> None:
+    whole = opencv(noise(64, 64), ".jpg")
+    half = len(whole) // 2
+    refused(tmp_path / "a.jpg", whole[:half], "damaged")
+    refused(tmp_path / "a.jpg", whole[:half] + bytes(64) + whole[half + 64 :], "damaged")
+
+
+def test_a_part_that_is_not_in_the_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff(noise(16, 16), rowsperstrip=4, compression="deflate"))
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        sizes = file.pages.first.tags["StripByteCounts"]
+        sizes.overwrite([*sizes.value[:3], 0])  # a hole, which tifffile fills with zeros
+    refused(path, path.read_bytes(), "a part of the pixels is not in the file")
+
+
+def test_a_header_of_a_huge_picture_is_refused(tmp_path: Path) -> None:
+    whole = opencv(noise(8, 8), ".png")
+    size = (9000).to_bytes(4, "big") * 2
+    header = chunk(b"IHDR", size + whole[24:29])
+    refused(tmp_path / "a.png", whole[:8] + header + whole[33:], "9000 x 9000 pixels; allowed")
+
+
+# What three libraries write, in the forms that they know
+
+COMPRESSIONS = ["none", "lzw", "deflate", "packbits", "lzma", "zstd", "jpeg2000", "jpeg"]
+READ = {"none", "lzw", "deflate", "packbits", "lzma", "zstd"}
+
+
+@st.composite
+def written(draw: st.DrawFn) -> tuple[bytes, np.ndarray | None, str]:
+    """Draw a file, what an independent reader sees in it (None where it must be refused), and how it was made."""
+    rows, columns = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    colours = draw(st.sampled_from([1, 3]))
+    pixels = noise(*((rows, columns) if colours == 1 else (rows, columns, 3)), seed=draw(st.integers(0, 9)))
+    library = draw(st.sampled_from(["tifffile", "Pillow TIFF", "Pillow PNG", "Pillow JPEG", "OpenCV TIFF", "OpenCV PNG"]))
+    if library == "tifffile":
+        compression = draw(st.sampled_from(COMPRESSIONS))
+        options = {
+            "compression": None if compression == "none" else compression,
+            "byteorder": draw(st.sampled_from("<>")),
+            "bigtiff": draw(st.booleans()),
+            "photometric": "rgb" if colours == 3 else draw(st.sampled_from(["minisblack", "miniswhite"])),
+            "predictor": draw(st.booleans()) and compression in ("lzw", "deflate", "zstd", "lzma"),
+            **({"planarconfig": draw(st.sampled_from(["contig", "separate"]))} if colours == 3 else {}),
+            **draw(st.sampled_from([{}, {"tile": (16, 32)}, {"rowsperstrip": 5}])),
+        }
+        if options.get("planarconfig") == "separate":
+            pixels = np.moveaxis(pixels, -1, 0)
+        pages = draw(st.sampled_from([1, 1, 1, 2]))
+        orientation = draw(st.sampled_from([1, 1, 1, 3, 6]))
+        data = tiff(
+            np.stack([pixels] * pages) if pages > 1 else pixels, extratags=[(ORIENTATION, 3, 1, orientation, True)], **options
+        )
+        right = compression in READ and pages == 1 and orientation == 1
+        shown = np.moveaxis(pixels, 0, -1) if options.get("planarconfig") == "separate" else pixels
+        shown = 255 - shown if options["photometric"] == "miniswhite" else shown
+        return data, shown if right else None, f"{library} {options} {pages} {orientation}"
+    if library.startswith("Pillow"):
+        form = library.split()[1]
+        modes = {"JPEG": [None, "CMYK"], "PNG": [None, "1", "P", "LA", "RGBA"], "TIFF": [None, "1", "P", "LA", "RGBA", "CMYK"]}
+        mode = draw(st.sampled_from(modes[form]))
+        mode = None if mode == "CMYK" and colours == 1 else mode
+        compressions = [None, "tiff_lzw", "tiff_adobe_deflate", "packbits"]
+        options = {"compression": draw(st.sampled_from(compressions))} if form == "TIFF" else {}
+        orientation = draw(st.sampled_from([1, 1, 6])) if form != "TIFF" else 1
+        if orientation != 1:
+            options["exif"] = exif(orientation)
+        if mode in ("LA", "RGBA") and form == "TIFF" and options["compression"] == "packbits":
+            mode = None
+        data = pillow(pixels, form, mode, **options)
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            seen = np.asarray(image)
+        seen = seen * np.uint8(255) if seen.dtype == bool else seen
+        right = mode not in ("P", "CMYK") and orientation == 1
+        return data, seen if right else None, f"{library} {mode} {options}"
+    suffix = ".tif" if library.endswith("TIFF") else ".png"
+    deep = draw(st.booleans())
+    data = opencv(pixels.astype(np.uint16) * 257 if deep else pixels, suffix)
+    return data, None if deep else pixels, f"{library} {deep}"
+
+
+def check_written(folder: Path, case: tuple[bytes, np.ndarray | None, str]) -> None:
+    data, expected, how = case
+    path = folder / "a.img"
+    path.write_bytes(data)
+    if expected is None:
+        with pytest.raises(DataError, match=r"a\.img"):
+            images.read(str(path))
+        return
+    picture = images.read(str(path))
+    np.testing.assert_array_equal(255 - picture.pixels if picture.white_is_zero else picture.pixels, expected, err_msg=how)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("images")
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=written())
+def test_what_libraries_write_is_read_right_or_refused(folder: Path, case: tuple[bytes, np.ndarray | None, str]) -> None:
+    check_written(folder, case)
+
+
+@pytest.mark.slow
+@settings(max_examples=3000, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=written())
+def test_three_thousand_files_are_read_right_or_refused(folder: Path, case: tuple[bytes, np.ndarray | None, str]) -> None:
+    check_written(folder, case)
+
+
+# Files that were damaged: the pixels of the whole file, or those that an independent reader sees in the damaged one
+
+SMOOTH = np.clip(np.add.outer(np.arange(48) * 3, np.arange(48)) + noise(48, 48) // 16, 0, 255).astype(np.uint8)
+WHOLE = {
+    **{f"TIFF {c}": tiff(SMOOTH, compression=None if c == "none" else c, rowsperstrip=8) for c in sorted(READ)},
+    "TIFF tiles": tiff(SMOOTH, compression="deflate", tile=(16, 16), predictor=True),
+    "TIFF colours": tiff(np.stack([SMOOTH] * 3, axis=-1), compression="lzw"),
+    "PNG": opencv(SMOOTH, ".png"),
+    "PNG colours": opencv(np.stack([SMOOTH] * 3, axis=-1), ".png"),
+    "JPEG": opencv(SMOOTH, ".jpg"),
+    "JPEG colours": opencv(np.stack([SMOOTH] * 3, axis=-1), ".jpg"),
+}
+CHECKED = {"PNG", "PNG colours"}
+"""Every byte of these has a checksum, so that what is read of a damaged one is the whole one's pixels."""
+
+
+def damage(data: bytes, rng: np.random.Generator) -> bytes:
+    """Flip, cut, zero, insert or swap some bytes."""
+    broken = bytearray(data)
+    place = int(rng.integers(len(data)))
+    length = int(rng.integers(1, 64))
+    match rng.integers(5):
+        case 0:
+            broken[place] ^= 1 << int(rng.integers(8))
+        case 1:
+            del broken[place:]
+        case 2:
+            broken[place : place + length] = bytes(len(broken[place : place + length]))
+        case 3:
+            broken[place:place] = rng.bytes(length)
+        case _:
+            other = int(rng.integers(len(data)))
+            broken[place], broken[other] = broken[other], broken[place]
+    return bytes(broken)
+
+
+def independent(data: bytes) -> np.ndarray | None:
+    """Return what Pillow sees, and with it libtiff and libjpeg; None where it refuses."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
+                pixels = np.asarray(image)
+        return pixels * np.uint8(255) if pixels.dtype == bool else pixels
+    except Exception:
+        return None
+
+
+def pixels_or_message(path: Path) -> np.ndarray | str:
+    try:
+        picture = images.read(str(path))
+    except DataError as error:
+        return str(error)
+    return 255 - picture.pixels if picture.white_is_zero else picture.pixels
+
+
+def check_damaged(folder: Path, count: int, capfd: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(1)
+    path, accepted = folder / "a.img", 0
+    for number in range(count):
+        name = list(WHOLE)[number % len(WHOLE)]
+        path.write_bytes(WHOLE[name])
+        whole = pixels_or_message(path)
+        broken = damage(WHOLE[name], rng)
+        path.write_bytes(broken)
+        found = pixels_or_message(path)
+        if isinstance(found, str):
+            assert str(path) in found
+            continue
+        accepted += 1
+        if not np.array_equal(found, whole):
+            assert name not in CHECKED, (number, name)
+            np.testing.assert_array_equal(found, independent(broken), err_msg=f"{number} {name}")
+    assert capfd.readouterr().err == ""
+    assert 0 < accepted < count
+
+
+def test_damaged_files_are_read_right_or_refused(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    check_damaged(folder, 300, capfd)
+
+
+@pytest.mark.slow
+def test_two_thousand_damaged_files_are_read_right_or_refused(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    check_damaged(folder, 2000, capfd)
+
+
+# The real sample
+
+
+def test_the_real_samples_pixels_are_those_of_opencv(sample: Path) -> None:
+    locked = (sample / "locked.txt").read_text().split()
+    patients = sorted(path for path in sample.iterdir() if path.is_dir() and path.name not in locked)
+    files = [path for patient in patients for path in sorted(patient.glob("*.tif"))[::8]]
+    files += sorted((sample / "TCGA_CS_4944_20010208").glob("*.tif"))
+    for path in files:
+        seen = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(images.read(str(path)).pixels, seen[..., ::-1] if seen.ndim == 3 else seen)
