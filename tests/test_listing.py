@@ -62,7 +62,8 @@ def test_a_named_pipe_is_no_image(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "log")
     assert listed(tmp_path) == ["s_1.png"]
     os.mkfifo(tmp_path / "s_2.png")
-    assert files(tmp_path)[1] == [f"{tmp_path}/s_2.png: neither a file nor a folder; remove it"]
+    (tmp_path / "s_3.png").symlink_to("s_2.png")
+    assert files(tmp_path)[1] == [f"{tmp_path}/s_{n}.png: neither a file nor a folder; remove it" for n in (2, 3)]
 
 
 @pytest.mark.parametrize("name", [b"s_\xff.png", b"p\xff/s_1.png", b"notes\xff.txt"])

@@ -208,6 +208,9 @@ def test_a_name_of_rare_letters_comes_back(tmp_path: Path) -> None:
     [
         ("train: [p01]\nval: [P02]\ntest: [P03]\n", r"not in the data: p01 \(is 'P01' meant\?\)$"),
         ("train: [P01]\nval: [P02]\ntrain: [P04]\ntest: [P03]\n", "is not YAML: train stands twice"),
+        ('{"train": ["P01"], "val": ["P02"], "train": ["P04"], "test": ["P03"]}', "is not YAML: train stands twice"),
+        ("train: [P01]\nval: [P02]\ntest: [P03]\n? [a]\n: b\n", r"is not YAML"),
+        ("[" * 5000, "is not YAML"),
         ('{"train": [true], "val": ["P02"], "test": ["P03"]}', "True is no patient's name; quote"),
         ("train: [[P01]]\nval: [P02]\ntest: [P03]\n", r"\['P01'\] is no patient's name"),
         ("train: [P01]\nval: [P02]\ntest: [P03, Q1]\n", "not in the data: Q1$"),

@@ -45,8 +45,8 @@ def doubts(prepared: Prepared, indices: Iterable[int]) -> list[str]:
         lines.append(f"{len(pairs)} image(s) are there twice, pixel for pixel: {who}, as {one.image} and {other.image}")
 
     full = [i for i in indices if lesion[i] > facts["shapes"][i][0] * facts["shapes"][i][1] / 2]
-    share = Counter(slices[i].patient for i in full), Counter(slices[i].patient for i in indices)
-    if mostly := [patient for patient, count in share[0].items() if count > share[1][patient] / 2]:
+    count, whole = (Counter(slices[i].patient for i in chosen) for chosen in (full, indices))
+    if mostly := [patient for patient in count if count[patient] > whole[patient] / 2]:
         first = next(slices[i].mask for i in full if slices[i].patient == mostly[0])
         lines.append(f"lesion fills most of most slices of {listed(mostly)}, as in {first}; are masks turned inside out?")
 

@@ -47,7 +47,7 @@ def entries(folder: Path, above: frozenset[tuple[int, int]], faults: list[str]) 
             yield from entries(path, above | {here}, faults)
         elif path.is_file():
             yield path
-        elif path.is_symlink():
+        elif not path.exists():
             faults.append(f"{path}: a link to {os.readlink(path)}, which is not there; fetch it, or remove the link")
         elif is_image(path):
             faults.append(f"{path}: neither a file nor a folder; remove it")

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -173,7 +174,7 @@ def manifest(subjects: Sequence[Subject], file: str | None = None) -> Split:
         raise DataError(f"split.file={file}: no such file; give a YAML file with the lists train, val and test")
     try:
         lists = as_written(text(path))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{path}: is not YAML: {error}") from error
     if not isinstance(lists, dict) or any(not isinstance(lists.get(part), list) for part in PARTS):
         raise DataError(f"{path}: needs the lists train, val and test")
@@ -190,16 +191,22 @@ class AsWritten(yaml.BaseLoader):
     """YAML whose scalars are the text that was written: 010 is no 8, 1_2 no 12. A key that stands twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        for key, _ in node.value:
-            if [other.value for other, _ in node.value].count(key.value) > 1:
-                raise yaml.YAMLError(f"{key.value} stands twice")
+        once([(key.value, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)])
         return super().construct_mapping(node, deep)
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return keys and values as a dictionary. Raises YAMLError where a key stands twice, one of which would be lost."""
+    for key, count in Counter(key for key, _ in pairs).items():
+        if count > 1:
+            raise yaml.YAMLError(f"{key} stands twice")
+    return dict(pairs)
 
 
 def as_written(text: str) -> Any:
     """Return what JSON or YAML holds, numbers as the text that was written."""
     try:
-        return json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+        return json.loads(text, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=once)
     except json.JSONDecodeError:  # tried first: as YAML, its escapes of rare letters would be other names
         return yaml.load(text, AsWritten)
 
