@@ -140,13 +140,16 @@ def volume_scores(
 ) -> dict[str, float]:
     """What counts of pixels do not give, of two masks (D, h, w): distances of surfaces, and lesions.
 
-    hd95, assd and surface_dice (at `tolerance`), unmatched_slices: see `attnunet.evaluation.surfaces`; lesions,
-    lesions_found, lesions_false, lesion_recall, lesion_precision, lesion_f1: see `attnunet.evaluation.lesions`.
+    hd95 and assd, and both with their worst-case value where they are not defined (hd95_worst, assd_worst), surface_dice (at
+    `tolerance`), unmatched_slices: see `attnunet.evaluation.surfaces`; lesions, lesions_found, lesions_false, lesion_recall,
+    lesion_precision, lesion_f1: see `attnunet.evaluation.lesions`.
     """
     surfaces = distances(reference, prediction, spacing)
     return {
         "hd95": surfaces.hd95,
         "assd": surfaces.assd,
+        "hd95_worst": surfaces.or_worst(surfaces.hd95),
+        "assd_worst": surfaces.or_worst(surfaces.assd),
         "surface_dice": surfaces.surface_dice(tolerance),
         "unmatched_slices": surfaces.unmatched_slices,
         **lesion_scores(reference, prediction),
@@ -227,7 +230,8 @@ SHOWN = {
     "iou": "IoU, mean over patients",
     "sensitivity": "sensitivity",
     "precision": "precision",
-    "hd95": "HD95",
+    "hd95": "HD95, where defined",
+    "hd95_worst": "  undefined as the worst",
     "surface_dice": "surface Dice",
     "lesion_f1": "lesions, F1",
     "ece": "calibration error near lesions",

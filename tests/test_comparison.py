@@ -70,6 +70,25 @@ def test_a_patients_score_is_the_mean_over_seeds_and_the_spread_is_that_of_their
     assert math.isnan(single.spread("val"))
 
 
+def test_a_patient_whom_one_seed_has_no_score_for_is_named() -> None:
+    """b has none in any, c in one of the two: its mean is over the other."""
+    made = rows([run(0, {"a": 0.2, "b": NAN, "c": NAN}), run(1, {"a": 0.4, "b": NAN, "c": 0.6}, seed=1)])
+    assert made[0].incomplete("val") == ["c"]
+    said = "The score of these patients is the mean over some of a row's runs, not defined in the others: row 1: c."
+    assert said in list(compared(made, "val", Question(resamples=99)).notes())
+    whole = rows([run(0, {"a": 0.2, "b": NAN}), run(1, {"a": 0.4, "b": NAN}, seed=1)])
+    assert not [note for note in compared(whole, "val", Question(resamples=99)).notes() if "some of a row's" in note]
+
+
+def test_a_distance_that_one_seed_lacks_counts_as_the_worst_in_the_row() -> None:
+    """a: 100 and 2; the mean over those that are defined in every run is b's."""
+    seeds = [run(0, {"a": 100.0, "b": 3.0}), run(1, {"a": 2.0, "b": 5.0}, seed=1)]
+    (row,) = rows([replace(seeds[0], worst={"val": frozenset("a")}), seeds[1]])
+    assert row.worst("val") == {"a"}
+    (standing,) = compared([row], "val", Question("hd95", resamples=99)).standings
+    assert (standing.mean, standing.worst, standing.mean_defined) == ((51 + 4) / 2, 1, 4)
+
+
 def test_folds_of_one_recipe_are_one_row_whose_patients_are_joined() -> None:
     """b was validated in both folds: 0.4 and 0.6."""
     fold = {"split": "kfold", "split__folds": 2}

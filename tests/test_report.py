@@ -75,6 +75,7 @@ def test_a_row_a_patient_holds_what_the_parts_say_of_it() -> None:
         prediction = (probabilities > 0.5).astype(np.uint8)
         surfaces = distances(truth, prediction, None)
         expected = {"hd95": surfaces.hd95, "assd": surfaces.assd, "surface_dice": surfaces.surface_dice(1)}
+        expected |= {"hd95_worst": surfaces.or_worst(surfaces.hd95), "assd_worst": surfaces.or_worst(surfaces.assd)}
         expected |= {"unmatched_slices": surfaces.unmatched_slices, **lesion_scores(truth, prediction)}
         expected |= {"tp": (truth & prediction).sum(), "slices": 4, "threshold": 0.5, "smallest_lesion": 0, "fill_holes": 0}
         np.testing.assert_equal({name: row[name] for name in expected}, expected)
@@ -85,7 +86,7 @@ def test_the_summary_takes_each_mean_over_the_patients_that_have_one() -> None:
     found = Patients(PAIRS).scored()
     names = ("dice", "iou", "sensitivity", "specificity", "precision", "volume_error", "hd95", "assd", "surface_dice")
     names += ("unmatched_slices", "lesions", "lesions_found", "lesions_false")
-    names += ("lesion_recall", "lesion_precision", "lesion_f1")
+    names += ("hd95_worst", "assd_worst", "lesion_recall", "lesion_precision", "lesion_f1")
     for name in names:
         values = [float(row[name]) for row in found.rows if not math.isnan(float(row[name]))]
         assert found.summary[name] == pytest.approx(np.mean(values)), name
@@ -108,6 +109,21 @@ def test_distances_are_in_mm_where_the_spacing_is_known() -> None:
     assert Patients(pairs, spacing=(3, 1, 0.5)).scored().summary["hd95"] == 1
     assert Patients(pairs, spacing=(3, 1, 0.5)).scored(tolerance=1).summary["surface_dice"] == 1
     assert Patients(pairs).scored(tolerance=1).summary["surface_dice"] == 0
+
+
+@pytest.mark.parametrize(("spacing", "diagonal"), [(None, math.hypot(9, 11)), ((3, 1, 0.5), math.hypot(12, 9, 5.5))])
+def test_missing_a_patient_does_not_pay(spacing: tuple[float, ...] | None, diagonal: float) -> None:
+    """The mean of defined distances falls when the worst patient is missed altogether; with the worst case it rises."""
+    near, far, nothing = soft(np.roll(PIXEL, 1, axis=2)), soft(np.roll(PIXEL, 4, axis=1)), soft(EMPTY)
+    step = spacing[2] if spacing else 1
+    both = Patients([(PIXEL, near), (PIXEL, far), (EMPTY, nothing)], spacing=spacing).scored().summary
+    missed = Patients([(PIXEL, near), (PIXEL, nothing), (EMPTY, nothing)], spacing=spacing).scored().summary
+    for name in ("hd95", "assd"):
+        assert (both[name], both[f"{name}_patients"]) == ((step + 4) / 2, 2)
+        assert (missed[name], missed[f"{name}_patients"]) == (step, 1)
+        assert both[f"{name}_worst"] == pytest.approx((step + 4 + 0) / 3)
+        assert missed[f"{name}_worst"] == pytest.approx((step + diagonal + 0) / 3)
+        assert both[f"{name}_worst_patients"] == missed[f"{name}_worst_patients"] == 3
 
 
 def test_calibration_is_of_the_pixels_near_lesions_of_all_patients_together() -> None:
@@ -161,7 +177,9 @@ def test_a_prediction_of_nothing_scores_the_share_of_empty_slices_and_is_called_
     text = printed({"val": Patients(PAIRS).scored(), "test": found})
     assert "test: no lesion is predicted anywhere, a prediction of nothing" in text
     assert "val: no lesion is predicted" not in text
-    assert "nan" in next(line for line in text.splitlines() if "HD95" in line)
+    assert "nan" in next(line for line in text.splitlines() if "HD95, where defined" in line)
+    worst = next(line for line in text.splitlines() if "undefined as the worst" in line)
+    assert f"{math.hypot(9, 11) * 3 / 4:.3f}" in worst  # three were missed, of the fourth there was nothing to find
 
 
 def test_the_table_shows_each_part_and_its_title() -> None:

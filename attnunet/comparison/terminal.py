@@ -16,12 +16,14 @@ def show(console: Console, comparison: Comparison) -> None:
     left = [*comparison.parameters, "runs"]
     test = ["validation"] if comparison.part == "test" else []
     patients = ["patients"] if comparison.partial else []
+    undefined = ["undefined", "mean of defined"] if comparison.worst.any() else []
     for name in (
         "row",
         *comparison.parameters,
         score,
         f"{level} interval",
         "median",
+        *undefined,
         *patients,
         *test,
         "seeds",
@@ -37,6 +39,7 @@ def show(console: Console, comparison: Comparison) -> None:
             decimals(s.mean) + (" LEAKING" if s.row.leaking else ""),
             f"{decimals(s.low)} to {decimals(s.high)}",
             decimals(s.median),
+            *([f"{s.worst} of {len(comparison.patients)}", decimals(s.mean_defined)] if undefined else []),
             *([f"{s.patients} of {len(comparison.patients)}"] if patients else []),
             *([decimals(s.validation)] if test else []),
             str(len(s.row.seeds)),
