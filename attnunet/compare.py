@@ -74,7 +74,7 @@ def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
 
     # What stays.
     for name, text in {**tables(found), "compare.html": html(cfg, found, left_out, notes)}.items():
-        (folder / name).write_text(text)
+        (folder / name).write_bytes(text.encode())
     if cfg.sweep is not None:
         keep(store, cfg.sweep, folder, config.digest([key]))
     terminal.show(console, found)
