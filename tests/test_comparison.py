@@ -20,6 +20,7 @@ from attnunet.comparison.page import page
 from attnunet.comparison.pairs import Question, pairs, sentence
 from attnunet.comparison.rows import Row, Run, Unpaired, paired, rows
 from attnunet.comparison.table import Comparison, compared, tables
+from attnunet.data.files import read_csv
 from attnunet.evaluation.statistics import mean_interval
 
 NAN = math.nan
@@ -395,6 +396,48 @@ def test_of_many_pairs_the_terminal_shows_those_of_the_first_row() -> None:
     assert "and 21 pairs more" in text
 
 
+AWKWARD = [
+    "[x]",
+    "/w[/b]",
+    ":brain:",
+    "$a$",
+    "_x^{",
+    "<script>alert(1)</script>",
+    '"><b id="y"',
+    'url(#a) href="#b" #010203',
+    "a\nb",
+]
+AWKWARD += ["张伟", "=1+1", "{{ 7 * 7 }}"]
+
+
+def awkward() -> Comparison:
+    """Rows that are told apart by values that others could have written."""
+    rng = np.random.default_rng(0)
+    scores = [{f"p{number:02}": float(score) for number, score in enumerate(rng.beta(5, 2, 12))} for _ in AWKWARD]
+    made = [replace(run(n, s, loss=name), name=name) for n, (s, name) in enumerate(zip(scores, AWKWARD, strict=True))]
+    return compared(rows(made), "val", Question(resamples=99))
+
+
+def test_the_terminal_shows_names_as_they_are() -> None:
+    text = text_of(awkward())
+    for name in AWKWARD:
+        shown = name.split("\n")[0]
+        assert re.search(rf"│ {re.escape(shown)} +│", text)  # in the table
+        assert f"loss={shown}" in text  # in words
+
+
+def test_the_files_give_names_back_as_they_are() -> None:
+    comparison = awkward()
+    files = {name: read_csv(text) for name, text in tables(comparison).items()}
+    assert [row["loss"] for row in files["leaderboard.csv"]] == AWKWARD
+    assert {row["second"] for row in files["pairs.csv"]} == set(comparison.names[1:])
+    assert list(files["patients.csv"][0])[1:] == [f"{s.rank} {s.row.name}" for s in comparison.standings]
+    # To a spreadsheet, none of them is a formula.
+    cells = [cell for text in tables(comparison).values() for row in csv.reader(io.StringIO(text)) for cell in row]
+    assert "'=1+1" in cells
+    assert not [cell for cell in cells if cell[:1] in "=@+" and cell]
+
+
 # Pictures and the page.
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -491,6 +534,22 @@ def test_the_page_is_whole_escaped_and_needs_no_network() -> None:
     assert len(ids) == len(set(ids))
     assert all(attributes["aria-labelledby"] in ids for tag, attributes in found.tags if "aria-labelledby" in attributes)
     assert "url(http" not in html
+
+
+def test_names_are_text_on_the_page_and_in_its_pictures() -> None:
+    """They add no element and no attribute, and in the pictures nothing of them is taken for an id or a colour."""
+    comparison = awkward()
+    plain = Elements(page(table(comparison.scores), "t", [], [], {}))
+    found = Elements(page(comparison, AWKWARD[5], AWKWARD, AWKWARD, {AWKWARD[6]: AWKWARD[5]}))
+    assert not {"script", "b"} & {tag for tag, _ in found.tags}
+    assert {name for _, attributes in found.tags for name in attributes} == {name for _, a in plain.tags for name in a}
+    for name in AWKWARD:
+        assert found.text.count(f"loss={name} ") + found.text.count(f"loss={name}:") >= 11
+    intervals = ElementTree.fromstring(drawn(comparison)["intervals"])
+    words = ["".join(element.itertext()) for element in intervals.iter(f"{SVG}text")]
+    for name in AWKWARD:
+        shown = name.replace("\n", r"\n").replace("张伟", r"\u5f20\u4f1f")
+        assert [word for word in words if word.endswith(f"  loss={shown}")], name
 
 
 def test_rows_keep_their_label_when_their_scores_are_read_again() -> None:

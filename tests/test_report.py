@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,12 @@ from rich.console import Console
 from scipy import ndimage
 
 from attnunet import report
+from attnunet.data.files import read_csv
 from attnunet.data.slices import Slice
+from attnunet.evaluation import figures
 from attnunet.evaluation.calibration import calibration, near
 from attnunet.evaluation.decision import Decision
+from attnunet.evaluation.figures.style import printable
 from attnunet.evaluation.lesions import lesion_scores
 from attnunet.evaluation.surfaces import distances
 from attnunet.inference import Volume
@@ -30,12 +34,13 @@ class Patients:
     pairs: Sequence[tuple[np.ndarray, np.ndarray]]
     decision: Decision = field(default_factory=Decision)
     spacing: tuple[float, ...] | None = None
+    names: Sequence[str] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJ"
+    sites: Sequence[str] = "AB"
 
     def __post_init__(self) -> None:
-        names = [chr(ord("a") + place) for place in range(len(self.pairs))]
         self.slices = [
-            Slice(name, number, "", "", "AB"[place % 2], ("pre",) if place else ())
-            for place, (name, (truth, _)) in enumerate(zip(names, self.pairs, strict=True))
+            Slice(name, number, "", "", self.sites[place % 2], ("pre",) if place else ())
+            for place, (name, (truth, _)) in enumerate(zip(self.names, self.pairs, strict=False))
             for number in range(len(truth))
         ]
         self.masks = np.concatenate([truth for truth, _ in self.pairs])
@@ -215,6 +220,42 @@ def test_the_tables_of_a_run() -> None:
     assert [row["chosen"] for row in rows["decision.csv"]] == ["0", "0", "1", "0"]
     assert [row["patient"] for row in rows["patients.csv"]] == ["a", "b"] * 2
     assert {row["part"] for row in rows["strata.csv"]} == {"val", "test"}
+
+
+AWKWARD = ["=1+1", "-2", "+x", "@y", "'q", "'=q", "a,b", 'a"b', "a\nb", "a\r\nb", "\t=z", "", "  ", "'-0.5", "0x1F", "张伟"]
+
+
+def test_patients_come_back_as_they_were_named_and_their_scores_as_numbers() -> None:
+    us: Any = Patients([(PIXEL, soft(EMPTY))] * len(AWKWARD), names=AWKWARD, sites=("=cmd()", "[b]"))
+    _, choice, _ = report.decided(us, us, range(4), thresholds=[0.5], smallest_lesions=[0], fill_holes=[False])
+    tables = report.tables(choice, {"test": us.scored()})
+    rows = read_csv(tables["patients.csv"])
+    assert [row["patient"] for row in rows] == sorted(AWKWARD)
+    assert [float(row["volume_error"]) for row in rows] == [-1.0] * len(AWKWARD)
+    assert {row["stratum"] for row in read_csv(tables["strata.csv"]) if row["by"] == "site"} == {"=cmd()", "[b]"}
+    # To a spreadsheet, the numbers are numbers and no text is a formula.
+    cells = [cell for row in csv.reader(io.StringIO(tables["patients.csv"], newline="")) for cell in row]
+    assert {"-1.0", "-2"} <= set(cells)
+    assert not [cell for cell in cells if cell.startswith(("=", "@", "+", "\t"))]
+
+
+def test_groups_are_shown_under_the_names_that_the_data_give_them() -> None:
+    text = printed({"test": Patients(PAIRS, sites=("a[/b]", ":brain: [x]")).scored()})
+    assert "Dice, site: a[/b]" in text
+    assert "Dice, site: :brain: [x]" in text
+
+
+@pytest.mark.parametrize("name", ["$a$", "_x^{", "a\nb", "张伟", "caf\udce9", "W" * 255])
+def test_a_patient_of_any_name_is_drawn(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(report, "gate_maps", lambda network: None)
+    us: Any = Patients([(PIXEL, soft(PIXEL))], names=[name])
+    us.network, us.images, us.channels = None, np.zeros((4, 9, 11, 1), np.uint8), ["flair"]
+    us.lesion_pixels = us.masks.sum(axis=(1, 2))
+    drawn = report.pictures(us, us, range(4), us.scored())
+    assert set(drawn) == {"patients", "reliability", "predictions"}
+    figures.save(drawn, tmp_path)
+    title = drawn["predictions"].axes[0].get_title()
+    assert title == f"{printable(f'worst: {name}', 1.96)}\nslice 1, Dice of the patient 1.000"
 
 
 def test_pictures_are_of_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ class Example:
 
 def predictions(examples: Sequence[Example]) -> Figure:
     """A row an example: the slice, the same with truth and prediction as contours."""
-    figure = Figure(figsize=(WIDTH * 0.6, WIDTH * 0.34 * len(examples) + 0.2), layout="constrained")
+    figure = Figure(figsize=(WIDTH * 0.6, WIDTH * 0.34 * len(examples) + 0.4), layout="constrained")
     grid = figure.subplots(len(examples), 2, squeeze=False)
     for (plain, drawn), example in zip(grid, examples, strict=True):
         show(plain, example.image, example.heading(WIDTH * 0.28, FONT))
