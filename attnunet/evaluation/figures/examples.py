@@ -25,7 +25,8 @@ class Example:
 
     def heading(self, width: float, size: float) -> str:
         """Title and note for a figure, in letters of `size` points, the title at most `width` inches wide."""
-        return f"{printable(self.title, width, size)}\n{self.note}".rstrip("\n")
+        title = printable(self.title, width, size)
+        return f"{title}\n{self.note}" if self.note else title
 
 
 def predictions(examples: Sequence[Example]) -> Figure:
