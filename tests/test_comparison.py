@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.textpath import TextPath
 from rich.console import Console
 from scipy import stats
 
@@ -550,6 +551,21 @@ def test_names_are_text_on_the_page_and_in_its_pictures() -> None:
     for name in AWKWARD:
         shown = name.replace("\n", r"\n").replace("张伟", r"\u5f20\u4f1f")
         assert [word for word in words if word.endswith(f"  loss={shown}")], name
+
+
+def test_no_letter_of_a_long_name_lies_outside_of_the_picture() -> None:
+    rng = np.random.default_rng(0)
+    scores = [{f"p{n}": float(score) for n, score in enumerate(rng.beta(5, 2, 12))} for _ in range(3)]
+    made = [
+        run(n, own, data__root=f"/{letter * 300}", loss=f"loss{n}")
+        for n, (own, letter) in enumerate(zip(scores, "iWa", strict=True))
+    ]
+    intervals = ElementTree.fromstring(drawn(compared(rows(made), "val", Question(resamples=99)))["intervals"])
+    names = [text for text in intervals.iter(f"{SVG}text") if "loss=" in "".join(text.itertext())]
+    assert len(names) == 3
+    for text in names:
+        width = TextPath((0, 0), "".join(text.itertext()), size=7).get_extents().x1
+        assert 0 <= float(text.get("x", "nan")) - width < 60
 
 
 def test_rows_keep_their_label_when_their_scores_are_read_again() -> None:
