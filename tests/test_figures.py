@@ -366,9 +366,8 @@ def awkwardly_drawn() -> dict[str, Figure]:
         "sweep": figures.of_sweep(swept, scores),
         "decision": figures.decision(choice(Decision(0.5, 30), **{f"_{number}": dice for number, dice in many.items()})),
     }
-    for number in (1, 2, 3):
-        drawn[f"predictions{number}"] = figures.predictions(cases[:number])
-        drawn[f"gates{number}"] = figures.gate_maps(cases[:number])
+    drawn |= {f"predictions{number}": figures.predictions(cases[:number]) for number in (1, 2, 3)}
+    drawn["gates"] = figures.gate_maps(cases)
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 

@@ -245,7 +245,7 @@ def test_groups_are_shown_under_the_names_that_the_data_give_them() -> None:
     assert "Dice, site: :brain: [x]" in text
 
 
-@pytest.mark.parametrize("name", ["$a$", "_x^{", "a\nb", "张伟", "caf\udce9", "W" * 255])
+@pytest.mark.parametrize("name", ["$a$", "_x^{张伟\ncaf\udce9", "W" * 255])
 def test_a_patient_of_any_name_is_drawn(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(report, "gate_maps", lambda network: None)
     us: Any = Patients([(PIXEL, soft(PIXEL))], names=[name])
