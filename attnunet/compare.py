@@ -33,7 +33,8 @@ ASKED = "comparison.json"
 def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
     """The runs' rows, ranked on validation patients; each pair's verdict; a page and tables of both."""
     from attnunet.comparison import terminal
-    from attnunet.comparison.pairs import SCORES, Question
+    from attnunet.comparison.pairs import Question
+    from attnunet.comparison.patients import SCORES
     from attnunet.comparison.rows import Unpaired, check_pairs, rows
     from attnunet.comparison.table import compared, tables
     from attnunet.tracking import uses
@@ -73,7 +74,7 @@ def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
 
     # What stays.
     for name, text in {**tables(found), "compare.html": html(cfg, found, left_out, notes)}.items():
-        (folder / name).write_text(text)
+        (folder / name).write_bytes(text.encode())
     if cfg.sweep is not None:
         keep(store, cfg.sweep, folder, config.digest([key]))
     terminal.show(console, found)
@@ -100,6 +101,7 @@ def usable(records: Sequence[Record], score: str) -> tuple[list[Record], list[st
     Raises:
         Refused: there is none.
     """
+    from attnunet.comparison.patients import lacking
     from attnunet.tracking.records import NotFound, Refused
 
     found, left_out = [], []
@@ -116,10 +118,10 @@ def usable(records: Sequence[Record], score: str) -> tuple[list[Record], list[st
                 patients = []
             if not patients:
                 left_out.append(f"{line} has no scores of validation patients")
-            elif score in patients[0]:
-                found.append(record)
+            elif lack := lacking(patients, score):
+                left_out.append(f"{line} {lack}")
             else:
-                left_out.append(f"{line} has no score {score}")
+                found.append(record)
     if not found:
         raise Refused("\n".join(["there is no finished run to compare", *left_out]))
     return found, left_out
@@ -132,20 +134,23 @@ def ranked(table: Sequence[Row], question: Question) -> list[Row]:
 
 
 def as_run(record: Record, question: Question, parts: Sequence[str]) -> Run:
-    """Of a score that is an error, its size counts.
+    """The run with each patient's score.
 
     Raises:
-        Refused: a patient of the run's split has no row in patients.csv.
+        Refused: a patient of the run's split has no row in patients.csv, or the rows lack the score.
     """
+    from attnunet.comparison.patients import lacking, read
     from attnunet.comparison.rows import Run
     from attnunet.tracking.records import Refused
 
-    def scores(part: str) -> dict[str, float]:
-        found = {row["patient"]: float(row[question.score]) for row in record.patients(part)}
-        if lacking := sorted(set(record.split["slices"][part]) - set(found)):
-            raise Refused(f"run {record.id} ({record.name}): patients.csv lacks the {part} patients {', '.join(lacking)}")
-        return {patient: abs(score) if question.error else score for patient, score in found.items()}
-
+    scores, worst = {}, {}
+    for part in parts:
+        rows = record.patients(part)
+        if missing := sorted(set(record.split["slices"][part]) - {row["patient"] for row in rows}):
+            raise Refused(f"run {record.id} ({record.name}): patients.csv lacks the {part} patients {', '.join(missing)}")
+        if lack := lacking(rows, question.score):
+            raise Refused(f"run {record.id} ({record.name}) {lack}")
+        scores[part], worst[part] = read(rows, question.score)
     return Run(
         record.id,
         record.name,
@@ -155,7 +160,8 @@ def as_run(record: Record, question: Question, parts: Sequence[str]) -> Run:
         record.leaking,
         record.content,
         record.split["slices"],
-        {part: scores(part) for part in parts},
+        scores,
+        worst,
     )
 
 

@@ -20,7 +20,7 @@ FREE = {*config.FREE, "split.fold"} - {"split"}
 """Settings in which the folds of one recipe may differ."""
 COUNTS = ("tp", "fp", "fn", "tn")
 LESIONS = ("lesions", "lesions_found", "lesions_false", "lesion_recall", "lesion_precision", "lesion_f1")
-VOLUMES = ("hd95", "assd", "surface_dice", "unmatched_slices", *LESIONS)
+VOLUMES = ("hd95", "assd", "hd95_worst", "assd_worst", "surface_dice", "unmatched_slices", *LESIONS)
 BY_SLICE = {"slice_lesion": "lesion_slices", "slice_empty_one": "slices", "all_background": "slices"}
 """The means over slices, and the column that says over how many of a patient's."""
 
@@ -107,10 +107,12 @@ def recipe(params: Mapping[str, str]) -> tuple:
 def summary(rows: Rows, resamples: int) -> dict[str, float]:
     """The scores over all patients, under their names in patients.csv and `attnunet.evaluation.scores.summary`.
 
-    Those by slice are left out, which the rows of patients do not tell: see `CrossValidation.by_slice`.
+    Those by slice are left out, which the rows of patients do not tell: see `CrossValidation.by_slice`. So are those that a
+    fold lacks, since an earlier version scored it.
     """
     counts = (np.array([[int(row[name])] for row in rows]) for name in COUNTS)
     patients = tuple(str(row["patient"]) for row in rows)
     values = scores.summary(Counts(patients, (float("nan"),), *counts), resamples)
     overlaps = {name: value for name, value in values.items() if "_slice_" not in name and "_all_" not in name}
-    return overlaps | scores.means({name: np.array([float(row[name]) for row in rows]) for name in VOLUMES})
+    there = [name for name in VOLUMES if all(row.get(name, "") != "" for row in rows)]
+    return overlaps | scores.means({name: np.array([float(row[name]) for row in rows]) for name in there})

@@ -68,6 +68,7 @@ def join(cfg: DictConfig, store: Store, console: Console) -> None:
     from dataclasses import replace
 
     from attnunet import cross_validation, report, scoring
+    from attnunet.data.files import write_csv
     from attnunet.tracking import records, uses
     from attnunet.tracking.provenance import provenance
     from attnunet.tracking.run import run
@@ -86,8 +87,8 @@ def join(cfg: DictConfig, store: Store, console: Console) -> None:
         tags = {**provenance([]), "cross_validated": " ".join(fold.id for fold in found.folds)}
         with run(store, store.study(cfg.study), found.name, found.params, tags) as current:
             current.metrics({f"final/test/{key}": value for key, value in joined.summary.items()}, step=0)
-            current.text(report.as_csv(joined.rows), "patients.csv")
-            current.text(report.as_csv(joined.strata), "strata.csv")
+            current.text(write_csv(joined.rows), "patients.csv")
+            current.text(write_csv(joined.strata), "strata.csv")
             current.figures(report.charts(joined))
         console.print(f"run {current.id}: {found.name}, {len(found.folds)} folds", soft_wrap=True, highlight=False)
         report.show(console, {"test": joined}, "every patient tested once, by a network that never saw it")

@@ -1,7 +1,5 @@
 """What a finished run shows: its scores, its pictures, what it prints."""
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from attnunet.data.files import write_csv
 from attnunet.data.prepare import Prepared, resize
 from attnunet.evaluation import figures
 from attnunet.evaluation.calibration import Calibration, calibration, near, pooled
@@ -140,13 +140,16 @@ def volume_scores(
 ) -> dict[str, float]:
     """What counts of pixels do not give, of two masks (D, h, w): distances of surfaces, and lesions.
 
-    hd95, assd and surface_dice (at `tolerance`), unmatched_slices: see `attnunet.evaluation.surfaces`; lesions,
-    lesions_found, lesions_false, lesion_recall, lesion_precision, lesion_f1: see `attnunet.evaluation.lesions`.
+    hd95 and assd, and both with their worst-case value where they are not defined (hd95_worst, assd_worst), surface_dice (at
+    `tolerance`), unmatched_slices: see `attnunet.evaluation.surfaces`; lesions, lesions_found, lesions_false, lesion_recall,
+    lesion_precision, lesion_f1: see `attnunet.evaluation.lesions`.
     """
     surfaces = distances(reference, prediction, spacing)
     return {
         "hd95": surfaces.hd95,
         "assd": surfaces.assd,
+        "hd95_worst": surfaces.or_worst(surfaces.hd95),
+        "assd_worst": surfaces.or_worst(surfaces.assd),
         "surface_dice": surfaces.surface_dice(tolerance),
         "unmatched_slices": surfaces.unmatched_slices,
         **lesion_scores(reference, prediction),
@@ -207,11 +210,12 @@ def example(
     channel = prepared.channels.index("flair") if "flair" in prepared.channels else 0
     gates = maps(image[None]) if maps is not None else {}  # called, since tracing takes a second and three images little
     return figures.Example(
-        f"{name}: {row['patient']}\nslice {prepared.slices[index].number}, Dice of the patient {row['dice']:.3f}",
+        f"{name}: {row['patient']}",
         resize(np.ascontiguousarray(image[..., channel]), mask.shape),
         mask,
         predictor.decision(volume.probabilities)[place],
         {gate: resize(np.asarray(weights)[0, ..., 0], mask.shape) for gate, weights in gates.items()},
+        f"slice {prepared.slices[index].number}, Dice of the patient {row['dice']:.3f}",
     )
 
 
@@ -227,7 +231,8 @@ SHOWN = {
     "iou": "IoU, mean over patients",
     "sensitivity": "sensitivity",
     "precision": "precision",
-    "hd95": "HD95",
+    "hd95": "HD95, where defined",
+    "hd95_worst": "  undefined as the worst",
     "surface_dice": "surface Dice",
     "lesion_f1": "lesions, F1",
     "ece": "calibration error near lesions",
@@ -248,23 +253,17 @@ def cell(values: Mapping[str, float], name: str) -> str:
 def tables(choice: Choice, scores: Mapping[str, Scored]) -> dict[str, str]:
     """The CSV artifacts by name: what was tried for the decision, a row a patient, a row a group of patients."""
     return {
-        "decision.csv": as_csv(choice.rows()),
-        "patients.csv": as_csv([row for found in scores.values() for row in found.rows]),
-        "strata.csv": as_csv([row for found in scores.values() for row in found.strata]),
+        "decision.csv": write_csv(choice.rows()),
+        "patients.csv": write_csv(row for found in scores.values() for row in found.rows),
+        "strata.csv": write_csv(row for found in scores.values() for row in found.strata),
     }
 
 
-def as_csv(table: Iterable[Mapping[str, float | str]]) -> str:
-    stream = io.StringIO()
-    rows = list(table)
-    writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in rows for name in row)))
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
-
-
 def show(console: Console, scores: Mapping[str, Scored], title: str | None = None) -> None:
-    """A table of the scores, a column a part, and of the strata where there is more than one."""
+    """A table of the scores, a column a part, and of the strata where there is more than one.
+
+    Groups stand as the data name them: markup in a name is none.
+    """
     empty = [f"{part}: no lesion is predicted anywhere, a prediction of nothing" for part in scores if scores[part].nothing]
     table = Table(title=title, caption="\n".join(empty) or None)
     table.add_column("score")
@@ -279,7 +278,7 @@ def show(console: Console, scores: Mapping[str, Scored], title: str | None = Non
             groups.setdefault(row["by"], set()).add(row["stratum"])
     for by, names in groups.items():
         for group in sorted(names, key=str) if len(names) > 1 else ():
-            table.add_row(f"Dice, {by}: {group}", *(stratum(found, by, group) for found in scores.values()))
+            table.add_row(Text(f"Dice, {by}: {group}"), *(stratum(found, by, group) for found in scores.values()))
     console.print(table)
 
 

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from attnunet import config, report
 from attnunet.data.checks import doubts
+from attnunet.data.files import write_csv
 from attnunet.data.names import alike
 from attnunet.data.prepare import Prepared, prepare
 from attnunet.data.slices import DataError
@@ -201,7 +202,7 @@ def score_test(record: Record, cache: Path) -> int:
     times = uses.count(run, record.slices("test"))
     for file, rows in (("patients.csv", found.rows), ("strata.csv", found.strata)):
         earlier: list[Mapping[str, Any]] = [row for row in record.rows(file) if row["part"] != "test"]
-        run.text(report.as_csv([*earlier, *rows]), file)
+        run.text(write_csv([*earlier, *rows]), file)
     # Last, since by these the run counts as tested: where the process dies before, it is scored again.
     run.metrics({f"final/test/{key}": value for key, value in found.summary.items()}, step=run.last_step("final/val/dice"))
     run.send()
@@ -212,7 +213,7 @@ def log_evaluation(run: Run, name: str, found: report.Scored, notes: Sequence[st
     """Below evaluate/<name>/ and evaluations/<name>/ of the run."""
     run.tags({EVALUATION + name: "; ".join(notes) or f"{len(found.rows)} patients"})
     run.metrics({f"evaluate/{name}/{key}": value for key, value in found.summary.items()}, step=0)
-    run.text(report.as_csv(found.rows), f"evaluations/{name}/patients.csv")
-    run.text(report.as_csv(found.strata), f"evaluations/{name}/strata.csv")
+    run.text(write_csv(found.rows), f"evaluations/{name}/patients.csv")
+    run.text(write_csv(found.strata), f"evaluations/{name}/strata.csv")
     run.text(settings, f"evaluations/{name}/config.yaml")
     run.send()

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import math
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +19,7 @@ from rich.console import Console
 
 from attnunet import compare, config
 from attnunet.comparison.table import Comparison
+from attnunet.data.files import read_csv, write_csv
 from attnunet.tracking import uses
 from attnunet.tracking.records import Record, Refused
 from attnunet.tracking.store import Store, local_path
@@ -185,6 +188,71 @@ def test_another_score_and_its_direction(runs: Runs) -> None:
     assert found.names == ["loss=dice", "loss=focal"]
     assert found.pairs[0].difference == pytest.approx(-1)
     assert "loss=dice is better than loss=focal: hd95 -1.000" in text
+
+
+def distances(runs: Runs, run: str, part: str, found: Sequence[float], worst: Sequence[float] | None) -> None:
+    """Write the run's patients.csv anew, with these distances and, unless it is an earlier version's, their worst case."""
+    table = [
+        {"part": part, "patient": patient, "hd95": hd95, **({} if worst is None else {"hd95_worst": worst[place]})}
+        for place, (patient, hd95) in enumerate(zip(PATIENTS, found, strict=True))
+    ]
+    runs.artifact(run, "patients.csv").write_text(write_csv(table))
+
+
+def test_missing_a_patient_does_not_pay_and_is_said(runs: Runs) -> None:
+    """One is off by 5 everywhere; the other by 4 but for a patient whom it missed, in a volume of the diagonal 100."""
+    thorough, careless = (runs.add(BASE, {"loss": loss}) for loss in ("thorough", "careless"))
+    distances(runs, thorough, "val", [5.0] * 20, [5.0] * 20)
+    distances(runs, careless, "val", [math.nan] + [4.0] * 19, [100.0] + [4.0] * 19)
+    found, text = runs.compare("score=hd95")
+    first, second = found.standings
+    assert found.names == ["loss=thorough", "loss=careless"]
+    assert (first.mean, second.mean) == pytest.approx((5, (100 + 19 * 4) / 20))
+    assert (first.worst, second.worst, second.mean_defined) == (0, 1, 4)
+    assert (found.pairs[0].patients, found.pairs[0].dropped) == (20, 0)
+    assert found.pairs[0].difference == pytest.approx((5 * 20 - 176) / 20)
+    assert "20 patients (for 1 an undefined distance counts as the worst)" in text
+    assert "An undefined hd95 counts as the worst, the diagonal of the volume" in text
+    assert re.search(r"careless │ +8.800 .*│ +1 of 20 │ +4.000 │", text)
+    html = (runs.folder() / "compare.html").read_text()
+    assert "1 of 20</td>" in html
+    assert "An undefined hd95 counts as the worst" in html
+    leaderboard, pairs = (read_csv((runs.folder() / f"{name}.csv").read_text()) for name in ("leaderboard", "pairs"))
+    assert [(row["worst"], row["mean_defined"]) for row in leaderboard] == [("0", "5.0"), ("1", "4.0")]
+    assert [(row["patients"], row["worst"]) for row in pairs] == [("20", "1")]
+
+
+def test_of_two_empty_masks_the_distance_is_none_and_counts_as_0_for_all(runs: Runs) -> None:
+    """Who invents a lesion there is off by the diagonal."""
+    right, inventive = (runs.add(BASE, {"loss": loss}) for loss in ("right", "inventive"))
+    distances(runs, right, "val", [math.nan] + [5.0] * 19, [0.0] + [5.0] * 19)
+    distances(runs, inventive, "val", [math.nan] + [5.0] * 19, [100.0] + [5.0] * 19)
+    found, _ = runs.compare("score=hd95")
+    assert found.names == ["loss=right", "loss=inventive"]
+    assert [s.worst for s in found.standings] == [0, 1]
+    assert found.pairs[0].difference == pytest.approx(-100 / 20)
+
+
+def test_an_earlier_versions_table_is_compared_where_every_distance_is_defined_and_else_left_out(runs: Runs) -> None:
+    new, defined, undefined = (runs.add(BASE, {"loss": loss}) for loss in ("new", "defined", "undefined"))
+    distances(runs, new, "val", [math.nan] + [5.0] * 19, [100.0] + [5.0] * 19)
+    distances(runs, defined, "val", [4.0] * 20, None)
+    distances(runs, undefined, "val", [math.nan, 4.0, math.nan] + [4.0] * 17, None)
+    found, text = runs.compare("score=hd95")
+    assert found.names == ["loss=defined", "loss=new"]
+    assert (
+        f"left out: run {undefined[:8]} (undefined) has no worst-case value of hd95, which is not defined for p00, p02" in text
+    )
+    with pytest.raises(Refused, match=r"no finished run to compare\n.*train it again, or compare another score"):
+        runs.compare("score=hd95", what=f"runs=[{undefined}]")
+
+
+def test_an_earlier_versions_test_scores_without_a_distance_are_refused(runs: Runs) -> None:
+    run = runs.add(BASE, {"loss": "dice"}, test=[0.5, 0.6, 0.7])
+    table = runs.artifact(run, "patients.csv")
+    table.write_text(table.read_text().replace("test,t1,a site,0.6,4.0", "test,t1,a site,0.6,nan"))
+    with pytest.raises(Refused, match=rf"run {run} \(dice\) has no worst-case value of hd95, .* not defined for t1:"):
+        runs.compare("score=hd95", "test=true")
 
 
 def test_a_score_that_says_not_which_run_is_better_is_refused(runs: Runs) -> None:

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.textpath import TextPath
 from rich.console import Console
 from scipy import stats
 
@@ -20,6 +21,7 @@ from attnunet.comparison.page import page
 from attnunet.comparison.pairs import Question, pairs, sentence
 from attnunet.comparison.rows import Row, Run, Unpaired, paired, rows
 from attnunet.comparison.table import Comparison, compared, tables
+from attnunet.data.files import read_csv
 from attnunet.evaluation.statistics import mean_interval
 
 NAN = math.nan
@@ -68,6 +70,25 @@ def test_a_patients_score_is_the_mean_over_seeds_and_the_spread_is_that_of_their
     assert row.minutes == 1
     (single,) = rows([run(0)])
     assert math.isnan(single.spread("val"))
+
+
+def test_a_patient_whom_one_seed_has_no_score_for_is_named() -> None:
+    """b has none in any, c in one of the two: its mean is over the other."""
+    made = rows([run(0, {"a": 0.2, "b": NAN, "c": NAN}), run(1, {"a": 0.4, "b": NAN, "c": 0.6}, seed=1)])
+    assert made[0].incomplete("val") == ["c"]
+    said = "The score of these patients is the mean over some of a row's runs, not defined in the others: row 1: c."
+    assert said in list(compared(made, "val", Question(resamples=99)).notes())
+    whole = rows([run(0, {"a": 0.2, "b": NAN}), run(1, {"a": 0.4, "b": NAN}, seed=1)])
+    assert not [note for note in compared(whole, "val", Question(resamples=99)).notes() if "some of a row's" in note]
+
+
+def test_a_distance_that_one_seed_lacks_counts_as_the_worst_in_the_row() -> None:
+    """a: 100 and 2; the mean over those that are defined in every run is b's."""
+    seeds = [run(0, {"a": 100.0, "b": 3.0}), run(1, {"a": 2.0, "b": 5.0}, seed=1)]
+    (row,) = rows([replace(seeds[0], worst={"val": frozenset("a")}), seeds[1]])
+    assert row.worst("val") == {"a"}
+    (standing,) = compared([row], "val", Question("hd95", resamples=99)).standings
+    assert (standing.mean, standing.worst, standing.mean_defined) == ((51 + 4) / 2, 1, 4)
 
 
 def test_folds_of_one_recipe_are_one_row_whose_patients_are_joined() -> None:
@@ -376,6 +397,48 @@ def test_of_many_pairs_the_terminal_shows_those_of_the_first_row() -> None:
     assert "and 21 pairs more" in text
 
 
+AWKWARD = [
+    "[x]",
+    "/w[/b]",
+    ":brain:",
+    "$a$",
+    "_x^{",
+    "<script>alert(1)</script>",
+    '"><b id="y"',
+    'url(#a) href="#b" #010203',
+    "a\nb",
+]
+AWKWARD += ["张伟", "=1+1", "{{ 7 * 7 }}"]
+
+
+@pytest.fixture(scope="module")
+def awkward() -> Comparison:
+    """Rows that are told apart by values that others could have written."""
+    rng = np.random.default_rng(0)
+    scores = [{f"p{number:02}": float(score) for number, score in enumerate(rng.beta(5, 2, 12))} for _ in AWKWARD]
+    made = [replace(run(n, s, loss=name), name=name) for n, (s, name) in enumerate(zip(scores, AWKWARD, strict=True))]
+    return compared(rows(made), "val", Question(resamples=99))
+
+
+def test_the_terminal_shows_names_as_they_are(awkward: Comparison) -> None:
+    text = text_of(awkward)
+    for name in AWKWARD:
+        shown = name.split("\n")[0]
+        assert re.search(rf"│ {re.escape(shown)} +│", text)  # in the table
+        assert f"loss={shown}" in text  # in words
+
+
+def test_the_files_give_names_back_as_they_are(awkward: Comparison) -> None:
+    files = {name: read_csv(text) for name, text in tables(awkward).items()}
+    assert [row["loss"] for row in files["leaderboard.csv"]] == AWKWARD
+    assert {row["second"] for row in files["pairs.csv"]} == set(awkward.names[1:])
+    assert list(files["patients.csv"][0])[1:] == [f"{s.rank} {s.row.name}" for s in awkward.standings]
+    # To a spreadsheet, none of them is a formula.
+    cells = [cell for text in tables(awkward).values() for row in csv.reader(io.StringIO(text)) for cell in row]
+    assert "'=1+1" in cells
+    assert not [cell for cell in cells if cell[:1] in "=@+" and cell]
+
+
 # Pictures and the page.
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -472,6 +535,37 @@ def test_the_page_is_whole_escaped_and_needs_no_network() -> None:
     assert len(ids) == len(set(ids))
     assert all(attributes["aria-labelledby"] in ids for tag, attributes in found.tags if "aria-labelledby" in attributes)
     assert "url(http" not in html
+
+
+def test_names_are_text_on_the_page_and_in_its_pictures(awkward: Comparison) -> None:
+    """They add no element and no attribute, and in the pictures nothing of them is taken for an id or a colour."""
+    plain = Elements(page(table(awkward.scores[:2]), "t", ["left out"], [], {}))
+    html = page(awkward, AWKWARD[5], AWKWARD, AWKWARD, {AWKWARD[6]: AWKWARD[5]})
+    found = Elements(html)
+    assert not {"script", "b"} & {tag for tag, _ in found.tags}
+    assert {name for _, attributes in found.tags for name in attributes} <= {name for _, a in plain.tags for name in a}
+    for name in AWKWARD:
+        assert found.text.count(f"loss={name} ") + found.text.count(f"loss={name}:") >= 11
+    intervals = ElementTree.fromstring(html[html.index("<svg") : html.index("</svg>")] + "</svg>")
+    words = ["".join(element.itertext()) for element in intervals.iter(f"{SVG}text")]
+    for name in AWKWARD:
+        shown = name.replace("\n", r"\n").replace("张伟", r"\u5f20\u4f1f")
+        assert [word for word in words if word.endswith(f"  loss={shown}")], name
+
+
+def test_no_letter_of_a_long_name_lies_outside_of_the_picture() -> None:
+    rng = np.random.default_rng(0)
+    scores = [{f"p{n}": float(score) for n, score in enumerate(rng.beta(5, 2, 12))} for _ in range(3)]
+    made = [
+        run(n, own, data__root=f"/{letter * 300}", loss=f"loss{n}")
+        for n, (own, letter) in enumerate(zip(scores, "iWa", strict=True))
+    ]
+    intervals = ElementTree.fromstring(drawn(compared(rows(made), "val", Question(resamples=99)))["intervals"])
+    names = [text for text in intervals.iter(f"{SVG}text") if "loss=" in "".join(text.itertext())]
+    assert len(names) == 3
+    for text in names:
+        width = TextPath((0, 0), "".join(text.itertext()), size=7).get_extents().x1
+        assert 0 <= float(text.get("x", "nan")) - width < 60
 
 
 def test_rows_keep_their_label_when_their_scores_are_read_again() -> None:

@@ -12,14 +12,15 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from attnunet import evaluate
+from attnunet.data.files import read_csv, write_csv
 from attnunet.evaluation.statistics import mean_interval
 from attnunet.tracking import records
 from attnunet.tracking.records import Record
-from attnunet.tracking.store import Store
+from attnunet.tracking.store import Store, local_path
 from tests.conftest import SMOKE, command
 
-COLUMNS = "part,site,missing,patient,slices,lesion_slices,dice,tp,fp,fn,tn,hd95,assd,surface_dice,unmatched_slices,"
-COLUMNS += "lesions,lesions_found,lesions_false,lesion_recall,lesion_precision,lesion_f1"
+COLUMNS = "part,site,missing,patient,slices,lesion_slices,dice,tp,fp,fn,tn,hd95,assd,hd95_worst,assd_worst,surface_dice,"
+COLUMNS += "unmatched_slices,lesions,lesions_found,lesions_false,lesion_recall,lesion_precision,lesion_f1"
 SLICES = {"a": "2,1", "b": "4,3", "c": "1,0", "d": "2,2"}  # of them, with lesion
 PATIENTS = {"a": (1, 1, 0), "b": (3, 0, 2), "c": (0, 0, 0), "d": (4, 0, 0)}  # tp, fp, fn
 DICE = {"a": 2 / 3, "b": 0.75, "d": 1.0}  # c has nothing, and nothing was found
@@ -37,10 +38,11 @@ def fold(store: Store, number: int, tested: str, everyone: str = "abcd", content
     split = {"fingerprint": f"{content}/images", "train": rest[1:], "val": rest[:1], "test": list(tested)}
     client.log_text(run_id, json.dumps(split), "split.json")
     client.log_text(run_id, "evaluation:\n  resamples: 999\n", "config.yaml")
-    rows = [f"val,x,,{rest[0]},2,1,0.1,1,9,9,9,nan,nan,nan,0,3,2,1,nan,nan,nan"]
+    rows = [f"val,x,,{rest[0]},2,1,0.1,1,9,9,9,nan,nan,30.0,30.0,nan,0,3,2,1,nan,nan,nan"]
     for patient in tested:
         tp, fp, fn = PATIENTS[patient]
-        scores = f"{DICE.get(patient, 'nan')},{tp},{fp},{fn},10,2.0,1.0,0.5,1,3,2,1,nan,nan,0.25"
+        worst = "20.0,10.0" if patient == "a" else "2.0,1.0"
+        scores = f"{DICE.get(patient, 'nan')},{tp},{fp},{fn},10,2.0,1.0,{worst},0.5,1,3,2,1,nan,nan,0.25"
         rows.append(f"test,x,,{patient},{SLICES[patient]},{scores}")
     client.log_text(run_id, "\n".join([COLUMNS, *rows]), "patients.csv")
     client.log_metric(run_id, "final/test/dice", 0.5)
@@ -70,6 +72,17 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "mlruns", None, 0)
 
 
+def test_folds_that_an_earlier_version_scored_are_joined_without_what_they_lack(store: Store) -> None:
+    fold(store, 0, "ac")
+    path = Path(local_path(store.client.get_run(fold(store, 1, "bd")).info.artifact_uri)) / "patients.csv"
+    columns = ("hd95_worst", "assd_worst")
+    path.write_text(write_csv({k: v for k, v in row.items() if k not in columns} for row in read_csv(path.read_text())))
+    join(store)
+    (result,) = joined(store)
+    assert result.metrics["final/test/hd95"] == 2
+    assert "final/test/hd95_worst" not in result.metrics
+
+
 def test_folds_become_one_result_over_all_patients(store: Store) -> None:
     second, first = fold(store, 1, "bd"), fold(store, 0, "ac")
     said = join(store)
@@ -91,6 +104,8 @@ def test_folds_become_one_result_over_all_patients(store: Store) -> None:
         "sensitivity": (1 + 3 / 5 + 1) / 3,
         "precision": (1 / 2 + 1 + 1) / 3,
         "hd95": 2.0,
+        "hd95_worst": (20 + 3 * 2) / 4,
+        "assd_worst": (10 + 3 * 1) / 4,
         "lesion_f1": 0.25,
         "unmatched_slices": 1,
         "lesions": 3,

@@ -1,6 +1,7 @@
 """What the figures draw, read back from matplotlib's objects, and the files they are saved in."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,22 +11,79 @@ from matplotlib.axes import Axes
 from matplotlib.colors import same_color, to_rgb
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.textpath import TextPath
 
 from attnunet.evaluation import figures
 from attnunet.evaluation.calibration import Calibration, calibration
 from attnunet.evaluation.decision import Choice, Decision, Trial
 from attnunet.evaluation.figures import Example
-from attnunet.evaluation.figures.style import PREDICTION, THIRD, TRUTH, contour
+from attnunet.evaluation.figures.style import DPI, PREDICTION, THIRD, TRUTH, contour, printable
+from attnunet.evaluation.figures.style import labels as tick_labels
 
 SIZE = 24
 EMPTY, FULL = np.zeros((SIZE, SIZE), np.uint8), np.ones((SIZE, SIZE), np.uint8)
 DISC = cv2.circle(EMPTY.copy(), (10, 8), 5, 1, -1)
 SHIFTED = np.roll(DISC, 3, axis=0)
 PIXEL = cv2.circle(EMPTY.copy(), (0, 0), 0, 1, -1)  # in a corner
+LONG = "W" * 200
+UUID = "123e4567-e89b-12d3-a456-426614174000"
+AWKWARD = [
+    "$a$",
+    "$5 and $6",
+    "_x^{",
+    "<script>",
+    "a\nb",
+    "\x1b[31m",
+    "a\\b",
+    "张伟",
+    "李娜",
+    "محمد",
+    "Ωμέγα",
+    "caf\udce9",
+    "é",
+    UUID,
+]
+AWKWARD += [LONG + "1", LONG + "2", "1" + LONG]
 HISTORY = [
     {"train/loss": 1 / e, "val/loss": 2 / e, "val/dice": 0.2 * e, "val/dice_at_0.5": 0.15 * e, "val/iou": 0.1 * e, "more": 7.0}
     for e in (1, 2, 3)
 ]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("TCGA_CS_4941_19960909", "TCGA_CS_4941_19960909"),
+        ("Ωμέγα é محمد", "Ωμέγα é محمد"),
+        ("$a$", r"\$a\$"),  # which matplotlib shows as $a$
+        ("张伟", r"\u5f20\u4f1f"),
+        ("p\U0001f9e0", r"p\U0001f9e0"),
+        ("a\nb\tc\x1b", r"a\nb\tc\x1b"),
+        ("caf\udce9", r"caf\udce9"),  # a byte that is no UTF-8
+        (r"\u5f20", r"\\u5f20"),  # not the same as 张
+        ("", ""),
+    ],
+)
+def test_a_name_is_printed_in_characters_that_a_figure_can_draw(name: str, shown: str) -> None:
+    assert printable(name, width=7) == shown
+
+
+@pytest.mark.parametrize("name", [LONG, "i" * 200, "张" * 50, "$" * 200, UUID * 3])
+def test_of_a_long_name_the_middle_is_left_out(name: str) -> None:
+    whole, shown = printable(name, width=1000), printable(name, width=1.5, size=10)
+    start, _, end = shown.partition("…")
+    assert whole.startswith(start)
+    assert whole.endswith(end)
+    assert abs(len(start) - len(end)) <= 2
+    assert 1 < TextPath((0, 0), shown, size=10).get_extents().x1 / 72 <= 1.5
+
+
+def test_names_that_look_alike_when_they_are_cut_get_their_places() -> None:
+    first, second, third = tick_labels([f"{LONG}1{LONG}", "p1", f"{LONG}2{LONG}"], width=1.5)
+    assert first == third.replace("(3)", "(1)")
+    assert first.endswith("W (1)")
+    assert second == "p1"
 
 
 def example(truth: np.ndarray = DISC, prediction: np.ndarray = SHIFTED, gates: int = 0, title: str = "worst: p1") -> Example:
@@ -130,6 +188,12 @@ def test_a_gate_that_is_zero_everywhere_has_no_mass_in_the_lesion() -> None:
     assert figures.gate_maps([shown]).axes[0].get_title() == "gate_0: 0.0% in lesion"
 
 
+def test_a_heading_has_the_name_as_it_was_written_and_the_note_below() -> None:
+    shown = replace(example(gates=1, title="best: $a$\nb"), note="slice 3")
+    assert figures.predictions([shown]).axes[0].get_title() == "best: \\$a\\$\\nb\nslice 3"
+    assert figures.gate_maps([shown]).axes[0].get_ylabel().startswith("best: \\$a\\$\\nb\nslice 3\nlesion: ")
+
+
 def test_curves_draw_losses_and_scores_over_epochs_from_one() -> None:
     losses, scores = figures.curves(HISTORY, best_epoch=2).axes
     assert (losses.get_xlabel(), losses.get_ylabel()) == ("epoch", "loss")
@@ -179,9 +243,9 @@ def phantom_like(gates: int) -> list[Example]:
         grid = np.hypot(*np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j])
         image = (180 * (grid < 0.8)).astype(np.uint8)
         truth = (grid < 0.3).astype(np.uint8)
-        title = f"{name}: TCGA_CS_4941_19960909\nslice 11, Dice of the patient 0.812"
+        title, note = f"{name}: TCGA_CS_4941_19960909", "slice 11, Dice of the patient 0.812"
         maps = {f"gate_{level}_map": np.exp(-grid * (level + 1)).astype(np.float32) for level in range(gates)}
-        shown.append(Example(title, image, truth, np.roll(truth, size // 16, 1), maps))
+        shown.append(Example(title, image, truth, np.roll(truth, size // 16, 1), maps, note))
     return shown
 
 
@@ -263,6 +327,20 @@ def test_reliability_draws_the_bins_that_hold_pixels() -> None:
     assert below.get_yscale() == "log"
 
 
+@pytest.mark.parametrize("pixels", [[5], [3, 4, 4, 2], [10**6, 1, 1], [2000, 1999, 1998]])
+def test_pixels_are_counted_from_one_in_powers_of_ten(pixels: list[int]) -> None:
+    counts = np.array(pixels + [0] * (10 - len(pixels)))
+    figure = figures.reliability(Calibration(counts, counts // 2, counts * 0.5))
+    below = figure.axes[1]
+    figure.draw_without_rendering()
+    low, high = below.get_ylim()
+    assert low == 0.5
+    assert high >= 2 * max(pixels)
+    shown = [tick for tick in below.yaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+    assert len(shown) >= 2
+    assert not [tick for tick in below.yaxis.get_minor_ticks() if tick.label1.get_text()]
+
+
 def drawn_from(examples: list[Example]) -> dict[str, Figure]:
     """Each kind of figure, filled as in a run of eight patients with names as long as real ones."""
     names = [f"TCGA_CS_{number}_19960909" for number in range(4941, 4949)]
@@ -276,6 +354,51 @@ def drawn_from(examples: list[Example]) -> dict[str, Figure]:
     }
 
 
+def awkwardly_drawn() -> dict[str, Figure]:
+    """Each kind of figure that shows names, filled with the awkward ones."""
+    cases = [replace(like, title=f"median: {name}") for like, name in zip(phantom_like(4), (LONG, UUID, "$a$"), strict=True)]
+    scores = list(np.linspace(0, 1, len(AWKWARD)))
+    many = dict(zip(range(0, 60, 3), np.linspace(0.1, 0.9, 20), strict=True))
+    swept = {LONG: AWKWARD, "loss": [str(place % 2) for place in range(len(AWKWARD))], "$x$": [f"{s:.9f}" for s in scores]}
+    drawn = {
+        "patients": figures.patients(AWKWARD, scores, 0.5, (0.4, 0.6), "Dice, test patients"),
+        "short": figures.patients(["a", "b"], [0.1, 0.9], 0.5, (0.4, 0.6), "Dice, test patients"),
+        "sweep": figures.of_sweep(swept, scores),
+        "decision": figures.decision(choice(Decision(0.5, 30), **{f"_{number}": dice for number, dice in many.items()})),
+    }
+    drawn |= {f"predictions{number}": figures.predictions(cases[:number]) for number in (1, 2, 3)}
+    drawn["gates"] = figures.gate_maps(cases)
+    return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
+def ticks(axes: Axes) -> list[Text]:
+    """The labels of the ticks that are drawn."""
+    found = []
+    for axis, (low, high) in ((axes.xaxis, sorted(axes.get_xlim())), (axes.yaxis, sorted(axes.get_ylim()))):
+        drawn = [tick for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()) if low <= tick.get_loc() <= high]
+        found += [tick.label1 for tick in drawn if tick.label1.get_visible() and tick.label1.get_text()]
+    return found
+
+
+def test_no_letter_of_any_name_is_cut_or_covered_by_another_name(tmp_path: Path) -> None:
+    """In the files: nothing reaches their edge."""
+    for name, figure in awkwardly_drawn().items():
+        figures.save({name: figure}, tmp_path)  # a glyph that is missing would warn
+        pixels = cv2.imread(str(tmp_path / f"{name}.png"))
+        edges = (pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:])
+        assert all((edge > 250).all() for edge in edges), name
+        figure.draw_without_rendering()
+        for axes in figure.axes:
+            boxes = [label.get_window_extent() for label in ticks(axes)]
+            assert not [pair for pair in itertools.combinations(boxes, 2) if pair[0].overlaps(pair[1])], name
+
+
+def test_two_awkward_names_are_never_shown_alike() -> None:
+    (axes,) = figures.patients(AWKWARD, list(np.linspace(0, 1, len(AWKWARD))), 0.5, (0.4, 0.6), "Dice").axes
+    shown = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(set(shown)) == len(AWKWARD)
+
+
 @pytest.mark.parametrize("gates", [1, 4])
 def test_no_text_overlaps_another_or_is_cut(gates: int) -> None:
     for figure in drawn_from(phantom_like(gates)).values():
@@ -283,8 +406,7 @@ def test_no_text_overlaps_another_or_is_cut(gates: int) -> None:
         texts = [axes.title for axes in figure.axes] + [t for a in figure.axes for t in (a.xaxis.label, a.yaxis.label)]
         texts += [t for legend in figure.legends for t in legend.get_texts()]
         texts += [t for a in figure.axes if a.get_legend() for t in a.get_legend().get_texts()]
-        if figure.axes[0].get_xlabel() == "Dice, test patients":  # whose ticks are names
-            texts += figure.axes[0].get_yticklabels()
+        texts += [label for axes in figure.axes if axes.get_ylabel() != "gate weight" for label in ticks(axes)]
         boxes = [text.get_window_extent() for text in texts if text.get_text()]
         assert boxes
         for box in boxes:
@@ -304,7 +426,7 @@ def test_save_writes_png_and_pdf(tmp_path: Path) -> None:
         pixels = cv2.imread(str(folder / f"{name}.png"))
         width, height = figure.get_size_inches()
         # matplotlib rounds down to whole pixels
-        assert pixels.shape[:2] == (int(height * 150), int(width * 150))
+        assert pixels.shape[:2] == (int(height * DPI), int(width * DPI))
         assert np.mean(pixels < 128) > 0.005  # ink
         assert np.mean(pixels > 250) > 0.05  # on paper
         assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")

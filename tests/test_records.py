@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from attnunet.data.files import write_csv
 from attnunet.tracking import records
 from attnunet.tracking.records import Record
 from attnunet.tracking.store import Away, Store
@@ -62,6 +63,26 @@ def test_a_runs_files_are_read_as_data(store: Store) -> None:
         {"part": "val", "patient": "b", "dice": ""},
     ]
     assert job.patients("train") == []
+
+
+def test_patients_come_back_as_they_were_named(store: Store) -> None:
+    """Also with the line breaks in their names."""
+    names = ["=1+1", "'q", "a,b", "a\nb", "a\r\nb", "\t=z", "", "張"]
+    run = store.client.create_run("0")  # in no study
+    table = write_csv({"part": "val", "patient": name, "volume_error": -0.5} for name in names)
+    store.client.log_text(run.info.run_id, table, "patients.csv")
+    rows = Record(store, run).patients("val")
+    assert rows == [{"part": "val", "patient": name, "volume_error": "-0.5"} for name in names]
+
+
+def test_a_table_that_an_earlier_version_wrote_is_read(store: Store) -> None:
+    run = store.client.create_run("0")
+    text = "part,patient,volume_error\r\nval,=1+1,-0.5\r\nval,'q,nan\r\n"
+    store.client.log_text(run.info.run_id, text, "patients.csv")
+    assert Record(store, run).patients("val") == [
+        {"part": "val", "patient": "=1+1", "volume_error": "-0.5"},
+        {"part": "val", "patient": "'q", "volume_error": "nan"},
+    ]
 
 
 def test_a_run_stands_when_it_has_finished_and_none_replaced_it(store: Store) -> None:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,12 @@ from rich.console import Console
 from scipy import ndimage
 
 from attnunet import report
+from attnunet.data.files import read_csv
 from attnunet.data.slices import Slice
+from attnunet.evaluation import figures
 from attnunet.evaluation.calibration import calibration, near
 from attnunet.evaluation.decision import Decision
+from attnunet.evaluation.figures.style import printable
 from attnunet.evaluation.lesions import lesion_scores
 from attnunet.evaluation.surfaces import distances
 from attnunet.inference import Volume
@@ -30,12 +34,13 @@ class Patients:
     pairs: Sequence[tuple[np.ndarray, np.ndarray]]
     decision: Decision = field(default_factory=Decision)
     spacing: tuple[float, ...] | None = None
+    names: Sequence[str] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJ"
+    sites: Sequence[str] = "AB"
 
     def __post_init__(self) -> None:
-        names = [chr(ord("a") + place) for place in range(len(self.pairs))]
         self.slices = [
-            Slice(name, number, "", "", "AB"[place % 2], ("pre",) if place else ())
-            for place, (name, (truth, _)) in enumerate(zip(names, self.pairs, strict=True))
+            Slice(name, number, "", "", self.sites[place % 2], ("pre",) if place else ())
+            for place, (name, (truth, _)) in enumerate(zip(self.names, self.pairs, strict=False))
             for number in range(len(truth))
         ]
         self.masks = np.concatenate([truth for truth, _ in self.pairs])
@@ -75,6 +80,7 @@ def test_a_row_a_patient_holds_what_the_parts_say_of_it() -> None:
         prediction = (probabilities > 0.5).astype(np.uint8)
         surfaces = distances(truth, prediction, None)
         expected = {"hd95": surfaces.hd95, "assd": surfaces.assd, "surface_dice": surfaces.surface_dice(1)}
+        expected |= {"hd95_worst": surfaces.or_worst(surfaces.hd95), "assd_worst": surfaces.or_worst(surfaces.assd)}
         expected |= {"unmatched_slices": surfaces.unmatched_slices, **lesion_scores(truth, prediction)}
         expected |= {"tp": (truth & prediction).sum(), "slices": 4, "threshold": 0.5, "smallest_lesion": 0, "fill_holes": 0}
         np.testing.assert_equal({name: row[name] for name in expected}, expected)
@@ -85,7 +91,7 @@ def test_the_summary_takes_each_mean_over_the_patients_that_have_one() -> None:
     found = Patients(PAIRS).scored()
     names = ("dice", "iou", "sensitivity", "specificity", "precision", "volume_error", "hd95", "assd", "surface_dice")
     names += ("unmatched_slices", "lesions", "lesions_found", "lesions_false")
-    names += ("lesion_recall", "lesion_precision", "lesion_f1")
+    names += ("hd95_worst", "assd_worst", "lesion_recall", "lesion_precision", "lesion_f1")
     for name in names:
         values = [float(row[name]) for row in found.rows if not math.isnan(float(row[name]))]
         assert found.summary[name] == pytest.approx(np.mean(values)), name
@@ -108,6 +114,21 @@ def test_distances_are_in_mm_where_the_spacing_is_known() -> None:
     assert Patients(pairs, spacing=(3, 1, 0.5)).scored().summary["hd95"] == 1
     assert Patients(pairs, spacing=(3, 1, 0.5)).scored(tolerance=1).summary["surface_dice"] == 1
     assert Patients(pairs).scored(tolerance=1).summary["surface_dice"] == 0
+
+
+@pytest.mark.parametrize(("spacing", "diagonal"), [(None, math.hypot(9, 11)), ((3, 1, 0.5), math.hypot(12, 9, 5.5))])
+def test_missing_a_patient_does_not_pay(spacing: tuple[float, ...] | None, diagonal: float) -> None:
+    """The mean of defined distances falls when the worst patient is missed altogether; with the worst case it rises."""
+    near, far, nothing = soft(np.roll(PIXEL, 1, axis=2)), soft(np.roll(PIXEL, 4, axis=1)), soft(EMPTY)
+    step = spacing[2] if spacing else 1
+    both = Patients([(PIXEL, near), (PIXEL, far), (EMPTY, nothing)], spacing=spacing).scored().summary
+    missed = Patients([(PIXEL, near), (PIXEL, nothing), (EMPTY, nothing)], spacing=spacing).scored().summary
+    for name in ("hd95", "assd"):
+        assert (both[name], both[f"{name}_patients"]) == ((step + 4) / 2, 2)
+        assert (missed[name], missed[f"{name}_patients"]) == (step, 1)
+        assert both[f"{name}_worst"] == pytest.approx((step + 4 + 0) / 3)
+        assert missed[f"{name}_worst"] == pytest.approx((step + diagonal + 0) / 3)
+        assert both[f"{name}_worst_patients"] == missed[f"{name}_worst_patients"] == 3
 
 
 def test_calibration_is_of_the_pixels_near_lesions_of_all_patients_together() -> None:
@@ -161,7 +182,9 @@ def test_a_prediction_of_nothing_scores_the_share_of_empty_slices_and_is_called_
     text = printed({"val": Patients(PAIRS).scored(), "test": found})
     assert "test: no lesion is predicted anywhere, a prediction of nothing" in text
     assert "val: no lesion is predicted" not in text
-    assert "nan" in next(line for line in text.splitlines() if "HD95" in line)
+    assert "nan" in next(line for line in text.splitlines() if "HD95, where defined" in line)
+    worst = next(line for line in text.splitlines() if "undefined as the worst" in line)
+    assert f"{math.hypot(9, 11) * 3 / 4:.3f}" in worst  # three were missed, of the fourth there was nothing to find
 
 
 def test_the_table_shows_each_part_and_its_title() -> None:
@@ -197,6 +220,42 @@ def test_the_tables_of_a_run() -> None:
     assert [row["chosen"] for row in rows["decision.csv"]] == ["0", "0", "1", "0"]
     assert [row["patient"] for row in rows["patients.csv"]] == ["a", "b"] * 2
     assert {row["part"] for row in rows["strata.csv"]} == {"val", "test"}
+
+
+AWKWARD = ["=1+1", "-2", "+x", "@y", "'q", "'=q", "a,b", 'a"b', "a\nb", "a\r\nb", "\t=z", "", "  ", "'-0.5", "0x1F", "张伟"]
+
+
+def test_patients_come_back_as_they_were_named_and_their_scores_as_numbers() -> None:
+    us: Any = Patients([(PIXEL, soft(EMPTY))] * len(AWKWARD), names=AWKWARD, sites=("=cmd()", "[b]"))
+    _, choice, _ = report.decided(us, us, range(4), thresholds=[0.5], smallest_lesions=[0], fill_holes=[False])
+    tables = report.tables(choice, {"test": us.scored()})
+    rows = read_csv(tables["patients.csv"])
+    assert [row["patient"] for row in rows] == sorted(AWKWARD)
+    assert [float(row["volume_error"]) for row in rows] == [-1.0] * len(AWKWARD)
+    assert {row["stratum"] for row in read_csv(tables["strata.csv"]) if row["by"] == "site"} == {"=cmd()", "[b]"}
+    # To a spreadsheet, the numbers are numbers and no text is a formula.
+    cells = [cell for row in csv.reader(io.StringIO(tables["patients.csv"], newline="")) for cell in row]
+    assert {"-1.0", "-2"} <= set(cells)
+    assert not [cell for cell in cells if cell.startswith(("=", "@", "+", "\t"))]
+
+
+def test_groups_are_shown_under_the_names_that_the_data_give_them() -> None:
+    text = printed({"test": Patients(PAIRS, sites=("a[/b]", ":brain: [x]")).scored()})
+    assert "Dice, site: a[/b]" in text
+    assert "Dice, site: :brain: [x]" in text
+
+
+@pytest.mark.parametrize("name", ["$a$", "_x^{张伟\ncaf\udce9", "W" * 255])
+def test_a_patient_of_any_name_is_drawn(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(report, "gate_maps", lambda network: None)
+    us: Any = Patients([(PIXEL, soft(PIXEL))], names=[name])
+    us.network, us.images, us.channels = None, np.zeros((4, 9, 11, 1), np.uint8), ["flair"]
+    us.lesion_pixels = us.masks.sum(axis=(1, 2))
+    drawn = report.pictures(us, us, range(4), us.scored())
+    assert set(drawn) == {"patients", "reliability", "predictions"}
+    figures.save(drawn, tmp_path)
+    title = drawn["predictions"].axes[0].get_title()
+    assert title == f"{printable(f'worst: {name}', 1.96)}\nslice 1, Dice of the patient 1.000"
 
 
 def test_pictures_are_of_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,6 +115,36 @@ def test_where_one_is_empty_there_is_no_distance_but_a_surface_that_nothing_meet
     np.testing.assert_array_equal(scores(distances(EMPTY, EMPTY, spacing), tolerance=9), [NAN, NAN, NAN, 0])
 
 
+DIAGONALS = {None: math.hypot(9, 11), SPACING: math.hypot(4 * 3, 9 * 1, 11 * 0.5)}  # of a slice in pixels, of the volume in mm
+
+
+def worst_case(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float] | None) -> tuple[float, float]:
+    found = distances(truth, prediction, spacing)
+    return found.or_worst(found.hd95), found.or_worst(found.assd)
+
+
+@pytest.mark.parametrize("spacing", DIAGONALS, ids=["in slices", "in the volume"])
+@pytest.mark.parametrize("lesion", [PIXEL, CORNER, SEVERAL, FULL], ids=["pixel", "corner", "several", "full"])
+def test_a_missed_or_invented_lesion_has_the_diagonal_as_its_worst_case(lesion: np.ndarray, spacing: tuple | None) -> None:
+    for one, other in ((lesion, EMPTY), (EMPTY, lesion)):
+        assert worst_case(one, other, spacing) == pytest.approx((DIAGONALS[spacing], DIAGONALS[spacing]))
+    assert worst_case(EMPTY, EMPTY, spacing) == (0, 0)  # right, and nothing to measure
+
+
+def test_a_lesion_predicted_in_other_slices_has_the_worst_case_only_where_no_distance_is_known() -> None:
+    above = np.roll(PIXEL, 1, axis=0)
+    assert worst_case(PIXEL, above, SPACING) == (3, 3)
+    assert worst_case(PIXEL, above, None) == pytest.approx((math.hypot(9, 11), math.hypot(9, 11)))
+
+
+def test_no_distance_is_larger_than_the_worst_case() -> None:
+    """From one corner to the opposite one, which is defined and stays as it is."""
+    opposite = mask(np.s_[3:4, 8:9, 10:11])
+    farthest = math.hypot(3 * 3, 8 * 1, 10 * 0.5)
+    assert worst_case(CORNER, opposite, SPACING) == pytest.approx((farthest, farthest))
+    assert farthest < DIAGONALS[SPACING]
+
+
 def test_the_surface_is_what_has_a_neighbour_outside_along_an_axis() -> None:
     plane = np.ones((5, 5), np.uint8)
     plane[0, 0] = 0  # a diagonal neighbour does not open (1, 1)

@@ -164,6 +164,26 @@ def test_the_best_score_is_starred_of_a_loss_the_lowest(lowest: bool, best: str)
     assert best in starred
 
 
+def test_the_table_shows_overrides_and_reasons_as_they_are() -> None:
+    """What looks like markup or an emoji is a path or a value."""
+    rows = [
+        {
+            "job": n,
+            "data.root[x]": f"/w[/b]{n} :brain:",
+            "how": "failed",
+            "score": math.nan,
+            "run_id": None,
+            "reason": "[1, 2] [a]",
+        }
+        for n in (0, 1)
+    ]
+    console = Console(width=160, record=True)
+    show(console, rows, ["data.root[x]"], lowest=False)
+    text = console.export_text()
+    for shown in ("data.root[x]", "/w[/b]0 :brain:", "/w[/b]1 :brain:", "[1, 2] [a]"):
+        assert shown in text
+
+
 def test_rows_print_in_a_narrow_terminal(root: Path, tmp_path: Path) -> None:
     rows = [{"job": 0, "seed": "0", "how": "failed", "score": math.nan, "run_id": None, "reason": "x" * 200}]
     console = Console(width=60, record=True)

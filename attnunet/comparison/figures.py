@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from attnunet.comparison.pairs import Pair, Question
 from attnunet.comparison.table import Comparison, Standing
 from attnunet.evaluation.figures import of_sweep
-from attnunet.evaluation.figures.style import FONT, PREDICTION, THIRD, TRUTH, WIDTH
+from attnunet.evaluation.figures.style import FONT, PREDICTION, THIRD, TRUTH, WIDTH, printable
 
 INK = "#010203"  # stands for the page's text colour until the SVG is written
 LOOK: Any = {
@@ -53,7 +53,7 @@ def intervals(standings: Sequence[Standing], score: str) -> Figure:
     for place, row in enumerate(standings):
         axes.plot([row.low, row.high], [place, place], color=PREDICTION, linewidth=2.5, solid_capstyle="butt")
         axes.plot(row.mean, place, "o", color=TRUTH, markersize=5)
-    rank_axis(axes, [f"{standing.rank}  {standing.row.name}" for standing in standings])
+    rank_axis(axes, [f"{standing.rank}  {printable(standing.row.name, WIDTH * 0.45)}" for standing in standings])
     axes.set_xlabel(f"{score}: mean over patients with its interval")
     return figure
 
@@ -124,13 +124,12 @@ def svg(name: str, figure: Figure) -> str:
     stream = io.StringIO()
     figure.savefig(stream, format="svg", transparent=True)
     text = re.sub(r"<metadata>.*?</metadata>", "", stream.getvalue().partition("<svg")[2], flags=re.DOTALL)
-    for before, after in (
-        (' id="', f' id="{name}-'),
-        ('href="#', f'href="#{name}-'),
-        ("url(#", f"url(#{name}-"),
-        (INK, "currentColor"),
-    ):
-        text = text.replace(before, after)
+
+    def mark(tag: re.Match[str]) -> str:
+        marked = re.sub(r'( id="|href="#|url\(#)', rf"\1{name}-", tag[0])
+        return marked.replace(INK, "currentColor")
+
+    text = re.sub(r"<[^>]*>", mark, text)  # tags alone, not the names that stand between them
     share = figure.get_figwidth() / WIDTH
     style = f"width: {share:.0%}; min-width: {44 * share:.0f}rem"
     return f'<svg role="img" aria-labelledby="{name}-caption" style="{style}"{text}'

@@ -8,15 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from attnunet.comparison.patients import SCORES
 from attnunet.evaluation.statistics import POWER, detectable, holm, mean_intervals, patients_needed, smallest_p, wilcoxon_p
 
 ROUNDING = 12  # decimals of a difference that are kept, so that rounding makes no zero a difference and breaks no tie
-SCORES = {
-    **dict.fromkeys(("dice", "iou", "sensitivity", "specificity", "precision", "surface_dice"), 1),
-    **dict.fromkeys(("lesion_recall", "lesion_precision", "lesion_f1"), 1),
-    **dict.fromkeys(("hd95", "assd", "volume_error", "unmatched_slices", "lesions_false", "fp", "fn"), -1),
-}
-"""The columns of patients.csv that say how good a run is: 1 where the larger is the better, -1 where the nearer to 0."""
 FEW = 10
 """Below so many patients the interval is too narrow, and nothing is called equivalent: see experiments/coverage."""
 
@@ -37,11 +32,6 @@ class Question:
     alpha: float = 0.05
     resamples: int = 9999
     seed: int = 0
-
-    @property
-    def error(self) -> bool:
-        """Whether the score is the better the nearer it is to 0; else the larger the better."""
-        return self.sign < 0
 
     def inside(self, low: float, high: float) -> bool:
         """Whether an interval lies inside the margin."""
@@ -121,8 +111,8 @@ def signed_ranks(differences: np.ndarray) -> float:
     return float(np.sum(np.sign(differences) * stats.rankdata(np.abs(differences))))
 
 
-def sentence(pair: Pair, names: Sequence[str], question: Question, tests: int) -> str:
-    """The verdict in words, with what it rests on."""
+def sentence(pair: Pair, names: Sequence[str], question: Question, tests: int, worst: int = 0) -> str:
+    """The verdict in words, with what it rests on; for `worst` of the patients an undefined distance counts as the worst."""
     first, second = names[pair.first], names[pair.second]
     head = {
         "better": f"{first} is better than {second}",
@@ -139,6 +129,8 @@ def sentence(pair: Pair, names: Sequence[str], question: Question, tests: int) -
     )
     if pair.dropped:
         facts += f" ({pair.dropped} left out, without a defined score in one of the two)"
+    if worst:
+        facts += f" (for {worst} an undefined distance counts as the worst)"
     sentences = [f"{head}: {facts}."]
     if pair.verdict == "equivalent":
         sentences.append(f"The interval lies inside the margin of {question.margin:g}.")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -28,6 +28,7 @@ class Run:
         content: a hash of the images and masks.
         slices: the numbers of each patient's slices, by part ("val", "test").
         scores: of each patient, NaN where it is not defined, by the part that was scored.
+        worst: the patients whose score is an undefined distance that counts as the worst, by part.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Run:
     content: str
     slices: Mapping[str, Slices]
     scores: Mapping[str, Scores]
+    worst: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,18 @@ class Row:
     def scores(self, part: str) -> Scores:
         """Each patient's score, in alphabetical order."""
         return joined(list(self.by_seed(part).values()))
+
+    def worst(self, part: str) -> frozenset[str]:
+        """The patients for whom an undefined distance counts as the worst in one of the runs at least."""
+        return frozenset().union(*(run.worst.get(part, ()) for run in self.runs))
+
+    def incomplete(self, part: str) -> list[str]:
+        """The patients whose score is the mean over some of the runs, since it is not defined in the others."""
+        undefined: dict[str, list[bool]] = {}
+        for run in self.runs:
+            for patient, score in run.scores[part].items():
+                undefined.setdefault(patient, []).append(math.isnan(score))
+        return [patient for patient, runs in undefined.items() if any(runs) and not all(runs)]
 
     def mean(self, part: str) -> float:
         return mean(list(self.scores(part).values()))

@@ -1,9 +1,7 @@
 """A comparison as a whole: where each row stands, every pair, and both as tables for files."""
 
-import csv
-import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +9,7 @@ import numpy as np
 
 from attnunet.comparison.pairs import Pair, Question, caution, pairs, plural, sentence, why_powerless
 from attnunet.comparison.rows import Row, mean, paired
+from attnunet.data.files import write_csv
 from attnunet.evaluation.statistics import mean_intervals, smallest_p
 
 
@@ -21,6 +20,8 @@ class Standing:
     Attributes:
         patients: who have a defined score.
         mean, median: over these; `low` and `high` are the ends of the mean's interval.
+        worst: for how many of these an undefined distance counts as the worst.
+        mean_defined: over the others.
         validation: the mean over the validation patients, by which rows are ranked.
         spread: of the seeds' means, their standard deviation; NaN for one seed.
         minutes: of one run's epochs.
@@ -33,6 +34,8 @@ class Standing:
     low: float
     high: float
     median: float
+    worst: int
+    mean_defined: float
     validation: float
     spread: float
     minutes: float
@@ -45,12 +48,14 @@ class Comparison:
     Attributes:
         part: "val" or "test".
         scores: (rows, patients), NaN where undefined.
+        worst: (rows, patients), whether a score is an undefined distance that counts as the worst.
     """
 
     part: str
     question: Question
     patients: tuple[str, ...]
     scores: np.ndarray
+    worst: np.ndarray
     standings: tuple[Standing, ...]
     pairs: tuple[Pair, ...]
 
@@ -76,7 +81,11 @@ class Comparison:
     @cached_property
     def sentences(self) -> list[str]:
         """The verdict on each pair in words."""
-        return [sentence(pair, self.names, self.question, len(self.pairs)) for pair in self.pairs]
+        return [sentence(pair, self.names, self.question, len(self.pairs), self.worst_of(pair)) for pair in self.pairs]
+
+    def worst_of(self, pair: Pair) -> int:
+        """For how many patients an undefined distance counts as the worst in one of the two rows at least."""
+        return int(np.sum(self.worst[pair.first] | self.worst[pair.second]))
 
     def notes(self) -> Iterator[str]:
         """What a reader has to know before the numbers."""
@@ -87,6 +96,14 @@ class Comparison:
             yield "Validation patients chose checkpoint and decision, so that these scores flatter; test=true scores the test."
         if self.pairs and smallest_p(len(self.patients)) * len(self.pairs) >= self.question.alpha:
             yield why_powerless(len(self.patients), len(self.pairs), self.question.alpha)
+        if self.worst.any():
+            yield (
+                f"An undefined {self.question.score} counts as the worst, the diagonal of the volume (of the slice where the "
+                "spacing is not known), so that missing or inventing a lesion never pays: see undefined."
+            )
+        if lines := [f"row {s.rank}: {', '.join(found)}" for s in self.standings if (found := s.row.incomplete(self.part))]:
+            which = "; ".join(lines)
+            yield f"The score of these patients is the mean over some of a row's runs, not defined in the others: {which}."
         if self.partial:
             yield "Rows are means over those of their patients who have a defined score, not all over the same: see patients."
         if self.part == "test" and any(math.isnan(v) for s in self.standings for v in s.row.scores("val").values()):
@@ -102,6 +119,7 @@ def compared(table: Sequence[Row], part: str, question: Question) -> Comparison:
         Unpaired: these are not the same for all.
     """
     patients, scores = paired(table, part)
+    worst = np.array([np.isin(patients, list(row.worst(part))) for row in table])
     ends = mean_intervals(scores, question.resamples, question.seed, 1 - question.alpha)
     standings = [
         Standing(
@@ -112,13 +130,15 @@ def compared(table: Sequence[Row], part: str, question: Question) -> Comparison:
             float(low),
             float(high),
             float(np.median(own[~np.isnan(own)])) if not np.isnan(own).all() else math.nan,
+            int(counted.sum()),
+            mean(list(own[~counted])),
             row.mean("val"),
             row.spread(part),
             row.minutes,
         )
-        for rank, (row, own, (low, high)) in enumerate(zip(table, scores, ends, strict=True), 1)
+        for rank, (row, own, counted, (low, high)) in enumerate(zip(table, scores, worst, ends, strict=True), 1)
     ]
-    return Comparison(part, question, patients, scores, tuple(standings), tuple(pairs(scores, question)))
+    return Comparison(part, question, patients, scores, worst, tuple(standings), tuple(pairs(scores, question)))
 
 
 def tables(comparison: Comparison) -> dict[str, str]:
@@ -129,7 +149,7 @@ def tables(comparison: Comparison) -> dict[str, str]:
             **{key: s.row.label.get(key, "") for key in comparison.parameters},
             **{name: getattr(s, name) for name in ("mean", "low", "high", "median", "validation", "spread", "minutes")},
             "seeds": len(s.row.seeds),
-            "patients": s.patients,
+            **{name: getattr(s, name) for name in ("patients", "worst", "mean_defined")},
             "leaking": str(s.row.leaking).lower(),
             "runs": " ".join(run.id for run in s.row.runs),
         }
@@ -140,6 +160,7 @@ def tables(comparison: Comparison) -> dict[str, str]:
             "first": comparison.names[pair.first],
             "second": comparison.names[pair.second],
             **{name: value for name, value in vars(pair).items() if name not in ("first", "second")},
+            "worst": comparison.worst_of(pair),
             "words": text,
         }
         for pair, text in zip(comparison.pairs, comparison.sentences, strict=True)
@@ -151,15 +172,8 @@ def tables(comparison: Comparison) -> dict[str, str]:
         }
         for patient, column in zip(comparison.patients, comparison.scores.T, strict=True)
     ]
-    return {"leaderboard.csv": as_csv(leaderboard), "pairs.csv": as_csv(words), "patients.csv": as_csv(patients)}
-
-
-def as_csv(rows: Sequence[Mapping[str, object]]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(rows[0]) if rows else [])
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+    files = {"leaderboard.csv": leaderboard, "pairs.csv": words, "patients.csv": patients}
+    return {name: write_csv(rows) for name, rows in files.items()}
 
 
 def summary(comparison: Comparison) -> str:

@@ -8,8 +8,12 @@ Where the spacing is known, distances are in mm and taken in the volume. Where i
 length: distances are in pixels and taken within slices, and a patient's are those of all slices in which both have a surface.
 Where only one of the two has one, there is no distance: such slices are counted, and their surface is farther than any
 tolerance.
+
+A patient without any distance would be left out of a mean, so that missing a lesion altogether would pay. Each distance
+therefore has a second form that is always defined, its worst-case value; see `Distances.or_worst`.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -25,12 +29,14 @@ class Distances:
 
     to_prediction: from each pixel of the reference's surface, float64 (n,); to_reference: from the prediction's.
     unmatched_pixels: of either surface, for which there is no distance; unmatched_slices: those that hold them.
+    diagonal: of the volume in mm, or of a slice in pixels where the spacing is not known; no distance is larger.
     """
 
     to_prediction: np.ndarray
     to_reference: np.ndarray
     unmatched_pixels: int
     unmatched_slices: int
+    diagonal: float
 
     @property
     def hd95(self) -> float:
@@ -49,6 +55,17 @@ class Distances:
         """
         both = np.concatenate([self.to_prediction, self.to_reference])
         return float(both.mean()) if both.size else float("nan")
+
+    def or_worst(self, distance: float) -> float:
+        """A distance where it is defined; else the diagonal for a lesion that was missed or invented, 0 for two empty masks.
+
+        So is a lesion that was found in none of its slices, where the spacing is not known. BraTS has these values (Isensee
+        et al. 2020, arXiv 2011.00848: 0 and 373 mm, the diagonal of its images); Maier-Hein et al. 2024, doi
+        10.1038/s41592-023-02151-z, ask for the worst value where a prediction is missing.
+        """
+        if not math.isnan(distance):
+            return distance
+        return self.diagonal if self.unmatched_pixels else 0.0
 
     def surface_dice(self, tolerance: float) -> float:
         """The share of both surfaces' pixels within `tolerance` of the other surface, in [0, 1]; NaN where both are empty.
@@ -73,7 +90,9 @@ def distances(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float
         else:
             unmatched_pixels += int(reference.sum() + found.sum())
             unmatched_slices += int(np.sum((reference | found).any(axis=(-2, -1))))
-    return Distances(np.concatenate(to_prediction), np.concatenate(to_reference), unmatched_pixels, unmatched_slices)
+    there, back = np.concatenate(to_prediction), np.concatenate(to_reference)
+    diagonal = math.hypot(*np.multiply(truth.shape, spacing)) if spacing else math.hypot(*truth.shape[1:])
+    return Distances(there, back, unmatched_pixels, unmatched_slices, diagonal)
 
 
 def slices_with_any(truth: np.ndarray, prediction: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

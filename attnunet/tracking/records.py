@@ -1,8 +1,6 @@
 """Runs that have ended, as plain data for the commands that look back at them."""
 
-import csv
 import hashlib
-import io
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +14,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig, OmegaConf
 
+from attnunet.data.files import read_csv
 from attnunet.errors import UserError
 from attnunet.tracking.store import Store, local_path
 
@@ -125,7 +124,7 @@ class Record:
 
     def text(self, path: str) -> str:
         with self.file(path) as file:
-            return file.read_text()
+            return file.read_bytes().decode()  # with the line breaks that it holds, which read_text would change
 
     @cached_property
     def config(self) -> DictConfig:
@@ -158,7 +157,7 @@ class Record:
 
     def rows(self, path: str) -> list[dict[str, str]]:
         """The rows of an artifact that is a CSV table."""
-        return list(csv.DictReader(io.StringIO(self.text(path))))
+        return read_csv(self.text(path))
 
     def patients(self, part: str) -> list[dict[str, str]]:
         """The rows of patients.csv of a part; none where it was not scored."""

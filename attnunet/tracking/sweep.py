@@ -1,8 +1,6 @@
 """A sweep: one parent run whose children are its jobs, in every launcher."""
 
-import csv
 import hashlib
-import io
 import json
 import logging
 import math
@@ -18,7 +16,9 @@ from pathlib import Path
 from mlflow import entities
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from attnunet.data.files import write_csv
 from attnunet.tracking.provenance import provenance
 from attnunet.tracking.resume import SCORE
 from attnunet.tracking.run import Run, pulse, terminable
@@ -172,7 +172,7 @@ class Sweep:
         from attnunet.evaluation.figures import of_sweep
 
         self.store.reap()  # a job whose process was killed
-        self.run.text(as_csv(rows), "sweep.csv")
+        self.run.text(write_csv(rows), "sweep.csv")
         self.run.text(json.dumps({"overrides": self.overrides, "jobs": self.jobs}, indent=1), "grid.json")
         if drawn := of_sweep({p: [str(row.get(p, "")) for row in rows] for p in parameters}, [r["score"] for r in rows]):
             self.run.figures({"sweep": drawn})
@@ -187,24 +187,15 @@ def varied(rows: Sequence[dict]) -> set[str]:
     return {name for row in rows for name in row if name not in COLUMNS and len({str(r.get(name)) for r in rows}) > 1}
 
 
-def as_csv(rows: Sequence[dict]) -> str:
-    stream = io.StringIO()
-    names = dict.fromkeys(name for row in rows for name in row)
-    writer = csv.DictWriter(stream, list(names) or ["job"])
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
-
-
 def show(console: Console, rows: Sequence[dict], parameters: Sequence[str], lowest: bool) -> None:
-    """A row a job; the best score is starred, the lowest or the highest."""
+    """A row a job; the best score is starred, the lowest or the highest. Text stands as it is: markup in it is none."""
     counts = {how: sum(row["how"] == how for row in rows) for how in dict.fromkeys(row["how"] for row in rows)}
     table = Table(title=f"{len(rows)} jobs: " + ", ".join(f"{number} {how}" for how, number in counts.items()))
     for name in ("job", *parameters, "how", "score", "run_id", "reason"):
-        table.add_column(name.replace("run_id", "run"), overflow="fold", no_wrap=name in ("job", "how", "score"))
+        table.add_column(Text(name.replace("run_id", "run")), overflow="fold", no_wrap=name in ("job", "how", "score"))
     best = (min if lowest else max)((row["score"] for row in rows if not math.isnan(row["score"])), default=math.nan)
     for row in rows:
         cells = [str(row.get(p, "")) for p in parameters]
         score = "" if math.isnan(row["score"]) else f"{row['score']:.4f}{' *' if row['score'] == best else ''}"
-        table.add_row(str(row["job"]), *cells, row["how"], score, (row["run_id"] or "")[:8], row["reason"])
+        table.add_row(*map(Text, (str(row["job"]), *cells, row["how"], score, (row["run_id"] or "")[:8], row["reason"])))
     console.print(table)

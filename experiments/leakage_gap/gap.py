@@ -93,16 +93,16 @@ def show(console: Console, table: Rows, where: str) -> None:
 
 def main(study: str = "leakage", root: str = "mlruns") -> None:
     runtime.configure(0, runtime.available(None), "float32")
-    from attnunet.report import as_csv
+    from attnunet.data.files import write_csv
 
     store, console = Store(Path(root), None, 0), Console(width=100)
     runs = tested(store, study, console)
     table = rows(store, runs)
-    (HERE / "scores.csv").write_text(as_csv(table))
+    (HERE / "scores.csv").write_text(write_csv(table))
     patients = [
         {"split": run.params["split"], "seed": run.params["seed"], **line} for run in runs for line in run.patients("test")
     ]
-    (HERE / "patients.csv").write_text(as_csv(patients))
+    (HERE / "patients.csv").write_text(write_csv(patients))
     for where in ("own", "shared"):
         show(console, table, where)
 

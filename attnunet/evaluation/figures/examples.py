@@ -6,26 +6,35 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from attnunet.evaluation.figures.style import FONT, PREDICTION, TRUTH, WIDTH, contour, legend, show
+from attnunet.evaluation.figures.style import FONT, PREDICTION, TRUTH, WIDTH, contour, legend, printable, show
 
 
 @dataclass(frozen=True)
 class Example:
-    """One slice of a patient: image (h, w) in [0, 255], truth and prediction (h, w) of 0 and 1, gates (h, w) in [0, 1]."""
+    """One slice of a patient: image (h, w) in [0, 255], truth and prediction (h, w) of 0 and 1, gates (h, w) in [0, 1].
+
+    title: may hold a patient's name as it was written; note: a line below it.
+    """
 
     title: str
     image: np.ndarray
     truth: np.ndarray
     prediction: np.ndarray
     gates: Mapping[str, np.ndarray]
+    note: str = ""
+
+    def heading(self, width: float, size: float) -> str:
+        """Title and note for a figure, in letters of `size` points, the title at most `width` inches wide."""
+        title = printable(self.title, width, size)
+        return f"{title}\n{self.note}" if self.note else title
 
 
 def predictions(examples: Sequence[Example]) -> Figure:
     """A row an example: the slice, the same with truth and prediction as contours."""
-    figure = Figure(figsize=(WIDTH * 0.6, WIDTH * 0.34 * len(examples) + 0.2), layout="constrained")
+    figure = Figure(figsize=(WIDTH * 0.6, WIDTH * 0.34 * len(examples) + 0.4), layout="constrained")
     grid = figure.subplots(len(examples), 2, squeeze=False)
     for (plain, drawn), example in zip(grid, examples, strict=True):
-        show(plain, example.image, example.title)
+        show(plain, example.image, example.heading(WIDTH * 0.28, FONT))
         show(drawn, example.image, "")
         contour(drawn, example.truth, TRUTH, "solid")
         contour(drawn, example.prediction, PREDICTION, "dashed")
@@ -50,7 +59,9 @@ def gate_maps(examples: Sequence[Example]) -> Figure:
             show(axes, example.image, f"{name.removesuffix('_map')}: {share:.1%} in lesion")
             drawn = axes.imshow(weights, cmap="viridis", alpha=0.6, vmin=0, vmax=1)
             contour(axes, example.truth, TRUTH, "solid")
-        row[0].set_ylabel(f"{example.title}\nlesion: {example.truth.mean():.1%} of the slice", fontsize=FONT - 1)
+        row[0].set_ylabel(
+            f"{example.heading(width, FONT - 1)}\nlesion: {example.truth.mean():.1%} of the slice", fontsize=FONT - 1
+        )
     bar = figure.colorbar(drawn, ax=grid, shrink=0.6, aspect=30, pad=0.02)
     bar.set_label("gate weight", fontsize=FONT)
     bar.ax.tick_params(labelsize=FONT)

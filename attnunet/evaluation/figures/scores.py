@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from attnunet.evaluation.calibration import BINS, Calibration
-from attnunet.evaluation.figures.style import FONT, PREDICTION, TRUTH, WIDTH
+from attnunet.evaluation.figures.style import FONT, PREDICTION, TRUTH, WIDTH, labels
 
 NAMED = 45  # patients; of more, a column has no room for the names
 
@@ -16,7 +17,8 @@ def patients(names: Sequence[str], scores: Sequence[float], mean: float, interva
 
     `label` says what the scores are.
     """
-    ranked = sorted((score, name) for score, name in zip(scores, names, strict=True) if not np.isnan(score))
+    shown = labels(names, WIDTH / 4, FONT - 1)
+    ranked = sorted((score, name) for score, name in zip(scores, shown, strict=True) if not np.isnan(score))
     height = min(0.6 + 0.13 * len(ranked), WIDTH)
     figure = Figure(figsize=(WIDTH / 2, max(height, 1.4)), layout="constrained")
     axes = figure.subplots()
@@ -55,6 +57,8 @@ def reliability(calibration: Calibration) -> Figure:
     above.legend(frameon=False, fontsize=FONT, loc="upper left")
     edges = np.linspace(0, 1, BINS + 1)
     below.bar(edges[:-1][filled], pixels, 1 / BINS, align="edge", color=PREDICTION, edgecolor="black", linewidth=0.5, log=True)
+    below.set_ylim(0.5, 2 * max(10, pixels.max()))
+    below.yaxis.set_minor_formatter(NullFormatter())  # which would name more than there is room for where counts are alike
     below.set_ylabel("pixels", fontsize=FONT)
     below.set_xlabel("probability of lesion, pixels near lesions", fontsize=FONT)
     for axes in (above, below):

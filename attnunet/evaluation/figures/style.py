@@ -1,12 +1,17 @@
-"""The one look of all figures: sizes, colours that the colour-blind tell apart, contours, files."""
+"""The one look of all figures: sizes, colours that the colour-blind tell apart, names, contours, files."""
 
-from collections.abc import Mapping
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont
+from matplotlib.ft2font import FT2Font
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
@@ -14,6 +19,71 @@ from matplotlib.patheffects import withStroke
 TRUTH, PREDICTION, THIRD = "#E69F00", "#56B4E9", "#009E73"
 WIDTH = 7.0  # inches, two columns
 FONT = 7  # points
+DPI = 150
+
+
+@cache
+def font() -> FT2Font:
+    """The font of all figures: DejaVu Sans, which comes with matplotlib, unless a matplotlibrc names another."""
+    loaded = FT2Font(findfont(FontProperties()))
+    loaded.set_size(1000, 72)
+    return loaded
+
+
+@cache
+def glyph(character: str) -> str:
+    """Return a character as a figure can draw it: itself, or escaped as in Python, \\u5f20 say, so that two names stay two.
+
+    So are line breaks, control characters and what the font has no glyph for. A dollar sign gets matplotlib's own escape:
+    text between two of them would be set as a formula.
+    """
+    if character == "$":
+        return r"\$"
+    shown = character.isprintable() and character != "\\" and font().get_char_index(ord(character))
+    return character if shown else character.encode("unicode_escape").decode()
+
+
+@cache
+def advance(text: str) -> float:
+    """Return the width of some characters in units of their size."""
+    return sum(font().load_char(ord(c)).linearHoriAdvance for c in text.replace(r"\$", "$")) / 65536 / 1000
+
+
+def printable(text: str, width: float, size: float = FONT) -> str:
+    """Return a name that others chose as a figure can draw it, at most `width` inches wide in letters of `size` points.
+
+    The middle of a longer one is left out.
+    """
+    glyphs = [glyph(character) for character in text]
+    room = width * 72 / size
+    if sum(map(advance, glyphs)) <= room:
+        return "".join(glyphs)
+    room = (room - advance("…")) / 2
+    start, end = (np.cumsum([advance(g) for g in ordered]).searchsorted(room, "right") for ordered in (glyphs, glyphs[::-1]))
+    return "".join([*glyphs[:start], "…", *glyphs[len(glyphs) - end :]])
+
+
+def labels(names: Sequence[str], width: float, size: float = FONT) -> list[str]:
+    """Return each name as `printable` does; those that look the same then end in their places among the names, from 1."""
+    shown = [printable(name, width, size) for name in names]
+    times = Counter(shown)
+    return [
+        label if times[label] == 1 else f"{printable(name, width - 5 * size / 72, size)} ({place})"
+        for place, (name, label) in enumerate(zip(names, shown, strict=True), 1)
+    ]
+
+
+def name_places(axes: Axes, names: Sequence[str], width: float) -> None:
+    """Name the places 0, 1, 2, ... of a horizontal axis that is `width` inches wide.
+
+    Names stand upright where they have no room side by side, and some are left out where they have none even then.
+    """
+    level = labels(names, width)
+    if max(map(advance, level)) * FONT / 72 * 1.1 * len(names) <= width:
+        axes.set_xticks(range(len(names)), level)
+        return
+    step = math.ceil(1.2 * FONT / 72 * len(names) / width)
+    axes.set_xticks(range(0, len(names), step), labels(names, 1)[::step], rotation=90)
 
 
 def show(axes: Axes, image: np.ndarray, title: str) -> None:
@@ -51,8 +121,9 @@ def save(figures: Mapping[str, Figure], folder: Path) -> None:
     """Each figure as PNG and as PDF, whose lines stay lines in a paper."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
+        figure.set_dpi(DPI)  # that of the file: at another, letters have other widths, and the layout cuts them
         if engine := figure.get_layout_engine():  # once; with an engine, each file has the figure laid out and drawn twice
             engine.execute(figure)
             figure.set_layout_engine(None)
-        figure.savefig(folder / f"{name}.png", dpi=150)
+        figure.savefig(folder / f"{name}.png", dpi=DPI)
         figure.savefig(folder / f"{name}.pdf")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from attnunet.evaluation.figures.style import FONT, PREDICTION, TRUTH, WIDTH
+from attnunet.evaluation.figures.style import FONT, PREDICTION, TRUTH, WIDTH, name_places, printable
 
 
 def of_sweep(parameters: Mapping[str, Sequence[str]], scores: Sequence[float]) -> Figure | None:
@@ -24,9 +24,9 @@ def of_sweep(parameters: Mapping[str, Sequence[str]], scores: Sequence[float]) -
         axes.plot([order.index(value) for value in values], scores, "o", color=PREDICTION, markeredgecolor="black", alpha=0.8)
         means = [np.nanmean(found) if not np.isnan(found).all() else np.nan for found in grouped(values, scores, order)]
         axes.plot(range(len(order)), means, "_", color=TRUTH, markersize=18, markeredgewidth=2)
-        axes.set_xticks(range(len(order)), order, rotation=30 if max(map(len, order)) > 6 else 0)
+        name_places(axes, order, figure.get_figwidth() / columns - 0.5)
         axes.set_xlim(-0.5, len(order) - 0.5)
-        axes.set_xlabel(name, fontsize=FONT)
+        axes.set_xlabel(printable(name, WIDTH / 3), fontsize=FONT)
         axes.tick_params(labelsize=FONT)
     for axes in panels[::columns]:
         axes.set_ylabel("score (bar: mean)", fontsize=FONT)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from attnunet.evaluation.decision import Choice
-from attnunet.evaluation.figures.style import FONT, PREDICTION, THIRD, TRUTH, WIDTH
+from attnunet.evaluation.figures.style import FONT, PREDICTION, THIRD, TRUTH, WIDTH, name_places
 
 
 def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
@@ -59,7 +59,7 @@ def decision(choice: Choice) -> Figure:
     holes = "filled" if chosen.fill_holes else "left"
     label = f"chosen: {chosen.smallest_lesion} voxels, holes {holes}"
     processing.plot([sizes.index(chosen.smallest_lesion)], [best], **ring, label=label)
-    processing.set_xticks(range(len(sizes)), [str(size) for size in sizes])
+    name_places(processing, [str(size) for size in sizes], WIDTH / 2 - 0.5)
     processing.set_xlabel(f"smallest lesion, voxels, at the threshold {chosen.threshold:g}", fontsize=FONT)
 
     for axes in (curve, processing):
