@@ -28,7 +28,7 @@ def search(sweeper: OptunaSweeper, overrides: Sequence[str]) -> None:
 
     A trial without a value is FAIL, and the search goes on. One process at a time runs a study; another waits for it.
     """
-    root = Path(sweeper.config.tracking.root)
+    root = Path(sweeper.config.tracking.root).resolve()
     root.mkdir(parents=True, exist_ok=True)
     lock = FileLock(root / f".{quote(sweeper.study_name, safe='')}.lock")
     try:
@@ -37,7 +37,7 @@ def search(sweeper: OptunaSweeper, overrides: Sequence[str]) -> None:
         log.info(f"Waiting: another process is at study {sweeper.study_name}")
         lock.acquire()
     try:
-        study = opened(sweeper)
+        study = opened(sweeper, root)
         run_trials(sweeper, study, parsed(overrides))
     finally:
         lock.release()
@@ -46,16 +46,18 @@ def search(sweeper: OptunaSweeper, overrides: Sequence[str]) -> None:
         log.info(f"Best of study {study.study_name}: trial {best.number}, {sweeper.config.monitor} {best.value:.4f}")
 
 
-def opened(sweeper: OptunaSweeper) -> optuna.Study:
+def opened(sweeper: OptunaSweeper, root: Path) -> optuna.Study:
     """The study, in which what a dead process left under way is FAIL and comes again."""
     import optuna
     from optuna.trial import TrialState
+
+    from attnunet.tracking.sqlite import address
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     study = optuna.create_study(
         study_name=sweeper.study_name,
-        storage=sweeper.storage,
+        storage=sweeper.storage or address(root / "optuna.db"),
         direction="minimize" if sweeper.config.monitor.endswith("loss") else "maximize",
         load_if_exists=True,
     )

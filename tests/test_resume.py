@@ -8,9 +8,10 @@ import time
 
 import pytest
 
+from attnunet.tracking.processes import identity
 from attnunet.tracking.provenance import machine
 from attnunet.tracking.resume import SCORE, Standing, standing
-from attnunet.tracking.store import Busy, Store, identity
+from attnunet.tracking.store import Busy, Store
 
 
 class Scene:

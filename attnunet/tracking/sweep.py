@@ -1,8 +1,6 @@
 """A sweep: one parent run whose children are its jobs, in every launcher."""
 
-import csv
 import hashlib
-import io
 import json
 import logging
 import math
@@ -19,6 +17,7 @@ from mlflow import entities
 from rich.console import Console
 from rich.table import Table
 
+from attnunet.data.files import write_csv
 from attnunet.tracking.provenance import provenance
 from attnunet.tracking.resume import SCORE
 from attnunet.tracking.run import Run, pulse, terminable
@@ -172,7 +171,7 @@ class Sweep:
         from attnunet.evaluation.figures import of_sweep
 
         self.store.reap()  # a job whose process was killed
-        self.run.text(as_csv(rows), "sweep.csv")
+        self.run.text(write_csv(rows), "sweep.csv")
         self.run.text(json.dumps({"overrides": self.overrides, "jobs": self.jobs}, indent=1), "grid.json")
         if drawn := of_sweep({p: [str(row.get(p, "")) for row in rows] for p in parameters}, [r["score"] for r in rows]):
             self.run.figures({"sweep": drawn})
@@ -185,15 +184,6 @@ COLUMNS = ("job", "how", "score", "seconds", "run_id", "reason")
 def varied(rows: Sequence[dict]) -> set[str]:
     """The parameters that take more than one value in a table."""
     return {name for row in rows for name in row if name not in COLUMNS and len({str(r.get(name)) for r in rows}) > 1}
-
-
-def as_csv(rows: Sequence[dict]) -> str:
-    stream = io.StringIO()
-    names = dict.fromkeys(name for row in rows for name in row)
-    writer = csv.DictWriter(stream, list(names) or ["job"])
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
 
 
 def show(console: Console, rows: Sequence[dict], parameters: Sequence[str], lowest: bool) -> None:
