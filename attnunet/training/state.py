@@ -72,7 +72,7 @@ class State:
             Exception: the file, or the one of the best weights, is damaged, or belongs to another network.
         """
         expected = [np.asarray(variable.value) for variable in variables(self.network)]
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             values = [stored[f"{place}"] for place in range(len(expected))]
             history, best = json.loads(str(stored["history"])), str(stored["best"])
         for value, now in zip(values, expected, strict=True):
@@ -84,5 +84,5 @@ class State:
 
 def read_weights(path: Path) -> list[np.ndarray]:
     """Return a network's weights, as `np.savez(path, *network.get_weights())` wrote them."""
-    with np.load(path, allow_pickle=False) as stored:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
         return [stored[f"arr_{place}"] for place in range(len(stored.files))]
