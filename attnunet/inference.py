@@ -147,8 +147,8 @@ class Predictor:
 
 
 def load_network(path: Path) -> keras.Model:
-    """A checkpoint's network, without optimizer and loss."""
-    return keras.models.load_model(path, compile=False)
+    """A checkpoint's network, without optimizer and loss. Keras runs no code that a file holds."""
+    return keras.models.load_model(path, compile=False, safe_mode=True)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

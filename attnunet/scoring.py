@@ -89,7 +89,7 @@ def choose(
 
     Raises:
         DataError: the data lack patients of the run's split.
-        Tampered: see `Record.split`.
+        Tampered: see `Record.file`.
     """
     prepared = as_trained(record.config.data if data is None else data, preparation, cache)
     if split is None:
@@ -187,7 +187,7 @@ def score_test(record: Record, cache: Path) -> int:
     Raises:
         NotFound: it keeps no checkpoint.
         DataError: the data are not those that it was made with.
-        Tampered: see `Record.split`.
+        Tampered: see `Record.file`.
         Refused: it has test scores.
     """
     if record.tested:
@@ -199,7 +199,7 @@ def score_test(record: Record, cache: Path) -> int:
     found = report.scored(predictor, chosen.prepared, chosen.indices, "test", **rules(record))
 
     run = Run(record.store, record.id)
-    times = uses.count(run, record.slices("test"))
+    times = uses.count(run, record.slices("test"), own=True)
     for file, rows in (("patients.csv", found.rows), ("strata.csv", found.strata)):
         earlier: list[Mapping[str, Any]] = [row for row in record.rows(file) if row["part"] != "test"]
         run.text(write_csv([*earlier, *rows]), file)

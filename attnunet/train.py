@@ -51,7 +51,7 @@ def train(
     from attnunet.data.checks import doubts
     from attnunet.tracking import resume
     from attnunet.tracking.provenance import provenance
-    from attnunet.tracking.records import CHECKSUM, checksum, reused_by
+    from attnunet.tracking.records import reused_by
     from attnunet.tracking.run import flat, run
     from attnunet.tracking.store import open_store
     from attnunet.tracking.sweep import Outcome, membership
@@ -80,7 +80,6 @@ def train(
             **provenance(overrides),
             **runtime.settings(),
             **{"fingerprint": fingerprint, "recipe": recipe, "threads": str(threads), "leaking": str(split.leaking).lower()},
-            CHECKSUM: checksum(split.manifest(prepared.slices, prepared.fingerprint)),
             **membership(store, parent),
         }
         name = f"LEAKING {name}" if split.leaking else name
@@ -151,7 +150,7 @@ def fit_and_score(
     scores = {"val": report.scored(predictor, prepared, split.val, "val", **rules, volumes=volumes)}
     if score_test:
         scores["test"] = report.scored(predictor, prepared, split.test, "test", **rules)
-        times = uses.count(run, [(prepared.slices[i].patient, prepared.slices[i].number) for i in split.test])
+        times = uses.count(run, [(prepared.slices[i].patient, prepared.slices[i].number) for i in split.test], own=True)
 
     # What stays: scores, a row a patient, checkpoints, pictures of the patients that were scored last.
     score = fitted.history[fitted.best_epoch - 1][cfg.monitor]

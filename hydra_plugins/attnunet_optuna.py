@@ -25,7 +25,7 @@ if find_spec("optuna"):  # an extra; where it is not installed, there is no such
         def __init__(
             self,
             study_name: str,
-            storage: str,
+            storage: str | None,
             n_trials: int,
             n_jobs: int,
             sampler: Callable[..., Any],
@@ -34,6 +34,7 @@ if find_spec("optuna"):  # an extra; where it is not installed, there is no such
         ) -> None:
             """
             Args:
+                storage: of the studies, an address of SQLAlchemy's; None for optuna.db below tracking.root.
                 n_trials: finished ones that the study is to have in all.
                 n_jobs: trials at once.
                 sampler: makes one of Optuna's samplers, given a `seed`.

@@ -192,7 +192,7 @@ def test_a_patient_moved_in_the_split_is_noticed(made: Made) -> None:
     split["test"].append(moved)
     split["slices"]["test"][moved] = split["slices"]["train"].pop(moved)
     path.write_text(json.dumps(split, indent=1))
-    with pytest.raises(records.Tampered, match=f"split.json is not the split that run {made.run.id}"):
+    with pytest.raises(records.Tampered, match=f"split.json is not the file that run {made.run.id}"):
         made.again()
 
 

@@ -1,13 +1,16 @@
 """Runs of a store as the commands that look back at them see them."""
 
+import hashlib
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from attnunet.data.files import write_csv
 from attnunet.tracking import records
 from attnunet.tracking.records import Record
+from attnunet.tracking.run import Run
 from attnunet.tracking.store import Away, Store
 
 
@@ -119,6 +122,87 @@ def test_an_artifact_that_a_server_cannot_give_now_is_not_said_to_be_missing(
     assert len(job.patients("val")) == 2
     with pytest.raises(records.NotFound, match=r"has no artifact checkpoints/best\.keras"):
         job.text("checkpoints/best.keras")
+
+
+@pytest.fixture(scope="module")
+def written(store: Store) -> Run:
+    """A run whose artifacts were logged as attnunet logs them."""
+    run = Run(store, store.begin(store.study("written"), "written", {}))
+    run.text("seed: 0\n", "config.yaml")
+    run.text("part,patient,dice\nval,a,0.5\n", "patients.csv")
+    run.text("part,patient,dice\nall,a,0.5\n", "evaluations/x.y/patients.csv")
+    run.text('{"threshold": 0.5}', "checkpoints/predictor.json")
+    run.text("a network", "checkpoints/best.keras")
+    return run
+
+
+def record_of(run: Run) -> Record:
+    (found,) = records.by_id(run.store, [run.id])
+    return found
+
+
+def test_what_a_run_wrote_is_taken(written: Run) -> None:
+    record = record_of(written)
+    assert record.patients("val") == [{"part": "val", "patient": "a", "dice": "0.5"}]
+    assert record.text("evaluations/x.y/patients.csv").startswith("part,")
+    with record.file("checkpoints") as folder:
+        assert sorted(path.name for path in folder.iterdir()) == ["best.keras", "predictor.json"]
+    assert record.tags["patients.checksum"] == hashlib.blake2b(b"part,patient,dice\nval,a,0.5\n", digest_size=16).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("config.yaml", "config.yaml"),
+        ("patients.csv", "patients.csv"),
+        ("evaluations/x.y/patients.csv", "evaluations/x.y/patients.csv"),
+        ("checkpoints/predictor.json", "checkpoints"),
+        ("checkpoints/best.keras", "checkpoints/best.keras"),
+        ("checkpoints/best.keras", "checkpoints"),
+    ],
+)
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_was_changed_since_is_refused_by_name(
+    path: str, asked: str, elsewhere: bool, written: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read from this disk, or downloaded as from a server."""
+    file = Path(written.artifacts, path)
+    before = file.read_bytes()
+    file.write_bytes(before + b"\n")
+    if elsewhere:
+        monkeypatch.setattr(records, "local_path", lambda uri: "/nowhere")
+    with (
+        pytest.raises(records.Tampered, match=rf"/{path} is not the file that run {written.id} \(written\) wrote"),
+        record_of(written).file(asked),
+    ):
+        pass
+    file.write_bytes(before)
+    with record_of(written).file(asked):
+        pass
+
+
+def test_what_a_run_replaces_is_the_runs_own_before_and_after(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the scores of the test, which join patients.csv when they are asked for; the process may die in between."""
+    run = Run(store, store.begin(store.study("written"), "replaces", {}))
+    run.text("before", "patients.csv")
+    again = Run(store, run.id)
+    with monkeypatch.context() as killed:
+        killed.setattr(store.client, "log_artifact", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            again.text("after", "patients.csv")
+    assert record_of(run).text("patients.csv") == "before"
+    Path(run.artifacts, "patients.csv").write_text("after")
+    assert record_of(run).text("patients.csv") == "after"
+    again.text("after", "patients.csv")
+    Path(run.artifacts, "patients.csv").write_text("before")
+    with pytest.raises(records.Tampered):
+        record_of(run).text("patients.csv")
+
+
+def test_a_study_that_was_deleted_is_said(store: Store) -> None:
+    store.client.delete_experiment(store.study("gone"))
+    with pytest.raises(records.NotFound, match=r"study=gone: was deleted in MLflow; `mlflow experiments restore"):
+        records.of_study(store, "gone")
 
 
 def test_more_runs_than_a_page_holds_are_all_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,10 @@ import time
 
 import pytest
 
+from attnunet.tracking.processes import identity
 from attnunet.tracking.provenance import machine
 from attnunet.tracking.resume import SCORE, Standing, standing
-from attnunet.tracking.store import Busy, Store, identity
+from attnunet.tracking.store import Busy, Store
 
 
 class Scene:
@@ -126,6 +127,27 @@ def test_a_run_on_another_machine_without_a_heartbeat_is_dead(scene: Scene) -> N
     run = scene.run("RUNNING", host="elsewhere", heartbeat=f"{time.time() - 3600:.0f}")
     assert scene.look().run_id == run
     assert scene.status(run) == "KILLED"
+
+
+def test_a_run_that_does_not_name_its_process_blocks_nobody(scene: Scene) -> None:
+    run = scene.run("RUNNING")
+    for tag in ("process", "host", "heartbeat"):
+        scene.store.client.delete_tag(run, tag)
+    assert scene.look().run_id == run
+    assert scene.status(run) == "KILLED"
+
+
+def test_a_run_on_another_machine_with_a_heartbeat_from_tomorrow_blocks_nobody(scene: Scene) -> None:
+    run = scene.run("RUNNING", host="elsewhere", heartbeat=f"{time.time() + 86_400:.0f}")
+    assert scene.look().run_id == run
+    assert scene.status(run) == "KILLED"
+
+
+def test_a_state_of_the_epoch_before_is_a_state_too(scene: Scene) -> None:
+    scene.run("KILLED", metrics={"train/loss": 1.0})
+    folder = scene.look(state=True).folder
+    (folder / "state.npz").rename(folder / "state-before.npz")
+    assert "from its last epoch" in scene.look().why
 
 
 def test_a_run_whose_state_is_gone_is_run_anew_and_superseded(scene: Scene) -> None:

@@ -1,5 +1,7 @@
 """The state of a training: what it brings back, and what an interruption leaves of it."""
 
+import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from attnunet.data.files import replacing
 from attnunet.training.callbacks import Keep
-from attnunet.training.state import State, variables
+from attnunet.training.state import History, State, variables
 
 HISTORY = [{"train/loss": 0.1 + 0.2, "val/dice": 1 / 3, "val/loss": 0.5}]
 
@@ -30,10 +32,17 @@ def steps(trained: keras.Model, number: int) -> list[float]:
     return [float(trained.train_on_batch(x, y)) for _ in range(number)]
 
 
+def save(folder: Path, trained: keras.Model, history: History) -> None:
+    """As after an epoch that was the best."""
+    best = folder / f"best-{len(history)}.npz"
+    np.savez(best, *trained.get_weights())
+    State(folder / "state.npz", trained).save(history, best)
+
+
 def test_a_training_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     alone = network()
     steps(alone, 3)
-    State(tmp_path / "state.npz", alone).save(HISTORY)
+    save(tmp_path, alone, HISTORY)
     expected = steps(alone, 3)
 
     other = network(seed=1)
@@ -71,6 +80,103 @@ def test_a_write_that_is_interrupted_leaves_what_was_there(tmp_path: Path) -> No
     assert path.read_text() == "whole"
 
 
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(np.random.default_rng(0).bytes(3000))
+
+
+def one_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def other_shapes(path: Path) -> None:
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    np.savez(path, **{**arrays, "0": np.zeros((3, 3), np.float32)})
+
+
+def fewer(path: Path) -> None:
+    with np.load(path) as stored:
+        np.savez(path, **{name: stored[name] for name in stored.files if name != "1"})
+
+
+def objects(path: Path) -> None:
+    np.savez(path, history=np.array([print], dtype=object))
+
+
+def one_array(path: Path) -> None:
+    with path.open("wb") as stream:
+        np.save(stream, np.zeros(3))
+
+
+DAMAGES = (cut, empty, garbage, one_bit, other_shapes, fewer, objects, one_array)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]]:
+    """What two epochs of three steps leave, and the losses of the second epoch and a third."""
+    folder = tmp_path_factory.mktemp("trained")
+    alone = network()
+    steps(alone, 3)
+    save(folder, alone, HISTORY)
+    second = steps(alone, 3)
+    save(folder, alone, HISTORY * 2)
+    return folder, [*second, *steps(alone, 3)]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_state_that_is_damaged_is_set_aside_for_the_one_before(
+    damage: Callable[[Path], None],
+    trained: tuple[Path, list[float]],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    damage(tmp_path / "state.npz")
+    damaged = (tmp_path / "state.npz").read_bytes()
+    other = network(seed=1)
+    assert State(tmp_path / "state.npz", other).load() == HISTORY  # of one epoch
+    assert steps(other, 6) == trained[1]
+    assert (tmp_path / "damaged-state.npz").read_bytes() == damaged
+    (warning,) = caplog.messages
+    assert warning.startswith(f"{tmp_path}/state.npz cannot be read (")
+    assert "\n" not in warning
+
+
+def test_where_no_state_can_be_read_the_network_stays_as_it_is(trained: tuple[Path, list[float]], tmp_path: Path) -> None:
+    """Where it was left half loaded, the run that begins anew would end with other bits."""
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    one_bit(tmp_path / "state.npz")
+    cut(tmp_path / "state-before.npz")
+    fresh, untouched = network(seed=2), network(seed=2)
+    assert State(tmp_path / "state.npz", fresh).load() == []
+    for ours, theirs in zip(untouched.get_weights(), fresh.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_state_whose_best_weights_are_damaged_is_of_no_use(trained: tuple[Path, list[float]], tmp_path: Path) -> None:
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    one_bit(tmp_path / "best-2.npz")
+    assert len(State(tmp_path / "state.npz", network()).load()) == 1
+    (tmp_path / "best-1.npz").unlink()
+    assert State(tmp_path / "state.npz", network()).load() == []
+
+
+def test_a_kill_between_the_two_files_leaves_the_one_before(trained: tuple[Path, list[float]], tmp_path: Path) -> None:
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "state.npz").unlink()
+    assert len(State(tmp_path / "state.npz", network()).load()) == 1
+
+
 def keep(tmp_path: Path, monitor: str, values: list[float], early_stopping: int | None = None) -> Keep:
     history = [{monitor: value} for value in values]
     return Keep(State(tmp_path / "state.npz", network()), history, monitor, early_stopping)
@@ -105,6 +211,17 @@ def test_after_each_epoch_one_best_checkpoint_and_the_state_are_there(tmp_path: 
     for epoch, dice in enumerate([0.1, 0.3, 0.2]):
         callback.history.append({"val/dice": dice})
         callback.on_epoch_end(epoch)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best-2.npz", "state.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best-2.npz", "state-before.npz", "state.npz"]
     assert callback.best == tmp_path / "best-2.npz"
     assert len(State(tmp_path / "state.npz", network()).load()) == 3
+
+
+def test_the_best_weights_of_the_epoch_before_stay_with_its_state(tmp_path: Path) -> None:
+    callback = keep(tmp_path, "val/dice", [])
+    callback.set_model(callback.state.network)
+    for epoch, dice in enumerate([0.3, 0.1, 0.4]):
+        callback.history.append({"val/dice": dice})
+        callback.on_epoch_end(epoch)
+    (tmp_path / "state.npz").write_bytes(b"")
+    assert len(State(tmp_path / "state.npz", network()).load()) == 2
+    assert keep(tmp_path, "val/dice", [0.3, 0.1]).best.exists()

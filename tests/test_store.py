@@ -1,18 +1,25 @@
-"""The store: opened by many at once, moved, cleared; and what `attempt` does with a server."""
+"""The store: opened by many at once, moved, damaged, cleared; and what `attempt` does with a server."""
 
+import shlex
 import shutil
+import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
+from sqlalchemy.engine import make_url
 
-from attnunet.tracking.store import Away, Store, identity, local_path
+from attnunet.store import clear
+from attnunet.tracking import sqlite
+from attnunet.tracking.processes import identity
+from attnunet.tracking.resume import lock_of
+from attnunet.tracking.store import Away, Store, Unavailable, local_path
 from tests.serving import free_port, serving
 
 
@@ -56,6 +63,161 @@ def test_a_folder_that_was_moved_finds_its_files(tmp_path: Path) -> None:
     assert note(after, run(after, "KILLED")).exists()
 
 
+@pytest.fixture(scope="module")
+def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the study "kept", and nothing in it; to be copied."""
+    root = tmp_path_factory.mktemp("master") / "mlruns"
+    made(root)
+    return root
+
+
+ODD = ("a b", "a%20b", "c?d", "50%41", "w [x]", "#1;é'\"&=+{c}", "~x")
+
+
+def test_a_folder_of_whatever_name_has_its_own_store(tmp_path: Path, master: Path) -> None:
+    for name in ODD:
+        shutil.copytree(master, tmp_path / name / "mlruns")
+    notes = {}
+    for name in ODD:
+        of = Store(tmp_path / name / "mlruns", None, 0)
+        notes[name] = note(of, run(of, "FINISHED"))
+        typed = shlex.split(of.ui_command)
+        address = make_url(typed[typed.index("--backend-store-uri") + 1])
+        assert address.database == str(tmp_path / name / "mlruns" / "mlflow.db")
+    for name in ODD:
+        root = tmp_path / name / "mlruns"
+        with sqlite3.connect(root / "mlflow.db") as database:
+            assert database.execute("SELECT count(*) FROM runs").fetchone() == (1,), name
+        database.close()
+        assert notes[name].is_relative_to(root / "artifacts")
+        assert notes[name].read_text() == "x" * 1000
+        (found,) = Store(root, None, 0).client.search_runs([made(root).study("kept")])
+        assert [file.path for file in Store(root, None, 0).client.list_artifacts(found.info.run_id)] == ["note.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(ODD)
+
+
+def test_a_new_store_is_made_in_its_own_folder_too(tmp_path: Path) -> None:
+    made(tmp_path / "c?d%20 [x]" / "mlruns")
+    assert [path.name for path in tmp_path.iterdir()] == ["c?d%20 [x]"]
+    assert [path.name for path in (tmp_path / "c?d%20 [x]" / "mlruns").glob("*.db*")] == ["mlflow.db"]
+
+
+def test_a_moved_folder_takes_along_what_was_its_own_and_nothing_else(tmp_path: Path, master: Path) -> None:
+    """An address of `a b` holds a %, which must not stand for whatever else there is."""
+    root = tmp_path / "new" / "mlruns"
+    shutil.copytree(master, root)
+    own, other = "file:///old/a%20b/mlruns/artifacts", "file:///old/aXY20b/mlruns/artifacts"
+    with sqlite3.connect(root / "mlflow.db") as database:
+        database.execute("UPDATE experiments SET artifact_location = ? WHERE name = 'kept'", (own,))
+        database.execute("UPDATE experiments SET artifact_location = ? WHERE name = 'Default'", (f"{other}/0",))
+    database.close()
+    client = Store(root, None, 0).client
+    assert client.get_experiment_by_name("kept").artifact_location == (root / "artifacts").as_uri()
+    assert client.get_experiment_by_name("Default").artifact_location == f"{other}/0"
+
+
+def cut(database: Path) -> None:
+    database.write_bytes(database.read_bytes()[:20_000])
+
+
+def garbage(database: Path) -> None:
+    database.write_bytes(bytes(range(256)) * 40)
+
+
+def empty(database: Path) -> None:
+    database.write_bytes(b"")
+
+
+def of_something_else(database: Path) -> None:
+    database.unlink()
+    with sqlite3.connect(database) as made:
+        made.execute("CREATE TABLE cats (name TEXT)")
+    made.close()
+
+
+def of_another_mlflow(database: Path) -> None:
+    with sqlite3.connect(database) as changed:
+        changed.execute("UPDATE alembic_version SET version_num = 'c0ffee'")
+    changed.close()
+
+
+def folder(database: Path) -> None:
+    database.unlink()
+    database.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (cut, "it is damaged: restore a copy of it, or move it away and start again"),
+        (garbage, "it is no SQLite database: restore a copy of it, or move it away"),
+        (empty, "it is no store of MLflow's: restore a copy of it, or move it away"),
+        (of_something_else, "it is no store of MLflow's: restore a copy of it, or move it away"),
+        (of_another_mlflow, "another version of MLflow made it: install that version"),
+        (folder, "it cannot be opened: give a tracking.root"),
+    ],
+)
+def test_a_file_that_is_no_store_is_named_with_what_to_do(
+    spoil: Callable[[Path], None], said: str, tmp_path: Path, master: Path
+) -> None:
+    root = tmp_path / "mlruns"
+    shutil.copytree(master, root)
+    spoil(root / "mlflow.db")
+    before = (root / "mlflow.db").read_bytes() if spoil is not folder else b""
+    start = time.monotonic()
+    with pytest.raises(Unavailable, match=f"{root}/mlflow.db: {said}"):
+        _ = Store(root, None, 0).client
+    assert time.monotonic() - start < 30  # s; MLflow itself tries for 115
+    if spoil is not folder:
+        assert (root / "mlflow.db").read_bytes() == before
+
+
+def test_a_store_that_another_process_holds_is_said(tmp_path: Path, master: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "mlruns"
+    shutil.copytree(master, root)
+    monkeypatch.setattr(sqlite, "WAIT", 0.1)
+    holder = sqlite3.connect(root / "mlflow.db")
+    holder.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(Unavailable, match=r"mlflow.db: another process holds it: start again when that one has ended"):
+        _ = Store(root, None, 0).client
+    holder.close()
+    assert made(root)
+
+
+def test_what_happens_to_the_file_later_is_said_too(tmp_path: Path, master: Path) -> None:
+    shutil.copytree(master, tmp_path / "mlruns")
+    store = made(tmp_path / "mlruns")
+
+    def fails() -> None:
+        raise MlflowException("(sqlite3.OperationalError) database or disk is full")
+
+    with pytest.raises(Unavailable, match=r"mlflow.db: the disk is full: free some space there"):
+        store.attempt(fails)
+
+
+def test_a_study_that_cannot_be_had_is_said(tmp_path: Path, master: Path) -> None:
+    shutil.copytree(master, tmp_path / "mlruns")
+    store = made(tmp_path / "mlruns")
+    store.client.delete_experiment(store.study("kept"))
+    with pytest.raises(Unavailable, match=r"study=kept was deleted in MLflow: take another name, or `mlflow experiments rest"):
+        store.study("kept")
+    with pytest.raises(Unavailable, match=r"study=x{501}: the store does not take it: .*500"):
+        store.study("x" * 501)
+
+
+def test_a_page_on_a_port_in_use_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mlruns").mkdir()
+    (tmp_path / "mlruns" / "mlflow.db").touch()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = store("ui", "--port", str(port), cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"attnunet: --port {port}: Address already in use; give another port, from 1024 to 65535\n"
+    assert "--port 70000: " in store("ui", "--port", "70000", cwd=tmp_path).stderr
+
+
 @pytest.mark.slow
 @pytest.mark.ci
 def test_the_page_of_a_folder_that_was_moved_shows_its_files(tmp_path: Path) -> None:
@@ -95,6 +257,34 @@ def test_clean_removes_what_ended_badly_and_keeps_the_rest(tmp_path: Path) -> No
     kept_runs = {r.info.run_id: r.info.status for r in kept.client.search_runs([kept.study("kept")])}
     assert kept_runs == {finished: "FINISHED", alive: "RUNNING"}
     assert store("clean", cwd=tmp_path).stdout == "0 runs, 0.0 MB freed\n"
+
+
+def test_clean_leaves_what_a_process_is_at(tmp_path: Path, master: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One holds the lock of a run that it is about to take up; another trains a run that a later one superseded."""
+    shutil.copytree(master, tmp_path / "mlruns")
+    kept = made(tmp_path / "mlruns")
+    killed = run(kept, "KILLED")
+    training = kept.begin(kept.study("kept"), "training", {"fingerprint": "t", "superseded": "by another"})
+    with lock_of(kept.root / "unfinished" / "killed-0"):
+        clear(kept.root, dry_run=False)
+        assert capsys.readouterr().out == "0 runs, 0.0 MB freed\n"
+        assert note(kept, killed).exists()
+    clear(kept.root, dry_run=False)
+    assert killed in capsys.readouterr().out
+    assert not note(kept, killed).exists()
+    assert not list(kept.root.glob("unfinished/*"))
+    assert [r.info.run_id for r in kept.client.search_runs([kept.study("kept")])] == [training]
+
+
+def test_runs_of_others_are_not_ended(tmp_path: Path, master: Path) -> None:
+    """A run of ours without its `process` tag is: nobody could go on with it."""
+    shutil.copytree(master, tmp_path / "mlruns")
+    kept = made(tmp_path / "mlruns")
+    study = kept.study("kept")
+    others, ours = kept.client.create_run(study), kept.client.create_run(study, tags={"fingerprint": "f"})
+    kept.reap()
+    status = {run.info.run_id: run.info.status for run in kept.client.search_runs([study])}
+    assert status == {others.info.run_id: "RUNNING", ours.info.run_id: "KILLED"}
 
 
 def test_a_folder_without_a_store_is_said(tmp_path: Path) -> None:
@@ -155,8 +345,8 @@ class Server(Store):
         super().__init__(root, "http://127.0.0.1:1", patience)
         self.there, self.asked = there, 0
 
-    def answers(self) -> bool:
-        return self.there
+    def status(self) -> int | None:
+        return 200 if self.there else None
 
     def raises(self, times: int) -> str:
         self.asked += 1
@@ -173,8 +363,10 @@ def no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_sleep")
 def test_a_call_waits_for_a_server_that_is_away(tmp_path: Path) -> None:
     server = Server(tmp_path, patience=60, there=False)
-    assert server.attempt(lambda: server.raises(times=5)) == "done"
-    assert server.asked == 6
+    back = iter([None, None, 503, 200])
+    server.status = lambda: next(back)
+    assert server.attempt(lambda: server.raises(times=1)) == "done"
+    assert server.asked == 2  # once it was known to be away, it was only asked whether it is back
 
 
 @pytest.mark.usefixtures("no_sleep")
@@ -192,17 +384,6 @@ def test_what_a_server_refuses_is_tried_once_more(tmp_path: Path) -> None:
     server.asked = 0
     with pytest.raises(MlflowException, match="no"):
         server.attempt(lambda: server.raises(times=2))
-
-
-@pytest.mark.parametrize(("code", "there"), [(INVALID_PARAMETER_VALUE, True), (TEMPORARILY_UNAVAILABLE, False)])
-def test_a_server_whose_database_is_away_does_not_answer(
-    code: int, there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(self: MlflowClient, **_: object) -> None:
-        raise MlflowException("no", code)
-
-    monkeypatch.setattr(MlflowClient, "search_experiments", refuse)
-    assert Store(tmp_path, "http://127.0.0.1:1", 0).answers() is there
 
 
 def test_nothing_listens_where_no_server_is(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from attnunet.evaluation.figures import of_sweep
-from attnunet.tracking.store import Away, Store, identity, local_path, open_store
+from attnunet.tracking.processes import identity
+from attnunet.tracking.store import Away, Store, local_path, open_store
 from attnunet.tracking.sweep import Outcome, Sweep, job, show
 
 JOBS = [["model=conv", "seed=0"], ["model=conv", "seed=1"], ["model=conv", "seed=2"]]

@@ -1,26 +1,23 @@
 """Runs that have ended, as plain data for the commands that look back at them."""
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig, OmegaConf
 
-from attnunet.data.files import read_csv
+from attnunet.data.files import checksum, read_csv
 from attnunet.errors import UserError
 from attnunet.tracking.store import Store, local_path
 
 PAGE = 1000  # runs that a store answers at once
-CHECKSUM = "split.checksum"
-"""The tag that holds the checksum of split.json as the run wrote it."""
 
 
 class Refused(UserError):
@@ -35,8 +32,9 @@ class Tampered(Refused):
     """A file that is not the one that its run wrote; the message names both."""
 
 
-def checksum(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+def checksum_tag(path: str) -> str:
+    """The tag that holds an artifact's checksum as the run wrote it: "split.checksum" of split.json."""
+    return str(PurePosixPath(path).with_suffix(".checksum"))
 
 
 @dataclass(frozen=True)
@@ -97,16 +95,32 @@ class Record:
 
         Raises:
             NotFound: the run has no such artifact.
+            Tampered: it was changed since the run wrote it.
             Away: the server does not answer.
         """
         here = Path(local_path(self.run.info.artifact_uri), path)
         if here.exists():
+            self.check(here, path)
             yield here
             return
         if not self.has(path):
             raise NotFound(f"run {self.id} ({self.name}) has no artifact {path}")
         with tempfile.TemporaryDirectory() as folder:
-            yield Path(self.store.attempt(lambda: self.store.client.download_artifacts(self.id, path, folder)))
+            here = Path(self.store.attempt(lambda: self.store.client.download_artifacts(self.id, path, folder)))
+            self.check(here, path)
+            yield here
+
+    def check(self, here: Path, path: str) -> None:
+        """Raises Tampered where an artifact, or one in a folder of them, is not the one that the run wrote.
+
+        A file without a checksum is taken: of pictures there is none, nor of what runs before there were checksums wrote.
+        """
+        for file in [here] if here.is_file() else [found for found in here.rglob("*") if found.is_file()]:
+            artifact = (PurePosixPath(path) / file.relative_to(here)).as_posix()
+            known = self.tags.get(checksum_tag(artifact))
+            if known is not None and checksum(file) not in known.split():
+                place = f"{local_path(self.run.info.artifact_uri)}/{artifact}"
+                raise Tampered(f"{place} is not the file that run {self.id} ({self.name}) wrote: it was changed since")
 
     def has(self, path: str) -> bool:
         """Whether the run has an artifact, or a folder of them."""
@@ -135,16 +149,8 @@ class Record:
 
     @cached_property
     def split(self) -> dict[str, Any]:
-        """The manifest: the lists train, val and test, `leaking`, the data's `fingerprint`, the `slices` of each part.
-
-        Raises:
-            Tampered: it was changed since the run wrote it, by a patient who was moved, say.
-        """
-        content = self.text("split.json")
-        if checksum(content) != self.tags.get(CHECKSUM, checksum(content)):  # of the first runs there is none
-            path = f"{local_path(self.run.info.artifact_uri)}/split.json"
-            raise Tampered(f"{path} is not the split that run {self.id} ({self.name}) was made with: it was changed since")
-        return json.loads(content)
+        """The manifest: the lists train, val and test, `leaking`, the data's `fingerprint`, the `slices` of each part."""
+        return json.loads(self.text("split.json"))
 
     @property
     def content(self) -> str:
@@ -182,6 +188,9 @@ def one(store: Store, run_id: str) -> Run:
 def of_study(store: Store, name: str) -> list[Record]:
     """The runs of a study, oldest first, without the parents of its sweeps and what was joined of its folds."""
     study = store.client.get_experiment_by_name(name)
+    if study is not None and study.lifecycle_stage == "deleted":
+        restore = f"`mlflow experiments restore --experiment-id {study.experiment_id}`"
+        raise NotFound(f"study={name}: was deleted in MLflow; {restore} brings it back")
     if study is None:
         known = sorted(e.name for e in store.client.search_experiments())
         raise NotFound(f"study={name}: not in {store.address_shown}; it has {', '.join(known)}")

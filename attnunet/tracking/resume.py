@@ -38,6 +38,11 @@ class Standing:
     replaces: tuple[str, ...] = ()
 
 
+def lock_of(folder: Path) -> FileLock:
+    """What a process holds from when it looks for its run, which is kept in `folder`, until it has ended."""
+    return FileLock(f"{folder}.lock")
+
+
 @contextmanager
 def standing(
     store: Store, study: str, fingerprint: str, recipe: str, resume: str, say: Callable[[str], None]
@@ -56,7 +61,7 @@ def standing(
     place = hashlib.blake2b(f"{store.uri} {study}".encode(), digest_size=4).hexdigest()
     folder = store.root / "unfinished" / f"{fingerprint}-{place}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{folder}.lock")
+    lock = lock_of(folder)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -91,7 +96,7 @@ def look(store: Store, study: str, fingerprint: str, recipe: str, resume: str, f
         if run.info.status == "RUNNING":
             raise Busy(f"run {run.info.run_id} is being trained on {run.data.tags.get('host')}: wait for it, or resume=never")
 
-    state = (folder / "state.npz").exists()
+    state = any(folder.glob("state*.npz"))
     if not runs:
         if state:
             return Standing("resumed", "resumed from its state on disk: its run was deleted in MLflow", folder)

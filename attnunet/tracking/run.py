@@ -1,6 +1,5 @@
 """One run in the store: how it begins, goes on after an interruption, and ends."""
 
-import logging
 import shutil
 import signal
 import tempfile
@@ -24,7 +23,10 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_USER
 
-from attnunet.tracking.store import Away, Store, local_path
+from attnunet.data.files import checksum
+from attnunet.tracking.records import checksum_tag
+from attnunet.tracking.redaction import redact
+from attnunet.tracking.store import Away, Store, Unavailable, local_path
 
 if TYPE_CHECKING:
     import keras
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 
     from attnunet.inference import Predictor
 
-log = logging.getLogger(__name__)
 PACKAGE = Path(__file__).parent.parent
 SERVING = ("tensorflow", "keras", "numpy", "scipy", "opencv-python", "filelock")
 PULSE = 60.0  # seconds between heartbeats
@@ -41,8 +42,8 @@ PULSE = 60.0  # seconds between heartbeats
 class Run:
     """One MLflow run that is under way.
 
-    A metric is logged once for each step, whatever was logged before an interruption; while a server does not answer,
-    metrics wait, and everything else waits for `Store.patience` seconds.
+    A metric is logged once for each step, whatever was logged before an interruption. Metrics wait in memory until `pulse`'s
+    thread or `send` has sent them; everything else waits for a server up to `Store.patience` seconds.
     """
 
     def __init__(self, store: Store, run_id: str) -> None:
@@ -53,38 +54,61 @@ class Run:
         histories = (store.attempt(partial(store.client.get_metric_history, run_id, name)) for name in found.data.metrics)
         self.known = set(found.data.params)
         self.logged = {(metric.key, metric.step) for history in histories for metric in history}
+        self.checksums = {tag: value for tag, value in found.data.tags.items() if tag.endswith(".checksum")}
         self.waiting: list[Metric] = []
+        self.sending = threading.Lock()
+        self.news = threading.Event()
+        self.refusal: Exception | None = None  # the store's, of metrics that were sent
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
+        if self.refusal is not None:
+            raise self.refusal
         now = int(time.time() * 1000)
         new = {name: value for name, value in values.items() if (name, step) not in self.logged}
         self.logged |= {(name, step) for name in new}
         self.waiting += [Metric(name, float(value), now, step) for name, value in new.items()]
-        try:
-            self.send(patience=0)
-        except Away as away:
-            log.warning("%s: %d values wait for it", away, len(self.waiting))
+        self.news.set()
 
     def send(self, patience: float | None = None) -> None:
         """The metrics that wait. One that is sent twice, because the answer was lost, is stored once: its time is the same."""
-        while batch := self.waiting[:500]:
-            self.store.attempt(partial(self.store.client.log_batch, self.id, metrics=batch), patience)
-            del self.waiting[: len(batch)]
+        with self.sending:
+            while batch := self.waiting[:500]:
+                self.store.attempt(partial(self.store.client.log_batch, self.id, metrics=batch), patience)
+                del self.waiting[: len(batch)]
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Those that are not there; what an interrupted run was begun with stays."""
-        params = [Param(name, str(value)) for name, value in values.items() if name not in self.known]
+        params = [Param(name, redact(str(value))) for name, value in values.items() if name not in self.known]
         for start in range(0, len(params), 100):
             self.store.attempt(partial(self.store.client.log_batch, self.id, params=params[start : start + 100]))
 
-    def tags(self, values: Mapping[str, str]) -> None:
-        self.store.tag(self.id, values)
+    def tags(self, values: Mapping[str, str], patience: float | None = None) -> None:
+        self.store.tag(self.id, values, patience)
 
     def text(self, content: str, path: str) -> None:
-        self.store.attempt(lambda: self.store.client.log_text(self.id, content, path))
+        with tempfile.TemporaryDirectory() as here:
+            file = Path(here) / Path(path).name
+            file.write_bytes(redact(content).encode())
+            self.file(file, str(Path(path).parent))
 
     def file(self, file: Path, folder: str) -> None:
-        self.store.attempt(lambda: self.store.client.log_artifact(self.id, str(file), folder))
+        with self.vouched({str(Path(folder, file.name)): checksum(file)}):
+            self.store.attempt(lambda: self.store.client.log_artifact(self.id, str(file), None if folder == "." else folder))
+
+    @contextmanager
+    def vouched(self, checksums: Mapping[str, str]) -> Iterator[None]:
+        """For a block that writes artifacts: their checksums, by path, become tags, by which `Record.file` checks them.
+
+        While an artifact is replaced its earlier checksum holds too: where the process dies in between, either can be read.
+        """
+        new = {checksum_tag(path): value for path, value in checksums.items()}
+        changed = {tag: value for tag, value in new.items() if self.checksums.get(tag) != value}
+        if both := {tag: f"{value} {self.checksums[tag]}" for tag, value in changed.items() if tag in self.checksums}:
+            self.tags(both)
+        yield
+        if changed:
+            self.tags(changed)
+            self.checksums |= changed
 
     def network(self, network: "keras.Model", path: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -109,7 +133,8 @@ class Run:
         with tempfile.TemporaryDirectory() as scratch:
             folder = str(Path(scratch) / "predictor")  # by whose name MLflow calls the model's part
             predictor.save(Path(folder))
-            self.store.attempt(lambda: self.store.client.log_artifacts(self.id, folder, "checkpoints"))
+            with self.vouched({f"checkpoints/{file.name}": checksum(file) for file in Path(folder).iterdir()}):
+                self.store.attempt(lambda: self.store.client.log_artifacts(self.id, folder, "checkpoints"))
             self.store.attempt(lambda: self.log_model(folder, len(predictor.preparation.file_channels)))
 
     def log_model(self, folder: str, channels: int) -> None:
@@ -142,9 +167,9 @@ class Run:
                 pip_requirements=[f"{name}=={metadata.version(name)}" for name in SERVING],
             )
 
-    def end(self, status: str) -> None:
-        self.send()
-        self.store.attempt(lambda: self.store.client.set_terminated(self.id, status))
+    def end(self, status: str, patience: float | None = None) -> None:
+        self.send(patience)
+        self.store.attempt(lambda: self.store.client.set_terminated(self.id, status), patience)
 
 
 @contextmanager
@@ -153,8 +178,8 @@ def run(
 ) -> Iterator[Run]:
     """A run of the study, a new one or `run_id` again.
 
-    It ends FINISHED; KILLED on Ctrl-C or SIGTERM; FAILED, with its traceback, on an error. Where the server is away to the
-    end, nobody can tell it: the next command that opens the store ends the run as KILLED.
+    It ends FINISHED; KILLED on Ctrl-C or SIGTERM, which wait for no server; FAILED, with its traceback, on an error. Where the
+    server is away to the end, nobody can tell it: the next command that opens the store ends the run as KILLED.
     """
     with terminable():
         current = Run(store, store.begin(study, name, tags, run_id))
@@ -165,11 +190,11 @@ def run(
             except Away:
                 raise
             except (KeyboardInterrupt, SystemExit):
-                with suppress(Away):
-                    current.end("KILLED")
+                with suppress(Unavailable):
+                    current.end("KILLED", patience=0)
                 raise
             except BaseException as error:
-                with suppress(Away):
+                with suppress(Unavailable):
                     current.text(traceback.format_exc(), "traceback.txt")
                     current.tags({"error": f"{type(error).__name__}: {error}"[:500]})
                     current.end("FAILED")
@@ -179,20 +204,35 @@ def run(
 
 @contextmanager
 def pulse(current: Run) -> Iterator[None]:
-    """A heartbeat every PULSE seconds, by which other machines see that the run's process lives."""
-    stop = threading.Event()
+    """For a block: a thread that sends the run's metrics, so that training waits for no store, and a heartbeat every PULSE
+    seconds, by which other machines see that the run's process lives."""
+    ended = threading.Event()
 
-    def beat() -> None:
-        while not stop.wait(PULSE):
-            with suppress(Exception):  # a server that is away
-                current.store.client.set_tag(current.id, "heartbeat", f"{time.time():.0f}")
+    def work() -> None:
+        beaten = time.monotonic()
+        while True:
+            current.news.wait(PULSE)
+            current.news.clear()
+            if ended.is_set():
+                return
+            if time.monotonic() - beaten >= PULSE:
+                beaten = time.monotonic()
+                with suppress(Exception):  # the next one will do
+                    current.tags({"heartbeat": f"{time.time():.0f}"}, patience=0)
+            try:
+                current.send(patience=0)
+            except Unavailable as unavailable:
+                current.store.warn(f"{unavailable}: metrics wait, and training goes on")
+            except Exception as error:
+                current.refusal = error
 
-    thread = threading.Thread(target=beat, daemon=True, name="heartbeat")
+    thread = threading.Thread(target=work, daemon=True, name="pulse")
     thread.start()
     try:
         yield
     finally:
-        stop.set()
+        ended.set()
+        current.news.set()
         thread.join()
 
 

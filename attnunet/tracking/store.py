@@ -1,14 +1,10 @@
 """The store that runs are in: SQLite below a folder, or an MLflow server."""
 
 import logging
-import os
-import platform
 import shlex
-import sqlite3
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
@@ -16,17 +12,24 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 import mlflow
-import psutil
 from filelock import FileLock
 from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
 
-from attnunet.errors import UserError
+from attnunet.errors import UserError, first_line
+from attnunet.tracking import processes, sqlite
+from attnunet.tracking.redaction import redact
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-SILENCE = 600.0  # seconds without a heartbeat, after which a process on another machine counts as dead
+PROBE = 5.0  # seconds that a server may take to say whether it is there
+RETRY = 1.0  # seconds between two calls of a server that is away
+DENIED = (401, 403)  # HTTP's answers to a user who is unknown, or may not
+OURS = {"process", "fingerprint", "sweep", "cross_validated"}
+"""Tags of which each run of attnunet has one."""
 
 
 class Unavailable(UserError):
@@ -34,7 +37,7 @@ class Unavailable(UserError):
 
 
 class Away(Unavailable):
-    """The tracking server did not answer for `tracking.patience` seconds."""
+    """The tracking server did not answer for `tracking.patience` seconds, or refuses this user."""
 
 
 class Busy(Unavailable):
@@ -53,36 +56,39 @@ class Store:
         """
         self.root, self.uri, self.patience = root.resolve(), uri, patience
         self.database = self.root / "mlflow.db"
+        self.trouble: str | None = None  # why the server is known to be away
+        self.warned = False
         self.root.mkdir(parents=True, exist_ok=True)
 
     @property
     def address(self) -> str:
-        return self.uri or f"sqlite:///{self.database}?timeout=60"
+        return self.uri or sqlite.address(self.database)
 
     @property
     def address_shown(self) -> str:
         """Where the store is, for messages."""
-        return self.uri or str(self.database)
+        return redact(self.uri) if self.uri else str(self.database)
 
     @property
     def ui_command(self) -> str:
         """What to type to see the runs."""
         if self.uri:
-            return f"open {self.uri} in a browser"
+            return f"open {self.address_shown} in a browser"
         mlflow_command = str(Path(sys.executable).with_name("mlflow"))
-        return shlex.join([mlflow_command, "ui", "--backend-store-uri", f"sqlite:///{self.database}", "--host", "127.0.0.1"])
+        return shlex.join([mlflow_command, "ui", "--backend-store-uri", self.address, "--host", "127.0.0.1"])
 
     @cached_property
     def client(self) -> mlflow.MlflowClient:
         """Made under a lock, with a moved folder's addresses mended: processes that open a new SQLite store at once
         break it."""
         with self.locked():
-            if not (self.uri or self.database.exists()):
-                create(self.database)
-            client = mlflow.MlflowClient(self.address)
+            if not self.uri:
+                make = sqlite.check if self.database.exists() else sqlite.create
+                self.attempt(lambda: make(self.database))
+            client = self.attempt(lambda: mlflow.MlflowClient(self.address))
             self.attempt(lambda: client.search_experiments(max_results=1))
             if not self.uri:
-                relocate(self.database, self.root / "artifacts")
+                self.attempt(lambda: sqlite.relocate(self.database, self.root / "artifacts"))
         return client
 
     def locked(self) -> FileLock:
@@ -93,17 +99,21 @@ class Store:
         """The id of the MLflow experiment `name`, made if it is not there.
 
         Raises:
-            ValueError: it was deleted.
+            Unavailable: it was deleted, or the store takes no such name.
         """
         client = self.client
         location = None if self.uri else (self.root / "artifacts").as_uri()
         with self.locked():
             found = self.attempt(lambda: client.get_experiment_by_name(name))
-            if found is not None and found.lifecycle_stage == "deleted":
-                raise ValueError(f"study={name} was deleted in MLflow: take another name, or `mlflow experiments restore`")
-            if found is not None:
-                return str(found.experiment_id)
-            return str(self.attempt(lambda: client.create_experiment(name, artifact_location=location)))
+            if found is None:
+                try:
+                    return str(self.attempt(lambda: client.create_experiment(name, artifact_location=location)))
+                except MlflowException as error:
+                    raise Unavailable(f"study={name}: the store does not take it: {first_line(error)}") from error
+            if found.lifecycle_stage == "deleted":
+                restore = f"`mlflow experiments restore --experiment-id {found.experiment_id}`"
+                raise Unavailable(f"study={name} was deleted in MLflow: take another name, or {restore}")
+            return str(found.experiment_id)
 
     def runs(self, study: str, condition: str) -> list[Run]:
         """The runs of a study that meet MLflow's condition, newest first."""
@@ -111,27 +121,31 @@ class Store:
         return list(self.attempt(lambda: self.client.search_runs([study], condition, order_by=newest, max_results=1000)))
 
     def reap(self) -> None:
-        """End the runs whose process has died without a word as KILLED."""
+        """End the runs whose process has died without a word as KILLED.
+
+        Only those that attnunet began: a server may have runs of others.
+        """
         studies = [study.experiment_id for study in self.attempt(self.client.search_experiments)]
         running = "attributes.status = 'RUNNING'"
         for run in self.attempt(lambda: self.client.search_runs(studies, running, max_results=1000)):
-            if "process" in run.data.tags and not alive(run):
+            if OURS & set(run.data.tags) and not processes.alive(run.data.tags):
                 self.attempt(partial(self.client.set_terminated, run.info.run_id, "KILLED"))
 
     def begin(self, study: str, name: str, tags: Mapping[str, str], run_id: str | None = None) -> str:
         """Let a run be this process's, a new one or `run_id` again; -> its id."""
-        tags = {**tags, **identity()}
+        tags = {**tags, **processes.identity()}
         if run_id is None:
-            created = self.attempt(lambda: self.client.create_run(study, tags=tags, run_name=name))
+            shown = {tag: redact(value) for tag, value in tags.items()}
+            created = self.attempt(lambda: self.client.create_run(study, tags=shown, run_name=name))
             return str(created.info.run_id)
         # Before its status: else another process would find a run under way whose process is dead.
         self.tag(run_id, tags)
         self.attempt(lambda: self.client.update_run(run_id, status="RUNNING"))
         return run_id
 
-    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
-        stored = [RunTag(name, value) for name, value in tags.items()]
-        self.attempt(lambda: self.client.log_batch(run_id, tags=stored))
+    def tag(self, run_id: str, tags: Mapping[str, str], patience: float | None = None) -> None:
+        stored = [RunTag(name, redact(value)) for name, value in tags.items()]
+        self.attempt(lambda: self.client.log_batch(run_id, tags=stored), patience)
 
     def supersede(self, runs: Sequence[str], by: str) -> None:
         """Mark runs that another one replaces; `python -m attnunet.store clean` removes them."""
@@ -139,91 +153,85 @@ class Store:
             self.tag(run, {"superseded": by})
 
     def answers(self) -> bool:
-        """Whether the server does, and the database behind it; SQLite always can."""
-        if self.uri is None:
-            return True
-        try:
-            mlflow.MlflowClient(self.address).search_experiments(max_results=1)
-        except MlflowException as error:
-            return error.get_http_status_code() < 500  # it wants credentials, say, but it is there
-        return True
-
-    def attempt(self, call: Callable[[], T], patience: float | None = None) -> T:
-        """call(), repeated while the store does not answer.
+        """Whether the server does, and the database behind it; a server that hangs costs PROBE seconds.
 
         Raises:
-            Away: it did not for `patience` seconds (the store's own, if None).
+            Away: it refuses this user.
+        """
+        status = self.status()
+        if status is None:
+            self.trouble = f"the tracking server {self.address_shown} does not answer"
+        elif status in DENIED:
+            self.trouble = (
+                f"the tracking server {self.address_shown} refuses this user (HTTP {status}): set MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to what it takes"
+            )
+            raise Away(self.trouble)
+        else:
+            self.trouble = f"the tracking server {self.address_shown} answers with HTTP {status}" if status >= 500 else None
+        return self.trouble is None
+
+    def status(self) -> int | None:
+        """The HTTP status with which the server answers a question to its database; None where it does not answer.
+
+        By what MLflow's own client is made of (3.17), which knows all its settings of credentials and certificates, but takes
+        a time-out from the environment alone.
+        """
+        assert self.uri is not None
+        question = {"endpoint": "/api/2.0/mlflow/experiments/search", "method": "GET", "params": {"max_results": 1}}
+        once = {"timeout": PROBE, "max_retries": 0, "raise_on_status": False}
+        try:
+            return http_request(get_default_host_creds(self.uri), **question, **once).status_code
+        except MlflowException:
+            return None
+
+    def warn(self, message: str) -> None:
+        """Log a warning, one an outage."""
+        if not self.warned:
+            log.warning(message)
+        self.warned = True
+
+    def attempt(self, call: Callable[[], T], patience: float | None = None) -> T:
+        """call(), repeated while the server does not answer; one that is known to be away is only asked whether it is back.
+
+        Raises:
+            Away: it did not for `patience` seconds (the store's own, if None), or refuses this user.
+            Unavailable: what is wrong with the file of a store that is no server.
             Exception: what `call` raised twice while the store answered; once may be a server that has just come back.
         """
-        deadline = time.monotonic() + (self.patience if patience is None else patience)
-        refused = False
+        patience = self.patience if patience is None else patience
+        deadline = time.monotonic() + patience
+        refused, cause = False, None
         while True:
-            try:
-                return call()
-            except Exception as error:
-                if self.answers():
-                    if refused or self.uri is None:
-                        raise
-                    refused = True
-                elif time.monotonic() >= deadline:
-                    raise Away(f"the tracking server {self.uri} does not answer") from error
-            time.sleep(1)
+            if self.trouble is None:
+                try:
+                    answer = call()
+                    self.warned = False
+                    return answer
+                except Exception as error:
+                    if self.uri is None:
+                        told = sqlite.trouble(self.database, error)
+                        if told is None:
+                            raise
+                        raise Unavailable(told) from error
+                    if self.answers():
+                        if refused:
+                            raise
+                        refused = True
+                    cause = error
+            else:
+                self.answers()
+            if self.trouble is not None:
+                if time.monotonic() >= deadline:
+                    raise Away(self.trouble) from cause
+                self.warn(f"{self.trouble}: waiting for it up to {patience:.0f} s")
+            time.sleep(RETRY)
 
 
 @lru_cache
 def open_store(root: Path, uri: str | None, patience: float) -> Store:
     """One for all jobs of a process."""
     return Store(root, uri, patience)
-
-
-def identity() -> dict[str, str]:
-    """The tags by which another process can tell whether this one is alive."""
-    process = psutil.Process()
-    return {
-        "host": platform.node(),
-        "process": f"{process.pid} {process.create_time():.2f}",
-        "heartbeat": f"{time.time():.0f}",
-    }
-
-
-def alive(run: Run) -> bool:
-    """Whether the process that a run is in lives: asked of the system on the same host, of the heartbeat on another."""
-    tags = run.data.tags
-    if tags["host"] != platform.node():
-        return time.time() - float(tags["heartbeat"]) < SILENCE
-    number, created = tags["process"].split()
-    try:
-        process = psutil.Process(int(number))
-        return abs(process.create_time() - float(created)) < 2 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def create(database: Path) -> None:
-    """A new store, whole or not at all: MLflow's migrations are no transaction, and half of them can never be opened."""
-    temporary = database.with_name(f"creating-{database.name}")
-    for left in database.parent.glob(f"{temporary.name}*"):  # with SQLite's journal
-        left.unlink()
-    mlflow.MlflowClient(f"sqlite:///{temporary}").search_experiments(max_results=1)
-    os.replace(temporary, database)
-
-
-def relocate(database: Path, artifacts: Path) -> None:
-    """Let the store of a folder that was moved or copied find its files: MLflow stores their addresses absolute."""
-    now = artifacts.as_uri()
-    with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
-        stored = connection.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
-        for (before,) in stored:
-            if before and before != now and before.startswith("file:") and before.endswith("/artifacts"):
-                for table, column in (
-                    ("experiments", "artifact_location"),
-                    ("runs", "artifact_uri"),
-                    ("logged_models", "artifact_location"),
-                ):
-                    connection.execute(
-                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE {column} = ? OR {column} LIKE ?",
-                        (now, len(before) + 1, before, f"{before}/%"),
-                    )
 
 
 def local_path(uri: str) -> str:

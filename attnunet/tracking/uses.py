@@ -21,7 +21,11 @@ def tag_of(test: Iterable[tuple[str, int]]) -> str:
     return f"test_scored.{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}"
 
 
-def count(run: Run, test: Iterable[tuple[str, int]]) -> int:
+OWN = "test_scored_own"
+"""The tag of a run whose own result, with what training froze, was scored on the test split."""
+
+
+def count(run: Run, test: Iterable[tuple[str, int]], own: bool = False) -> int:
     """Note that the run was scored on slices of its test split; -> how often this was by the runs of its store, this time
     included.
 
@@ -29,11 +33,14 @@ def count(run: Run, test: Iterable[tuple[str, int]]) -> int:
 
     Args:
         test: the whole test split that the run was made with, patient and number of each slice.
+        own: whether what training froze was scored as training does. A run that is interrupted after that scores the same
+            again, which counts once.
     """
     tag, store = tag_of(test), run.store
     with FileLock(store.root / "uses.lock"):
-        before = int(store.attempt(lambda: store.client.get_run(run.id)).data.tags.get(tag, "0"))
-        run.tags({tag: str(before + 1)})
+        tags = store.attempt(lambda: store.client.get_run(run.id)).data.tags
+        if not (own and OWN in tags):
+            run.tags({tag: str(int(tags.get(tag, "0")) + 1), **({OWN: "true"} if own else {})})
         return total(store, tag)
 
 

@@ -118,13 +118,19 @@ class Keep(keras.callbacks.Callback):
     @property
     def best_epoch(self) -> int:
         """Counted from 1; the first of equals."""
-        values = [epoch[self.monitor] for epoch in self.history]
+        return self.best_of(self.history)
+
+    def best_of(self, history: History) -> int:
+        values = [epoch[self.monitor] for epoch in history]
         return values.index(min(values) if self.monitor.endswith("loss") else max(values)) + 1
 
     @property
     def best(self) -> Path:
-        """By epoch, so that the state never meets another one's."""
-        return self.state.path.with_name(f"best-{self.best_epoch}.npz")
+        return self.file_of(self.best_epoch)
+
+    def file_of(self, epoch: int) -> Path:
+        """By epoch, so that a state never meets another one's."""
+        return self.state.path.with_name(f"best-{epoch}.npz")
 
     @property
     def stopped(self) -> bool:
@@ -135,10 +141,10 @@ class Keep(keras.callbacks.Callback):
         if self.best_epoch == epoch + 1:
             with replacing(self.best) as temporary:
                 np.savez(temporary, *self.model.get_weights())  # Keras's format takes half a second
-        self.state.save(self.history)
-        for older in self.best.parent.glob("best-*.npz"):
-            if older != self.best:
-                older.unlink()
+        self.state.save(self.history, self.best)
+        needed = {self.file_of(self.best_of(states)) for states in (self.history, self.history[:-1]) if states}
+        for older in set(self.best.parent.glob("best-*.npz")) - needed:
+            older.unlink()
         self.model.stop_training = self.stopped
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from attnunet.data.batches import Draws, batches, iterate
 from attnunet.training.callbacks import Keep, Log, ShowProgress, Validation
-from attnunet.training.state import History, State
+from attnunet.training.state import History, State, read_weights
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,7 @@ class Fitted:
     weights: Path
 
     def restore_best(self, network: keras.Model) -> None:
-        with np.load(self.weights) as stored:
-            network.set_weights([stored[f"arr_{place}"] for place in range(len(stored.files))])
+        network.set_weights(read_weights(self.weights))
 
 
 def fit(
