@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attnunet import terminal
+
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
@@ -23,6 +25,7 @@ def main() -> None:
     clean = commands.add_parser("clean", help="remove what failed, killed, superseded and deleted runs left on disk")
     clean.add_argument("root", nargs="?", type=Path, default=Path("mlruns"), help="tracking.root, by default mlruns")
     clean.add_argument("--dry-run", action="store_true", help="only say what would go")
+    terminal.escape_unknown_characters()
     arguments = parser.parse_args()
     if not (arguments.root / "mlflow.db").exists():
         sys.exit(f"attnunet-store: no store in {arguments.root.resolve()}: mlflow.db is not there")
