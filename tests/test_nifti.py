@@ -136,6 +136,26 @@ def test_a_volume_is_what_itk_turns_to_left_back_and_up(case: str, tmp_path: Pat
     np.testing.assert_array_equal(read(path)[..., 0], sitk.GetArrayFromImage(turned))
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_random_geometries_are_seen_as_itk_sees_them(seed: int, tmp_path: Path) -> None:
+    """Axes in any order and direction, oblique by up to 20 degrees, with any codes, sizes, origin and order of bytes."""
+    rng = np.random.default_rng(seed)
+    axes = np.eye(3)[rng.permutation(3)] * rng.choice([-1, 1], 3)
+    turned = rotation(rng.uniform(-20, 20)) @ axes
+    sizes, origin = tuple(rng.uniform(0.3, 6, 3).astype(np.float32)), tuple(rng.uniform(-200, 200, 3))
+    placed = form(turned, sizes, origin)
+    qform, sform = ((placed, None), (None, placed), (placed, placed), (None, None))[rng.integers(4)]
+    made = header(sform, qform, sizes, order=rng.choice(["<", ">"]))
+    path = save(tmp_path / "scan.nii", made)
+    written = segmented(path, bright)
+
+    image, mask = sitk.ReadImage(str(path)), sitk.ReadImage(str(written))
+    np.testing.assert_array_equal(read(path)[..., 0], sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS")))
+    for place in ("GetOrigin", "GetSpacing", "GetDirection"):
+        np.testing.assert_array_equal(getattr(mask, place)(), getattr(image, place)(), err_msg=place)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(image) >= 20)
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_probabilities_are_float32_under_the_same_header(order: str, tmp_path: Path) -> None:
     path = save(tmp_path / "scan.nii.gz", header(sform=RAS, order=order))

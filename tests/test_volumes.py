@@ -98,7 +98,7 @@ def test_a_mask_that_cannot_be_written_whole_leaves_what_was_there(tmp_path: Pat
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "v.npy").write_text("of before")
     monkeypatch.setattr(np, "save", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path / 'out' / 'v.npy'}'"):
         source.write(RAMP, tmp_path / "out", "")
     assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["of before"]
 
