@@ -73,7 +73,6 @@ WRONG = {
     ("predict", "input=in/p1", "output=in/v.npy"): "output=in/v.npy: in/v.npy is no folder",
     ("predict", "input=in/empty", "output=out"): "input=in/empty: nothing to segment there",
     ("export", "output=in"): "output=in: exists; give a folder that does not",
-    ("export", "output=in/v.npy/new"): "output=in/v.npy/new: in/v.npy is no folder",
 }
 
 

@@ -136,7 +136,7 @@ def test_any_name_is_printed_whatever_the_terminal(trained: Path, run_id: str, l
     for name in ("1/a=b,[c] (1).tif", "2/[/b] é.tif", "3/:smile: 张.tif"):
         (source / name).parent.mkdir(parents=True)
         shutil.copy(image, source / name)
-    keys = (f"run={run_id[:8]}", f"input={source}", f"output={tmp_path / 'out'}")
+    keys = (f'run="{run_id[:8]}"', f"input={source}", f"output={tmp_path / 'out'}")
     result = command(*keys, cwd=trained, name="predict", environment={"PYTHONIOENCODING": "ascii"})
     assert result.returncode == 0, result.stderr
     for name in ("1/a=b,[c] (1).tif", r"2/[/b] \xe9.tif", r"3/:smile: \u5f20.tif"):
