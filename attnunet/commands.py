@@ -18,13 +18,11 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-from attnunet import composition, config
+from attnunet import composition, config, terminal
 from attnunet.config import check_keys, own, ready
 from attnunet.errors import exit_on_error
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from attnunet.tracking.store import Store
     from attnunet.tracking.sweep import Sweep
 
@@ -48,15 +46,27 @@ def load(self: ConfigStore, config_path: str) -> ConfigNode:
 ConfigStore.load = load  # type: ignore[method-assign]
 
 
-def ready_to_predict(tracking: DictConfig) -> tuple[Store, Console]:
-    """The store to look back at, and the terminal; TensorFlow is set up as training has it."""
-    from rich.console import Console
-
+def open_runs(tracking: DictConfig) -> Store:
+    """Return the store of the runs that a command looks back at; TensorFlow is not loaded yet."""
     from attnunet.tracking.store import open_store
+
+    return open_store(Path(tracking.root).resolve(), tracking.uri, tracking.patience)
+
+
+def load_tensorflow() -> None:
+    """Set TensorFlow up as training has it."""
     from attnunet.training import runtime
 
     runtime.configure(0, runtime.available(None), "float32")
-    return open_store(Path(tracking.root).resolve(), tracking.uri, tracking.patience), Console()
+
+
+def check_folder(key: str, folder: Path) -> None:
+    """Raise ConfigError where no file can be written into a folder, which need not be there yet."""
+    nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not nearest.is_dir():
+        raise config.ConfigError(f"{key}={folder}: {nearest} is no folder; give another one")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise config.ConfigError(f"{key}={folder}: nothing can be written to {nearest}; give another folder")
 
 
 class Check(Callback):
@@ -141,6 +151,7 @@ class Environment(Callback):
 
 def explained(job: Callable[[], Any], config_name: str) -> None:
     """Run a command's task function; where Hydra refused a key, say which keys there would have been."""
+    terminal.escape_unknown_characters()
     try:
         job()
     except (KeyboardInterrupt, SystemExit) as end:

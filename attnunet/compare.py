@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from attnunet import __version__, commands, config
+from attnunet import __version__, commands, config, terminal
 from attnunet.errors import exit_on_error
 
 if TYPE_CHECKING:
@@ -32,11 +31,11 @@ ASKED = "comparison.json"
 
 def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
     """The runs' rows, ranked on validation patients; each pair's verdict; a page and tables of both."""
-    from attnunet.comparison import terminal
     from attnunet.comparison.pairs import Question
     from attnunet.comparison.patients import SCORES
     from attnunet.comparison.rows import Unpaired, check_pairs, rows
     from attnunet.comparison.table import compared, tables
+    from attnunet.comparison.terminal import show
     from attnunet.tracking import uses
     from attnunet.tracking.records import Refused
 
@@ -77,7 +76,7 @@ def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
         (folder / name).write_bytes(text.encode())
     if cfg.sweep is not None:
         keep(store, cfg.sweep, folder, config.digest([key]))
-    terminal.show(console, found)
+    show(console, found)
     for note in notes:
         console.print(note, soft_wrap=True, highlight=False)
     console.print(f"page      {folder / 'compare.html'}", soft_wrap=True, highlight=False)
@@ -241,13 +240,8 @@ def keep(store: Store, sweep: str, folder: Path, name: str) -> None:
 @hydra.main(version_base="1.3", config_path=config.CONF, config_name="compare")
 def job(cfg: DictConfig) -> None:
     """Hydra's task function."""
-    from rich.console import Console
-
-    from attnunet.tracking.store import open_store
-
     with exit_on_error():
-        store = open_store(Path(cfg.tracking.root).resolve(), cfg.tracking.uri, cfg.tracking.patience)
-        compare(cfg, store, Console(width=None if sys.stdout.isatty() else 160))  # a log needs no narrow columns
+        compare(cfg, commands.open_runs(cfg.tracking), terminal.console(160))  # a log needs no narrow columns
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,16 +10,17 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from attnunet import commands, config
+from attnunet import commands, config, terminal
 from attnunet.errors import exit_on_error
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from attnunet.tracking.records import Record
     from attnunet.tracking.store import Store
 
 
-def evaluate(cfg: DictConfig, choices: dict[str, str], store: Store, console: Console) -> None:
+def evaluate(cfg: DictConfig, choices: dict[str, str], record: Record, console: Console) -> None:
     """One evaluation: the run's predictor, with the decision that is asked for, on the slices that are; logged to the run."""
     from dataclasses import replace
 
@@ -27,7 +29,6 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], store: Store, console: Co
     from attnunet.tracking.provenance import command
     from attnunet.tracking.run import Run
 
-    (record,) = records.by_id(store, [cfg.run])
     console.print(f"run {record.id}: {record.name}", soft_wrap=True, highlight=False)
 
     # What is scored.
@@ -47,7 +48,7 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], store: Store, console: Co
     own = record.slices("test")
 
     # The scores, and what stays of them.
-    current = Run(store, record.id)
+    current = Run(record.store, record.id)
     with scoring.claimed(record, cfg.name, "-".join(words), leaking=bool(chosen.trained)) as name:
         found = report.scored(predictor, chosen.prepared, chosen.indices, cfg.part, **scoring.rules(record))
     notes = list(chosen.notes)
@@ -63,8 +64,8 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], store: Store, console: Co
         console.print(line, soft_wrap=True, highlight=False)
 
 
-def join(cfg: DictConfig, store: Store, console: Console) -> None:
-    """Each cross-validation of a study as one result, a run of its own; folds that left the test alone are scored first."""
+def join(cfg: DictConfig, store: Store, runs: Sequence[Record], console: Console) -> None:
+    """Each cross-validation among a study's runs as one result, a run of its own; folds without test scores get them first."""
     from dataclasses import replace
 
     from attnunet import cross_validation, report, scoring
@@ -73,7 +74,7 @@ def join(cfg: DictConfig, store: Store, console: Console) -> None:
     from attnunet.tracking.provenance import provenance
     from attnunet.tracking.run import run
 
-    whole = cross_validation.found(records.of_study(store, cfg.study))
+    whole = cross_validation.found(runs)
     if problems := [line for found in whole for line in found.problems()]:
         raise records.Refused("\n".join(problems))
 
@@ -100,11 +101,17 @@ def job(cfg: DictConfig) -> None:
     chosen = HydraConfig.get().runtime.choices
     choices = {group: chosen[group] for group in ("data", "split") if chosen.get(group) is not None}
     with exit_on_error():
-        store, console = commands.ready_to_predict(cfg.tracking)
+        from attnunet.tracking import records
+
+        store, console = commands.open_runs(cfg.tracking), terminal.console()
         if cfg.study is None:
-            evaluate(cfg, choices, store, console)
+            record = records.with_checkpoint(store, cfg.run)
+            commands.load_tensorflow()
+            evaluate(cfg, choices, record, console)
         else:
-            join(cfg, store, console)
+            runs = records.of_study(store, cfg.study)
+            commands.load_tensorflow()
+            join(cfg, store, runs, console)
 
 
 def main() -> None:

@@ -2,62 +2,79 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
 from omegaconf import DictConfig
 
-from attnunet import commands, config
+from attnunet import commands, config, terminal
 from attnunet.errors import exit_on_error
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from attnunet.tracking.store import Store
+    from attnunet.tracking.records import Record
 
 TOLERANCE = 1e-4
 """How far what the file answers may be from what the network does: absolute, or relative where a logit is above 1."""
 
 
-def export(cfg: DictConfig, store: Store, console: Console) -> None:
-    """Write the network and predictor.json, which says how images are prepared and masks decided; check; then name it done."""
+def export(cfg: DictConfig, record: Record, console: Console) -> None:
+    """Write the network in float32 and predictor.json, which says how images are prepared and masks decided; check; then
+    name it done."""
     import numpy as np
 
     from attnunet import scoring
     from attnunet.data.files import building
-    from attnunet.formats import FORMATS
-    from attnunet.tracking import records
+    from attnunet.formats import FORMATS, in_float32
+    from attnunet.tracking.records import Refused
 
     folder = Path(cfg.output)
-    if folder.exists():
-        raise records.Refused(f"output={folder}: exists; give a folder that does not")
-    (record,) = records.by_id(store, [cfg.run])
     predictor = scoring.frozen(record)
+    network = in_float32(predictor.network)
     write, name = FORMATS[cfg.format]
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with building(folder) as temporary:
-        images = np.random.default_rng(0).integers(0, 256, (2, *predictor.network.input_shape[1:]), dtype=np.uint8)
-        expected = predictor.network.predict_on_batch(images)  # first: Keras exports no network that has never been called
+        images = np.random.default_rng(0).integers(0, 256, (2, *network.input_shape[1:]), dtype=np.uint8)
+        expected = network.predict_on_batch(images)  # first: Keras exports no network that has never been called
+        rounding = np.abs(expected - predictor.network.predict_on_batch(images)).max()
         try:
-            answer = write(predictor.network, temporary / name)
+            answer = write(network, temporary / name)
         except ModuleNotFoundError as error:
-            raise records.Refused(f"format={cfg.format} needs the package {error.name}: pip install {error.name}") from error
+            raise Refused(f"format={cfg.format} needs the package {error.name}: pip install {error.name}") from error
         found = answer(images)
         if not np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
             distance = np.abs(found - expected).max()
-            raise records.Refused(f"format={cfg.format}: the file's logits differ by up to {distance:.2g} from the network's")
+            raise Refused(f"format={cfg.format}: the file's logits differ by up to {distance:.2g} from the network's")
         (temporary / "predictor.json").write_text(predictor.facts)
-    console.print(f"{folder / name}: same logits as the network (to {TOLERANCE})", soft_wrap=True, highlight=False)
+    console.print(f"{folder / name}: same logits as the network in float32 (to {TOLERANCE})", soft_wrap=True, highlight=False)
+    if rounding > TOLERANCE:
+        trained = f"as it was trained, in {record.config.trainer.precision}, its logits differ by up to {rounding:.2g}"
+        console.print(trained, soft_wrap=True, highlight=False)
     console.print(f"{folder / 'predictor.json'}: preparation and decision", soft_wrap=True, highlight=False)
+
+
+def check_output(folder: Path) -> None:
+    """Raise ConfigError where the folder is there already, or cannot be made."""
+    if os.path.lexists(folder):
+        raise config.ConfigError(f"output={folder}: exists; give a folder that does not")
+    commands.check_folder("output", folder)
 
 
 @hydra.main(version_base="1.3", config_path=config.CONF, config_name="export")
 def job(cfg: DictConfig) -> None:
     """Hydra's task function."""
     with exit_on_error():
-        export(cfg, *commands.ready_to_predict(cfg.tracking))
+        check_output(Path(cfg.output))
+
+        from attnunet.tracking import records
+
+        record = records.with_checkpoint(commands.open_runs(cfg.tracking), cfg.run)
+        commands.load_tensorflow()
+        export(cfg, record, terminal.console())
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 The function `answer(images)` takes uint8 (B, S, S, C) and gives logits float32 (B, S, S, 1), as the network does.
 """
 
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,21 @@ import numpy as np
 from attnunet.inference import load_network
 
 Answer = Callable[[np.ndarray], np.ndarray]
+
+
+def in_float32(network: keras.Model) -> keras.Model:
+    """Return the network with the same weights, computing in float32 whatever it was trained in.
+
+    ONNX Runtime and LiteRT have no kernels for parts of a network of mixed precision on the CPU.
+    """
+
+    def policy(node: dict) -> dict:
+        return {**node, "config": {"name": "float32"}} if node.get("class_name") == "DTypePolicy" else node
+
+    config = json.loads(network.to_json(), object_hook=policy)
+    exact = keras.models.model_from_json(json.dumps(config))
+    exact.set_weights(network.get_weights())
+    return exact
 
 
 def to_keras(network: keras.Model, path: Path) -> Answer:

@@ -2,47 +2,69 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
 from omegaconf import DictConfig
 
-from attnunet import commands, config
-from attnunet.errors import exit_on_error
+from attnunet import commands, config, terminal
+from attnunet.errors import exit_on_error, explain
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from attnunet.tracking.store import Store
+    from attnunet.tracking.records import Record
     from attnunet.volumes import Source
 
 
-def predict(cfg: DictConfig, store: Store, console: Console) -> None:
-    """Volume by volume: read, segment with all that the run froze, write."""
-    from attnunet import scoring, volumes
+def inputs(cfg: DictConfig, console: Console) -> list[Source]:
+    """Return the volumes to segment, once input and output are known to be of use; reads no file, loads no TensorFlow."""
+    from attnunet import volumes
     from attnunet.data.slices import DataError
-    from attnunet.tracking import records
 
-    sources, passed = volumes.find(Path(cfg.input))
+    given, output = Path(cfg.input), Path(cfg.output)
+    if not given.exists():
+        raise DataError(f"input={given}: no such file or folder")
+    sources, passed = volumes.find(given)
     for file in passed:
         console.print(f"passed over: {file}", soft_wrap=True, highlight=False)
-    endings = ["", "_probability"] if cfg.probabilities else [""]
-    output = Path(cfg.output)
-    if output.resolve().is_relative_to(Path(cfg.input).resolve()):
+    if output.resolve().is_relative_to(given.resolve()):
         raise DataError(f"output={output}: lies in the input, where masks would be taken for images; give another folder")
-    check_targets(sources, endings, output, cfg.overwrite)
+    check_targets(sources, endings(cfg), output, cfg.overwrite)
+    for place in {source.place for source in sources}:
+        commands.check_folder("output", output / place)
+    return sources
 
-    (record,) = records.by_id(store, [cfg.run])
+
+def endings(cfg: DictConfig) -> list[str]:
+    """Return what goes before the suffixes of the files that are written: of the masks, of the probabilities."""
+    return ["", "_probability"] if cfg.probabilities else [""]
+
+
+def predict(cfg: DictConfig, sources: list[Source], record: Record, console: Console) -> None:
+    """Volume by volume: read, segment with all that the run froze, write. A file that cannot be read stops no other."""
+    from attnunet import scoring
+    from attnunet.data.slices import DataError
+
+    output, unread = Path(cfg.output), 0
     predictor = scoring.frozen(record)
     for source in sources:
-        probabilities = predictor.probabilities_of(source.read(len(predictor.preparation.file_channels)))
+        try:
+            volume = source.read(len(predictor.preparation.file_channels))
+        except (DataError, OSError) as error:
+            print(f"attnunet: {explain(error) or error}", file=sys.stderr)
+            unread += 1
+            continue
+        probabilities = predictor.probabilities_of(volume)
         mask = predictor.decision(probabilities)
-        (output / source.place).mkdir(parents=True, exist_ok=True)
-        for ending, values in zip(endings, (mask, probabilities), strict=False):
+        for ending, values in zip(endings(cfg), (mask, probabilities), strict=False):
             source.write(values, output, ending)
         name = source.files[0].parent if len(source.files) > 1 else source.files[0]
         console.print(f"{name}: {len(mask)} slices, {mask.sum()} lesion voxels", soft_wrap=True, highlight=False)
+    if unread:
+        raise DataError(f"input={cfg.input}: {unread} of {len(sources)} volumes cannot be read, as said above")
     console.print(f"masks  {output}", soft_wrap=True, highlight=False)
 
 
@@ -57,6 +79,8 @@ def check_targets(sources: list[Source], endings: list[str], output: Path, overw
             raise DataError(f"output={output}: {target} is an image of the input; give another folder")
         if target in targets:
             raise DataError(f"output={output}: two images of the input would be written to {target}; rename one")
+        if target.is_dir():
+            raise DataError(f"output={output}: {target} is a folder; give another output")
         if target.exists() and not overwrite:
             raise DataError(f"output={output}: {target} exists; overwrite=true replaces it")
         targets.add(target)
@@ -66,7 +90,14 @@ def check_targets(sources: list[Source], endings: list[str], output: Path, overw
 def job(cfg: DictConfig) -> None:
     """Hydra's task function."""
     with exit_on_error():
-        predict(cfg, *commands.ready_to_predict(cfg.tracking))
+        console = terminal.console()
+        sources = inputs(cfg, console)
+
+        from attnunet.tracking import records
+
+        record = records.with_checkpoint(commands.open_runs(cfg.tracking), cfg.run)
+        commands.load_tensorflow()
+        predict(cfg, sources, record, console)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attnunet import terminal
 from attnunet.errors import UserError, exit_on_error
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def main() -> None:
     clean = commands.add_parser("clean", help="remove what failed, killed, superseded and deleted runs left on disk")
     clean.add_argument("root", nargs="?", type=Path, default=Path("mlruns"), help="tracking.root, by default mlruns")
     clean.add_argument("--dry-run", action="store_true", help="only say what would go")
+    terminal.escape_unknown_characters()
     arguments = parser.parse_args()
     with exit_on_error():
         if not (arguments.root / "mlflow.db").exists():

@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from attnunet import commands, config
+from attnunet import commands, config, terminal
 from attnunet.errors import exit_on_error
 
 if TYPE_CHECKING:
@@ -46,8 +46,6 @@ def train(
     """
     prepared, split = config.data_and_split(cfg)
 
-    from rich.console import Console
-
     from attnunet.data.checks import doubts
     from attnunet.tracking import resume
     from attnunet.tracking.provenance import provenance
@@ -60,9 +58,9 @@ def train(
     threads = runtime.available(cfg.trainer.threads)
     recipe = config.recipe(cfg, prepared.fingerprint, split, score_test)
     fingerprint = config.fingerprint(recipe, threads)
-    console = Console()
+    console = terminal.console()
     for line in (*prepared.notes, *doubts(prepared, [i for part in split.parts.values() for i in part])):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        console.print(line, soft_wrap=True, highlight=False)
     store = open_store(Path(cfg.tracking.root).resolve(), cfg.tracking.uri, cfg.tracking.patience)
     study = store.study(cfg.study)
     with resume.standing(store, study, fingerprint, recipe, cfg.resume, console.print) as found:

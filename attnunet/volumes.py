@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from attnunet.data import listing
+from attnunet.data.files import replacing, write_atomically
 from attnunet.data.images import read_image
 from attnunet.data.listing import IMAGES
 from attnunet.data.slices import DataError, refuse
@@ -57,7 +58,7 @@ class Stack:
         for target, plane in zip(self.targets(ending), values, strict=True):
             image = plane * np.uint8(255) if plane.dtype == np.uint8 else plane
             _, encoded = cv2.imencode(target.suffix, image)
-            encoded.tofile(folder / target)
+            write_atomically(folder / target, encoded.tobytes())
 
 
 @dataclass(frozen=True)
@@ -70,16 +71,19 @@ class Array:
     def read(self, channels: int) -> np.ndarray:
         (file,) = self.files
         try:
-            volume = np.load(file)
-        except (ValueError, EOFError, OSError) as error:
+            volume = np.lib.format.open_memmap(file, mode="r")  # not np.load, which takes archives and pickles too
+        except Exception as error:  # a damaged header meets NumPy's parser, which raises TokenError, TypeError and others
             raise DataError(f"{file}: cannot be read as a NumPy array: {error}") from error
-        return checked(volume, file, channels)
+        if file.stat().st_size != volume.offset + volume.nbytes:
+            raise DataError(f"{file}: cannot be read as a NumPy array: it goes on behind the array")
+        return np.array(checked(volume, file, channels), order="C")  # off the disk, where the file may change
 
     def targets(self, ending: str) -> list[Path]:
         return [self.place / f"{self.files[0].stem}{ending}.npy"]
 
     def write(self, values: np.ndarray, folder: Path, ending: str) -> None:
-        np.save(folder / self.targets(ending)[0], values)
+        with replacing(folder / self.targets(ending)[0]) as temporary:
+            np.save(temporary, values)
 
 
 @dataclass(frozen=True)
@@ -87,48 +91,29 @@ class Nifti:
     """A NIfTI file of uint8: (x, y, z), or (x, y, z, channels) for more than one channel.
 
     Slices are shown to the network as to a reader: the first row in front, the first column at the patient's right,
-    slices upwards. What is written has the file's axes and affine again; a mask is of 0 and 1.
+    slices upwards. What is written lies over the image in every viewer, since it has the file's header; a mask is of 0 and 1.
     """
 
     files: tuple[Path]
     place: Path
 
-    def image(self) -> Any:
+    def scan(self) -> Any:
         try:
-            import nibabel
-            from nibabel.filebasedimages import ImageFileError
+            from attnunet import nifti
         except ModuleNotFoundError as error:
             raise DataError(f"{self.files[0]}: NIfTI needs nibabel: pip install attnunet[nifti]") from error
-        try:
-            return nibabel.load(self.files[0])
-        except (ImageFileError, EOFError, OSError) as error:
-            raise DataError(f"{self.files[0]}: cannot be read as NIfTI: {error}") from error
+        return nifti.read(self.files[0])
 
     def read(self, channels: int) -> np.ndarray:
-        image = self.image()
-        from nibabel import orientations
-
-        data = np.asanyarray(image.dataobj)
-        data = data[..., None] if data.ndim == 3 else data
-        if data.ndim != 4:
-            raise DataError(f"{self.files[0]}: {data.ndim} dimensions; allowed: (x, y, z) or (x, y, z, channels)")
-        turn = orientations.ornt_transform(orientations.io_orientation(image.affine), orientations.axcodes2ornt("LPS"))
-        shown = orientations.apply_orientation(data, turn).transpose(2, 1, 0, 3)
-        return checked(np.ascontiguousarray(shown), self.files[0], channels)
+        return checked(self.scan().shown, self.files[0], channels)
 
     def targets(self, ending: str) -> list[Path]:
         name = self.files[0].name
-        stem = name.removesuffix(".gz").removesuffix(".nii")
+        stem = name[: name.lower().rindex(".nii")]
         return [self.place / f"{stem}{ending}{name.removeprefix(stem)}"]
 
     def write(self, values: np.ndarray, folder: Path, ending: str) -> None:
-        import nibabel
-        from nibabel import orientations
-
-        affine = self.image().affine
-        turn = orientations.ornt_transform(orientations.axcodes2ornt("LPS"), orientations.io_orientation(affine))
-        turned = orientations.apply_orientation(values.transpose(2, 1, 0), turn)
-        nibabel.save(nibabel.Nifti1Image(turned, affine), folder / self.targets(ending)[0])
+        self.scan().write(folder / self.targets(ending)[0], values)
 
 
 def checked(volume: np.ndarray, file: Path, channels: int) -> np.ndarray:

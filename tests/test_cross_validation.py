@@ -58,7 +58,7 @@ def join(store: Store) -> str:
     """`attnunet.evaluate study=folds` in this process; -> what it prints."""
     out = StringIO()
     cfg = OmegaConf.create({"study": "folds", "tracking": {"root": str(store.root)}})
-    evaluate.join(cfg, store, Console(file=out, width=200))
+    evaluate.join(cfg, store, records.of_study(store, cfg.study), Console(file=out, width=200))
     return out.getvalue()
 
 

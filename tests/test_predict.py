@@ -14,6 +14,7 @@ from rich.console import Console
 from attnunet import export, formats, predict, scoring
 from attnunet.data.images import read_image
 from attnunet.data.slices import DataError
+from attnunet.errors import UserError
 from attnunet.inference import Predictor
 from attnunet.tracking import records
 from attnunet.tracking.store import Store
@@ -42,7 +43,8 @@ def segment(store: Store, run_id: str, **keys: object) -> str:
     """`attnunet.predict` in this process; -> what it prints."""
     out = StringIO()
     cfg = OmegaConf.create({"run": run_id, "probabilities": False, "overwrite": False, **keys})
-    predict.predict(cfg, store, Console(file=out, width=200))
+    console = Console(file=out, width=200)
+    predict.predict(cfg, predict.inputs(cfg, console), records.with_checkpoint(store, run_id), console)
     return out.getvalue()
 
 
@@ -109,11 +111,45 @@ def test_a_numpy_volume_is_segmented(store: Store, run_id: str, predictor: Predi
     assert f"3 slices, {mask.sum()} lesion voxels" in said
 
 
+def test_a_file_that_cannot_be_read_stops_no_other(
+    store: Store, run_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    volume = np.random.default_rng(0).integers(0, 256, (2, 20, 30, 3), dtype=np.uint8)
+    (tmp_path / "in").mkdir()
+    for name in "abcd":
+        np.save(tmp_path / "in" / f"{name}.npy", volume)
+    cut = tmp_path / "in" / "b.npy"
+    cut.write_bytes(cut.read_bytes()[:-1])
+    (tmp_path / "in" / "c.npy").write_text("no array")
+    with pytest.raises(DataError, match="2 of 4 volumes cannot be read"):
+        segment(store, run_id, input=str(tmp_path / "in"), output=str(tmp_path / "out"))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.npy", "d.npy"]
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "a.npy"), np.load(tmp_path / "out" / "d.npy"))
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(" cannot be read")[0] for line in said] == [
+        f"attnunet: {tmp_path / 'in' / name}:" for name in ("b.npy", "c.npy")
+    ]
+
+
+def test_any_name_is_printed_whatever_the_terminal(trained: Path, run_id: str, lgg_root: Path, tmp_path: Path) -> None:
+    image, source = min(lgg_root.rglob("*_1.tif")), tmp_path / "in"
+    for name in ("1/a=b,[c] (1).tif", "2/[/b] é.tif", "3/:smile: 张.tif"):
+        (source / name).parent.mkdir(parents=True)
+        shutil.copy(image, source / name)
+    keys = (f'run="{run_id[:8]}"', f"input={source}", f"output={tmp_path / 'out'}")
+    result = command(*keys, cwd=trained, name="predict", environment={"PYTHONIOENCODING": "ascii"})
+    assert result.returncode == 0, result.stderr
+    for name in ("1/a=b,[c] (1).tif", r"2/[/b] \xe9.tif", r"3/:smile: \u5f20.tif"):
+        assert f"{source}/{name}: 1 slices" in result.stdout
+    assert len(list((tmp_path / "out").rglob("*.tif"))) == 3
+
+
 def convert(store: Store, run_id: str, form: str, folder: Path) -> str:
     """`attnunet.export` in this process; -> what it prints."""
     out = StringIO()
     cfg = OmegaConf.create({"run": run_id, "format": form, "output": str(folder)})
-    export.export(cfg, store, Console(file=out, width=200))
+    export.check_output(folder)
+    export.export(cfg, records.with_checkpoint(store, run_id), Console(file=out, width=200))
     return out.getvalue()
 
 
@@ -126,7 +162,7 @@ def test_a_network_answers_the_same_in_every_format(form: str, store: Store, run
     facts = json.loads((tmp_path / "out" / "predictor.json").read_text())
     assert facts["preparation"]["channels"] == ["pre", "flair", "post"]
     assert 0 < facts["decision"]["threshold"] < 1
-    with pytest.raises(records.Refused, match="exists; give a folder that does not"):
+    with pytest.raises(UserError, match="exists; give a folder that does not"):
         convert(store, run_id, form, tmp_path / "out")
 
 

@@ -88,8 +88,43 @@ def test_nifti_of_several_channels_has_them_last(tmp_path: Path) -> None:
     assert source.targets("_probability") == [Path("scan_probability.nii.gz")]
 
 
+def test_a_mask_that_cannot_be_written_whole_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, values: np.ndarray) -> None:
+        path.write_bytes(values.tobytes()[:3])
+        raise OSError(28, "No space left on device")
+
+    np.save(tmp_path / "v.npy", RAMP[..., None])
+    (source,), _ = volumes.find(tmp_path / "v.npy")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "v.npy").write_text("of before")
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path / 'out' / 'v.npy'}'"):
+        source.write(RAMP, tmp_path / "out", "")
+    assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["of before"]
+
+
 def broken(path: Path) -> None:
     path.write_bytes(b"not one of these")
+
+
+def archive(path: Path) -> None:
+    with path.open("wb") as stream:
+        np.savez(stream, a=np.zeros((1, 2, 2, 3), np.uint8))
+
+
+def of_more(path: Path) -> None:
+    np.save(path, np.zeros((1, 2, 2, 3), np.uint8))
+    path.write_bytes(path.read_bytes() + b"more")
+
+
+def without_end(path: Path) -> None:
+    np.save(path, np.zeros((1, 2, 2, 3), np.uint8))
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def of_half_a_header(path: Path) -> None:
+    np.save(path, np.zeros((1, 2, 2, 3), np.uint8))
+    path.write_bytes(path.read_bytes().replace(b"}", b"{"))
 
 
 def of_floats(path: Path) -> None:
@@ -113,6 +148,10 @@ def flat(path: Path) -> None:
     [
         ("a.tif", broken, "cannot be decoded"),
         ("a.npy", broken, "cannot be read as a NumPy array"),
+        ("a.npy", archive, "cannot be read as a NumPy array"),
+        ("a.npy", of_more, "cannot be read as a NumPy array: it goes on behind the array"),
+        ("a.npy", without_end, "cannot be read as a NumPy array"),
+        ("a.npy", of_half_a_header, "cannot be read as a NumPy array"),
         ("a.nii", broken, "cannot be read as NIfTI"),
         ("a.npy", of_floats, "float64 values; only uint8 is read"),
         ("a.npy", of_two_channels, r"are \(1, 2, 2, 2\); 3 channel"),

@@ -175,6 +175,13 @@ def by_id(store: Store, ids: Sequence[str]) -> list[Record]:
     return [Record(store, one(store, run_id)) for run_id in ids]
 
 
+def with_checkpoint(store: Store, run_id: str) -> Record:
+    """Return the run of an id, or of its first digits, once it is known to have finished and to keep its best checkpoint."""
+    record = Record(store, one(store, run_id))
+    record.check_checkpoint()
+    return record
+
+
 def one(store: Store, run_id: str) -> Run:
     try:
         return store.client.get_run(run_id)

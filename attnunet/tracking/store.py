@@ -163,8 +163,8 @@ class Store:
             self.trouble = f"the tracking server {self.address_shown} does not answer"
         elif status in DENIED:
             self.trouble = (
-                f"the tracking server {self.address_shown} refuses this user (HTTP {status}): set MLFLOW_TRACKING_USERNAME and "
-                "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to what it takes"
+                f"the tracking server {self.address_shown} refuses this user (HTTP {status}): set MLFLOW_TRACKING_USERNAME "
+                "and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to what it takes"
             )
             raise Away(self.trouble)
         else:

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from attnunet import terminal
 from attnunet.data.files import write_csv
 from attnunet.tracking.provenance import provenance
 from attnunet.tracking.resume import SCORE
@@ -164,7 +165,7 @@ class Sweep:
             print(f"attnunet: {away}; the same command sends what it lacks", file=sys.stderr)
             complete = False
         # A log needs no narrow columns.
-        show(Console(width=None if sys.stdout.isatty() else 160), rows, parameters, lowest=self.monitor.endswith("loss"))
+        show(terminal.console(160), rows, parameters, lowest=self.monitor.endswith("loss"))
         print(f"sweep {self.run.id} on {platform.node()}; log and traceback of each job: {self.folder}")
         return complete
 

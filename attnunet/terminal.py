@@ -1,0 +1,25 @@
+"""The terminal: names, paths and commands are printed as they are, whatever characters they hold."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def escape_unknown_characters() -> None:
+    """Let the standard streams print a character that their encoding lacks as \\xe9, where Python would raise an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def console(width: int | None = None) -> Console:
+    """Return what a command prints on, of so many columns where that is no terminal; [x] and :x: are no markup there."""
+    from rich.console import Console
+
+    escape_unknown_characters()  # of a worker process too
+    return Console(width=None if sys.stdout.isatty() else width, markup=False, emoji=False)

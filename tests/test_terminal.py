@@ -1,0 +1,53 @@
+"""What is printed is the text that was given: brackets, colons, and characters that the terminal lacks."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.table import Table
+
+from attnunet import terminal
+
+PACKAGE = Path(terminal.__file__).parent
+
+
+@pytest.mark.parametrize("text", ["w [x]", "a=b,[c] (1).png", "[/b]", "[bold]p1[/bold]", ":smile:", r"\[x]"])
+def test_a_name_is_printed_as_it_is(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table(title=text)
+    table.add_column(text)
+    table.add_row(text)
+    console = terminal.console()
+    console.print(text)
+    console.print(table)
+    assert capsys.readouterr().out.count(text) == 4
+
+
+def test_only_one_place_makes_what_is_printed_on() -> None:
+    makers = [path.name for path in PACKAGE.rglob("*.py") if "Console(" in path.read_text()]
+    assert makers == ["terminal.py"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [
+        ("ascii", rb"M\xfcller \u5f20 \udcff"),
+        ("latin-1", b"M\xfcller \\u5f20 \\udcff"),
+        ("utf-8", "Müller 张 \\udcff".encode()),
+    ],
+)
+def test_a_character_that_the_terminal_lacks_is_escaped(encoding: str, expected: bytes) -> None:
+    script = r"""
+import sys
+from attnunet import terminal
+terminal.escape_unknown_characters()
+name = "M\xfcller \u5f20 \udcff"
+print(name)
+terminal.console().print(name)
+print(name, file=sys.stderr)
+"""
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True)
+    assert result.stdout.split(b"\n") == [expected, expected, b""]
+    assert result.stderr == expected + b"\n"
