@@ -112,18 +112,18 @@ def test_every_choice_makes_its_object(choice: str) -> None:
     import keras
 
     cfg = composed(choice, "model.filters=[4,8]")  # small: that the network is made is what is tested
-    network = config.make(cfg.model)(32, 3)
-    network.compile(config.make(cfg.optimizer)(10), config.make(cfg.loss)())
+    network = config.make(cfg.model, "model")(32, 3)
+    network.compile(config.make(cfg.optimizer, "optimizer")(10), config.make(cfg.loss, "loss")())
     assert network.output_shape == (None, 32, 32, 1)
     assert isinstance(network.loss, keras.losses.Loss)
     assert float(network.optimizer.learning_rate) == pytest.approx(cfg.optimizer.learning_rate)
-    config.make(cfg.augment)()
+    config.make(cfg.augment, "augment")()
 
 
 @pytest.mark.parametrize("choice", [c for c in CHOICES if c.startswith(("data", "split"))])
 def test_every_target_of_data_and_split_exists(choice: str) -> None:
     group = choice.split("=", maxsplit=1)[0]
-    assert callable(config.make(composed(choice)[group]))
+    assert callable(config.make(composed(choice)[group], group))
 
 
 @pytest.mark.parametrize(
@@ -133,8 +133,8 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["batch_size=0"], "batch_size=0: Input should be greater than 0"),
         (["seed=-1"], "seed=-1: Input should be greater than or equal to 0"),
         (["image_size=100"], "image_size=100: 5 model.filters halve the image 4 times, so it must be a multiple of 16"),
-        (["epochs=null"], "epochs=None, budget_images=None: set one of the two"),
-        (["budget_images=100"], "epochs=30, budget_images=100: set one of the two"),
+        (["epochs=null"], "epochs=None, budget_images=None: give one of the two"),
+        (["budget_images=100"], "epochs=30, budget_images=100: give one of the two"),
         (["monitor=dice"], "monitor=dice: Input should be 'val/dice'"),
         (["+model.extra=1"], "model.extra=1: no such key; allowed: .*filters"),
         (["model.filters=[]"], r"model.filters=\[\]: List should have at least 2 items"),
@@ -146,8 +146,8 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["loss.weights.dice=-1"], "loss.weights.dice=-1: Input should be greater than or equal to 0"),
         (["+loss.weights.bce=1"], "loss.weights=.*must name exactly loss.terms"),
         (["loss.terms.focal.gamma=x"], "loss.terms.focal.gamma=x: Input should be a valid number"),
-        (["loss._target_=attnunet.losses.Foo"], "loss._target_=attnunet.losses.Foo: no such function or class"),
-        (["loss._target_=attnunet.lozzes.Foo"], "loss._target_=attnunet.lozzes.Foo: no such function or class"),
+        (["loss._target_=attnunet.losses.Foo"], "loss._target_=attnunet.losses.Foo: may not be named here; allowed: attnunet"),
+        (["loss._target_=attnunet.lozzes.Foo"], "loss._target_=attnunet.lozzes.Foo: may not be named here; allowed: attnunet"),
         (["+trainer.speed=9"], "trainer.speed=9: no such key; allowed: precision, jit_compile"),
         (["trainer.precision=float64"], "trainer.precision=float64: Input should be 'float32'"),
         (["trainer.lesion_share=1.5"], "trainer.lesion_share=1.5: Input should be less than or equal to 1"),
@@ -171,7 +171,7 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["+model.image_size=64"], "model.image_size=64: no such key; allowed: filters"),
         (["+split.subjects=3"], "split.subjects=3: no such key; allowed: val"),
         (["optimizer=adamw", "optimizer.weight_decay=abc"], "optimizer.weight_decay=abc: Input should be a valid number"),
-        (["loss._target_=nowhere.Loss"], "loss._target_=nowhere.Loss: no such package"),
+        (["loss._target_=nowhere.Loss"], "loss._target_=nowhere.Loss: may not be named here; allowed: attnunet"),
         (["data.exclude=[{a:1}]"], "data.exclude.0="),
     ],
 )
