@@ -21,7 +21,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, flag_override
 
 from attnunet import composition, config
-from attnunet.config import check_folder, check_keys, own, ready, settle
+from attnunet.config import check_folder, check_keys, own, ready, settle, typed
 from attnunet.errors import exit_on_error, explain, first_line
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Check(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         with exit_on_error():
-            ready(settle(own(config), config.hydra.overrides.task))
+            ready(settle(own(config), typed(config.hydra.overrides.task)))
             check_folder("hydra.run.dir", config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
@@ -128,7 +128,7 @@ def begun(cfg: DictConfig, jobs: list[list[str]] | None, first: DictConfig) -> S
     from attnunet.tracking.sweep import PARENT, Sweep
 
     store = open_store(Path(first.tracking.root).resolve(), first.tracking.uri, first.tracking.patience)
-    sweep = Sweep(store, first.study, first.monitor, list(cfg.hydra.overrides.task), jobs, Path(cfg.hydra.sweep.dir))
+    sweep = Sweep(store, first.study, first.monitor, typed(cfg.hydra.overrides.task), jobs, Path(cfg.hydra.sweep.dir))
     with flag_override(cfg, "readonly", False):
         cfg.hydra.overrides.hydra.append(f"+hydra.job.env_set.{PARENT}='{sweep.run.id}'")
     return sweep
@@ -162,7 +162,10 @@ def explained(job: Callable[[], Any], config_name: str) -> None:
                 Begin.sweep.abandon()
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
                 raise
-            raise config.ConfigError("\n".join(reasons(error, config_name, arguments))) from error
+            with initialize_config_dir(config.CONF, version_base="1.3"):
+                loader: Any = GlobalHydra.instance().config_loader()
+                lines = reasons(error, loader, config_name, arguments)
+            raise config.ConfigError("\n".join(lines)) from error
         if Begin.sweep is not None and not Begin.sweep.close():
             sys.exit(1)
 
@@ -175,14 +178,12 @@ def check_callbacks(overrides: Sequence[str]) -> None:
             raise config.ConfigError(f"{override}: these check a run; allowed: callbacks beside them, +hydra.callbacks.NAME")
 
 
-def reasons(error: Exception, config_name: str, arguments: Namespace) -> list[str]:
+def reasons(error: Exception, loader: ConfigLoaderImpl, config_name: str, arguments: Namespace) -> list[str]:
     """Return a line for each argument that Hydra refuses; where it is none by itself, the error's own."""
     from attnunet.overrides import refusals
 
     search = [f"hydra.searchpath=[file://{Path(arguments.config_dir).resolve()}]"] if arguments.config_dir else []
-    with initialize_config_dir(config.CONF, version_base="1.3"):
-        loader: Any = GlobalHydra.instance().config_loader()
-        found = refusals(loader, config_name, search, arguments.overrides, arguments.multirun)
+    found = refusals(loader, config_name, search, arguments.overrides, arguments.multirun)
     given = " ".join(override for override in arguments.overrides if "tracking.uri=" not in override)  # it may hold a password
     reason = explain(error) or f"{type(error).__name__}: {first_line(error)} (HYDRA_FULL_ERROR=1 shows where)"
     return found or [f"{given}: {reason}" if given else reason]

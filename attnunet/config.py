@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
 from attnunet import targets
-from attnunet.errors import UserError
+from attnunet.errors import UserError, first_line
 from attnunet.targets import CONF, PACKAGE
 
 if TYPE_CHECKING:
@@ -51,6 +51,12 @@ class ConfigError(UserError):
 def own(cfg: DictConfig) -> DictConfig:
     """A command's configuration without Hydra's."""
     return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+
+
+def typed(overrides: Any) -> list[str]:
+    """Return overrides as they were typed; read one by one, their interpolations would be resolved."""
+    plain: Any = OmegaConf.to_container(overrides, resolve=False)
+    return plain
 
 
 def ready(cfg: DictConfig) -> None:
@@ -85,8 +91,9 @@ def settle(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
 def check_folder(key: str, folder: str) -> None:
     """Raises ConfigError where a folder is not there and cannot be made, or cannot be written to; leaves none behind."""
     path = Path(folder).absolute()
-    lacking = list(itertools.takewhile(lambda parent: not parent.exists(), (path, *path.parents)))
+    lacking: list[Path] = []
     try:
+        lacking += itertools.takewhile(lambda parent: not parent.exists(), (path, *path.parents))
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -120,7 +127,9 @@ def check_keys(cfg: DictConfig, schema: type[BaseModel]) -> dict[str, Any]:
     try:
         plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(
+            f"{error.full_key}: {first_line(error)}; allowed: a value, or ${{KEY}} of one that is there"
+        ) from error
     if wrong := list(endless(plain, "")) or list(complaints(schema, plain, "")):
         raise ConfigError("\n".join(wrong))
     targets.allow(plain.get("modules", ()))
@@ -161,7 +170,7 @@ def complaints(schema: Any, values: dict, prefix: str) -> Iterator[str]:
             key = prefix + ".".join(path(error["loc"], values))
             message = REPHRASED.get(error["type"], error["msg"])
             if error["type"] == "extra_forbidden":
-                yield f"{key}={error['input']}: no such key; allowed: {', '.join(allowed(schema, error['loc'][:-1]))}"
+                yield f"{key}={error['input']}: no such key; allowed: {', '.join(keys_at(schema, error['loc'][:-1]))}"
             elif error["type"] == "missing":
                 lacking = str(error["loc"][-1])
                 choices = ", ".join(sorted(file.stem for file in Path(CONF, lacking).glob("*.yaml")))
@@ -184,7 +193,7 @@ def path(location: tuple, values: Any) -> Iterator[str]:
             values = inside[part]
 
 
-def allowed(schema: Any, location: tuple) -> list[str]:
+def keys_at(schema: Any, location: tuple) -> list[str]:
     """Return the keys of a pydantic model, or of the one that lies at `location` in it."""
     for part in location:
         schema = schema.model_fields[part].annotation
@@ -262,11 +271,16 @@ def make(node: DictConfig, group: str) -> Callable[..., Any]:
     Raises:
         ConfigError: the group may not name what a `_target_` in it does, or not with these arguments.
     """
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        raise ConfigError(f"{group}: lacks `_target_`, the function or class that the group's choice names")
     plain = OmegaConf.to_container(node, resolve=True)
     if wrong := list(check_targets(plain, group, group)):
         raise ConfigError("\n".join(wrong))
-    for target in targets.named(plain):
-        targets.check_identity(target, group)
+    try:
+        for target in targets.named(plain):
+            targets.check_identity(target, group)
+    except targets.TargetError as error:
+        raise ConfigError(f"{group}: {error}") from error
     return instantiate(node, _partial_=True, _convert_="all")
 
 

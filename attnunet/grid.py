@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from attnunet import composition, config
-from attnunet.config import own
+from attnunet.config import own, typed
 from attnunet.errors import first_line
 from attnunet.overrides import refusals
 
@@ -67,7 +67,7 @@ def check_grid(cfg: DictConfig) -> tuple[list[list[str]] | None, DictConfig]:
     jobs, threads, folders = {}, set(), set()
     overrides_of_jobs = list(itertools.islice(grid(cfg), MOST_JOBS + 1))
     if len(overrides_of_jobs) > MOST_JOBS:
-        raise config.ConfigError(f"{' '.join(cfg.hydra.overrides.task)}: allowed: at most {MOST_JOBS} jobs")
+        raise config.ConfigError(f"{' '.join(typed(cfg.hydra.overrides.task))}: allowed: at most {MOST_JOBS} jobs")
     for number, overrides in enumerate(overrides_of_jobs):
         try:
             composed = compose(cfg, overrides)
@@ -118,7 +118,7 @@ def grid(cfg: DictConfig) -> Iterator[list[str]]:
     A sweeper that searches is not bound to a grid: of it the ends and choices of each key, the others at their first.
     """
     params = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()]
-    overrides = parsed([*params, *cfg.hydra.overrides.task])
+    overrides = parsed([*params, *typed(cfg.hydra.overrides.task)])
     if is_grid(cfg):
         if searched := [str(o.input_line) for o in overrides if o.value_type == ValueType.INTERVAL_SWEEP]:
             raise config.ConfigError(f"{searched[0]}: an interval needs hydra/sweeper=optuna; allowed: A,B or range(A,B,STEP)")

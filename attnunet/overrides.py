@@ -42,14 +42,18 @@ def refusals(loader: ConfigLoaderImpl, name: str, search: Sequence[str], overrid
 def refused(
     loader: ConfigLoaderImpl, name: str, search: Sequence[str], parsed: Sequence[Override], sweep: bool
 ) -> Iterator[str]:
-    if several := [o for o in parsed if o.is_sweep_override() and not sweep]:
-        yield from (f"{o.input_line}: several values need -m, a sweep; a list is written KEY=[A,B]" for o in several)
+    several = [override for override in parsed if override.is_sweep_override()]
+    if lone := [o for o in several if not sweep or o.key_or_group.startswith("hydra")]:
+        hint = "allowed: one value of Hydra's own keys" if sweep else "allowed: one value; several need -m, a list is [A,B]"
+        yield from (f"{override.input_line}: {hint}" for override in lone)
         return
     choices: list[str] = []
     settings: list[Override] = []
     for override in parsed:
         groups = loader.get_group_options(override.key_or_group, config_name=name, overrides=list(search))
-        if not groups or isinstance(override.value(), dict) or override.is_delete():
+        if groups and override.is_delete() and not composes(loader, name, [*search, str(override.input_line)]):
+            yield f"{override.input_line}: the group is needed; allowed: {', '.join(groups)}"
+        elif not groups or isinstance(override.value(), dict) or override.is_delete():
             settings.append(override)
         elif any(value not in groups for value in chosen(override)):
             yield f"{override.input_line}: no such choice; allowed: {', '.join(groups)}"
@@ -69,6 +73,14 @@ def refused(
             yield f"{override.input_line}: {reason(override, cfg, error)}"
         else:
             cfg = changed
+
+
+def composes(loader: ConfigLoaderImpl, name: str, overrides: list[str]) -> bool:
+    try:
+        loader.load_configuration(name, overrides, RunMode.RUN)
+    except Exception:  # Hydra's own, OmegaConf's, and ValueError
+        return False
+    return True
 
 
 def chosen(override: Override) -> list[Any]:
@@ -95,4 +107,5 @@ def reason(override: Override, cfg: DictConfig, error: Exception) -> str:
         return f"{'.'.join(parents)} is a list; allowed: {'.'.join(parents)}.N, its N from 0 to {len(parent) - 1}"
     elif parents and parent is None:
         return f"there is no {'.'.join(parents)}; allowed: {', '.join(sorted(map(str, cfg)))}"
-    return first_line(error.__cause__ or error)
+    said = first_line(error.__cause__ or error)
+    return f"{said}; allowed: ~{override.key_or_group} of a key that is there" if override.is_delete() else said

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -12,6 +12,7 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
+from attnunet.config import ConfigError
 from attnunet.grid import parsed, values
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def run_trials(sweeper: OptunaSweeper, study: optuna.Study, overrides: Sequence[
     from optuna.trial import TrialState
 
     space = {o.get_key_element(): distribution(o) for o in overrides if o.is_sweep_override()}
+    check_space(study, space)
     fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
     done = len(study.get_trials(states=(TrialState.COMPLETE,)))
     missing = max(0, sweeper.n_trials - done)
@@ -84,6 +86,19 @@ def run_trials(sweeper: OptunaSweeper, study: optuna.Study, overrides: Sequence[
                 study.tell(trial, state=TrialState.FAIL)
             else:
                 study.tell(trial, value)
+
+
+def check_space(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> None:
+    """Raises ConfigError where earlier trials of the study had other choices for a key, which Optuna does not take."""
+    from optuna.distributions import check_distribution_compatibility
+
+    for trial in study.trials:
+        for key, before in trial.distributions.items():
+            try:
+                check_distribution_compatibility(before, space.get(key, before))
+            except ValueError as error:
+                found = f"{key}={space[key]}: study {study.study_name} has trials of {before}"
+                raise ConfigError(f"{found}; allowed: the same, or another study") from error
 
 
 def distribution(override: Override) -> BaseDistribution:

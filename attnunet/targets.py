@@ -57,13 +57,14 @@ def within(name: str, packages: Iterable[str]) -> bool:
 
 @cache
 def exported(package: str) -> frozenset[str]:
-    """Return the names that a package of Keras hands out, read from its source: an import would load TensorFlow."""
+    """Return what a package of Keras hands out and defines, read from its source: an import would load TensorFlow."""
     keras = find_spec("keras")
     assert keras is not None
     assert keras.origin is not None
     source = Path(keras.origin).parent.joinpath(*package.split(".")[1:], "__init__.py").read_text()
-    imports = (statement for statement in ast.parse(source).body if isinstance(statement, ast.ImportFrom))
-    return frozenset(alias.asname or alias.name for statement in imports for alias in statement.names)
+    home = package.replace("keras.", "keras.src.")
+    imports = [statement for statement in ast.parse(source).body if isinstance(statement, ast.ImportFrom)]
+    return frozenset(alias.name for found in imports if within(found.module or "", (home,)) for alias in found.names)
 
 
 def check(target: Any, group: str) -> None:

@@ -180,8 +180,9 @@ def job(cfg: DictConfig) -> float:
 
     composed = HydraConfig.get()
     chosen = composed.runtime.choices.items()
-    choices = {group: name for group, name in chosen if name is not None and not group.startswith("hydra")}
-    overrides = composed.overrides.task
+    # Not Hydra's, nor what is chosen by two groups together.
+    choices = {group: name for group, name in chosen if name is not None and not (group.startswith("hydra") or "@" in group)}
+    overrides = config.typed(composed.overrides.task)
     if composed.mode == RunMode.RUN:
         with exit_on_error():
             return train(cfg, choices, overrides, score_test=True).score

@@ -173,11 +173,117 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["optimizer=adamw", "optimizer.weight_decay=abc"], "optimizer.weight_decay=abc: Input should be a valid number"),
         (["loss._target_=nowhere.Loss"], "loss._target_=nowhere.Loss: may not be named here; allowed: attnunet"),
         (["data.exclude=[{a:1}]"], "data.exclude.0="),
+        # Numbers that no run can mean.
+        (["loss.weights.focal=0", "loss.weights.dice=0"], "loss.weights={.*}: nothing is learned from; allowed: at least one"),
+        (["loss.weights.focal=inf"], "loss.weights.focal=inf: must be a finite number"),
+        (["loss.weights.focal=nan"], "loss.weights.focal=nan: must be a finite number"),
+        (["augment.transforms.1.rotate.0=nan"], "augment.transforms.1.rotate.0=nan: must be a finite number"),
+        (["optimizer.learning_rate=inf"], "optimizer.learning_rate=inf: must be a finite number"),
+        (["optimizer.learning_rate=1e6"], "optimizer.learning_rate=1000000.0: Input should be less than or equal to 1"),
+        (["data.channels=[flair,flair]"], r"data.channels=\['flair', 'flair'\]: allowed: each channel once"),
+        (["data.spacing=[1,1,inf]"], "data.spacing.2=inf: must be a finite number"),
+        (["data.spacing=[1,1,1e9]"], "data.spacing.2=1000000000.0: Input should be less than or equal to 1000"),
+        (["evaluation.tolerance=inf"], "evaluation.tolerance=inf: must be a finite number"),
+        (["evaluation.batch_size=1000000000"], "evaluation.batch_size=1000000000: Input should be less than or equal to 4096"),
+        (["trainer.threads=100000"], "trainer.threads=100000: Input should be less than or equal to 1024"),
+        (["trainer.workers=1000"], "trainer.workers=1000: Input should be less than or equal to 128"),
+        (["epochs=12345678901234567890123456789012"], "epochs=1234567890.*: Input should be less than or equal to 100000"),
+        (["image_size=1e20"], r"image_size=1e\+20: Input should be a valid integer"),
+        (["image_size=65536"], "image_size=65536: Input should be less than or equal to 4096"),
+        # What a `_target_` stands for, and what stands beside it.
+        (["+loss._partial_=true"], "loss._partial_=True: allowed: only of a `_target_` that is an argument"),
+        (
+            ["+loss.terms.dice._partial_=true"],
+            "dice=attnunet.losses.Dice: must be a `_target_`, without `_partial_: true`",
+        ),
+        (["+loss._convert_=all"], "loss._convert_=all: no such key; allowed beside arguments: _target_, _partial_"),
+        (["+model.convolution._args_=[1]"], r"model.convolution._args_=\[1\]: no such key; allowed beside arguments"),
+        (["~loss._target_"], "loss: lacks `_target_`, the function or class"),
+        (["model.convolution=foo"], "model.convolution=foo: must be a `_target_` with `_partial_: true`"),
+        (["model.convolution._partial_=false"], "model.convolution=keras.layers.SeparableConv2D: must be a `_target_` with"),
+        (["model.convolution._target_=keras.layers.Conv2DD"], "Conv2DD: keras.layers has no such class"),
+        (["~model.convolution"], "model.convolution: is missing"),
+        (["~model.filters"], "model.filters: is missing"),
+        (["~loss"], "loss: is missing; allowed: bce_dice, dice, "),
+        (["~trainer.workers"], "trainer.workers: is missing"),
+        (["loss.terms=null"], "loss.terms=None: Input should be a valid dictionary"),
+        (["loss.terms.dice=5"], "loss.terms.dice=5: must be a `_target_`, without `_partial_: true`"),
+        (["augment.transforms=null"], "augment.transforms=None: Input should be a valid list"),
+        (["augment.transforms=[5]"], "augment.transforms.0=5: must be a `_target_` with `_partial_: true`"),
+        (
+            ["augment.transforms=[{_target_:albumentations.Rotate}]"],
+            "0=albumentations.Rotate: must be a `_target_` with",
+        ),
+        (
+            ["augment.transforms=[{_target_:os.system,command:ls}]"],
+            "transforms.0._target_=os.system: may not be named",
+        ),
+        # Names and addresses.
+        (["tracking.uri=foo"], "tracking.uri=foo: allowed: http://HOST:PORT"),
+        (["tracking.uri=ftp://host"], "tracking.uri=ftp://host: allowed: http://HOST:PORT"),
+        (["tracking.uri=http://host:port"], "tracking.uri=http://host:port: allowed: http://HOST:PORT"),
+        (["study=../../x"], "study=../../x: allowed: letters, digits"),
+        (["study=a/b"], "study=a/b: allowed: letters, digits"),
+        (["study=.."], "study=..: allowed: letters, digits"),
+        (["study=' a'"], "study= a: allowed: letters, digits"),
+        (["study=''"], "study=: String should have at least 1 character"),
+        ([f"study={'x' * 501}"], "study=x*: is too long; allowed: 200 bytes"),
+        (["study=${nothing}"], "study: Interpolation key 'nothing' not found; allowed: a value"),
     ],
 )
 def test_what_cannot_run_is_refused_by_key_value_and_what_is_allowed(overrides: list[str], message: str) -> None:
     with pytest.raises(config.ConfigError, match=message):
         config.check(composed(*overrides))
+
+
+@pytest.mark.parametrize("override", ["loss.weights.focal=0", "study='Grüße, 2. Versuch'", "tracking.uri=https://host/mlflow"])
+def test_what_can_run_is_not_refused(override: str) -> None:
+    config.check(composed(override))
+
+
+@pytest.mark.parametrize(
+    ("composition", "typed", "lengths"),
+    [
+        ([], [], (30, None)),
+        ([], ["budget_images=17000"], (None, 17000)),
+        ([], ["epochs=null", "budget_images=17000"], (None, 17000)),
+        (["experiment=phantom"], ["budget_images=17000"], (None, 17000)),  # the recipe sets epochs
+        (["budget_images=500"], [], (None, 500)),  # as a recipe would
+        (["budget_images=500"], ["epochs=3"], (3, None)),  # the command line has the last word
+        (["budget_images=500"], ["budget_images=null"], (30, None)),
+        ([], ["++epochs=4"], (4, None)),
+    ],
+)
+def test_a_budget_alone_is_enough(composition: list[str], typed: list[str], lengths: tuple[int | None, int | None]) -> None:
+    cfg = config.settle(composed(*composition, *typed), typed)
+    assert (cfg.epochs, cfg.budget_images) == lengths
+    config.check(cfg)
+
+
+@pytest.mark.parametrize("typed", [["epochs=3", "budget_images=17000"], ["epochs=null"]])
+def test_two_lengths_or_none_are_refused(typed: list[str]) -> None:
+    with pytest.raises(config.ConfigError, match=r"epochs=.*, budget_images=.*: give one of the two"):
+        config.check(config.settle(composed(*typed), typed))
+
+
+def test_a_smoke_run_leaves_a_model_of_the_users_own_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("_target_: mine.network\ndepth: 2\n")
+    cfg = composed("trainer=smoke", "model=mine", f"hydra.searchpath=[file://{tmp_path}]")
+    assert dict(cfg.model) == {"_target_": "mine.network", "depth": 2}
+    for model in ("conv", "separable"):
+        assert composed("trainer=smoke", f"model={model}").model.filters == [4, 8, 16]
+        assert composed(f"model={model}").model.filters == [16, 32, 64, 128, 256]
+        assert composed("trainer=smoke", f"model={model}", "model.filters=[8,16]").model.filters == [8, 16]
+
+
+@pytest.mark.parametrize("folder", ["file/below", "/proc/nothing"])
+def test_a_folder_that_cannot_be_made_is_refused(folder: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(config.ConfigError, match=f"tracking.root={tmp_path / folder}: .*; allowed: a folder that can be made"):
+        config.check_folder("tracking.root", str(tmp_path / folder))
+    config.check_folder("tracking.root", str(tmp_path / "a" / "b"))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]  # it is only tried
 
 
 def test_credentials_are_not_repeated_in_the_message() -> None:

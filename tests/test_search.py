@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -21,6 +22,7 @@ from optuna.study import Study, load_study
 from optuna.trial import TrialState
 
 from attnunet import grid
+from attnunet.config import ConfigError
 from attnunet.search import distribution, search
 from tests.conftest import REPO, command
 from tests.test_train import SMOKE
@@ -65,6 +67,12 @@ REFUSED = [
     (("model.filters=choice([8,16],[8])",), "model.filters=[8]: List should have at least 2 items"),
     (("image_size=range(32,99)", "model.filters=[4,8,16]"), "image_size=98: 3 model.filters halve"),
     (("loss=dice",), "loss.weights"),
+    (
+        ("hydra.sweeper.n_trials=abc",),
+        "hydra.sweeper.n_trials=abc: Value 'abc' of type 'str' could not be",
+    ),
+    (("hydra.sweeper.n_trials=0",), "hydra.sweeper.n_trials=0: allowed: 1 or more"),
+    (("hydra.sweeper.sampler._target_=os.system",), "hydra.sweeper.sampler._target_=os.system: may not be named here"),
 ]
 
 
@@ -213,6 +221,31 @@ def test_the_best_trial_is_the_lowest_where_a_loss_is_monitored(
         for fixed, drawn in jobs:
             assert fixed == "seed=1"
             assert drawn.startswith("model.dropout=0.")
+
+
+def test_a_study_with_other_choices_is_refused(tmp_path: Path) -> None:
+    search(Objective(tmp_path, "val/dice", [0.5]), ["model.filters=choice([8,16],[4,8])"])
+    with pytest.raises(ConfigError, match=r"model.filters=.*'\[8,16\]'.*: study by hand has trials of .*allowed: the same"):
+        search(Objective(tmp_path, "val/dice", [0.5, 0.5]), ["model.filters=choice([8,16],[16,32])"])
+    # Another key is no other choice.
+    space = ["model.filters=choice([8,16],[4,8])", "model.dropout=interval(0.0,0.1)"]
+    search(Objective(tmp_path, "val/dice", [0.5, 0.25]), space)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("a=range(0,3,0)", "must not be zero; allowed: A,B or range"),
+        ("a=range(0.0,3.0,0.0)", "Invalid range values .*; allowed: A,B or range"),
+        ("a=range(3,0)", "allowed: at least one value"),
+        ("a=range(0,1000000000)", "allowed: at least one value, and at most 10000"),
+        ("a=shuffle(range(0,1000000000))", "allowed: at least one value, and at most 10000"),
+        ("a=interval(0,1)", "an interval needs hydra/sweeper=optuna"),
+    ],
+)
+def test_a_sweep_over_nothing_or_over_too_much_is_refused(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{re.escape(override)}: .*{message}"):
+        list(grid.grid(swept(BASIC, {}, override)))
 
 
 def test_where_every_trial_failed_there_is_no_best(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
