@@ -9,11 +9,10 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-
-from hydra.utils import get_object
 
 from attnunet.errors import UserError, first_line
 
@@ -92,12 +91,11 @@ def check_identity(target: str, group: str) -> None:
         TargetError: it may not be named or cannot be imported, or its name leads to something from elsewhere.
     """
     check(target, group)
+    module, _, name = target.rpartition(".")
     try:
-        found = get_object(target)
+        found = getattr(import_module(module), name)
     except Exception as error:  # an import runs any code
-        reason = first_line(error.__cause__ or error)
-        raise TargetError(f"_target_={target}: there is no such function or class ({reason})") from error
-    module = target.rpartition(".")[0]
+        raise TargetError(f"_target_={target}: there is no such function or class ({first_line(error)})") from error
     home = getattr(found, "__module__", None) or ""
     if target in ours(group):
         defined = True
