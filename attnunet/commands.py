@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
+from hydra._internal import utils as hydra_utils
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import get_args
 from hydra.core.config_store import ConfigLoadError, ConfigNode, ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.core.global_hydra import GlobalHydra
 from hydra.experimental.callback import Callback
 from hydra.plugins.sweeper import Sweeper
 from hydra.utils import get_class
-from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf import DictConfig, flag_override
 
 from attnunet import composition, config, terminal
-from attnunet.config import check_keys, own, ready
-from attnunet.errors import exit_on_error
+from attnunet.config import check_folder, check_keys, own, ready, settle, typed
+from attnunet.errors import exit_on_error, explain, first_line
 
 if TYPE_CHECKING:
     from attnunet.tracking.store import Store
@@ -44,6 +46,8 @@ def load(self: ConfigStore, config_path: str) -> ConfigNode:
 
 
 ConfigStore.load = load  # type: ignore[method-assign]
+# Hydra prints a traceback and exits where it can; `explained` ends commands.
+hydra_utils.run_and_report = lambda func: func()
 
 
 def open_runs(tracking: DictConfig) -> Store:
@@ -60,15 +64,6 @@ def load_tensorflow() -> None:
     runtime.configure(0, runtime.available(None), "float32")
 
 
-def check_folder(key: str, folder: Path) -> None:
-    """Raise ConfigError where no file can be written into a folder, which need not be there yet."""
-    nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-    if not nearest.is_dir():
-        raise config.ConfigError(f"{key}={folder}: {nearest} is no folder; give another one")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise config.ConfigError(f"{key}={folder}: nothing can be written to {nearest}; give another folder")
-
-
 class Check(Callback):
     """Hydra's callback: what cannot run ends before Hydra makes a folder and MLflow a run.
 
@@ -80,12 +75,13 @@ class Check(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         with exit_on_error():
-            ready(own(config))
+            ready(settle(own(config), typed(config.hydra.overrides.task)))
+            check_folder("hydra.run.dir", config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        from attnunet.grid import check_grid
-
         with exit_on_error():
+            from attnunet.grid import check_grid
+
             Check.jobs = check_grid(config)
 
 
@@ -100,6 +96,7 @@ class CheckKeys(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         with exit_on_error():
             check_store(check_keys(own(config), get_class(self.keys))["tracking"])
+            check_folder("hydra.run.dir", config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         sys.exit("attnunet: -m: only attnunet.train has sweeps; give this command lists")
@@ -132,7 +129,7 @@ def begun(cfg: DictConfig, jobs: list[list[str]] | None, first: DictConfig) -> S
     from attnunet.tracking.sweep import PARENT, Sweep
 
     store = open_store(Path(first.tracking.root).resolve(), first.tracking.uri, first.tracking.patience)
-    sweep = Sweep(store, first.study, first.monitor, list(cfg.hydra.overrides.task), jobs, Path(cfg.hydra.sweep.dir))
+    sweep = Sweep(store, first.study, first.monitor, typed(cfg.hydra.overrides.task), jobs, Path(cfg.hydra.sweep.dir))
     with flag_override(cfg, "readonly", False):
         cfg.hydra.overrides.hydra.append(f"+hydra.job.env_set.{PARENT}='{sweep.run.id}'")
     return sweep
@@ -150,43 +147,45 @@ class Environment(Callback):
 
 
 def explained(job: Callable[[], Any], config_name: str) -> None:
-    """Run a command's task function; where Hydra refused a key, say which keys there would have been."""
+    """Run a command's task function, which ends by itself where a run fails: what comes here is Hydra's or a plugin's."""
     terminal.escape_unknown_characters()
-    try:
-        job()
-    except (KeyboardInterrupt, SystemExit) as end:
-        if Begin.sweep is not None:
-            stopped = isinstance(end, KeyboardInterrupt) or (isinstance(end.code, int) and end.code > 128)
-            Begin.sweep.close("KILLED" if stopped else "FAILED")
-        elif isinstance(end, SystemExit) and end.code == 1:
-            for line in unknown_keys(config_name, sys.argv[1:]):
-                print(line, file=sys.stderr)
-        raise
-    if Begin.sweep is not None and not Begin.sweep.close():
-        sys.exit(1)
+    with exit_on_error():
+        arguments = get_args()
+        check_callbacks(arguments.overrides)
+        try:
+            job()
+        except (KeyboardInterrupt, SystemExit) as end:
+            if Begin.sweep is not None:
+                stopped = isinstance(end, KeyboardInterrupt) or (isinstance(end.code, int) and end.code > 128)
+                Begin.sweep.close("KILLED" if stopped else "FAILED")
+            raise
+        except Exception as error:
+            if Begin.sweep is not None:
+                Begin.sweep.abandon()
+            if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                raise
+            with initialize_config_dir(config.CONF, version_base="1.3"):
+                loader: Any = GlobalHydra.instance().config_loader()
+                lines = reasons(error, loader, config_name, arguments)
+            raise config.ConfigError("\n".join(lines)) from error
+        if Begin.sweep is not None and not Begin.sweep.close():
+            sys.exit(1)
 
 
-def unknown_keys(config_name: str, arguments: list[str]) -> Iterator[str]:
-    """A line for each override whose key does not exist beside the groups' choices: what it is, which keys do.
+def check_callbacks(overrides: Sequence[str]) -> None:
+    """Raises ConfigError where an override takes away what checks a run."""
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        if key in ("hydra", "hydra.callbacks") or key.startswith(("hydra.callbacks.check", "hydra.callbacks.sweep")):
+            raise config.ConfigError(f"{override}: these check a run; allowed: callbacks beside them, +hydra.callbacks.NAME")
 
-    None where Hydra has said all there is, as of a choice that does not exist.
-    """
-    try:
-        parsed = OverridesParser.create().parse_overrides([a for a in arguments if "=" in a and a[0] not in "-+~"])
-    except HydraException:
-        yield """quote a value that holds brackets, accents, blanks, '~' or '=', twice: 'data.root="/scans (new)"'"""
-        return
-    choices = [o for o in parsed if Path(config.CONF, o.key_or_group).is_dir()]
-    try:
-        first = [next(o.sweep_string_iterator()) if o.is_sweep_override() else o.value() for o in choices]
-        with initialize_config_dir(config.CONF, version_base="1.3"):
-            cfg = compose(config_name, [f"{o.key_or_group}={value}" for o, value in zip(choices, first, strict=True)])
-    except HydraException:
-        return
-    for override in parsed:
-        *parents, name = override.key_or_group.split(".")
-        parent = OmegaConf.select(cfg, ".".join(parents)) if parents else cfg
-        keys = {str(key) for key in parent} if isinstance(parent, DictConfig) else {name}  # `in` overlooks mandatory ones
-        if override not in choices and name not in keys:
-            shown = ", ".join(sorted(key for key in keys if not key.startswith("_")))
-            yield f"{override.input_line}: no such key; allowed: {shown}"
+
+def reasons(error: Exception, loader: ConfigLoaderImpl, config_name: str, arguments: Namespace) -> list[str]:
+    """Return a line for each argument that Hydra refuses; where it is none by itself, the error's own."""
+    from attnunet.overrides import refusals
+
+    search = [f"hydra.searchpath=[file://{Path(arguments.config_dir).resolve()}]"] if arguments.config_dir else []
+    found = refusals(loader, config_name, search, arguments.overrides, arguments.multirun)
+    given = " ".join(override for override in arguments.overrides if "tracking.uri=" not in override)  # it may hold a password
+    reason = explain(error) or f"{type(error).__name__}: {first_line(error)} (HYDRA_FULL_ERROR=1 shows where)"
+    return found or [f"{given}: {reason}" if given else reason]

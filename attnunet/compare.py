@@ -185,7 +185,7 @@ def scored(records: Sequence[Record], cfg: DictConfig, store: Store, console: Co
 def identity(cfg: DictConfig, store: Store) -> str:
     """The question as JSON, the same where the same keys are asked of the same store."""
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    keys = {key: value for key, value in plain.items() if key not in ("tracking", "output")}
+    keys = {key: value for key, value in plain.items() if key not in ("tracking", "output", "modules")}
     return json.dumps({**keys, "store": store.address_shown}, indent=1)
 
 

@@ -6,21 +6,28 @@ Imported by every command at once, so it imports only Hydra; pydantic, NumPy and
 from __future__ import annotations
 
 import ast
+import copy
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
-from attnunet.errors import UserError
+from attnunet import targets
+from attnunet.errors import UserError, first_line
+from attnunet.targets import CONF, PACKAGE
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -28,11 +35,10 @@ if TYPE_CHECKING:
     from attnunet.data.prepare import Prepared
     from attnunet.data.split import Split
 
-PACKAGE = Path(__file__).parent
-CONF = str(next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir()))
-"""In a wheel conf/ lies in the package, in a checkout beside it."""
+__all__ = ["CONF"]
 
-
+GROUPS = ("model", "loss", "data", "split", "augment", "optimizer")
+"""The groups that hold a `_target_`."""
 SUPPLIED = {"model": ("image_size", "channels"), "optimizer": ("steps",), "split": ("subjects",)}
 """The arguments that the code hands to a group's target; they cannot be configured."""
 
@@ -46,11 +52,58 @@ def own(cfg: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
 
 
+def typed(overrides: Any) -> list[str]:
+    """Return overrides as they were typed; read one by one, their interpolations would be resolved."""
+    plain: Any = OmegaConf.to_container(overrides, resolve=False)
+    return plain
+
+
 def ready(cfg: DictConfig) -> None:
-    """Everything that can be wrong before TensorFlow is imported: keys and values, files, split, augmentation."""
+    """Check everything that can be wrong before TensorFlow is imported: keys and values, files, split, augmentation."""
     check(cfg)
-    data_and_split(cfg)
-    make(cfg.augment)()
+    check_folder("tracking.root", cfg.tracking.root)
+    prepared, _ = data_and_split(cfg)
+
+    from attnunet.data.augment import check_augmentation
+
+    check_augmentation(make(cfg.augment, "augment")(), cfg.image_size, len(prepared.channels))
+
+
+def settle(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """Return the configuration with one length of the run: of `epochs` and `budget_images` the one that was given last.
+
+    The command line is later than a recipe, and `budget_images`, which no default sets, is given after `epochs` elsewhere.
+    """
+    lengths = {"epochs", "budget_images"}
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    given = lengths & {override.key_or_group for override in parsed if override.value() is not None}
+    if not given and cfg.get("budget_images") is not None:
+        given = {"budget_images"}
+    if len(given) != 1:
+        return cfg
+    settled = copy.deepcopy(cfg)
+    with flag_override(settled, ["struct", "readonly"], False):
+        settled[(lengths - given).pop()] = None
+    return settled
+
+
+def check_folder(key: str, folder: str) -> None:
+    """Raise ConfigError where a folder is not there and cannot be made, or cannot be written to; leave none behind."""
+    path = Path(folder).absolute()
+    nearest = next(parent for parent in (path, *path.parents) if os.path.lexists(parent))
+    if not nearest.is_dir():
+        raise ConfigError(f"{key}={folder}: {nearest} is no folder; give another one")
+    lacking = list(itertools.takewhile(lambda parent: parent != nearest, (path, *path.parents)))
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError
+    except OSError:
+        raise ConfigError(f"{key}={folder}: nothing can be written to {nearest}; give another folder") from None
+    finally:
+        for parent in lacking:
+            with suppress(OSError):
+                parent.rmdir()
 
 
 def check(cfg: DictConfig) -> None:
@@ -67,7 +120,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def check_keys(cfg: DictConfig, schema: type[BaseModel]) -> dict[str, Any]:
-    """Every key, type and range of a command's configuration, and the arguments of what it names; -> it as plain values.
+    """Check every key, type and range of a command's configuration, and the arguments of what it names; return plain values.
 
     Raises:
         ConfigError: with one line for each thing that is wrong.
@@ -75,14 +128,40 @@ def check_keys(cfg: DictConfig, schema: type[BaseModel]) -> dict[str, Any]:
     try:
         plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(str(error)) from error
-    if wrong := list(complaints(schema, plain, "")) or list(check_targets(plain, "")):
+        raise ConfigError(
+            f"{error.full_key}: {first_line(error)}; allowed: a value, or ${{KEY}} of one that is there"
+        ) from error
+    if wrong := list(endless(plain, "")) or list(complaints(schema, plain, "")):
+        raise ConfigError("\n".join(wrong))
+    targets.allow(plain.get("modules", ()))
+    if wrong := [line for group in GROUPS if plain.get(group) for line in check_targets(plain[group], group, group)]:
         raise ConfigError("\n".join(wrong))
     return plain
 
 
+def endless(node: Any, key: str) -> Iterator[str]:
+    """Yield a line for each number below `node` that is infinite or not a number."""
+    if isinstance(node, float) and not math.isfinite(node):
+        yield f"{key}={node}: must be a finite number"
+    for name, value in entries(node):
+        yield from endless(value, f"{key}.{name}" if key else str(name))
+
+
+def entries(node: Any) -> Iterable[tuple[Any, Any]]:
+    """Return the keys and values of a dictionary or list; none of anything else."""
+    return node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+
+
+REPHRASED = {
+    "missing": "is missing",
+    "callable_type": "must be a `_target_` with `_partial_: true`",
+    "is_instance_of": "must be a `_target_`, without `_partial_: true`",
+}
+"""What pydantic tells of Python's types, in the configuration's terms."""
+
+
 def complaints(schema: Any, values: dict, prefix: str) -> Iterator[str]:
-    """One line for each error that a pydantic model finds in `values`."""
+    """Yield one line for each error that a pydantic model finds in `values`."""
     from pydantic import ValidationError
 
     try:
@@ -90,16 +169,22 @@ def complaints(schema: Any, values: dict, prefix: str) -> Iterator[str]:
     except ValidationError as invalid:
         for error in invalid.errors():
             key = prefix + ".".join(path(error["loc"], values))
+            message = REPHRASED.get(error["type"], error["msg"])
             if error["type"] == "extra_forbidden":
-                yield f"{key}={error['input']}: no such key; allowed: {', '.join(allowed(schema, error['loc'][:-1]))}"
+                yield f"{key}={error['input']}: no such key; allowed: {', '.join(keys_at(schema, error['loc'][:-1]))}"
+            elif error["type"] == "missing":
+                lacking = str(error["loc"][-1])
+                choices = ", ".join(sorted(file.stem for file in Path(CONF, lacking).glob("*.yaml")))
+                key = lacking if not key else f"{key.rstrip('.')}.{lacking}"
+                yield f"{key}: {message}; allowed: {choices}" if choices else f"{key}: {message}"
             elif not key:  # of a combination of keys
-                yield error["msg"]
+                yield message
             elif error["type"] == "string_type" and isinstance(error["input"], int | float):
                 yield f"{key}={error['input']}: {read_as_number(key, error)}"
-            elif error["type"] == "secret":
-                yield f"{key}: {error['msg']}"
+            elif error["type"] in ("secret", "target"):  # whose value is not to be repeated, or is a whole group
+                yield f"{key}: {message}"
             else:
-                yield f"{key}={error['input']}: {error['msg']}"
+                yield f"{key}={error['input']}: {message}"
 
 
 def read_as_number(key: str, error: Any) -> str:
@@ -110,60 +195,56 @@ def read_as_number(key: str, error: Any) -> str:
 
 
 def path(location: tuple, values: Any) -> Iterator[str]:
-    """The keys that lead to an error's place in `values`; pydantic puts the names of a union's types among them."""
+    """Yield the keys that lead to an error's place in `values`; pydantic puts the names of a union's types among them."""
     for part in location:
-        inside = values if isinstance(values, dict) else dict(enumerate(values)) if isinstance(values, list) else {}
+        inside = dict(entries(values))
         if part in inside:
             yield str(part)
             values = inside[part]
 
 
-def allowed(schema: Any, location: tuple) -> list[str]:
-    """The keys of a pydantic model, or of the one that lies at `location` in it."""
+def keys_at(schema: Any, location: tuple) -> list[str]:
+    """Return the keys of a pydantic model, or of the one that lies at `location` in it."""
     for part in location:
         schema = schema.model_fields[part].annotation
     return list(schema.model_fields)
 
 
-def check_targets(node: Any, key: str) -> Iterator[str]:
-    """The arguments of every `_target_` of ours below `node` against its signature."""
-    if isinstance(node, list):
-        node = dict(enumerate(node))
-    if not isinstance(node, dict):
-        return
-    target = str(node.get("_target_", ""))
-    if target.startswith(f"{__package__}."):
-        yield from check_target(node, key)
-    elif target and find_spec(target.split(".", maxsplit=1)[0]) is None:
-        yield f"{key}._target_={target}: no such package"
-    for name, value in node.items():
-        yield from check_targets(value, f"{key}.{name}" if key else str(name))
+def check_targets(node: Any, key: str, group: str) -> Iterator[str]:
+    """Yield what is wrong with every `_target_` below a group's `node`, which may name it, and with its arguments."""
+    if isinstance(node, dict) and "_target_" in node:
+        try:
+            targets.check(node["_target_"], group)
+            yield from check_arguments(node, key)
+        except targets.TargetError as error:
+            yield f"{key}.{error}"
+    for name, value in entries(node):
+        yield from check_targets(value, f"{key}.{name}", group)
 
 
-def check_target(node: dict, key: str) -> Iterator[str]:
+def check_arguments(node: dict, key: str) -> Iterator[str]:
+    """Yield what is wrong with the keys beside a `_target_`; of ours, its signature tells their types and ranges."""
     from pydantic import ConfigDict, create_model
 
-    from attnunet.signatures import signature
+    from attnunet.signatures import signature, stand_ins
 
-    parameters = signature(node["_target_"])
-    if parameters is None:
-        yield f"{key}._target_={node['_target_']}: no such function or class"
+    special = {name for name in node if str(name).startswith("_")} - {"_target_", "_partial_"}
+    yield from (f"{key}.{name}={node[name]}: no such key; allowed beside arguments: _target_, _partial_" for name in special)
+    if "_partial_" in node and (key in GROUPS or not isinstance(node["_partial_"], bool)):
+        where = "only of a `_target_` that is an argument" if key in GROUPS else "true or false"
+        yield f"{key}._partial_={node['_partial_']}: allowed: {where}"
+    if (parameters := signature(node["_target_"])) is None:
         return
-    given = {name: value for name, value in node.items() if not name.startswith("_")}
-    # What is itself a target is checked on its own.
-    fields: Any = {
-        name: (Any if isinstance(given.get(name), dict) and "_target_" in given[name] else annotation, None)
-        for name, annotation in parameters.items()
-        if name not in SUPPLIED.get(key, ())
-    }
+    given = {name: stand_ins(value) for name, value in node.items() if not str(name).startswith("_")}
+    fields: Any = {name: field for name, field in parameters.items() if name not in SUPPLIED.get(key, ())}
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
     yield from complaints(create_model(key, __config__=config, **fields), given, f"{key}.")
 
 
 def check_combinations(plain: dict) -> Iterator[str]:
-    """What no single key can tell."""
+    """Yield what no single key can tell."""
     if (plain["epochs"] is None) == (plain["budget_images"] is None):
-        yield f"epochs={plain['epochs']}, budget_images={plain['budget_images']}: set one of the two, the other null"
+        yield f"epochs={plain['epochs']}, budget_images={plain['budget_images']}: give one of the two"
     if isinstance(filters := plain["model"].get("filters"), list):
         divisor = 2 ** (len(filters) - 1)
         if plain["image_size"] % divisor:
@@ -171,9 +252,15 @@ def check_combinations(plain: dict) -> Iterator[str]:
                 f"image_size={plain['image_size']}: {len(filters)} model.filters halve the image {len(filters) - 1} "
                 f"times, so it must be a multiple of {divisor}"
             )
-    if "terms" in plain["loss"] and set(plain["loss"]["terms"]) != set(plain["loss"].get("weights") or ()):
-        terms, weights = sorted(plain["loss"]["terms"]), sorted(plain["loss"].get("weights") or ())
-        yield f"loss.weights={weights}: must name exactly loss.terms, {terms}"
+    terms, weights = plain["loss"].get("terms"), plain["loss"].get("weights")
+    if isinstance(terms, dict) and isinstance(weights, dict):
+        if set(terms) != set(weights):
+            yield f"loss.weights={sorted(weights)}: must name exactly loss.terms, {sorted(terms)}"
+        elif not any(weights.values()):
+            yield f"loss.weights={weights}: nothing is learned from; allowed: at least one above 0"
+    channels = plain["data"].get("channels")
+    if isinstance(channels, list) and len(set(map(str, channels))) < len(channels):
+        yield f"data.channels={channels}: allowed: each channel once"
     share, batch_size = plain["trainer"]["lesion_share"], plain["batch_size"]
     if share not in (None, 0, 1) and round(share * batch_size) in (0, batch_size):
         lesions = round(share * batch_size)
@@ -186,11 +273,24 @@ def check_combinations(plain: dict) -> Iterator[str]:
         yield f"evaluation.thresholds={thresholds}: must ascend, by 0.0001 at least"
 
 
-def make(node: DictConfig) -> Callable[..., Any]:
-    """The `_target_` of a group with its arguments, to be called with what the code adds.
+def make(node: DictConfig, group: str) -> Callable[..., Any]:
+    """Return the `_target_` of a group with its arguments, to be called with what the code adds.
 
     Called like this, and not by `instantiate`, its errors come as they were raised.
+
+    Raises:
+        ConfigError: the group may not name what a `_target_` in it does, or not with these arguments.
     """
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        raise ConfigError(f"{group}: lacks `_target_`, the function or class that the group's choice names")
+    plain = OmegaConf.to_container(node, resolve=True)
+    if wrong := list(check_targets(plain, group, group)):
+        raise ConfigError("\n".join(wrong))
+    try:
+        for target in targets.named(plain):
+            targets.check_identity(target, group)
+    except targets.TargetError as error:
+        raise ConfigError(f"{group}: {error}") from error
     return instantiate(node, _partial_=True, _convert_="all")
 
 
@@ -203,7 +303,7 @@ def data_and_split(cfg: DictConfig) -> tuple[Prepared, Split]:
     from attnunet.data.prepare import prepare
     from attnunet.data.slices import DataError
 
-    prepared = prepare(make(cfg.data)(), cfg.image_size, Path(cfg.tracking.root) / "cache")
+    prepared = prepare(make(cfg.data, "data")(), cfg.image_size, Path(cfg.tracking.root) / "cache")
     split, pixels = divided(cfg.split, prepared), prepared.lesion_pixels
     for part in ("train", "val"):
         if not pixels[list(split.parts[part])].any():
@@ -224,7 +324,7 @@ def divided(split: DictConfig, prepared: Prepared) -> Split:
         for patient, indices in prepared.patients.items()
     ]
     # The owners are ours whatever the split says, so that one from elsewhere cannot leak unmarked either.
-    made = replace(make(split)(subjects), owners={i: item.patient for i, item in enumerate(slices)})
+    made = replace(make(split, "split")(subjects), owners={i: item.patient for i, item in enumerate(slices)})
     refuse_copies(prepared, made)
     return made
 
@@ -232,6 +332,7 @@ def divided(split: DictConfig, prepared: Prepared) -> Split:
 NO_EFFECT = (
     "study",
     "resume",
+    "modules",
     "tracking",
     "trainer.workers",
     "trainer.keep",
@@ -283,7 +384,7 @@ def computation(cfg: DictConfig, channels: int, steps: int) -> str:
         steps: of the run, which the learning rate follows.
     """
     groups = [OmegaConf.to_container(cfg[name], resolve=True) for name in ("model", "loss", "optimizer")]
-    if any(own_module(target) for target in targets(groups)):
+    if any(own_module(target) for target in targets.named(groups)):
         return ""
     settings = [cfg.trainer.precision, cfg.trainer.jit_compile, cfg.trainer.strategy, cfg.image_size, cfg.batch_size]
     return digest([groups, settings, cfg.evaluation.batch_size, channels, steps])
@@ -299,7 +400,7 @@ def versions() -> dict[str, str]:
 def code(plain: dict) -> list[str]:
     """Hashes of the modules in CODE and of those of a user's own that `plain` names."""
     ours = [path for name in CODE for path in sorted((PACKAGE / name).rglob("*.py")) or [PACKAGE / name]]
-    paths = [*ours, *sorted({path for target in targets(plain) if (path := own_module(target))})]
+    paths = [*ours, *sorted({path for target in targets.named(plain) if (path := own_module(target))})]
     return [syntax(path, path.stat().st_mtime_ns) for path in paths]
 
 
@@ -308,16 +409,6 @@ def syntax(path: Path, modified: int) -> str:
     """A module's syntax tree without docstrings, hashed; read once a process, since the jobs of a sweep share it."""
     tree = ast.dump(without_docstrings(ast.parse(path.read_text())))
     return hashlib.blake2b(tree.encode(), digest_size=16).hexdigest()
-
-
-def targets(node: Any) -> Iterator[str]:
-    """Every `_target_` in a configuration."""
-    if isinstance(node, dict):
-        yield from ([str(node["_target_"])] if "_target_" in node else [])
-        node = list(node.values())
-    if isinstance(node, list):
-        for value in node:
-            yield from targets(value)
 
 
 def own_module(target: str) -> Path | None:

@@ -61,7 +61,7 @@ def check_output(folder: Path) -> None:
     """Raise ConfigError where the folder is there already, or cannot be made."""
     if os.path.lexists(folder):
         raise config.ConfigError(f"output={folder}: exists; give a folder that does not")
-    commands.check_folder("output", folder)
+    config.check_folder("output", str(folder))
 
 
 @hydra.main(version_base="1.3", config_path=config.CONF, config_name="export")

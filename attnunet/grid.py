@@ -3,29 +3,59 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, ValueType
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from attnunet import composition, config
-from attnunet.config import own
+from attnunet.config import own, typed
+from attnunet.errors import first_line
+from attnunet.overrides import refusals
+
+MOST_JOBS = 10_000
 
 
 def check_plugins(cfg: DictConfig) -> None:
-    """Launcher and sweeper are installed; an extra is named like its choices, up to their first underscore."""
+    """Launcher and sweeper are installed, and their keys are such as they take.
+
+    An extra is named like its choices, up to their first underscore.
+    """
     installed = {f"{plugin.__module__}.{plugin.__name__}" for plugin in Plugins.instance().discover()}
     for part in ("launcher", "sweeper"):
-        if cfg.hydra[part]._target_ not in installed:
-            choice = cfg.hydra.runtime.choices[f"hydra/{part}"]
+        target = str(OmegaConf.select(cfg, f"hydra.{part}._target_"))
+        if target.startswith("hydra_plugins.") and target not in installed:
+            choice = str(cfg.hydra.runtime.choices.get(f"hydra/{part}"))
             extra = choice.partition("_")[0]
             raise config.ConfigError(f"hydra/{part}={choice} needs an extra: pip install 'attnunet[{extra}]'")
+        if target not in installed:
+            raise config.ConfigError(f"hydra.{part}._target_={target}: no such {part}; allowed: a choice of hydra/{part}")
+        if wrong := list(check_plugin(cfg.hydra[part], part)):
+            raise config.ConfigError("\n".join(wrong))
+
+
+def check_plugin(node: DictConfig, part: str) -> Iterator[str]:
+    """Yield what is wrong with the keys of a launcher or sweeper: their types are what the plugin stores at Hydra."""
+    plain: Any = OmegaConf.to_container(node, resolve=True)
+    for name, value in plain.items():
+        yield from config.check_targets(value, f"hydra.{part}.{name}", f"hydra/{part}")
+    declared = [stored.node for stored in ConfigStore.instance().repo["hydra"][part].values()]
+    for types in (types for types in declared if types.get("_target_") == plain["_target_"]):
+        try:
+            OmegaConf.merge(types, plain)
+        except OmegaConfBaseException as error:
+            yield f"hydra.{part}.{error.full_key}={OmegaConf.select(node, str(error.full_key))}: {first_line(error)}"
+    for name in ("n_jobs", "n_trials"):
+        if isinstance(plain.get(name), int) and plain[name] < 1:
+            yield f"hydra.{part}.{name}={plain[name]}: allowed: 1 or more"
 
 
 def check_grid(cfg: DictConfig) -> tuple[list[list[str]] | None, DictConfig]:
@@ -34,14 +64,17 @@ def check_grid(cfg: DictConfig) -> tuple[list[list[str]] | None, DictConfig]:
     -> the jobs' overrides, None where a sweeper searches; the first job's configuration.
     """
     check_plugins(cfg)
-    jobs, threads = {}, set()
-    loader: Any = GlobalHydra.instance().config_loader()
-    overrides_of_jobs = list(grid(cfg))
-    for overrides in overrides_of_jobs:
+    jobs, threads, folders = {}, set(), set()
+    overrides_of_jobs = list(itertools.islice(grid(cfg), MOST_JOBS + 1))
+    if len(overrides_of_jobs) > MOST_JOBS:
+        raise config.ConfigError(f"{' '.join(typed(cfg.hydra.overrides.task))}: allowed: at most {MOST_JOBS} jobs")
+    for number, overrides in enumerate(overrides_of_jobs):
         try:
-            job = own(composition.job(loader, cfg, overrides))
+            composed = compose(cfg, overrides)
+            job = config.settle(own(composed), overrides)
             config.check(job)
-        except (HydraException, OmegaConfBaseException, config.ConfigError) as error:
+            folders.add(folder(composed, number))
+        except config.UserError as error:
             shown = [override for override in overrides if not override.startswith("tracking.uri=")]  # it may hold a password
             raise config.ConfigError(f"job {' '.join(shown)}\n{error}") from error
         jobs[str((job.data, job.split, job.augment, job.image_size, job.batch_size))] = job
@@ -50,9 +83,33 @@ def check_grid(cfg: DictConfig) -> tuple[list[list[str]] | None, DictConfig]:
         raise config.ConfigError(
             f"trainer.threads={sorted(map(str, threads))}: TensorFlow sets it once a process, and jobs share one"
         )
+    if len(folders) < len(overrides_of_jobs):
+        found = composed.hydra.sweep.subdir
+        raise config.ConfigError(f"hydra.sweep.subdir={found}: jobs would share a folder; allowed: a name for each job")
     for job in jobs.values():
         config.ready(job)
+    config.check_folder("hydra.sweep.dir", cfg.hydra.sweep.dir)
     return overrides_of_jobs if is_grid(cfg) else None, next(iter(jobs.values()))
+
+
+def compose(cfg: DictConfig, overrides: list[str]) -> DictConfig:
+    """Return a job's configuration, Hydra's part included."""
+    loader: Any = GlobalHydra.instance().config_loader()
+    try:
+        return composition.job(loader, cfg, overrides)
+    except Exception as error:  # Hydra's own, OmegaConf's, and ValueError
+        wrong = refusals(loader, cfg.hydra.job.config_name, cfg.hydra.overrides.hydra, overrides, sweep=False)
+        raise config.ConfigError("\n".join(wrong) or first_line(error)) from error
+
+
+def folder(composed: DictConfig, number: int) -> str:
+    """Return the name of a job's folder below hydra.sweep.dir, in which the table of all looks for its outcome."""
+    with open_dict(composed.hydra), flag_override(composed, "readonly", False):
+        composed.hydra.job.num = composed.hydra.job.id = number
+    name = str(composed.hydra.sweep.subdir)
+    if Path(name).name != name:
+        raise config.ConfigError(f"hydra.sweep.subdir={name}: allowed: the name of a folder, without /")
+    return name
 
 
 def grid(cfg: DictConfig) -> Iterator[list[str]]:
@@ -61,11 +118,13 @@ def grid(cfg: DictConfig) -> Iterator[list[str]]:
     A sweeper that searches is not bound to a grid: of it the ends and choices of each key, the others at their first.
     """
     params = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()]
-    overrides = parsed([*params, *cfg.hydra.overrides.task])
+    overrides = parsed([*params, *typed(cfg.hydra.overrides.task)])
     if is_grid(cfg):
-        yield from (list(job) for job in itertools.product(*map(values, overrides)))
+        if searched := [str(o.input_line) for o in overrides if o.value_type == ValueType.INTERVAL_SWEEP]:
+            raise config.ConfigError(f"{searched[0]}: an interval needs hydra/sweeper=optuna; allowed: A,B or range(A,B,STEP)")
+        yield from (list(job) for job in itertools.product(*(listed(o, values) for o in overrides)))
         return
-    choices = [list(ends(o)) for o in overrides]
+    choices = [listed(o, ends) for o in overrides]
     first = [key[0] for key in choices]
     yield first
     for place, key in enumerate(choices):
@@ -74,7 +133,21 @@ def grid(cfg: DictConfig) -> Iterator[list[str]]:
 
 def parsed(overrides: Sequence[str]) -> list[Override]:
     """One a key: a sweeper's params come first, the command line has the last word."""
-    return list({o.get_key_element(): o for o in OverridesParser.create().parse_overrides(list(overrides))}.values())
+    loader: Any = GlobalHydra.instance().config_loader() if GlobalHydra.instance().is_initialized() else None  # for glob()
+    return list({o.get_key_element(): o for o in OverridesParser.create(loader).parse_overrides(list(overrides))}.values())
+
+
+def listed(override: Override, of: Callable[[Override], Iterator[str]]) -> list[str]:
+    """What `of` tells of an override, which is not nothing and not more than a sweep can run."""
+    sweep = override.value()
+    try:
+        bounded = isinstance(sweep, RangeSweep) and len(list(itertools.islice(sweep.range(), MOST_JOBS + 1)))
+        found = [] if bounded and bounded > MOST_JOBS else list(of(override))
+    except (HydraException, ValueError) as error:
+        raise config.ConfigError(f"{override.input_line}: {first_line(error)}; allowed: A,B or range(A,B,STEP)") from error
+    if not found:
+        raise config.ConfigError(f"{override.input_line}: allowed: at least one value, and at most {MOST_JOBS}")
+    return found
 
 
 def is_grid(cfg: DictConfig) -> bool:

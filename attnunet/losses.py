@@ -13,11 +13,12 @@ from typing import Annotated, Any
 
 import keras
 import tensorflow as tf
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from focal_loss import BinaryFocalLoss
 from keras import ops
 
 Tensor = Any
+Weight = Annotated[float, Gt(0), Le(1e6)]
 
 register = keras.saving.register_keras_serializable(package="attnunet")
 """Under a package name: a class saved as plain `Dice` would load as Keras's own, silently."""
@@ -123,9 +124,7 @@ class BinaryFocal(Loss):
     without features) as 1 for background and 0 for lesions, where both are 1/2: the weight is applied here.
     """
 
-    def __init__(
-        self, gamma: Annotated[float, Ge(0)] = 2.0, pos_weight: Annotated[float, Gt(0)] = 1.0, name: str = "focal"
-    ) -> None:
+    def __init__(self, gamma: Annotated[float, Ge(0), Le(20)] = 2.0, pos_weight: Weight = 1.0, name: str = "focal") -> None:
         super().__init__(name, gamma=gamma, pos_weight=pos_weight)
         self.package = BinaryFocalLoss(gamma, from_logits=True) if gamma >= 1 else None
 
@@ -140,7 +139,7 @@ class BinaryFocal(Loss):
 class Dice(Loss):
     """The loss `dice`."""
 
-    def __init__(self, smooth: Annotated[float, Gt(0)] = 1.0, per_image: bool = False, name: str = "dice") -> None:
+    def __init__(self, smooth: Weight = 1.0, per_image: bool = False, name: str = "dice") -> None:
         super().__init__(name, smooth=smooth, per_image=per_image)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
@@ -151,7 +150,7 @@ class Dice(Loss):
 class Jaccard(Loss):
     """The loss `jaccard`."""
 
-    def __init__(self, smooth: Annotated[float, Gt(0)] = 1.0, per_image: bool = False, name: str = "jaccard") -> None:
+    def __init__(self, smooth: Weight = 1.0, per_image: bool = False, name: str = "jaccard") -> None:
         super().__init__(name, smooth=smooth, per_image=per_image)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
@@ -164,9 +163,9 @@ class Tversky(Loss):
 
     def __init__(
         self,
-        alpha: Annotated[float, Gt(0)] = 0.3,
-        beta: Annotated[float, Gt(0)] = 0.7,
-        smooth: Annotated[float, Gt(0)] = 1.0,
+        alpha: Weight = 0.3,
+        beta: Weight = 0.7,
+        smooth: Weight = 1.0,
         per_image: bool = False,
         name: str = "tversky",
     ) -> None:
@@ -182,10 +181,10 @@ class FocalTversky(Loss):
 
     def __init__(
         self,
-        gamma: Annotated[float, Gt(0)] = 0.75,
-        alpha: Annotated[float, Gt(0)] = 0.3,
-        beta: Annotated[float, Gt(0)] = 0.7,
-        smooth: Annotated[float, Gt(0)] = 1.0,
+        gamma: Annotated[float, Gt(0), Le(20)] = 0.75,
+        alpha: Weight = 0.3,
+        beta: Weight = 0.7,
+        smooth: Weight = 1.0,
         per_image: bool = False,
         name: str = "focal_tversky",
     ) -> None:
@@ -206,7 +205,7 @@ class WeightedSum(Loss):
     def __init__(
         self,
         terms: dict[str, keras.losses.Loss],
-        weights: dict[str, Annotated[float, Ge(0)]],
+        weights: dict[str, Annotated[float, Ge(0), Le(1e6)]],
         name: str = "weighted_sum",
     ) -> None:
         if set(terms) != set(weights) or not terms:

@@ -34,7 +34,7 @@ def inputs(cfg: DictConfig, console: Console) -> list[Source]:
         raise DataError(f"output={output}: lies in the input, where masks would be taken for images; give another folder")
     check_targets(sources, endings(cfg), output, cfg.overwrite)
     for place in {source.place for source in sources}:
-        commands.check_folder("output", output / place)
+        config.check_folder("output", str(output / place))
     return sources
 
 

@@ -1,19 +1,43 @@
 """The keys of `conf/train.yaml` with types and ranges; groups that hold a `_target_` are checked by its signature."""
 
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le, Len, Lt
-from pydantic import BaseModel, ConfigDict, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 Positive = Annotated[int, Gt(0)]
+Seed = Annotated[int, Ge(0), Lt(2**32)]
+Resamples = Annotated[int, Ge(100), Le(1_000_000)]
 Share = Annotated[float, Ge(0), Le(1)]
 Text = Annotated[str, Len(1)]
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 """Goes into the names of metrics and folders."""
-Target = dict[str, Any]
+
+
+def named(node: dict[str, Any]) -> dict[str, Any]:
+    if "_target_" not in node:
+        raise PydanticCustomError("target", "lacks `_target_`, the function or class that the group's choice names")
+    return node
+
+
+Target = Annotated[dict[str, Any], AfterValidator(named)]
+
+
+def storable(study: str) -> str:
+    """MLflow takes 500 characters as an experiment's name, and a folder is named like the study too."""
+    if study in (".", "..") or study != study.strip() or not study.isprintable() or set(study) & set("/\\"):
+        raise PydanticCustomError("study", "allowed: letters, digits, signs but / and \\, and blanks inside")
+    if len(study.encode()) > 200:
+        raise PydanticCustomError("study", "is too long; allowed: 200 bytes as UTF-8")
+    return study
+
+
+Study = Annotated[str, Len(1), AfterValidator(storable)]
+Module = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
 
 
 class Keys(BaseModel):
@@ -29,10 +53,10 @@ class Trainer(Keys):
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"]
     jit_compile: bool
     strategy: Literal["mirrored"] | None
-    threads: Positive | None
-    workers: Annotated[int, Ge(0)]
+    threads: Annotated[int, Gt(0), Le(1024)] | None
+    workers: Annotated[int, Ge(0), Le(128)]
     lesion_share: Share | None
-    early_stopping: Positive | None
+    early_stopping: Annotated[int, Gt(0), Le(100_000)] | None
     keep: Literal["all", "best", "none"]
     figures: bool
 
@@ -43,12 +67,12 @@ class Evaluation(Keys):
     batch_size: slices a prediction."""
 
     thresholds: Annotated[list[Annotated[float, Gt(0), Lt(1)]], Len(1)]
-    smallest_lesions: Annotated[list[Annotated[int, Ge(0)]], Len(1)]
+    smallest_lesions: Annotated[list[Annotated[int, Ge(0), Le(10**9)]], Len(1, 100)]
     fill_holes: Annotated[list[bool], Len(1, 2)]
     flip: bool
-    tolerance: Annotated[float, Ge(0)]
-    resamples: Annotated[int, Ge(100)]
-    batch_size: Positive
+    tolerance: Annotated[float, Ge(0), Le(1000)]
+    resamples: Resamples
+    batch_size: Annotated[int, Gt(0), Le(4096)]
 
 
 class Tracking(Keys):
@@ -57,29 +81,42 @@ class Tracking(Keys):
 
     root: Text
     uri: Text | None
-    patience: Annotated[float, Ge(0)]
+    patience: Annotated[float, Ge(0), Le(604_800)]
 
     @field_validator("uri")
     @classmethod
-    def without_credentials(cls, uri: str | None) -> str | None:
+    def address_of_a_server(cls, uri: str | None) -> str | None:
         if "@" in (uri or ""):
             raise PydanticCustomError(
                 "secret", "holds credentials; give them by MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             )
+        if uri is not None and not is_web_address(uri):
+            raise PydanticCustomError(
+                "uri", "allowed: http://HOST:PORT or https://HOST, or null for SQLite below tracking.root"
+            )
         return uri
+
+
+def is_web_address(uri: str) -> bool:
+    try:
+        parts = urlsplit(uri)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and " " not in uri
+    except ValueError:  # of a port that is no number
+        return False
 
 
 class Train(Keys):
     """The configuration of one training run."""
 
-    seed: Annotated[int, Ge(0), Lt(2**32)]
-    image_size: Positive
-    batch_size: Positive
-    epochs: Positive | None
-    budget_images: Positive | None
+    seed: Seed
+    image_size: Annotated[int, Gt(0), Le(4096)]
+    batch_size: Annotated[int, Gt(0), Le(65_536)]
+    epochs: Annotated[int, Gt(0), Le(100_000)] | None
+    budget_images: Annotated[int, Gt(0), Le(10**10)] | None
     monitor: Literal["val/dice", "val/iou", "val/dice_at_0.5", "val/loss"]
-    study: Text
+    study: Study
     resume: Literal["auto", "never"]
+    modules: list[Module]
     model: Target
     loss: Target
     data: Target
@@ -96,15 +133,16 @@ class Evaluate(Keys):
     split. data, split, threshold, smallest_lesion, fill_holes: the run's own where null. name: of the evaluation."""
 
     run: Text | None
-    study: Text | None
+    study: Study | None
     part: Literal["train", "val", "test", "all"]
     data: Target | None = None
     split: Target | None = None
     threshold: Annotated[float, Gt(0), Lt(1)] | None
-    smallest_lesion: Annotated[int, Ge(0)] | None
+    smallest_lesion: Annotated[int, Ge(0), Le(10**9)] | None
     fill_holes: bool | None
     name: Name | None
     allow_training_patients: bool
+    modules: list[Module]
     tracking: Tracking
 
     @model_validator(mode="after")
@@ -151,17 +189,18 @@ class Compare(Keys):
     score: a column of patients.csv. margin: the largest difference that does not matter. alpha: of all pairs together.
     resamples, seed: of the bootstrap. output: a folder."""
 
-    study: Text | None
+    study: Study | None
     sweep: Text | None
     runs: Annotated[list[Text], Len(1)] | None
     test: bool
     top: Positive | None
     score: Text
-    margin: Annotated[float, Ge(0)]
+    margin: Annotated[float, Ge(0), Le(1000)]
     alpha: Annotated[float, Gt(0), Lt(0.5)]
-    resamples: Annotated[int, Ge(100)]
-    seed: Annotated[int, Ge(0)]
+    resamples: Resamples
+    seed: Seed
     output: Text | None
+    modules: list[Module]
     tracking: Tracking
 
     @model_validator(mode="after")

@@ -74,7 +74,7 @@ def as_trained(data: DictConfig, preparation: Preparation, cache: Path) -> Prepa
     Raises:
         DataError: the files lack a channel.
     """
-    dataset = config.make(data)()
+    dataset = config.make(data, "data")()
     if lacking := [name for name in preparation.channels if name not in dataset.file_channels]:
         found = ", ".join(dataset.file_channels)
         raise DataError(f"data: the run's network takes the channels {', '.join(lacking)}; the files have {found}")

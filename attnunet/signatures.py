@@ -1,6 +1,7 @@
 """Signatures of our own functions and classes, read from their source: nothing is imported, TensorFlow least of all."""
 
 import ast
+import builtins
 import collections.abc
 import typing
 from functools import cache
@@ -12,16 +13,50 @@ import annotated_types
 PACKAGE = Path(__file__).parent
 
 
-@cache
-def signature(target: str) -> dict[str, Any] | None:
-    """Parameter names and annotations of a function or class of ours, read from its source without importing it.
+class Made:
+    """What a `_target_` makes, in the place of which it is checked; in an annotation, any class of others."""
 
-    An annotation that needs more than the standard library, annotated_types and the module's own aliases is Any.
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def __repr__(self) -> str:
+        return self.target
+
+
+class Maker:
+    """What a `_target_` with `_partial_: true` is: to be called."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def __call__(self) -> Made:
+        return Made(self.target)
+
+    def __repr__(self) -> str:
+        return self.target
+
+
+def stand_ins(value: Any) -> Any:
+    """Return an argument with what stands for each `_target_` in it."""
+    if isinstance(value, dict) and "_target_" in value:
+        return (Maker if value.get("_partial_") is True else Made)(str(value["_target_"]))
+    if isinstance(value, dict):
+        return {name: stand_ins(inner) for name, inner in value.items()}
+    return [stand_ins(inner) for inner in value] if isinstance(value, list) else value
+
+
+@cache
+def signature(target: str) -> dict[str, tuple[Any, Any]] | None:
+    """Return the parameters of a function or class of ours, read from its source without importing it; None of another.
+
+    Each is what pydantic takes for a field: its annotation, and `...` where it has no default, else None. In an annotation
+    a name that is not from the standard library, annotated_types or the module's own aliases is `Made`.
     """
-    module, _, name = target.rpartition(".")
-    path = PACKAGE.joinpath(*module.split(".")[1:])
+    package, _, place = target.partition(".")
+    module, _, name = place.rpartition(".")
+    path = PACKAGE.joinpath(*module.split("."))
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    if not path.is_file():
+    if package != PACKAGE.name or not path.is_file():
         return None
     body = ast.parse(path.read_text()).body
     node = next((n for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == name), None)
@@ -30,14 +65,19 @@ def signature(target: str) -> dict[str, Any] | None:
     if node is None:
         return None
     names = Names(body)
-    return {a.arg: names.evaluate(a.annotation) for a in node.args.args + node.args.kwonlyargs if a.arg != "self"}
+    arguments, needed = node.args.args + node.args.kwonlyargs, len(node.args.args) - len(node.args.defaults)
+    defaults = [*[None] * needed, *node.args.defaults, *node.args.kw_defaults]
+    parameters = [(a, default) for a, default in zip(arguments, defaults, strict=True) if a.arg != "self"]
+    return {a.arg: (names.evaluate(a.annotation), ... if default is None else None) for a, default in parameters}
 
 
 class Names(dict):
     """The names that an annotation can use: builtins, typing, annotated_types, and aliases of its module."""
 
     def __init__(self, body: list[ast.stmt]) -> None:
-        super().__init__({**vars(collections.abc), **vars(typing), **vars(annotated_types)})
+        known = [builtins, collections.abc, typing, annotated_types]
+        # A configuration's sequences are lists.
+        super().__init__({name: value for module in known for name, value in vars(module).items()}, Made=Made, Sequence=list)
         self.aliases = {
             statement.targets[0].id: statement.value
             for statement in body
@@ -46,13 +86,27 @@ class Names(dict):
 
     def __missing__(self, name: str) -> Any:
         if name in self.aliases:
-            return eval(compile(ast.Expression(self.aliases[name]), "<alias>", "eval"), {}, self)
+            return self.evaluate(self.aliases[name])
         raise KeyError(name)
 
     def evaluate(self, annotation: ast.expr | None) -> Any:
         if annotation is None:
             return Any
-        try:
-            return eval(compile(ast.Expression(annotation), "<annotation>", "eval"), {}, self)
-        except (NameError, AttributeError):
-            return Any
+        known = ast.fix_missing_locations(Foreign({*self, *self.aliases}).visit(annotation))
+        return eval(compile(ast.Expression(known), "<annotation>", "eval"), {}, self)
+
+
+class Foreign(ast.NodeTransformer):
+    """Puts `Made` for each dotted name that begins with none of the `known` ones."""
+
+    def __init__(self, known: set[str]) -> None:
+        self.known = known
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return node if node.id in self.known else ast.Name("Made", ast.Load())
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        root: ast.expr = node
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        return node if isinstance(root, ast.Name) and root.id in self.known else ast.Name("Made", ast.Load())

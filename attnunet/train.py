@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from attnunet import commands, config, terminal
+from attnunet import commands, config, targets, terminal
 from attnunet.errors import exit_on_error
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def train(
         score_test: whether the test patients are scored; the jobs of a sweep leave them alone.
         parent: the run of the sweep.
     """
+    cfg = config.settle(cfg, overrides)
+    targets.allow(cfg.modules)
     prepared, split = config.data_and_split(cfg)
 
     from attnunet.data.checks import doubts
@@ -105,15 +107,15 @@ def fit_and_score(
     from attnunet.training.fit import fit
 
     # What is trained, on what.
-    augment = config.make(cfg.augment)()
+    augment = config.make(cfg.augment, "augment")()
     draws = Draws(prepared, split.train, cfg.batch_size, cfg.seed, cfg.trainer.lesion_share, augment)
     epochs = cfg.epochs or max(1, round(cfg.budget_images / (draws.steps_per_epoch * cfg.batch_size)))
     steps = epochs * draws.steps_per_epoch
 
     def build() -> keras.Model:
         with runtime.strategy(cfg.trainer.strategy):
-            network = config.make(cfg.model)(cfg.image_size, len(prepared.channels))
-            loss, optimizer = config.make(cfg.loss)(), config.make(cfg.optimizer)(steps)
+            network = config.make(cfg.model, "model")(cfg.image_size, len(prepared.channels))
+            loss, optimizer = config.make(cfg.loss, "loss")(), config.make(cfg.optimizer, "optimizer")(steps)
             network.compile(optimizer, loss, jit_compile=cfg.trainer.jit_compile)
         return network
 
@@ -178,8 +180,9 @@ def job(cfg: DictConfig) -> float:
 
     composed = HydraConfig.get()
     chosen = composed.runtime.choices.items()
-    choices = {group: name for group, name in chosen if name is not None and not group.startswith("hydra")}
-    overrides = composed.overrides.task
+    # Not Hydra's, nor what is chosen by two groups together.
+    choices = {group: name for group, name in chosen if name is not None and not (group.startswith("hydra") or "@" in group)}
+    overrides = config.typed(composed.overrides.task)
     if composed.mode == RunMode.RUN:
         with exit_on_error():
             return train(cfg, choices, overrides, score_test=True).score

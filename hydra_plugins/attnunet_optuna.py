@@ -1,9 +1,11 @@
 """The sweeper of `hydra/sweeper=optuna`. Hydra takes plugins from this namespace only, and imports each at every start."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -11,6 +13,21 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if find_spec("optuna"):  # an extra; where it is not installed, there is no such sweeper
+
+    @dataclass
+    class OptunaSweeperConf:
+        """The types of the keys, as Hydra's own plugins store theirs; conf/hydra/sweeper/optuna.yaml has the values."""
+
+        study_name: str
+        storage: str
+        n_trials: int
+        n_jobs: int
+        seed: int
+        sampler: Any
+        params: dict[str, str]
+        _target_: str = f"{__name__}.OptunaSweeper"
+
+    ConfigStore.instance().store(group="hydra/sweeper", name="optuna", node=OptunaSweeperConf, provider="attnunet")
 
     class OptunaSweeper(Sweeper):
         """Optuna's `ask` and `tell` around a launcher, in a study that goes on where it was interrupted.

@@ -36,9 +36,11 @@ def losses(model: str, folder: Path) -> list[float]:
     from attnunet.data.batches import Draws, batches
     from attnunet.training.fit import as_tf_data
 
-    draws = Draws(prepared, split.train, cfg.batch_size, cfg.seed, cfg.trainer.lesion_share, config.make(cfg.augment)())
-    network = config.make(cfg.model)(cfg.image_size, len(prepared.channels))
-    network.compile(config.make(cfg.optimizer)(STEPS), config.make(cfg.loss)(), jit_compile=False)
+    draws = Draws(
+        prepared, split.train, cfg.batch_size, cfg.seed, cfg.trainer.lesion_share, config.make(cfg.augment, "augment")()
+    )
+    network = config.make(cfg.model, "model")(cfg.image_size, len(prepared.channels))
+    network.compile(config.make(cfg.optimizer, "optimizer")(STEPS), config.make(cfg.loss, "loss")(), jit_compile=False)
     dataset = as_tf_data(batches(draws, workers=0), draws)
     # An epoch a step: Keras reports the mean since the epoch began.
     return network.fit(dataset, epochs=STEPS, steps_per_epoch=1, shuffle=False, verbose=0).history["loss"]

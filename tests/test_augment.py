@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from attnunet import config
-from attnunet.data.augment import Augment
+from attnunet.data.augment import Augment, check_augmentation
 from attnunet.data.slices import DataError
 
 SETS = ("none", "light", "mri")
@@ -21,7 +21,7 @@ SEEDS = range(60)
 
 def composed(name: str) -> Augment:
     with initialize_config_dir(config.CONF, version_base="1.3"):
-        return config.make(compose("train", overrides=[f"augment={name}"]).augment)()
+        return config.make(compose("train", overrides=[f"augment={name}"]).augment, "augment")()
 
 
 @pytest.fixture(scope="module", params=SETS)
@@ -108,10 +108,10 @@ def test_pickled_it_is_the_same(random_augment: Augment) -> None:
     assert all(map(equal, results(pickle.loads(pickle.dumps(random_augment))), results(random_augment)))
 
 
-def made(**arguments: Any) -> Augment:
-    transform = {"_target_": "albumentations.Affine", "_partial_": True, **arguments}
+def made(name: str = "albumentations.Affine", **arguments: Any) -> Augment:
+    transform = {"_target_": name, "_partial_": True, **arguments}
     node = OmegaConf.create({"_target_": "attnunet.data.augment.Augment", "transforms": [transform]})
-    return config.make(node)()
+    return config.make(node, "augment")()
 
 
 # As outside pytest: Augment must make an error of what albumentations only warns of, from the module that calls it.
@@ -123,10 +123,67 @@ def made(**arguments: Any) -> Augment:
         ({"scale": "big"}, "scale"),
         ({"p": 3}, "p\n.*less than or equal to 1"),
         ({"rotate": [1, 2, 3]}, "rotate"),
-        ({"_partial_": False}, "Affine needs `_partial_: true`"),
     ],
 )
 def test_a_wrong_argument_is_named(arguments: dict[str, Any], message: str) -> None:
     assert made(rotate=5)
     with pytest.raises(DataError, match=rf"(?s)augment\.transforms: .*{message}"):
         made(**arguments)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [16, 33, 128])
+def test_the_sets_of_conf_hold_what_the_network_needs(augment: Augment, size: int, channels: int) -> None:
+    check_augmentation(augment, size, channels)
+
+
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        # p=0.01: a transform that seldom fires is looked at too.
+        (
+            {"name": "albumentations.Rotate", "limit": 45, "border_mode": 0, "fill_mask": 255, "p": 0.01},
+            r"transforms.0 \(Rotate\): the mask of 0 and 1 holds 255; allowed: 0 and 1",
+        ),
+        ({"name": "albumentations.Normalize"}, r"transforms.0 \(Normalize\): the image became float32; allowed: uint8"),
+        (
+            {"name": "albumentations.RandomCrop", "height": 16, "width": 16},
+            r"transforms.0 \(RandomCrop\): the image of shape \(32, 32, 3\) became \(16, 16, 3\); allowed: the same shape",
+        ),
+        (
+            {"name": "albumentations.RandomCrop", "height": 64, "width": 64},
+            r"transforms.0 \(RandomCrop\): it fails on an image of shape \(32, 32, 3\): ",
+        ),
+        ({"name": "albumentations.ToGray", "num_output_channels": 1}, r"transforms.0 \(ToGray\): the image of shape"),
+    ],
+)
+def test_what_a_transform_makes_is_looked_at_before_a_run(transform: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=f"augment: {message}"):
+        check_augmentation(made(**transform), 32, 3)
+
+
+def test_transforms_are_named_by_their_place() -> None:
+    transforms = [{"_target_": f"albumentations.{name}", "_partial_": True} for name in ("HorizontalFlip", "Normalize")]
+    node = OmegaConf.create({"_target_": "attnunet.data.augment.Augment", "transforms": transforms})
+    with pytest.raises(DataError, match=r"transforms.1 \(Normalize\)"):
+        check_augmentation(config.make(node, "augment")(), 32, 3)
+
+
+def test_a_class_that_albumentations_removed_is_refused() -> None:
+    with pytest.raises(config.ConfigError, match=r"augment: _target_=albumentations\.Flip: there is no such function"):
+        made("albumentations.Flip")
+
+
+def test_what_is_no_transform_is_refused() -> None:
+    with pytest.raises(DataError, match=r"augment\.transforms\.0: makes a BboxParams; allowed: a transform of albumentations"):
+        made("albumentations.BboxParams", format="coco")
+
+
+def whitened(image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """An augmentation of a user's own."""
+    return image, mask * np.uint8(255 if seed == 3 else 1)
+
+
+def test_an_augmentation_of_the_users_own_is_looked_at_too() -> None:
+    with pytest.raises(DataError, match="augment: all together: the mask of 0 and 1 holds 255"):
+        check_augmentation(whitened, 32, 3)

@@ -21,6 +21,7 @@ from attnunet.data.augment import Augment
 from attnunet.data.batches import Draws, batches, iterate
 from attnunet.data.lgg import lgg
 from attnunet.data.prepare import Prepared, prepare
+from attnunet.data.slices import DataError
 from tests.conftest import REPO
 
 BATCH = 8
@@ -37,7 +38,7 @@ def prepared(lgg_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepar
 def draws(prepared: Prepared) -> Draws:
     """All slices, a quarter of each batch with a lesion, augmented as for MRI."""
     with initialize_config_dir(config.CONF, version_base="1.3"):
-        augment = config.make(compose("train", overrides=["augment=mri"]).augment)()
+        augment = config.make(compose("train", overrides=["augment=mri"]).augment, "augment")()
     return Draws(prepared, tuple(range(72)), BATCH, 0, 0.25, augment)
 
 
@@ -65,6 +66,18 @@ def test_shapes_and_types(draws: Draws) -> None:
         assert (image.shape, image.dtype) == ((BATCH, 16, 16, 3), np.uint8)
         assert (mask.shape, mask.dtype) == ((BATCH, 16, 16, 1), np.uint8)
         assert set(np.unique(mask)) == {0, 1}
+
+
+def test_a_draw_that_is_no_mask_is_refused(plain: Draws) -> None:
+    """A transform may break a mask so seldom that no look at samples before the run finds it."""
+
+    def breaks(image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        return image, mask * np.uint8(255)
+
+    broken = replace(plain, augment=breaks)
+    lesion = next(i for i in range(BATCH) if plain.prepared.lesion_pixels[plain.slice_at(i)])
+    with pytest.raises(DataError, match=f"augment: of slice {plain.slice_at(lesion)}, .* the mask of 0 and 1 holds 255"):
+        _ = broken[lesion]
 
 
 def test_image_and_mask_are_those_of_the_slice(prepared: Prepared, plain: Draws) -> None:

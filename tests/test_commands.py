@@ -1,9 +1,11 @@
 """The train command as a user types it: what it refuses, how it refuses, and what it costs to ask for help."""
 
 import resource
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ LGG = ("data=lgg", "data.root={root}")
 REFUSED = [
     (("foo=1",), "foo=1: no such key; allowed: augment, batch_size,"),
     (("trainer.foo=1",), "trainer.foo=1: no such key; allowed: early_stopping"),
-    (("loss=foo",), "Could not find 'loss/foo'"),
+    (("loss=foo",), "loss=foo: no such choice; allowed: bce_dice, dice"),
     (("epochs=ten",), "epochs=ten: Input should be a valid integer"),
     (("batch_size=0",), "batch_size=0: Input should be greater than 0"),
     (("image_size=100",), "image_size=100: 5 model.filters halve the image 4 times"),
@@ -38,22 +40,47 @@ REFUSED = [
     ((*LGG, "split.seed=-1"), "split.seed=-1: Input should be greater than or equal to 0"),
     ((*LGG, "+model.image_size=64"), "model.image_size=64: no such key"),
     ((*LGG, "batch_size=1"), "trainer.lesion_share=0.5: of batch_size=1 it gives 0 slices with lesion"),
-    (("data.root=/a(b",), "quote a value that holds brackets"),
+    (("data.root=/a(b",), "data.root=/a(b: cannot be read; write key=value; quote a value that holds brackets"),
     (("data.root=~/x",), "quote a value that holds brackets"),
+    (("experiment=-0.5",), "experiment=-0.5: no such choice; allowed: best, leakage"),
+    (("~model",), "~model: the group is needed; allowed: conv, separable"),
+    (("=5",), "=5: cannot be read; write key=value"),
+    (("--resolve",), "The --resolve flag can only be used in conjunction with --cfg or --help"),
+    (("model.filters.foo=1",), "model.filters.foo=1: model.filters is a list; allowed: model.filters.N"),
+    (("hydra.run.dir=/dev/null/x",), "hydra.run.dir=/dev/null/x: Not a directory; allowed: a folder"),
+    ((*LGG, "batch_size=4", "augment.transforms.0._target_=albumentations.Flip"), "_target_=albumentations.Flip: there is"),
     # The last job of a grid.
     (("-m", "data=lgg", "data.root={root},null"), "data=lgg needs data.root"),
     (("-m", *LGG, "batch_size=4", "trainer.threads=1,2"), "trainer.threads=['1', '2']: TensorFlow sets it once a process"),
     (("-m", *LGG, "seed=0,1", "batch_size=4,0"), "job data=lgg"),
-    (("-m", *LGG, "loss=dice,foo"), "Could not find 'loss/foo'"),
+    (("-m", *LGG, "loss=dice,foo"), "loss=foo: no such choice; allowed: bce_dice, dice"),
     (("-m", *LGG, "epochs=1,ten"), "epochs=ten: Input should be a valid integer"),
     (("-m", *LGG, "image_size=32,100"), "image_size=100"),
     (("-m", *LGG, "+model.extra=1,2"), "model.extra=1: no such key"),
     (("-m", *LGG, "model.filters=[8,16],[]"), "model.filters=[]"),
     (("-m", *LGG, "optimizer.learning_rate=0.1,-1"), "optimizer.learning_rate=-1"),
     (("-m", *LGG, "seed=0,1", "foo=1"), "foo=1: no such key"),
+    (("-m", *LGG, "seed=range(0,3,0)"), "seed=range(0,3,0): range() arg 3 must not be zero"),
+    (("-m", *LGG, "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"), "hydra.launcher.n_jobs=0: allowed: 1 or more"),
+    (("-m", *LGG, "seed=0,1", "hydra.sweep.subdir=same"), "hydra.sweep.subdir=same: jobs would share a folder; allowed"),
     (("-m", "data=lgg", "data.root={root},{empty}"), "no patients in this folder"),
     (("-m", *LGG, "split=kfold", "split.folds=3", "split.fold=0,3"), "split.fold=3: must be below split.folds=3"),
 ]
+
+
+SWEPT = ("-m", "data=lgg", "data.root={root}", "batch_size=4", "seed=0,1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fails", ["hydra.sweeper.max_batch_size=0", "hydra/launcher=submitit_slurm"])
+def test_a_sweep_that_cannot_start_leaves_no_parent_run(fails: str, tmp_path: Path, lgg_root: Path) -> None:
+    """Faults that only the sweeper or the launcher finds, when the parent run has begun."""
+    result = command(*(a.format(root=lgg_root) for a in SWEPT), fails, cwd=tmp_path)
+    assert result.returncode == 1
+    assert fails in result.stderr
+    assert "Traceback" not in result.stderr
+    with closing(sqlite3.connect(tmp_path / "mlruns" / "mlflow.db")) as database:
+        assert database.execute("SELECT lifecycle_stage FROM runs").fetchall() == [("deleted",)]
 
 
 @pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=[" ".join(arguments) for arguments, _ in REFUSED])

@@ -112,18 +112,18 @@ def test_every_choice_makes_its_object(choice: str) -> None:
     import keras
 
     cfg = composed(choice, "model.filters=[4,8]")  # small: that the network is made is what is tested
-    network = config.make(cfg.model)(32, 3)
-    network.compile(config.make(cfg.optimizer)(10), config.make(cfg.loss)())
+    network = config.make(cfg.model, "model")(32, 3)
+    network.compile(config.make(cfg.optimizer, "optimizer")(10), config.make(cfg.loss, "loss")())
     assert network.output_shape == (None, 32, 32, 1)
     assert isinstance(network.loss, keras.losses.Loss)
     assert float(network.optimizer.learning_rate) == pytest.approx(cfg.optimizer.learning_rate)
-    config.make(cfg.augment)()
+    config.make(cfg.augment, "augment")()
 
 
 @pytest.mark.parametrize("choice", [c for c in CHOICES if c.startswith(("data", "split"))])
 def test_every_target_of_data_and_split_exists(choice: str) -> None:
     group = choice.split("=", maxsplit=1)[0]
-    assert callable(config.make(composed(choice)[group]))
+    assert callable(config.make(composed(choice)[group], group))
 
 
 @pytest.mark.parametrize(
@@ -133,8 +133,8 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["batch_size=0"], "batch_size=0: Input should be greater than 0"),
         (["seed=-1"], "seed=-1: Input should be greater than or equal to 0"),
         (["image_size=100"], "image_size=100: 5 model.filters halve the image 4 times, so it must be a multiple of 16"),
-        (["epochs=null"], "epochs=None, budget_images=None: set one of the two"),
-        (["budget_images=100"], "epochs=30, budget_images=100: set one of the two"),
+        (["epochs=null"], "epochs=None, budget_images=None: give one of the two"),
+        (["budget_images=100"], "epochs=30, budget_images=100: give one of the two"),
         (["monitor=dice"], "monitor=dice: Input should be 'val/dice'"),
         (["+model.extra=1"], "model.extra=1: no such key; allowed: .*filters"),
         (["model.filters=[]"], r"model.filters=\[\]: List should have at least 2 items"),
@@ -146,8 +146,8 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["loss.weights.dice=-1"], "loss.weights.dice=-1: Input should be greater than or equal to 0"),
         (["+loss.weights.bce=1"], "loss.weights=.*must name exactly loss.terms"),
         (["loss.terms.focal.gamma=x"], "loss.terms.focal.gamma=x: Input should be a valid number"),
-        (["loss._target_=attnunet.losses.Foo"], "loss._target_=attnunet.losses.Foo: no such function or class"),
-        (["loss._target_=attnunet.lozzes.Foo"], "loss._target_=attnunet.lozzes.Foo: no such function or class"),
+        (["loss._target_=attnunet.losses.Foo"], "loss._target_=attnunet.losses.Foo: may not be named here; allowed: attnunet"),
+        (["loss._target_=attnunet.lozzes.Foo"], "loss._target_=attnunet.lozzes.Foo: may not be named here; allowed: attnunet"),
         (["+trainer.speed=9"], "trainer.speed=9: no such key; allowed: precision, jit_compile"),
         (["trainer.precision=float64"], "trainer.precision=float64: Input should be 'float32'"),
         (["trainer.lesion_share=1.5"], "trainer.lesion_share=1.5: Input should be less than or equal to 1"),
@@ -171,7 +171,7 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["+model.image_size=64"], "model.image_size=64: no such key; allowed: filters"),
         (["+split.subjects=3"], "split.subjects=3: no such key; allowed: val"),
         (["optimizer=adamw", "optimizer.weight_decay=abc"], "optimizer.weight_decay=abc: Input should be a valid number"),
-        (["loss._target_=nowhere.Loss"], "loss._target_=nowhere.Loss: no such package"),
+        (["loss._target_=nowhere.Loss"], "loss._target_=nowhere.Loss: may not be named here; allowed: attnunet"),
         (["data.exclude=[{a:1}]"], "data.exclude.0="),
         (
             ["data.exclude=[1_2]"],
@@ -183,6 +183,62 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["data=table", "data.file_channels=[1]"], "data.file_channels.0=1: is read as a number; quote"),
         (["split=site", "split.site=1_2"], "split.site=12: is read as a number; quote the text that you wrote twice"),
         (["study=20_24"], "study=2024: is read as a number; quote"),
+        # Numbers that no run can mean.
+        (["loss.weights.focal=0", "loss.weights.dice=0"], "loss.weights={.*}: nothing is learned from; allowed: at least one"),
+        (["loss.weights.focal=inf"], "loss.weights.focal=inf: must be a finite number"),
+        (["loss.weights.focal=nan"], "loss.weights.focal=nan: must be a finite number"),
+        (["augment.transforms.1.rotate.0=nan"], "augment.transforms.1.rotate.0=nan: must be a finite number"),
+        (["optimizer.learning_rate=inf"], "optimizer.learning_rate=inf: must be a finite number"),
+        (["optimizer.learning_rate=1e6"], "optimizer.learning_rate=1000000.0: Input should be less than or equal to 1"),
+        (["data.channels=[flair,flair]"], r"data.channels=\['flair', 'flair'\]: allowed: each channel once"),
+        (["data.spacing=[1,1,inf]"], "data.spacing.2=inf: must be a finite number"),
+        (["data.spacing=[1,1,1e9]"], "data.spacing.2=1000000000.0: Input should be less than or equal to 1000"),
+        (["evaluation.tolerance=inf"], "evaluation.tolerance=inf: must be a finite number"),
+        (["evaluation.batch_size=1000000000"], "evaluation.batch_size=1000000000: Input should be less than or equal to 4096"),
+        (["trainer.threads=100000"], "trainer.threads=100000: Input should be less than or equal to 1024"),
+        (["trainer.workers=1000"], "trainer.workers=1000: Input should be less than or equal to 128"),
+        (["epochs=12345678901234567890123456789012"], "epochs=1234567890.*: Input should be less than or equal to 100000"),
+        (["image_size=1e20"], r"image_size=1e\+20: Input should be a valid integer"),
+        (["image_size=65536"], "image_size=65536: Input should be less than or equal to 4096"),
+        # What a `_target_` stands for, and what stands beside it.
+        (["+loss._partial_=true"], "loss._partial_=True: allowed: only of a `_target_` that is an argument"),
+        (
+            ["+loss.terms.dice._partial_=true"],
+            "dice=attnunet.losses.Dice: must be a `_target_`, without `_partial_: true`",
+        ),
+        (["+loss._convert_=all"], "loss._convert_=all: no such key; allowed beside arguments: _target_, _partial_"),
+        (["+model.convolution._args_=[1]"], r"model.convolution._args_=\[1\]: no such key; allowed beside arguments"),
+        (["~loss._target_"], "loss: lacks `_target_`, the function or class"),
+        (["model.convolution=foo"], "model.convolution=foo: must be a `_target_` with `_partial_: true`"),
+        (["model.convolution._partial_=false"], "model.convolution=keras.layers.SeparableConv2D: must be a `_target_` with"),
+        (["model.convolution._target_=keras.layers.Conv2DD"], "Conv2DD: keras.layers has no such class"),
+        (["~model.convolution"], "model.convolution: is missing"),
+        (["~model.filters"], "model.filters: is missing"),
+        (["~loss"], "loss: is missing; allowed: bce_dice, dice, "),
+        (["~trainer.workers"], "trainer.workers: is missing"),
+        (["loss.terms=null"], "loss.terms=None: Input should be a valid dictionary"),
+        (["loss.terms.dice=5"], "loss.terms.dice=5: must be a `_target_`, without `_partial_: true`"),
+        (["augment.transforms=null"], "augment.transforms=None: Input should be a valid list"),
+        (["augment.transforms=[5]"], "augment.transforms.0=5: must be a `_target_` with `_partial_: true`"),
+        (
+            ["augment.transforms=[{_target_:albumentations.Rotate}]"],
+            "0=albumentations.Rotate: must be a `_target_` with",
+        ),
+        (
+            ["augment.transforms=[{_target_:os.system,command:ls}]"],
+            "transforms.0._target_=os.system: may not be named",
+        ),
+        # Names and addresses.
+        (["tracking.uri=foo"], "tracking.uri=foo: allowed: http://HOST:PORT"),
+        (["tracking.uri=ftp://host"], "tracking.uri=ftp://host: allowed: http://HOST:PORT"),
+        (["tracking.uri=http://host:port"], "tracking.uri=http://host:port: allowed: http://HOST:PORT"),
+        (["study=../../x"], "study=../../x: allowed: letters, digits"),
+        (["study=a/b"], "study=a/b: allowed: letters, digits"),
+        (["study=.."], "study=..: allowed: letters, digits"),
+        (["study=' a'"], "study= a: allowed: letters, digits"),
+        (["study=''"], "study=: String should have at least 1 character"),
+        ([f"study={'x' * 501}"], "study=x*: is too long; allowed: 200 bytes"),
+        (["study=${nothing}"], "study: Interpolation key 'nothing' not found; allowed: a value"),
     ],
 )
 def test_what_cannot_run_is_refused_by_key_value_and_what_is_allowed(overrides: list[str], message: str) -> None:
@@ -195,6 +251,56 @@ def test_a_name_on_the_command_line_stays_as_written(name: str) -> None:
     cfg = composed("split=site", f"split.site={name}", f"data.exclude=[{name}]", f"study={name}")
     config.check(cfg)
     assert [cfg.split.site, *cfg.data.exclude, cfg.study] == 3 * [name.strip('"')]
+
+
+@pytest.mark.parametrize("override", ["loss.weights.focal=0", "study='Grüße, 2. Versuch'", "tracking.uri=https://host/mlflow"])
+def test_what_can_run_is_not_refused(override: str) -> None:
+    config.check(composed(override))
+
+
+@pytest.mark.parametrize(
+    ("composition", "typed", "lengths"),
+    [
+        ([], [], (30, None)),
+        ([], ["budget_images=17000"], (None, 17000)),
+        ([], ["epochs=null", "budget_images=17000"], (None, 17000)),
+        (["experiment=phantom"], ["budget_images=17000"], (None, 17000)),  # the recipe sets epochs
+        (["budget_images=500"], [], (None, 500)),  # as a recipe would
+        (["budget_images=500"], ["epochs=3"], (3, None)),  # the command line has the last word
+        (["budget_images=500"], ["budget_images=null"], (30, None)),
+        ([], ["++epochs=4"], (4, None)),
+    ],
+)
+def test_a_budget_alone_is_enough(composition: list[str], typed: list[str], lengths: tuple[int | None, int | None]) -> None:
+    cfg = config.settle(composed(*composition, *typed), typed)
+    assert (cfg.epochs, cfg.budget_images) == lengths
+    config.check(cfg)
+
+
+@pytest.mark.parametrize("typed", [["epochs=3", "budget_images=17000"], ["epochs=null"]])
+def test_two_lengths_or_none_are_refused(typed: list[str]) -> None:
+    with pytest.raises(config.ConfigError, match=r"epochs=.*, budget_images=.*: give one of the two"):
+        config.check(config.settle(composed(*typed), typed))
+
+
+def test_a_smoke_run_leaves_a_model_of_the_users_own_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("_target_: mine.network\ndepth: 2\n")
+    cfg = composed("trainer=smoke", "model=mine", f"hydra.searchpath=[file://{tmp_path}]")
+    assert dict(cfg.model) == {"_target_": "mine.network", "depth": 2}
+    for model in ("conv", "separable"):
+        assert composed("trainer=smoke", f"model={model}").model.filters == [4, 8, 16]
+        assert composed(f"model={model}").model.filters == [16, 32, 64, 128, 256]
+        assert composed("trainer=smoke", f"model={model}", "model.filters=[8,16]").model.filters == [8, 16]
+
+
+@pytest.mark.parametrize("folder", ["file/below", "/proc/nothing"])
+def test_a_folder_that_cannot_be_made_is_refused(folder: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(config.ConfigError, match=f"tracking.root={tmp_path / folder}: .*; give another"):
+        config.check_folder("tracking.root", str(tmp_path / folder))
+    config.check_folder("tracking.root", str(tmp_path / "a" / "b"))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]  # it is only tried
 
 
 def test_credentials_are_not_repeated_in_the_message() -> None:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -66,6 +67,12 @@ REFUSED = [
     (("model.filters=choice([8,16],[8])",), "model.filters=[8]: List should have at least 2 items"),
     (("image_size=range(32,99)", "model.filters=[4,8,16]"), "image_size=98: 3 model.filters halve"),
     (("loss=dice",), "loss.weights"),
+    (
+        ("hydra.sweeper.n_trials=abc",),
+        "hydra.sweeper.n_trials=abc: Value 'abc' of type 'str' could not be",
+    ),
+    (("hydra.sweeper.n_trials=0",), "hydra.sweeper.n_trials=0: allowed: 1 or more"),
+    (("hydra.sweeper.sampler._target_=os.system",), "hydra.sweeper.sampler._target_=os.system: may not be named here"),
 ]
 
 
@@ -214,6 +221,22 @@ def test_the_best_trial_is_the_lowest_where_a_loss_is_monitored(
         for fixed, drawn in jobs:
             assert fixed == "seed=1"
             assert drawn.startswith("model.dropout=0.")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("a=range(0,3,0)", "must not be zero; allowed: A,B or range"),
+        ("a=range(0.0,3.0,0.0)", "Invalid range values .*; allowed: A,B or range"),
+        ("a=range(3,0)", "allowed: at least one value"),
+        ("a=range(0,1000000000)", "allowed: at least one value, and at most 10000"),
+        ("a=shuffle(range(0,1000000000))", "allowed: at least one value, and at most 10000"),
+        ("a=interval(0,1)", "an interval needs hydra/sweeper=optuna"),
+    ],
+)
+def test_a_sweep_over_nothing_or_over_too_much_is_refused(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=rf"{re.escape(override)}: .*{message}"):
+        list(grid.grid(swept(BASIC, {}, override)))
 
 
 def test_where_every_trial_failed_there_is_no_best(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

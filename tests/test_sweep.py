@@ -107,6 +107,21 @@ def test_the_table_is_printed_where_the_server_stays_away(
     assert "attnunet: the tracking server does not answer; the same command sends what it lacks" in printed.err
 
 
+def test_a_sweep_that_could_not_start_leaves_no_parent_run(root: Path, tmp_path: Path) -> None:
+    begun = sweep(root, tmp_path, "nothing")
+    begun.abandon()
+    assert begun.store.client.get_run(begun.run.id).info.lifecycle_stage == "deleted"
+    assert begun.store.runs(begun.run.experiment_id, "") == []
+
+
+def test_a_sweep_that_broke_off_keeps_its_parent_run(root: Path, tmp_path: Path) -> None:
+    begun = sweep(root, tmp_path, "broken off")
+    worked(tmp_path, 0, Outcome("finished", "a" * 32, 0.5))
+    begun.abandon()
+    parent = begun.store.client.get_run(begun.run.id)
+    assert (parent.info.lifecycle_stage, parent.info.status) == ("active", "FAILED")
+
+
 def test_the_same_sweep_goes_on_under_the_same_parent(root: Path, tmp_path: Path) -> None:
     first = sweep(root, tmp_path / "first", "again")
     first.close("KILLED")

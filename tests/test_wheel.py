@@ -65,6 +65,7 @@ def test_the_installed_wheel_trains_on_phantom_data_and_answers(wheel: Path, tmp
         "--config-dir",
         "own",
         "loss=mine",
+        "modules=[mine]",
         "trainer=smoke",
         "data.patients=9",
         "data.slices=8",

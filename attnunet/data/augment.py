@@ -3,18 +3,24 @@
 import os
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import cv2
 import numpy as np
 
+from attnunet.data.samples import fault
 from attnunet.data.slices import DataError
+from attnunet.errors import first_line
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks a server for a newer version
 
 import albumentations as A
 
 cv2.setNumThreads(0)  # the pipeline has threads and processes of its own
+
+SEEDS = range(8)  # draws of each transform that are looked at before a run
+Augmentation = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
 
 class Augment:
@@ -24,32 +30,75 @@ class Augment:
     and reseeds it for each sample; pickled, an Augment is its makers.
 
     Raises:
-        DataError: an argument that a transform does not know, which albumentations only warns of, or cannot take; a transform
-            instead of its maker.
+        DataError: an argument that a transform does not know, which albumentations only warns of, or cannot take; a maker of
+            something else.
     """
 
     def __init__(self, transforms: Sequence[Callable[[], A.BasicTransform]] = ()) -> None:
         self.transforms = tuple(transforms)
-        if made := [t for t in self.transforms if isinstance(t, A.BasicTransform)]:
-            raise DataError(f"augment.transforms: {type(made[0]).__name__} needs `_partial_: true`")
         self.local = threading.local()
         self.pipeline()  # bad arguments show here, not in a worker
 
+    def made(self) -> list[A.BasicTransform]:
+        """Return the transforms, made anew."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Argument")
+            try:
+                made = [make() for make in self.transforms]
+            except (UserWarning, TypeError, ValueError) as error:
+                raise DataError(f"augment.transforms: {error}") from error
+        for place, transform in enumerate(made):
+            if not isinstance(transform, A.BasicTransform | A.BaseCompose):
+                found = type(transform).__name__
+                raise DataError(f"augment.transforms.{place}: makes a {found}; allowed: a transform of albumentations")
+        return made
+
     def pipeline(self) -> A.Compose:
         if not hasattr(self.local, "pipeline"):
-            with warnings.catch_warnings():
-                warnings.filterwarnings("error", message="Argument")
-                try:
-                    self.local.pipeline = A.Compose([make() for make in self.transforms], seed=0)
-                except (UserWarning, TypeError, ValueError) as error:
-                    raise DataError(f"augment.transforms: {error}") from error
+            self.local.pipeline = A.Compose(self.made(), seed=0)
         return self.local.pipeline
 
+    def parts(self) -> Iterator[tuple[str, Augmentation]]:
+        """Yield each transform by itself, with its name, as an augmentation that always applies it."""
+        for place, transform in enumerate(self.made()):
+            transform.p = 1.0
+            yield f"transforms.{place} ({type(transform).__name__})", partial(drawn, A.Compose([transform], seed=0))
+
     def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        pipeline = self.pipeline()
-        pipeline.set_random_seed(seed)
-        augmented = pipeline(image=image, mask=mask)
-        return augmented["image"], augmented["mask"]
+        return drawn(self.pipeline(), image, mask, seed)
 
     def __reduce__(self) -> tuple:
         return Augment, (self.transforms,)
+
+
+def drawn(pipeline: A.Compose, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    pipeline.set_random_seed(seed)
+    augmented = pipeline(image=image, mask=mask)
+    return augmented["image"], augmented["mask"]
+
+
+def sample(size: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a noisy image with a bright square, and the square's mask."""
+    image = np.random.default_rng(0).integers(0, 120, (size, size, channels), dtype=np.uint8)
+    mask = np.zeros((size, size, 1), np.uint8)
+    mask[size // 4 : size // 2 + 1, size // 3 : 2 * size // 3 + 1] = 1
+    return image + 120 * mask, mask
+
+
+def check_augmentation(augment: Augmentation, size: int, channels: int) -> None:
+    """Check an augmentation on a sample of the run's size: each transform by itself, where it has such, and all together.
+
+    Raises:
+        DataError: dtype, shape or the mask's values do not hold; the message names the transform and what was found.
+    """
+    parts = augment.parts() if isinstance(augment, Augment) else ()
+    for name, part in [*parts, ("all together", augment)]:
+        for seed in SEEDS:
+            image, mask = sample(size, channels)
+            try:
+                image, mask = part(image, mask, seed)
+                found = fault(image, mask, size, channels)
+            except Exception as error:  # of code that is not ours
+                found = f"it fails on an image of shape {image.shape}: {first_line(error)}"
+            if found:
+                raise DataError(f"augment: {name}: {found}")

@@ -9,6 +9,8 @@ import numpy as np
 from absl import flags
 
 from attnunet.data.prepare import Prepared, resize_mask
+from attnunet.data.samples import fault
+from attnunet.data.slices import DataError
 
 ENDLESS = 2**48  # steps; Keras would restart a finite data set with the same draws each epoch
 
@@ -69,7 +71,10 @@ class Draws:
         mask = resize_mask(self.prepared.mask(index), image.shape[:2])
         # The 2 keeps these apart from the seeds of the permutations, which have a stratum, 0 or 1, in its place.
         seed = int(np.random.SeedSequence([self.seed, 2, draw]).generate_state(1)[0])
-        return self.augment(image, mask[..., None], seed)
+        image, mask = self.augment(image, mask[..., None], seed)
+        if found := fault(image, mask, self.prepared.images.shape[1], self.prepared.images.shape[3]):
+            raise DataError(f"augment: of slice {index}, drawn with seed {seed}, {found}")
+        return image, mask
 
 
 @dataclass(frozen=True)

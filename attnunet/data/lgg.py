@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Gt, Len
+from annotated_types import Gt, Le, Len
 
 from attnunet.data.listing import IMAGES, files, is_image
 from attnunet.data.slices import DataError, Dataset, Slice, chosen, refuse, without
@@ -25,7 +25,7 @@ def lgg(
     exclude: list[str] | str = (),  # type: ignore[assignment]
     channels: list[str] = CHANNELS,  # type: ignore[assignment]
     intensity: Literal["raw", "percentile", "zscore"] = "zscore",
-    spacing: Annotated[list[Annotated[float, Gt(0)]], Len(3, 3)] | None = None,
+    spacing: Annotated[list[Annotated[float, Gt(0), Le(1000)]], Len(3, 3)] | None = None,
     verify: bool = False,
 ) -> Dataset:
     """The data set in its own layout: `<patient>/<patient>_<number>.tif` and `<patient>/<patient>_<number>_mask.tif`.

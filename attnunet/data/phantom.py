@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
-from annotated_types import Ge, Gt, Len
+from annotated_types import Ge, Gt, Le, Len, Lt
 from filelock import FileLock
 from numpy.typing import NDArray
 from scipy import fft
@@ -247,14 +247,14 @@ def write_phantom(root: Path, patients: int, slices: int, size: int, seed: int) 
 
 def phantom(
     root: str,
-    patients: Annotated[int, Gt(0)] = 24,
-    slices: Annotated[int, Gt(0)] = 20,
-    size: Annotated[int, Ge(16)] = 128,
-    seed: Annotated[int, Ge(0)] = 0,
+    patients: Annotated[int, Gt(0), Le(10_000)] = 24,
+    slices: Annotated[int, Gt(0), Le(1000)] = 20,
+    size: Annotated[int, Ge(16), Le(1024)] = 128,
+    seed: Annotated[int, Ge(0), Lt(2**32)] = 0,
     exclude: list[str] | str = (),  # type: ignore[assignment]
     channels: list[str] = CHANNELS,  # type: ignore[assignment]
     intensity: Literal["raw", "percentile", "zscore"] = "zscore",
-    spacing: Annotated[list[Annotated[float, Gt(0)]], Len(3, 3)] | None = None,
+    spacing: Annotated[list[Annotated[float, Gt(0), Le(1000)]], Len(3, 3)] | None = None,
     verify: bool = False,
 ) -> Dataset:
     """The phantom of these arguments below `root`, drawn if it is not there, and read as `data=lgg` reads its files.

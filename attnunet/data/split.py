@@ -18,7 +18,7 @@ from attnunet.data.slices import DataError, Slice, text
 
 PARTS = ("train", "val", "test")
 Fraction = Annotated[float, Gt(0), Lt(1)]
-Seed = Annotated[int, Ge(0)]
+Seed = Annotated[int, Ge(0), Lt(2**32)]
 Slices = Annotated[int, Gt(0)]
 
 

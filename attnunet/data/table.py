@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Gt, Len
+from annotated_types import Gt, Le, Len
 
 from attnunet.data.slices import DataError, Dataset, Slice, chosen, refuse, text, without
 
@@ -21,7 +21,7 @@ def table(
     channels: list[str] | None = None,
     exclude: list[str] | str = (),  # type: ignore[assignment]
     intensity: Literal["raw", "percentile", "zscore"] = "zscore",
-    spacing: Annotated[list[Annotated[float, Gt(0)]], Len(3, 3)] | None = None,
+    spacing: Annotated[list[Annotated[float, Gt(0), Le(1000)]], Len(3, 3)] | None = None,
     verify: bool = False,
 ) -> Dataset:
     """One row a slice with the columns patient, image, mask and, if wanted, slice (a whole number) and site.

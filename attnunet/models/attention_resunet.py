@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Annotated, Literal
 
 import keras
-from annotated_types import Ge, Gt, Len, Lt
+from annotated_types import Ge, Gt, Le, Len, Lt
 from keras import layers
 
 from attnunet.models.blocks import Features, attention_gate, res_conv_block
@@ -13,7 +13,7 @@ from attnunet.models.blocks import Features, attention_gate, res_conv_block
 def attention_resunet(
     image_size: int,
     channels: int,
-    filters: Annotated[list[Annotated[int, Gt(0)]], Len(2)],
+    filters: Annotated[list[Annotated[int, Gt(0), Le(4096)]], Len(2, 12)],
     convolution: Callable[..., layers.Layer],
     gate: Literal["additive", "concat", "none"] = "additive",
     residual: bool = True,

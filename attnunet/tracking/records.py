@@ -9,9 +9,11 @@ from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import yaml
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from attnunet.data.files import checksum, read_csv
 from attnunet.errors import UserError
@@ -142,9 +144,18 @@ class Record:
 
     @cached_property
     def config(self) -> DictConfig:
-        """The configuration that the run was made with."""
-        config = OmegaConf.create(self.text("config.yaml"))
-        assert isinstance(config, DictConfig)
+        """The configuration that the run was made with. Runs store it resolved: an interpolation could tell a variable.
+
+        Raises:
+            Tampered: it is no such configuration.
+        """
+        text = self.text("config.yaml")
+        try:
+            config = OmegaConf.create(text)
+        except (yaml.YAMLError, OmegaConfBaseException, ValueError):
+            config = None
+        if "${" in text or not isinstance(config, DictConfig):
+            raise Tampered(f"config.yaml of run {self.id} ({self.name}) is not what a run writes: it was changed since")
         return config
 
     @cached_property

@@ -169,6 +169,15 @@ class Sweep:
         print(f"sweep {self.run.id} on {platform.node()}; log and traceback of each job: {self.folder}")
         return complete
 
+    def abandon(self) -> None:
+        """End a sweep that its launcher or sweeper cannot go on with; where no job had begun, no parent run is left."""
+        if self.children() or any(self.folder.glob(f"*/{OUTCOME}")):
+            self.close("FAILED")
+            return
+        with self.stack:
+            self.run.end("FAILED")
+        self.store.attempt(lambda: self.store.client.delete_run(self.run.id))
+
     def log(self, rows: Sequence[dict], parameters: Sequence[str], status: str) -> None:
         from attnunet.evaluation.figures import of_sweep
 

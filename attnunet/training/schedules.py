@@ -4,7 +4,7 @@ import math
 from typing import Annotated, Any, Literal
 
 import keras
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from keras import ops
 
 from attnunet.training import fused
@@ -47,7 +47,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return self.arguments
 
 
-Rate = Annotated[float, Gt(0)]
+Rate = Annotated[float, Gt(0), Le(1)]
 Decay = Literal["constant", "cosine", "polynomial"]
 Warmup = Annotated[float, Ge(0), Lt(1)]
 
@@ -62,7 +62,7 @@ def adamw(
     learning_rate: Rate,
     schedule: Decay = "cosine",
     warmup: Warmup = 0.0,
-    weight_decay: Annotated[float, Ge(0)] = 1e-4,
+    weight_decay: Annotated[float, Ge(0), Le(1)] = 1e-4,
 ) -> keras.optimizers.AdamW:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101), its rate as in `adam`."""
     return fused.AdamW(Schedule(learning_rate, steps, schedule, warmup), weight_decay=weight_decay)

@@ -39,8 +39,8 @@ def measured(name: str, scratch: Path) -> dict[str, list[float]]:
     from attnunet.training import callbacks, fit, runtime
 
     runtime.configure(cfg.seed, runtime.available(cfg.trainer.threads), cfg.trainer.precision)
-    bare = config.make(cfg.model)(cfg.image_size, len(prepared.channels))
-    bare.compile(config.make(cfg.optimizer)(1000), config.make(cfg.loss)(), jit_compile=False)
+    bare = config.make(cfg.model, "model")(cfg.image_size, len(prepared.channels))
+    bare.compile(config.make(cfg.optimizer, "optimizer")(1000), config.make(cfg.loss, "loss")(), jit_compile=False)
     bare.optimizer.build(bare.trainable_variables)
     batch = prepared.images[:size], np.stack([prepared.mask(i)[..., None] for i in range(size)])
     bare.train_on_batch(*batch)

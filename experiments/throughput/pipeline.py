@@ -55,7 +55,7 @@ def main() -> list[Row]:
     with tempfile.TemporaryDirectory() as scratch:
         cfg = composed(f"tracking.root={scratch}", "augment=mri")
         prepared, split = config.data_and_split(cfg)
-        augment = config.make(cfg.augment)()
+        augment = config.make(cfg.augment, "augment")()
         size = cfg.batch_size
         draws = Draws(prepared, split.train, size, cfg.seed, cfg.trainer.lesion_share, augment)
 

@@ -78,17 +78,17 @@ def stages(root: str) -> dict[str, float]:
     timed(PARTS[4], opened)
     timed(PARTS[5], tensorflow)
     timed(PARTS[6], training)
-    network = timed(PARTS[7], lambda: config.make(cfg.model)(cfg.image_size, len(prepared.channels)))
+    network = timed(PARTS[7], lambda: config.make(cfg.model, "model")(cfg.image_size, len(prepared.channels)))
 
     def compile() -> None:
-        network.compile(config.make(cfg.optimizer)(1000), config.make(cfg.loss)(), jit_compile=False)
+        network.compile(config.make(cfg.optimizer, "optimizer")(1000), config.make(cfg.loss, "loss")(), jit_compile=False)
         network.optimizer.build(network.trainable_variables)
 
     timed(PARTS[8], compile)
     from attnunet.data.batches import Draws, batches
     from attnunet.training.fit import as_tf_data
 
-    draws = Draws(prepared, split.train, cfg.batch_size, 0, 0.5, config.make(cfg.augment)())
+    draws = Draws(prepared, split.train, cfg.batch_size, 0, 0.5, config.make(cfg.augment, "augment")())
     data = as_tf_data(batches(draws, 0), draws)
     for name in PARTS[9:11]:
         timed(name, lambda: network.fit(data, steps_per_epoch=1, epochs=1, verbose=0, shuffle=False))

@@ -1,0 +1,111 @@
+"""Which overrides Hydra refuses, and what it would take instead."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, ValueType
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from attnunet.errors import first_line
+
+QUOTE = """write key=value; quote a value that holds brackets, accents, blanks, '~' or '=', twice: 'data.root="/s (new)"'"""
+
+
+def refusals(loader: ConfigLoaderImpl, name: str, search: Sequence[str], overrides: Sequence[str], sweep: bool) -> list[str]:
+    """Return a line for each override that Hydra refuses: the override, why, what is allowed.
+
+    Args:
+        name: of the configuration, as train.
+        search: overrides that set the search path.
+        overrides: as they were typed, without these.
+        sweep: whether a key may have several values.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    parsed, wrong = [], []
+    for line in overrides:
+        try:
+            parsed.append(override := parser.parse_override(line))
+            if not override.key_or_group:
+                raise ValueError(line)
+        except (HydraException, ValueError):
+            wrong.append(f"{line}: cannot be read; {QUOTE}")
+    return wrong or list(refused(loader, name, search, parsed, sweep))
+
+
+def refused(
+    loader: ConfigLoaderImpl, name: str, search: Sequence[str], parsed: Sequence[Override], sweep: bool
+) -> Iterator[str]:
+    several = [override for override in parsed if override.is_sweep_override()]
+    if lone := [o for o in several if not sweep or o.key_or_group.startswith("hydra")]:
+        hint = "allowed: one value of Hydra's own keys" if sweep else "allowed: one value; several need -m, a list is [A,B]"
+        yield from (f"{override.input_line}: {hint}" for override in lone)
+        return
+    choices: list[str] = []
+    settings: list[Override] = []
+    for override in parsed:
+        groups = loader.get_group_options(override.key_or_group, config_name=name, overrides=list(search))
+        if groups and override.is_delete() and not composes(loader, name, [*search, str(override.input_line)]):
+            yield f"{override.input_line}: the group is needed; allowed: {', '.join(groups)}"
+        elif not groups or isinstance(override.value(), dict) or override.is_delete():
+            settings.append(override)
+        elif any(value not in groups for value in chosen(override)):
+            yield f"{override.input_line}: no such choice; allowed: {', '.join(groups)}"
+        else:
+            choices.append(f"{override.get_key_element()}={next(iter(chosen(override)), None)}")
+    try:
+        cfg = loader.load_configuration(name, [*search, *choices], RunMode.RUN)
+    except Exception:  # of the choices together; the caller has Hydra's own words
+        return
+    for override in settings:
+        if override.is_sweep_override():
+            continue  # each job's is looked at
+        changed = copy.deepcopy(cfg)
+        try:
+            loader._apply_overrides_to_config([override], changed)
+        except Exception as error:  # Hydra's own, OmegaConf's, and ValueError
+            yield f"{override.input_line}: {reason(override, cfg, error)}"
+        else:
+            cfg = changed
+
+
+def composes(loader: ConfigLoaderImpl, name: str, overrides: list[str]) -> bool:
+    try:
+        loader.load_configuration(name, overrides, RunMode.RUN)
+    except Exception:  # Hydra's own, OmegaConf's, and ValueError
+        return False
+    return True
+
+
+def chosen(override: Override) -> list[Any]:
+    """Return the choices that an override of a group makes."""
+    if override.value_type == ValueType.INTERVAL_SWEEP:
+        return []
+    if override.is_sweep_override():
+        return list(override.sweep_iterator(transformer=lambda value: value))
+    value: Any = override.value()
+    return value if isinstance(value, list) else [value]
+
+
+def reason(override: Override, cfg: DictConfig, error: Exception) -> str:
+    """Return why an override of a value cannot be applied to a configuration."""
+    *parents, name = override.key_or_group.split(".")
+    parent = OmegaConf.select(cfg, ".".join(parents), throw_on_missing=False) if parents else cfg
+    if isinstance(parent, DictConfig):
+        keys = [str(key) for key in parent]  # `in` overlooks mandatory ones
+        if name not in keys and not override.is_add():
+            return f"no such key; allowed: {', '.join(sorted(key for key in keys if not key.startswith('_')))}"
+        if name in keys and override.is_add():
+            return f"is there already; allowed: {override.key_or_group}=... without +"
+    elif isinstance(parent, ListConfig):
+        return f"{'.'.join(parents)} is a list; allowed: {'.'.join(parents)}.N, its N from 0 to {len(parent) - 1}"
+    elif parents and parent is None:
+        return f"there is no {'.'.join(parents)}; allowed: {', '.join(sorted(map(str, cfg)))}"
+    said = first_line(error.__cause__ or error)
+    return f"{said}; allowed: ~{override.key_or_group} of a key that is there" if override.is_delete() else said

@@ -1,0 +1,117 @@
+"""Which functions and classes a configuration may name as a `_target_`.
+
+A configuration is data: one that came from elsewhere, such as a stored run's, must not be able to run a command.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from attnunet.errors import UserError, first_line
+
+PACKAGE = Path(__file__).parent
+CONF = str(next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir()))
+"""In a wheel conf/ lies in the package, in a checkout beside it."""
+
+PACKAGES = {
+    "model": ("keras.layers", "keras.initializers", "keras.regularizers", "keras.constraints"),
+    "loss": ("keras.losses",),
+    "augment": ("albumentations",),
+    "hydra/sweeper": ("optuna.samplers", "optuna.pruners"),
+}
+"""Packages of others whose classes a group may name; of attnunet it may name what conf/ names."""
+
+own: set[str] = set()
+"""The modules of the user's own that this process may name; see `allow`."""
+
+
+class TargetError(UserError):
+    """A `_target_` that a configuration may not name, or that does not exist; the message says what is allowed."""
+
+
+def allow(modules: Iterable[str]) -> None:
+    """Let configurations name what the user's own `modules` define. The command line grants this, never a stored run."""
+    own.update(modules)
+
+
+@cache
+def ours(group: str) -> tuple[str, ...]:
+    """Return what conf/ names of attnunet in a group."""
+    texts = (path.read_text() for path in sorted(Path(CONF, group).glob("*.yaml")))
+    found = (name for text in texts for name in re.findall(r"_target_: *(attnunet\.[\w.]+)", text))
+    return tuple(dict.fromkeys(found))
+
+
+def within(name: str, packages: Iterable[str]) -> bool:
+    """Return whether a dotted name is one of the packages or lies in one."""
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+@cache
+def exported(package: str) -> frozenset[str]:
+    """Return what a package of Keras hands out and defines, read from its source: an import would load TensorFlow."""
+    keras = find_spec("keras")
+    assert keras is not None
+    assert keras.origin is not None
+    source = Path(keras.origin).parent.joinpath(*package.split(".")[1:], "__init__.py").read_text()
+    home = package.replace("keras.", "keras.src.")
+    imports = [statement for statement in ast.parse(source).body if isinstance(statement, ast.ImportFrom)]
+    return frozenset(alias.name for found in imports if within(found.module or "", (home,)) for alias in found.names)
+
+
+def check(target: Any, group: str) -> None:
+    """Check that a group may name the target, without importing it.
+
+    Raises:
+        TargetError: it may not, or Keras has no such class.
+    """
+    module, _, name = str(target).rpartition(".")
+    if module in PACKAGES.get(group, ()):
+        if module.startswith("keras.") and name not in exported(module):
+            raise TargetError(f"_target_={target}: {module} has no such class")
+        return
+    if target in ours(group) or (module and within(module, own)):
+        return
+    of_others = [f"a class of {package}" for package in PACKAGES.get(group, ())]
+    allowed = ", ".join([*ours(group), *of_others, "and what a module of your own defines, if modules=[...] names it"])
+    raise TargetError(f"_target_={target}: may not be named here; allowed: {allowed}")
+
+
+def check_identity(target: str, group: str) -> None:
+    """Import what a group may name, and check that it is defined where its name says: `albumentations.os` is not.
+
+    Raises:
+        TargetError: it may not be named or cannot be imported, or its name leads to something from elsewhere.
+    """
+    check(target, group)
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except Exception as error:  # an import runs any code
+        raise TargetError(f"_target_={target}: there is no such function or class ({first_line(error)})") from error
+    home = getattr(found, "__module__", None) or ""
+    if target in ours(group):
+        defined = True
+    elif module in PACKAGES.get(group, ()):  # Keras hands out by keras.layers what keras.src.layers defines
+        defined = isinstance(found, type) and within(home, (module, module.replace("keras.", "keras.src.")))
+    else:
+        defined = callable(found) and within(home, own)
+    if not defined:
+        raise TargetError(f"_target_={target}: is not defined in {module}; name a function or class by where it is defined")
+
+
+def named(node: Any) -> Iterator[str]:
+    """Yield every `_target_` in a configuration, an outer one before those in its arguments."""
+    if isinstance(node, dict):
+        yield from ([str(node["_target_"])] if "_target_" in node else [])
+        node = list(node.values())
+    if isinstance(node, list):
+        for value in node:
+            yield from named(value)

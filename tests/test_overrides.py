@@ -1,0 +1,205 @@
+"""Overrides that nobody means, drawn over all keys: each is refused by its key, with what is allowed, or could run."""
+
+import random
+import re
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from attnunet import commands, config, grid
+from attnunet.errors import UserError
+
+NASTY = [
+    *(
+        "null",
+        "nan",
+        "inf",
+        "-inf",
+        "-1",
+        "0",
+        "1e20",
+        "1000000000",
+        "1" * 32,
+        "0.5",
+        "true",
+        "foo",
+        "''",
+        "' '",
+        "a/b",
+        "../../x",
+    ),
+    *(
+        "[]",
+        "[1]",
+        "[null]",
+        "[[]]",
+        "{}",
+        "{a:1}",
+        "{_target_:os.system,command:ls}",
+        "[flair,flair]",
+        "1_000",
+        "0x1F",
+        "'ä b'",
+    ),
+    *(
+        "os.system",
+        "attnunet.store.clear",
+        "ftp://x",
+        "http://a:b",
+        "???",
+        "${nothing}",
+        "${oc.env:NOT_SET}",
+        "${seed}",
+        "\\$x",
+    ),
+    *(
+        "2024-01-01",
+        "a=b",
+        "(",
+        "[",
+        "'",
+        "a,b",
+        "1:2",
+        "x" * 600,
+        "/proc/x",
+        "/etc/passwd/x",
+        "${oc.decode:'['}",
+        "${seed:1}",
+    ),
+]
+SWEEPS = [
+    "0,1",
+    "null,1",
+    "range(0,3)",
+    "range(0,3,0)",
+    "range(3,0)",
+    "range(0,1e9)",
+    "interval(0,1)",
+    "glob(*)",
+    "choice(a,b)",
+]
+HYDRA = [
+    *(
+        "hydra",
+        "hydra.callbacks",
+        "hydra.callbacks.check",
+        "hydra.run.dir",
+        "hydra.sweep.dir",
+        "hydra.sweep.subdir",
+        "hydra.verbose",
+    ),
+    *("hydra.mode", "hydra.output_subdir", "hydra.job.chdir", "hydra.job.name", "hydra.job_logging", "hydra.hydra_logging"),
+    *(
+        "hydra.launcher",
+        "hydra.sweeper",
+        "hydra.sweeper.max_batch_size",
+        "hydra.sweeper.params",
+        "hydra/launcher",
+        "hydra/sweeper",
+    ),
+]
+FORMS = [*["{key}={value}"] * 6, "+{key}={value}", "++{key}={value}", "~{key}", "~{key}={value}", "+{key}._partial_={value}"]
+
+
+@pytest.fixture
+def loader() -> Iterator[ConfigLoaderImpl]:
+    with initialize_config_dir(config.CONF, version_base="1.3"):
+        yield GlobalHydra.instance().config_loader()  # type: ignore[misc]
+
+
+def keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """Every key of a configuration, groups and the elements of lists among them."""
+    for name, value in config.entries(node):
+        yield f"{prefix}{name}"
+        yield from keys(value, f"{prefix}{name}.")
+
+
+def draws(loader: ConfigLoaderImpl, number: int, seed: int) -> Iterator[tuple[str, str, bool]]:
+    """Keys, overrides of them, and whether these are of a sweep."""
+    chance = random.Random(seed)
+    composed = config.own(loader.load_configuration("train", [], RunMode.RUN))
+    known = [*keys(OmegaConf.to_container(composed)), *HYDRA, "experiment"]
+    for _ in range(number):
+        key = chance.choice([*known, f"{chance.choice(known)}.foo", "foo"])
+        sweep = chance.random() < 0.3
+        yield key, chance.choice(FORMS).format(key=key, value=chance.choice(SWEEPS if sweep else NASTY)), sweep
+
+
+def refusal(loader: ConfigLoaderImpl, override: str, sweep: bool) -> str | None:
+    """What the train command says of an override before it looks at data; None if it says nothing. Other errors are raised."""
+    try:
+        commands.check_callbacks([override])
+        try:
+            cfg = loader.load_configuration("train", [override], RunMode.MULTIRUN if sweep else RunMode.RUN)
+        except Exception as error:  # as it reaches `explained`
+            arguments = Namespace(overrides=[override], config_dir=None, multirun=sweep)
+            return "\n".join(commands.reasons(error, loader, "train", arguments))
+        if sweep:
+            cfg.hydra.job.name = "train"
+            grid.check_grid(cfg)
+        else:
+            config.check(config.settle(config.own(cfg), config.typed(cfg.hydra.overrides.task)))
+            config.check_folder("tracking.root", cfg.tracking.root)
+            config.check_folder("hydra.run.dir", cfg.hydra.run.dir)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("override", "sweep", "message"),
+    [
+        ("loss=1", False, "loss=1: no such choice; allowed: bce_dice, dice"),
+        ("loss=null", False, "loss=null: no such choice; allowed: bce_dice, dice"),
+        ("seed=0,1", False, "seed=0,1: allowed: one value; several need -m"),
+        ("hydra.callbacks.check=null", False, "hydra.callbacks.check=null: these check a run"),
+        ("tracking.root=/dev/null/x", False, "tracking.root=/dev/null/x: Not a directory; allowed: a folder"),
+        ("model=glob(x*)", True, "model=glob(x*): allowed: at least one value"),
+        ("seed=glob(*)", True, "seed=glob(*): allowed: at least one value"),
+        ("hydra.launcher._target_=foo", True, "hydra.launcher._target_=foo: no such launcher"),
+        ("hydra.sweep.dir=/dev/null/x", True, "hydra.sweep.dir=/dev/null/x: Not a directory; allowed: a folder"),
+    ],
+)
+def test_what_hydra_or_a_sweep_cannot_take_is_refused_by_key(
+    override: str, sweep: bool, message: str, loader: ConfigLoaderImpl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "ready", config.check)  # without data
+    said = refusal(loader, override, sweep)
+    assert said is not None
+    assert said.startswith(message)
+
+
+def test_a_group_is_swept_by_a_pattern(loader: ConfigLoaderImpl) -> None:
+    cfg = loader.load_configuration("train", ["model=glob(c*)", "seed=0,1"], RunMode.MULTIRUN)
+    assert list(grid.grid(cfg)) == [["model=conv", "seed=0"], ["model=conv", "seed=1"]]
+
+
+SAYS_WHAT = "allowed|must|should|lacks|expected|is missing|not Optional|not a valid|[Cc]annot|could not"
+
+
+def check(loader: ConfigLoaderImpl, monkeypatch: pytest.MonkeyPatch, number: int, seed: int) -> None:
+    monkeypatch.setattr(config, "ready", config.check)  # without data
+    said = {override: (key, refusal(loader, override, sweep)) for key, override, sweep in draws(loader, number, seed)}
+    refused = {override: (key, message) for override, (key, message) in said.items() if message is not None}
+    assert len(refused) > len(said) / 2
+    for override, (key, message) in refused.items():
+        assert re.split("[./]", key)[0] in message, (override, message)
+        assert re.search(SAYS_WHAT, message), (override, message)
+        assert "HYDRA_FULL_ERROR" not in message, (override, message)
+
+
+def test_a_few(loader: ConfigLoaderImpl, monkeypatch: pytest.MonkeyPatch) -> None:
+    check(loader, monkeypatch, 12, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_five_hundred(loader: ConfigLoaderImpl, monkeypatch: pytest.MonkeyPatch) -> None:
+    check(loader, monkeypatch, 500, seed=1)
