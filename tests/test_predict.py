@@ -95,9 +95,12 @@ def test_an_image_of_the_input_is_never_overwritten(store: Store, run_id: str, l
 
 def test_two_images_of_one_mask_are_refused(store: Store, run_id: str, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    for suffix in ("png", "jpg"):
-        cv2.imwrite(str(tmp_path / "in" / f"a.{suffix}"), np.zeros((32, 32, 3), np.uint8))
-    with pytest.raises(DataError, match=r"two images of the input would be written to .*a\.png"):
+    for name in ("a.png", "a_probability.tif"):
+        cv2.imwrite(str(tmp_path / "in" / name), np.zeros((32, 32, 3), np.uint8))
+    with pytest.raises(DataError, match=r"two images of the input would be written to .*a_probability\.tif"):
+        segment(store, run_id, input=str(tmp_path / "in"), output=str(tmp_path / "out"), probabilities=True)
+    cv2.imwrite(str(tmp_path / "in" / "a.jpg"), np.zeros((32, 32, 3), np.uint8))
+    with pytest.raises(DataError, match=r"a\.png: has the number of a\.jpg"):
         segment(store, run_id, input=str(tmp_path / "in"), output=str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
