@@ -262,7 +262,7 @@ def tables(choice: Choice, scores: Mapping[str, Scored]) -> dict[str, str]:
 def show(console: Console, scores: Mapping[str, Scored], title: str | None = None) -> None:
     """A table of the scores, a column a part, and of the strata where there is more than one.
 
-    Groups stand as the data name them: markup in a name is none.
+    Groups' names are printed as they are, not as rich's markup.
     """
     empty = [f"{part}: no lesion is predicted anywhere, a prediction of nothing" for part in scores if scores[part].nothing]
     table = Table(title=title, caption="\n".join(empty) or None)

@@ -84,7 +84,7 @@ class Comparison:
         return [sentence(pair, self.names, self.question, len(self.pairs), self.worst_of(pair)) for pair in self.pairs]
 
     def worst_of(self, pair: Pair) -> int:
-        """For how many patients an undefined distance counts as the worst in one of the two rows at least."""
+        """Return for how many patients an undefined distance counts as the worst in one of the two rows at least."""
         return int(np.sum(self.worst[pair.first] | self.worst[pair.second]))
 
     def notes(self) -> Iterator[str]:
@@ -99,7 +99,7 @@ class Comparison:
         if self.worst.any():
             yield (
                 f"An undefined {self.question.score} counts as the worst, the diagonal of the volume (of the slice where the "
-                "spacing is not known), so that missing or inventing a lesion never pays: see undefined."
+                "spacing is not known), so that missing or inventing a lesion never pays: see the column undefined."
             )
         if lines := [f"row {s.rank}: {', '.join(found)}" for s in self.standings if (found := s.row.incomplete(self.part))]:
             which = "; ".join(lines)

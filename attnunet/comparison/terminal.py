@@ -12,7 +12,7 @@ WORDS = 15  # pairs that are put in words; of more, those of the first row
 
 
 def show(console: Console, comparison: Comparison) -> None:
-    """Print both. Names stand as runs and patients have them: markup in a name is none."""
+    """Print both. Names are printed as they are, not as rich's markup."""
     score, level = comparison.question.score, comparison.question.level
     table = Table(title=summary(comparison))
     left = [*comparison.parameters, "runs"]

@@ -198,7 +198,10 @@ def varied(rows: Sequence[dict]) -> set[str]:
 
 
 def show(console: Console, rows: Sequence[dict], parameters: Sequence[str], lowest: bool) -> None:
-    """A row a job; the best score is starred, the lowest or the highest. Text stands as it is: markup in it is none."""
+    """A row a job; the best score is starred, the lowest or the highest.
+
+    Overrides are printed as they are, not as rich's markup.
+    """
     counts = {how: sum(row["how"] == how for row in rows) for how in dict.fromkeys(row["how"] for row in rows)}
     table = Table(title=f"{len(rows)} jobs: " + ", ".join(f"{number} {how}" for how, number in counts.items()))
     for name in ("job", *parameters, "how", "score", "run_id", "reason"):
