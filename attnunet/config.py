@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from attnunet.data.prepare import Prepared
     from attnunet.data.split import Split
 
-__all__ = ["CONF"]
-
 GROUPS = ("model", "loss", "data", "split", "augment", "optimizer")
 """The groups that hold a `_target_`."""
 SUPPLIED = {"model": ("image_size", "channels"), "optimizer": ("steps",), "split": ("subjects",)}
