@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import ast
 import copy
-import errno
 import hashlib
 import itertools
 import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
@@ -87,20 +85,16 @@ def settle(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
 
 def check_folder(key: str, folder: str) -> None:
-    """Raises ConfigError where a folder is not there and cannot be made, or cannot be written to; leaves none behind."""
+    """Raises ConfigError where a folder is not there and cannot be made, or cannot be written to."""
     path = Path(folder).absolute()
-    lacking: list[Path] = []
     try:
-        lacking += itertools.takewhile(lambda parent: not parent.exists(), (path, *path.parents))
-        path.mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise ConfigError(f"{key}={folder}: {error.strerror}; allowed: a folder that can be made and written to") from error
-    finally:
-        for parent in lacking:
-            with suppress(OSError):
-                parent.rmdir()
+        there = next(parent for parent in (path, *path.parents) if parent.exists())
+        found = "cannot be written to" if there.is_dir() else "is not a folder"
+        usable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    except OSError as error:  # of a name that is too long, say
+        there, found, usable = path, str(error.strerror), False
+    if not usable:
+        raise ConfigError(f"{key}={folder}: {there} {found}; allowed: a folder that can be made and written to")
 
 
 def check(cfg: DictConfig) -> None:

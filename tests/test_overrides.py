@@ -160,11 +160,11 @@ def refusal(loader: ConfigLoader, override: str, sweep: bool) -> str | None:
         ("loss=null", False, "loss=null: no such choice; allowed: bce_dice, dice"),
         ("seed=0,1", False, "seed=0,1: allowed: one value; several need -m"),
         ("hydra.callbacks.check=null", False, "hydra.callbacks.check=null: these check a run"),
-        ("tracking.root=/dev/null/x", False, "tracking.root=/dev/null/x: Not a directory; allowed: a folder"),
+        ("tracking.root=/dev/null/x", False, "tracking.root=/dev/null/x: /dev/null is not a folder; allowed"),
         ("model=glob(x*)", True, "model=glob(x*): allowed: at least one value"),
         ("seed=glob(*)", True, "seed=glob(*): allowed: at least one value"),
         ("hydra.launcher._target_=foo", True, "hydra.launcher._target_=foo: no such launcher"),
-        ("hydra.sweep.dir=/dev/null/x", True, "hydra.sweep.dir=/dev/null/x: Not a directory; allowed: a folder"),
+        ("hydra.sweep.dir=/dev/null/x", True, "hydra.sweep.dir=/dev/null/x: /dev/null is not a folder; allowed"),
     ],
 )
 def test_what_hydra_or_a_sweep_cannot_take_is_refused_by_key(
