@@ -13,6 +13,7 @@ from hydra import initialize_config_dir
 from hydra._internal import utils as hydra_utils
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import get_args
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigLoadError, ConfigNode, ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.experimental.callback import Callback
@@ -165,7 +166,7 @@ def explained(job: Callable[[], Any], config_name: str) -> None:
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
                 raise
             with initialize_config_dir(config.CONF, version_base="1.3"):
-                loader: Any = GlobalHydra.instance().config_loader()
+                loader = GlobalHydra.instance().config_loader()
                 lines = reasons(error, loader, config_name, arguments)
             raise config.ConfigError("\n".join(lines)) from error
         if Begin.sweep is not None and not Begin.sweep.close():
@@ -180,7 +181,7 @@ def check_callbacks(overrides: Sequence[str]) -> None:
             raise config.ConfigError(f"{override}: these check a run; allowed: callbacks beside them, +hydra.callbacks.NAME")
 
 
-def reasons(error: Exception, loader: ConfigLoaderImpl, config_name: str, arguments: Namespace) -> list[str]:
+def reasons(error: Exception, loader: ConfigLoader, config_name: str, arguments: Namespace) -> list[str]:
     """Return a line for each argument that Hydra refuses; where it is none by itself, the error's own."""
     from attnunet.overrides import refusals
 

@@ -13,7 +13,6 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 
     from attnunet.data.prepare import Prepared
     from attnunet.data.split import Split
-
-__all__ = ["CONF"]
 
 GROUPS = ("model", "loss", "data", "split", "augment", "optimizer")
 """The groups that hold a `_target_`."""
@@ -88,22 +85,16 @@ def settle(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
 
 def check_folder(key: str, folder: str) -> None:
-    """Raise ConfigError where a folder is not there and cannot be made, or cannot be written to; leave none behind."""
+    """Raises ConfigError where a folder is not there and cannot be made, or cannot be written to."""
     path = Path(folder).absolute()
-    nearest = next(parent for parent in (path, *path.parents) if os.path.lexists(parent))
-    if not nearest.is_dir():
-        raise ConfigError(f"{key}={folder}: {nearest} is no folder; give another one")
-    lacking = list(itertools.takewhile(lambda parent: parent != nearest, (path, *path.parents)))
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK | os.X_OK):
-            raise PermissionError
-    except OSError:
-        raise ConfigError(f"{key}={folder}: nothing can be written to {nearest}; give another folder") from None
-    finally:
-        for parent in lacking:
-            with suppress(OSError):
-                parent.rmdir()
+        there = next(parent for parent in (path, *path.parents) if os.path.lexists(parent))
+        found = "cannot be written to" if there.is_dir() else "is not a folder"
+        usable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    except OSError as error:  # of a name that is too long, say
+        there, found, usable = path, str(error.strerror), False
+    if not usable:
+        raise ConfigError(f"{key}={folder}: {there} {found}; allowed: a folder that can be made and written to")
 
 
 def check(cfg: DictConfig) -> None:

@@ -107,7 +107,7 @@ def folder(composed: DictConfig, number: int) -> str:
     with open_dict(composed.hydra), flag_override(composed, "readonly", False):
         composed.hydra.job.num = composed.hydra.job.id = number
     name = str(composed.hydra.sweep.subdir)
-    if Path(name).name != name:
+    if Path(name).name != name or name in ("", ".."):
         raise config.ConfigError(f"hydra.sweep.subdir={name}: allowed: the name of a folder, without /")
     return name
 
@@ -138,7 +138,11 @@ def parsed(overrides: Sequence[str]) -> list[Override]:
 
 
 def listed(override: Override, of: Callable[[Override], Iterator[str]]) -> list[str]:
-    """What `of` tells of an override, which is not nothing and not more than a sweep can run."""
+    """Return what `of` yields of an override.
+
+    Raises:
+        ConfigError: it is nothing, or more than a sweep can run.
+    """
     sweep = override.value()
     try:
         bounded = isinstance(sweep, RangeSweep) and len(list(itertools.islice(sweep.range(), MOST_JOBS + 1)))
@@ -166,6 +170,9 @@ def ends(override: Override) -> Iterator[str]:
     """The same where a sweeper searches: of numbers only the lowest and the highest."""
     sweep, key = override.value(), override.get_key_element()
     if isinstance(sweep, IntervalSweep):
+        low, high = float(sweep.start or 0), float(sweep.end or 0)
+        if low > high or ("log" in sweep.tags and low <= 0):
+            raise config.ConfigError(f"{override.input_line}: allowed: interval(LOW,HIGH), with LOW above 0 where tagged log")
         yield from (f"{key}={sweep.start}", f"{key}={sweep.end}")
     elif isinstance(sweep, RangeSweep):
         numbers = list(sweep.range())

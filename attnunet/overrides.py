@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
@@ -18,7 +17,7 @@ from attnunet.errors import first_line
 QUOTE = """write key=value; quote a value that holds brackets, accents, blanks, '~' or '=', twice: 'data.root="/s (new)"'"""
 
 
-def refusals(loader: ConfigLoaderImpl, name: str, search: Sequence[str], overrides: Sequence[str], sweep: bool) -> list[str]:
+def refusals(loader: ConfigLoader, name: str, search: Sequence[str], overrides: Sequence[str], sweep: bool) -> list[str]:
     """Return a line for each override that Hydra refuses: the override, why, what is allowed.
 
     Args:
@@ -35,23 +34,22 @@ def refusals(loader: ConfigLoaderImpl, name: str, search: Sequence[str], overrid
             if not override.key_or_group:
                 raise ValueError(line)
         except (HydraException, ValueError):
-            wrong.append(f"{line}: cannot be read; {QUOTE}")
+            wrong.append(f"{'tracking.uri' if 'tracking.uri=' in line else line}: cannot be read; {QUOTE}")
     return wrong or list(refused(loader, name, search, parsed, sweep))
 
 
-def refused(
-    loader: ConfigLoaderImpl, name: str, search: Sequence[str], parsed: Sequence[Override], sweep: bool
-) -> Iterator[str]:
+def refused(loader: ConfigLoader, name: str, search: Sequence[str], parsed: Sequence[Override], sweep: bool) -> Iterator[str]:
     several = [override for override in parsed if override.is_sweep_override()]
     if lone := [o for o in several if not sweep or o.key_or_group.startswith("hydra")]:
         hint = "allowed: one value of Hydra's own keys" if sweep else "allowed: one value; several need -m, a list is [A,B]"
-        yield from (f"{override.input_line}: {hint}" for override in lone)
+        yield from (f"{shown(override)}: {hint}" for override in lone)
         return
     choices: list[str] = []
     settings: list[Override] = []
     for override in parsed:
         groups = loader.get_group_options(override.key_or_group, config_name=name, overrides=list(search))
-        if groups and override.is_delete() and not composes(loader, name, [*search, str(override.input_line)]):
+        alone = [*search, str(override.input_line)]
+        if groups and override.is_delete() and isinstance(composed(loader, name, alone), Exception):
             yield f"{override.input_line}: the group is needed; allowed: {', '.join(groups)}"
         elif not groups or isinstance(override.value(), dict) or override.is_delete():
             settings.append(override)
@@ -59,28 +57,31 @@ def refused(
             yield f"{override.input_line}: no such choice; allowed: {', '.join(groups)}"
         else:
             choices.append(f"{override.get_key_element()}={next(iter(chosen(override)), None)}")
-    try:
-        cfg = loader.load_configuration(name, [*search, *choices], RunMode.RUN)
-    except Exception:  # of the choices together; the caller has Hydra's own words
-        return
+    taken = [*search, *choices]
+    cfg = composed(loader, name, taken)
+    if not isinstance(cfg, DictConfig):
+        return  # of the choices together; the caller has Hydra's own words
     for override in settings:
         if override.is_sweep_override():
             continue  # each job's is looked at
-        changed = copy.deepcopy(cfg)
-        try:
-            loader._apply_overrides_to_config([override], changed)
-        except Exception as error:  # Hydra's own, OmegaConf's, and ValueError
-            yield f"{override.input_line}: {reason(override, cfg, error)}"
+        found = composed(loader, name, [*taken, str(override.input_line)])
+        if isinstance(found, DictConfig):
+            taken, cfg = [*taken, str(override.input_line)], found
         else:
-            cfg = changed
+            yield f"{shown(override)}: {reason(override, cfg, found)}"
 
 
-def composes(loader: ConfigLoaderImpl, name: str, overrides: list[str]) -> bool:
+def composed(loader: ConfigLoader, name: str, overrides: list[str]) -> DictConfig | Exception:
+    """Return the configuration, or Hydra's error."""
     try:
-        loader.load_configuration(name, overrides, RunMode.RUN)
-    except Exception:  # Hydra's own, OmegaConf's, and ValueError
-        return False
-    return True
+        return loader.load_configuration(name, overrides, RunMode.RUN)
+    except Exception as error:  # Hydra's own, OmegaConf's, and ValueError
+        return error
+
+
+def shown(override: Override) -> str:
+    """Return an override for a message; a server's address may hold a password."""
+    return str(override.input_line) if override.key_or_group != "tracking.uri" else override.key_or_group
 
 
 def chosen(override: Override) -> list[Any]:

@@ -47,7 +47,7 @@ REFUSED = [
     (("=5",), "=5: cannot be read; write key=value"),
     (("--resolve",), "The --resolve flag can only be used in conjunction with --cfg or --help"),
     (("model.filters.foo=1",), "model.filters.foo=1: model.filters is a list; allowed: model.filters.N"),
-    (("hydra.run.dir=/dev/null/x",), "hydra.run.dir=/dev/null/x: Not a directory; allowed: a folder"),
+    (("hydra.run.dir=/dev/null/x",), "hydra.run.dir=/dev/null/x: /dev/null is not a folder; allowed"),
     ((*LGG, "batch_size=4", "augment.transforms.0._target_=albumentations.Flip"), "_target_=albumentations.Flip: there is"),
     # The last job of a grid.
     (("-m", "data=lgg", "data.root={root},null"), "data=lgg needs data.root"),

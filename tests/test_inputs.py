@@ -51,14 +51,14 @@ def dangling_link_at(path: Path) -> None:
 def test_an_output_that_is_no_folder_is_refused(make, output: str, found: str, folder: Path) -> None:  # noqa: ANN001
     (folder / found).parent.mkdir(exist_ok=True)
     make(folder / found)
-    with pytest.raises(UserError, match=rf"^output={folder / output}\S*: {folder / found} is no folder; give another"):
+    with pytest.raises(UserError, match=rf"^output={folder / output}\S*: {folder / found} is not a folder; allowed"):
         inputs(folder, output=output, overwrite=True)
 
 
 def test_an_output_that_cannot_be_written_to_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "out").mkdir()
-    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != folder / "out" / "new")  # root may write anywhere
-    with pytest.raises(UserError, match=rf"^output={folder / 'out/new'}\S*: nothing can be written to {folder / 'out'};"):
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != folder / "out")  # root may write anywhere
+    with pytest.raises(UserError, match=rf"^output={folder / 'out/new'}\S*: {folder / 'out'} cannot be written to;"):
         inputs(folder, output="out/new")
 
 
@@ -70,7 +70,7 @@ def test_a_folder_is_never_replaced_by_a_mask(folder: Path) -> None:
 
 WRONG = {
     ("predict", "input=in/none.png", "output=out"): "input=in/none.png: no such file or folder",
-    ("predict", "input=in/p1", "output=in/v.npy"): "in/v.npy is no folder",
+    ("predict", "input=in/p1", "output=in/v.npy"): "in/v.npy is not a folder",
     ("predict", "input=in/empty", "output=out"): "input=in/empty: nothing to segment there",
     ("export", "output=in"): "output=in: exists; give a folder that does not",
 }

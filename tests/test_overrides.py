@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from hydra import initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
@@ -109,9 +109,9 @@ FORMS = [*["{key}={value}"] * 6, "+{key}={value}", "++{key}={value}", "~{key}", 
 
 
 @pytest.fixture
-def loader() -> Iterator[ConfigLoaderImpl]:
+def loader() -> Iterator[ConfigLoader]:
     with initialize_config_dir(config.CONF, version_base="1.3"):
-        yield GlobalHydra.instance().config_loader()  # type: ignore[misc]
+        yield GlobalHydra.instance().config_loader()
 
 
 def keys(node: Any, prefix: str = "") -> Iterator[str]:
@@ -121,7 +121,7 @@ def keys(node: Any, prefix: str = "") -> Iterator[str]:
         yield from keys(value, f"{prefix}{name}.")
 
 
-def draws(loader: ConfigLoaderImpl, number: int, seed: int) -> Iterator[tuple[str, str, bool]]:
+def draws(loader: ConfigLoader, number: int, seed: int) -> Iterator[tuple[str, str, bool]]:
     """Keys, overrides of them, and whether these are of a sweep."""
     chance = random.Random(seed)
     composed = config.own(loader.load_configuration("train", [], RunMode.RUN))
@@ -132,7 +132,7 @@ def draws(loader: ConfigLoaderImpl, number: int, seed: int) -> Iterator[tuple[st
         yield key, chance.choice(FORMS).format(key=key, value=chance.choice(SWEEPS if sweep else NASTY)), sweep
 
 
-def refusal(loader: ConfigLoaderImpl, override: str, sweep: bool) -> str | None:
+def refusal(loader: ConfigLoader, override: str, sweep: bool) -> str | None:
     """What the train command says of an override before it looks at data; None if it says nothing. Other errors are raised."""
     try:
         commands.check_callbacks([override])
@@ -160,15 +160,15 @@ def refusal(loader: ConfigLoaderImpl, override: str, sweep: bool) -> str | None:
         ("loss=null", False, "loss=null: no such choice; allowed: bce_dice, dice"),
         ("seed=0,1", False, "seed=0,1: allowed: one value; several need -m"),
         ("hydra.callbacks.check=null", False, "hydra.callbacks.check=null: these check a run"),
-        ("tracking.root=/dev/null/x", False, "tracking.root=/dev/null/x: Not a directory; allowed: a folder"),
+        ("tracking.root=/dev/null/x", False, "tracking.root=/dev/null/x: /dev/null is not a folder; allowed"),
         ("model=glob(x*)", True, "model=glob(x*): allowed: at least one value"),
         ("seed=glob(*)", True, "seed=glob(*): allowed: at least one value"),
         ("hydra.launcher._target_=foo", True, "hydra.launcher._target_=foo: no such launcher"),
-        ("hydra.sweep.dir=/dev/null/x", True, "hydra.sweep.dir=/dev/null/x: Not a directory; allowed: a folder"),
+        ("hydra.sweep.dir=/dev/null/x", True, "hydra.sweep.dir=/dev/null/x: /dev/null is not a folder; allowed"),
     ],
 )
 def test_what_hydra_or_a_sweep_cannot_take_is_refused_by_key(
-    override: str, sweep: bool, message: str, loader: ConfigLoaderImpl, monkeypatch: pytest.MonkeyPatch
+    override: str, sweep: bool, message: str, loader: ConfigLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(config, "ready", config.check)  # without data
     said = refusal(loader, override, sweep)
@@ -176,7 +176,19 @@ def test_what_hydra_or_a_sweep_cannot_take_is_refused_by_key(
     assert said.startswith(message)
 
 
-def test_a_group_is_swept_by_a_pattern(loader: ConfigLoaderImpl) -> None:
+def test_a_password_is_not_repeated(loader: ConfigLoader) -> None:
+    for override in (
+        "+tracking.uri=http://me:secret@host",
+        "tracking.uri=http://me:secret@host,(",
+        "tracking.uri=secret,secret",
+    ):
+        said = refusal(loader, override, sweep=False)
+        assert said is not None
+        assert "tracking.uri" in said
+        assert "secret" not in said
+
+
+def test_a_group_is_swept_by_a_pattern(loader: ConfigLoader) -> None:
     cfg = loader.load_configuration("train", ["model=glob(c*)", "seed=0,1"], RunMode.MULTIRUN)
     assert list(grid.grid(cfg)) == [["model=conv", "seed=0"], ["model=conv", "seed=1"]]
 
@@ -184,7 +196,7 @@ def test_a_group_is_swept_by_a_pattern(loader: ConfigLoaderImpl) -> None:
 SAYS_WHAT = "allowed|must|should|lacks|expected|is missing|not Optional|not a valid|[Cc]annot|could not"
 
 
-def check(loader: ConfigLoaderImpl, monkeypatch: pytest.MonkeyPatch, number: int, seed: int) -> None:
+def check(loader: ConfigLoader, monkeypatch: pytest.MonkeyPatch, number: int, seed: int) -> None:
     monkeypatch.setattr(config, "ready", config.check)  # without data
     said = {override: (key, refusal(loader, override, sweep)) for key, override, sweep in draws(loader, number, seed)}
     refused = {override: (key, message) for override, (key, message) in said.items() if message is not None}
@@ -195,11 +207,11 @@ def check(loader: ConfigLoaderImpl, monkeypatch: pytest.MonkeyPatch, number: int
         assert "HYDRA_FULL_ERROR" not in message, (override, message)
 
 
-def test_a_few(loader: ConfigLoaderImpl, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_few(loader: ConfigLoader, monkeypatch: pytest.MonkeyPatch) -> None:
     check(loader, monkeypatch, 12, seed=0)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_five_hundred(loader: ConfigLoaderImpl, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_five_hundred(loader: ConfigLoader, monkeypatch: pytest.MonkeyPatch) -> None:
     check(loader, monkeypatch, 500, seed=1)

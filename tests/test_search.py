@@ -239,6 +239,12 @@ def test_a_sweep_over_nothing_or_over_too_much_is_refused(override: str, message
         list(grid.grid(swept(BASIC, {}, override)))
 
 
+@pytest.mark.parametrize("override", ["a=interval(1,0)", "a=tag(log, interval(0,1))"])
+def test_an_interval_that_optuna_cannot_draw_from_is_refused(override: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{re.escape(override)}: allowed: interval\(LOW,HIGH\)"):
+        list(grid.grid(swept(OPTUNA, {}, override)))
+
+
 def test_where_every_trial_failed_there_is_no_best(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         search(Objective(tmp_path, "val/dice", [math.nan]), ["seed=0,1"])
