@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -12,6 +12,7 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
+from attnunet.errors import UserError
 from attnunet.grid import parsed, values
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def search(sweeper: OptunaSweeper, overrides: Sequence[str]) -> None:
         log.info(f"Waiting: another process is at study {sweeper.study_name}")
         lock.acquire()
     try:
-        study = opened(sweeper, root)
+        study = opened(sweeper, root / "optuna.db")
         run_trials(sweeper, study, parsed(overrides))
     finally:
         lock.release()
@@ -46,21 +47,31 @@ def search(sweeper: OptunaSweeper, overrides: Sequence[str]) -> None:
         log.info(f"Best of study {study.study_name}: trial {best.number}, {sweeper.config.monitor} {best.value:.4f}")
 
 
-def opened(sweeper: OptunaSweeper, root: Path) -> optuna.Study:
-    """The study, in which what a dead process left under way is FAIL and comes again."""
+def opened(sweeper: OptunaSweeper, database: Path) -> optuna.Study:
+    """The study, in which what a dead process left under way is FAIL and comes again.
+
+    Raises:
+        UserError: what is wrong with the database.
+    """
     import optuna
     from optuna.trial import TrialState
 
-    from attnunet.tracking.sqlite import address
+    from attnunet.tracking.sqlite import address, trouble
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    study = optuna.create_study(
-        study_name=sweeper.study_name,
-        storage=sweeper.storage or address(root / "optuna.db"),
-        direction="minimize" if sweeper.config.monitor.endswith("loss") else "maximize",
-        load_if_exists=True,
-    )
+    try:
+        study = optuna.create_study(
+            study_name=sweeper.study_name,
+            storage=sweeper.storage or address(database),
+            direction="minimize" if sweeper.config.monitor.endswith("loss") else "maximize",
+            load_if_exists=True,
+        )
+    except Exception as error:
+        told = None if sweeper.storage else trouble(database, error)
+        if told is None:
+            raise
+        raise UserError(told) from error
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
         study.enqueue_trial(trial.params)
@@ -73,6 +84,7 @@ def run_trials(sweeper: OptunaSweeper, study: optuna.Study, overrides: Sequence[
     from optuna.trial import TrialState
 
     space = {o.get_key_element(): distribution(o) for o in overrides if o.is_sweep_override()}
+    check_space(study, space)
     fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
     done = len(study.get_trials(states=(TrialState.COMPLETE,)))
     missing = max(0, sweeper.n_trials - done)
@@ -86,6 +98,21 @@ def run_trials(sweeper: OptunaSweeper, study: optuna.Study, overrides: Sequence[
                 study.tell(trial, state=TrialState.FAIL)
             else:
                 study.tell(trial, value)
+
+
+def check_space(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> None:
+    """Raise UserError where a study has tried a key with other choices: what it has learned does not hold for these."""
+    from optuna.distributions import check_distribution_compatibility
+
+    for trial in study.get_trials(deepcopy=False):
+        for key in trial.distributions.keys() & space.keys():
+            try:
+                check_distribution_compatibility(trial.distributions[key], space[key])
+            except ValueError as error:
+                raise UserError(
+                    f"{key}: study {study.study_name} searches {trial.distributions[key]}, which cannot become {space[key]}; "
+                    "give what it has, or another study"
+                ) from error
 
 
 def distribution(override: Override) -> BaseDistribution:

@@ -21,6 +21,7 @@ from optuna.study import Study, load_study
 from optuna.trial import TrialState
 
 from attnunet import grid
+from attnunet.errors import UserError
 from attnunet.search import distribution, search
 from tests.conftest import REPO, command
 from tests.test_train import SMOKE
@@ -189,7 +190,7 @@ class Objective:
 
     def __init__(self, root: Path, monitor: str, scores: list[float]) -> None:
         self.config = OmegaConf.create({"tracking": {"root": str(root)}, "monitor": monitor})
-        self.study_name, self.storage, self.seed = "by hand", f"sqlite:///{root}/optuna.db", 0
+        self.study_name, self.storage, self.seed = "by hand", None, 0
         self.n_trials, self.n_jobs, self.sampler = len(scores), 2, RandomSampler
         self.scores, self.launcher, self.batches = iter(scores), self, []
 
@@ -220,6 +221,41 @@ def test_where_every_trial_failed_there_is_no_best(tmp_path: Path, caplog: pytes
         search(Objective(tmp_path, "val/dice", [math.nan]), ["seed=0,1"])
     assert "0 trials finished, 1 to go" in caplog.text
     assert "Best" not in caplog.text
+
+
+def test_a_folder_of_whatever_name_has_its_own_searches(tmp_path: Path) -> None:
+    search(Objective(tmp_path / "a%20b", "val/dice", [0.5]), ["seed=0,1"])
+    search(Objective(tmp_path / "a b", "val/dice", [0.25, 0.75]), ["seed=0,1"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a b", "a%20b"]
+    assert [finished(tmp_path / name / "optuna.db") for name in ("a%20b", "a b")] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("now", "allowed"),
+    [
+        ("seed=0,1", True),
+        ("seed=1,0", False),
+        ("seed=0,1,2", False),
+        ("seed=interval(0,1)", False),
+        ("epochs=1,2", True),
+    ],
+)
+def test_a_study_with_other_choices_is_refused_before_a_trial(now: str, allowed: bool, tmp_path: Path) -> None:
+    search(Objective(tmp_path, "val/dice", [0.5]), ["seed=0,1"])
+    again = Objective(tmp_path, "val/dice", [0.5, 0.25])
+    if allowed:
+        search(again, [now])
+    else:
+        with pytest.raises(UserError, match=r"seed: study by hand searches CategoricalDistribution\(choices=\('0', '1'\)\)"):
+            search(again, [now])
+        assert again.batches == []
+        assert len(load_study(study_name="by hand", storage=f"sqlite:///{tmp_path}/optuna.db").trials) == 1
+
+
+def test_a_damaged_store_of_searches_is_named(tmp_path: Path) -> None:
+    (tmp_path / "optuna.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(UserError, match=rf"{tmp_path}/optuna.db: it is no SQLite database: restore a copy of it"):
+        search(Objective(tmp_path, "val/dice", [0.5]), ["seed=0,1"])
 
 
 def test_a_search_is_not_run_twice_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -264,7 +300,7 @@ def test_a_search_of_real_runs_that_was_killed_ends_with_its_trials(lgg_root: Pa
 def finished(storage: Path) -> int:
     """Trials that are complete; 0 while the store is being made."""
     try:
-        with closing(sqlite3.connect(f"file:{storage}?mode=ro", uri=True)) as database:
+        with closing(sqlite3.connect(f"{storage.as_uri()}?mode=ro", uri=True)) as database:
             return database.execute("SELECT COUNT(*) FROM trials WHERE state = 'COMPLETE'").fetchone()[0]
     except sqlite3.OperationalError:
         return 0

@@ -17,6 +17,7 @@ TROUBLES = {
     "no such table": f"it is no store of MLflow's: {AGAIN}",
     "out-of-date database schema": "another version of MLflow made it: install that version, or bring a copy of it up to date "
     "by `mlflow db upgrade`",
+    "with the table schema": "another version of Optuna made it: install that version, or give another hydra.sweeper.storage",
     "locate revision": "a later version of MLflow made it: install that version",
     "is locked": "another process holds it: start again when that one has ended",
     "is full": "the disk is full: free some space there",
@@ -24,7 +25,7 @@ TROUBLES = {
     "unable to open": "it cannot be opened: give a tracking.root that can be read and written",
     "disk I/O error": "the disk cannot be read or written: restore the file elsewhere, and give that folder as tracking.root",
 }
-"""What SQLite and MLflow say about a file, and what there is to do."""
+"""What SQLite, MLflow and Optuna say about a file, and what there is to do."""
 
 
 def address(database: Path) -> str:

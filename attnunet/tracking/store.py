@@ -67,13 +67,13 @@ class Store:
     @property
     def address_shown(self) -> str:
         """Where the store is, for messages."""
-        return self.uri or str(self.database)
+        return redact(self.uri) if self.uri else str(self.database)
 
     @property
     def ui_command(self) -> str:
         """What to type to see the runs."""
         if self.uri:
-            return f"open {self.uri} in a browser"
+            return f"open {self.address_shown} in a browser"
         mlflow_command = str(Path(sys.executable).with_name("mlflow"))
         return shlex.join([mlflow_command, "ui", "--backend-store-uri", self.address, "--host", "127.0.0.1"])
 
@@ -160,15 +160,15 @@ class Store:
         """
         status = self.status()
         if status is None:
-            self.trouble = f"the tracking server {self.uri} does not answer"
+            self.trouble = f"the tracking server {self.address_shown} does not answer"
         elif status in DENIED:
             self.trouble = (
-                f"the tracking server {self.uri} refuses this user (HTTP {status}): set MLFLOW_TRACKING_USERNAME and "
-                "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to what it takes"
+                f"the tracking server {self.address_shown} refuses this user (HTTP {status}): set MLFLOW_TRACKING_USERNAME "
+                "and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to what it takes"
             )
             raise Away(self.trouble)
         else:
-            self.trouble = f"the tracking server {self.uri} answers with HTTP {status}" if status >= 500 else None
+            self.trouble = f"the tracking server {self.address_shown} answers with HTTP {status}" if status >= 500 else None
         return self.trouble is None
 
     def status(self) -> int | None:
