@@ -241,7 +241,7 @@ def test_a_sweep_over_nothing_or_over_too_much_is_refused(override: str, message
 
 @pytest.mark.parametrize("override", ["a=interval(1,0)", "a=tag(log, interval(0,1))"])
 def test_an_interval_that_optuna_cannot_draw_from_is_refused(override: str) -> None:
-    with pytest.raises(ConfigError, match=rf"{re.escape(override)}: allowed: interval\(LOW,HIGH\)"):
+    with pytest.raises(UserError, match=rf"{re.escape(override)}: allowed: interval\(LOW,HIGH\)"):
         list(grid.grid(swept(OPTUNA, {}, override)))
 
 
@@ -266,7 +266,7 @@ def test_a_folder_of_whatever_name_has_its_own_searches(tmp_path: Path) -> None:
         ("seed=1,0", False),
         ("seed=0,1,2", False),
         ("seed=interval(0,1)", False),
-        ("image_size=64,128", True),
+        ("epochs=1,2", True),
     ],
 )
 def test_a_study_with_other_choices_is_refused_before_a_trial(now: str, allowed: bool, tmp_path: Path) -> None:
@@ -275,9 +275,7 @@ def test_a_study_with_other_choices_is_refused_before_a_trial(now: str, allowed:
     if allowed:
         search(again, [now])
     else:
-        with pytest.raises(
-            UserError, match=r"seed: study by hand searches CategoricalDistribution\(choices=\('0', '1'\)\), which"
-        ):
+        with pytest.raises(UserError, match=r"seed: study by hand searches CategoricalDistribution\(choices=\('0', '1'\)\)"):
             search(again, [now])
         assert again.batches == []
         assert len(load_study(study_name="by hand", storage=f"sqlite:///{tmp_path}/optuna.db").trials) == 1
@@ -331,7 +329,7 @@ def test_a_search_of_real_runs_that_was_killed_ends_with_its_trials(lgg_root: Pa
 def finished(storage: Path) -> int:
     """Trials that are complete; 0 while the store is being made."""
     try:
-        with closing(sqlite3.connect(f"file:{storage}?mode=ro", uri=True)) as database:
+        with closing(sqlite3.connect(f"{storage.as_uri()}?mode=ro", uri=True)) as database:
             return database.execute("SELECT COUNT(*) FROM trials WHERE state = 'COMPLETE'").fetchone()[0]
     except sqlite3.OperationalError:
         return 0

@@ -168,7 +168,7 @@ def test_a_server_that_is_restarted_during_training_costs_no_metric(server: Serv
         server.start()
         assert process.wait(900) == 0, "".join(lines)
     assert down[0] >= 3
-    assert "values wait for it" in "".join(lines)
+    assert "metrics wait, and training goes on" in "".join(lines)
     run = server.run("restarted")
     assert run.info.status == "FINISHED"
     assert_logged_once(run, server.client, epochs=60)

@@ -76,7 +76,8 @@ def test_a_run_ends_well_and_says_what_it_reached(smoke: Started) -> None:
     assert "epoch 2/2" in smoke.result.stdout
     assert "s left" in smoke.result.stdout
     assert str(smoke.artifact("figures")) in smoke.result.stdout
-    assert f"mlflow ui --backend-store-uri sqlite:///{smoke.folder}/mlruns/mlflow.db --host 127.0.0.1" in smoke.result.stdout
+    address = f"sqlite+pysqlite:///{smoke.folder}/mlruns/mlflow.db?timeout=60"
+    assert f"mlflow ui --backend-store-uri '{address}' --host 127.0.0.1" in smoke.result.stdout
     assert "LEAKING" not in smoke.result.stdout
 
 

@@ -23,7 +23,7 @@ from attnunet.data.files import write_csv
 from attnunet.tracking.provenance import provenance
 from attnunet.tracking.resume import SCORE
 from attnunet.tracking.run import Run, pulse, terminable
-from attnunet.tracking.store import Away, Store
+from attnunet.tracking.store import Store, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class Sweep:
             found.setdefault(number, {**asdict(lost), "seconds": math.nan, "job": number, "overrides": list(overrides)})
         table = [found[number] for number in sorted(found)]
         children: list[entities.Run] = []
-        with suppress(Away):
+        with suppress(Unavailable):
             children = self.children()[::-1]  # the newest last
         if self.jobs is None:
             told = {" ".join(row["overrides"]) for row in table}
@@ -161,8 +161,8 @@ class Sweep:
         try:
             with self.stack:
                 self.log(rows, parameters, status or ("FINISHED" if complete else "FAILED"))
-        except Away as away:
-            print(f"attnunet: {away}; the same command sends what it lacks", file=sys.stderr)
+        except Unavailable as unavailable:
+            print(f"attnunet: {unavailable}; the same command sends what it lacks", file=sys.stderr)
             complete = False
         # A log needs no narrow columns.
         show(terminal.console(160), rows, parameters, lowest=self.monitor.endswith("loss"))
