@@ -147,6 +147,29 @@ def test_any_name_is_printed_whatever_the_terminal(trained: Path, run_id: str, l
     assert len(list((tmp_path / "out").rglob("*.tif"))) == 3
 
 
+LOOKED_UP = {
+    ("predict", "run=nobody", "input=mlruns/mlflow.db", "output=masks"): "nothing to segment there",
+    ("predict", "run=nobody", "input={image}", "output=masks"): "run=nobody: 0 runs of",
+    ("export", "run=nobody"): "run=nobody: 0 runs of",
+    ("evaluate", "run=nobody"): "run=nobody: 0 runs of",
+    ("evaluate", "study=nothing"): "study=nothing: not in",
+}
+
+
+@pytest.mark.parametrize("arguments", LOOKED_UP, ids=" ".join)
+def test_a_run_that_is_not_there_is_said_before_tensorflow_is_loaded(
+    arguments: tuple[str, ...], trained: Path, lgg_root: Path
+) -> None:
+    name, *keys = (argument.format(image=min(lgg_root.rglob("*_1.tif"))) for argument in arguments)
+    result = command(*keys, cwd=trained, python=("-X", "importtime"), name=name)
+    *imports, said = result.stderr.splitlines()
+    assert result.returncode == 1
+    assert said.startswith("attnunet: ")
+    assert LOOKED_UP[arguments] in said
+    assert all(line.startswith("import time:") and line.split()[-1] != "tensorflow" for line in imports)
+    assert not (trained / "masks").exists()
+
+
 def convert(store: Store, run_id: str, form: str, folder: Path) -> str:
     """`attnunet.export` in this process; -> what it prints."""
     out = StringIO()
