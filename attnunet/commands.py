@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 from attnunet import composition, config
 from attnunet.config import check_keys, own, ready
 from attnunet.errors import exit_on_error
+from attnunet.training import runtime
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,7 +54,6 @@ def ready_to_predict(tracking: DictConfig) -> tuple[Store, Console]:
     from rich.console import Console
 
     from attnunet.tracking.store import open_store
-    from attnunet.training import runtime
 
     runtime.configure(0, runtime.available(None), "float32")
     return open_store(Path(tracking.root).resolve(), tracking.uri, tracking.patience), Console()
@@ -70,12 +70,14 @@ class Check(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         with exit_on_error():
+            runtime.available(None)
             ready(own(config))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         from attnunet.grid import check_grid
 
         with exit_on_error():
+            runtime.available(None)
             Check.jobs = check_grid(config)
 
 
@@ -89,6 +91,7 @@ class CheckKeys(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         with exit_on_error():
+            runtime.available(None)
             check_store(check_keys(own(config), get_class(self.keys))["tracking"])
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:

@@ -49,7 +49,7 @@ def train(
     from rich.console import Console
 
     from attnunet.tracking import resume
-    from attnunet.tracking.provenance import provenance
+    from attnunet.tracking.provenance import machine, provenance
     from attnunet.tracking.records import CHECKSUM, checksum, reused_by
     from attnunet.tracking.run import flat, run
     from attnunet.tracking.store import open_store
@@ -57,12 +57,13 @@ def train(
     from attnunet.training import runtime
 
     threads = runtime.available(cfg.trainer.threads)
+    arithmetic = {"threads": str(threads), "settings": runtime.settings()}
     recipe = config.recipe(cfg, prepared.fingerprint, split, score_test)
-    fingerprint = config.fingerprint(recipe, threads)
+    fingerprint = config.fingerprint(recipe, arithmetic)
     console = Console()
     store = open_store(Path(cfg.tracking.root).resolve(), cfg.tracking.uri, cfg.tracking.patience)
     study = store.study(cfg.study)
-    with resume.standing(store, study, fingerprint, recipe, cfg.resume, console.print) as found:
+    with resume.standing(store, study, fingerprint, recipe, arithmetic, cfg.resume, console.print) as found:
         console.print(found.why, soft_wrap=True, highlight=False)
         if found.score is not None:
             console.print(f"{cfg.monitor} {found.score:.4f}; all of it: {store.ui_command}", soft_wrap=True)
@@ -71,12 +72,15 @@ def train(
             return Outcome("reused", found.run_id, found.score)
 
         runtime.configure(cfg.seed, threads, cfg.trainer.precision)
+        gpus = runtime.gpus(cfg.trainer.strategy)
+        if doubt := found.doubt(machine(gpus)):
+            console.print(doubt, soft_wrap=True, highlight=False)
         name = "-".join([choices["model"], choices["loss"], choices["split"], str(cfg.image_size), f"seed{cfg.seed}"])
         plain: Any = OmegaConf.to_container(cfg, resolve=True)
         tags = {
-            **provenance(overrides),
-            **runtime.settings(),
-            **{"fingerprint": fingerprint, "recipe": recipe, "threads": str(threads), "leaking": str(split.leaking).lower()},
+            **provenance(overrides, gpus),
+            **arithmetic,
+            **{"fingerprint": fingerprint, "recipe": recipe, "leaking": str(split.leaking).lower()},
             CHECKSUM: checksum(split.manifest(prepared.slices, prepared.fingerprint)),
             **membership(store, parent),
         }

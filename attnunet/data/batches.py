@@ -9,6 +9,7 @@ import numpy as np
 from absl import flags
 
 from attnunet.data.prepare import Prepared, resize_mask
+from attnunet.processes import end_with_parent
 
 ENDLESS = 2**48  # steps; Keras would restart a finite data set with the same draws each epoch
 
@@ -99,7 +100,8 @@ def batches(draws: Draws, workers: int, start_step: int = 0) -> grain.IterDatase
     endless = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
     if workers:
         flags.FLAGS.mark_as_parsed()  # where JAX is installed, Grain reads them, which only an absl program has parsed
-        endless = endless.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4))
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
+        endless = endless.mp_prefetch(options, worker_init_fn=end_with_parent)
     return endless
 
 
