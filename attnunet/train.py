@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from attnunet import commands, config
 from attnunet.errors import exit_on_error
+from attnunet.processes import end_with_parent
 
 if TYPE_CHECKING:
     import keras
@@ -180,6 +181,7 @@ def job(cfg: DictConfig) -> float:
     """Hydra's task function: a single run, or one job of a sweep."""
     from attnunet.tracking import sweep
 
+    end_with_parent()  # of a sweep that joblib or submitit run
     composed = HydraConfig.get()
     chosen = composed.runtime.choices.items()
     choices = {group: name for group, name in chosen if name is not None and not group.startswith("hydra")}

@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import metadata
@@ -24,6 +24,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_USER
 
+from attnunet.errors import first_line
 from attnunet.tracking.store import Away, Store, local_path
 
 if TYPE_CHECKING:
@@ -170,11 +171,24 @@ def run(
                 raise
             except BaseException as error:
                 with suppress(Away):
-                    current.text(traceback.format_exc(), "traceback.txt")
-                    current.tags({"error": f"{type(error).__name__}: {error}"[:500]})
-                    current.end("FAILED")
+                    for tell in (
+                        lambda: current.text(traceback.format_exc(), "traceback.txt"),
+                        partial(current.tags, {"error": f"{type(error).__name__}: {error}"[:500]}),
+                        partial(current.end, "FAILED"),
+                    ):
+                        attempt(tell)
                 raise
             current.end("FINISHED")
+
+
+def attempt(tell: Callable[[], None]) -> None:
+    """Tell the store of a failure, if it can be told: a full disk may refuse the traceback and take the status."""
+    try:
+        tell()
+    except Away:
+        raise
+    except Exception as error:
+        log.warning("the store does not take why the run failed: %s", first_line(error))
 
 
 @contextmanager
