@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigLoadError, ConfigNode, ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.plugins.sweeper import Sweeper
@@ -79,6 +80,16 @@ class Check(Callback):
         with exit_on_error():
             runtime.available(None)
             Check.jobs = check_grid(config)
+
+
+class Forget(Callback):
+    """Hydra's callback: of a job that has ended only what it returned is kept.
+
+    Hydra would keep its configuration too, 1,600 objects a job, which each later collection of garbage goes through.
+    """
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        job_return.cfg = job_return.hydra_cfg = None
 
 
 class CheckKeys(Callback):
