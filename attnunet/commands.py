@@ -16,6 +16,7 @@ from hydra._internal.utils import get_args
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigLoadError, ConfigNode, ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.plugins.sweeper import Sweeper
 from hydra.utils import get_class
@@ -24,6 +25,7 @@ from omegaconf import DictConfig, flag_override
 from attnunet import composition, config, terminal
 from attnunet.config import check_folder, check_keys, own, ready, settle, typed
 from attnunet.errors import exit_on_error, explain, first_line
+from attnunet.training import runtime
 
 if TYPE_CHECKING:
     from attnunet.tracking.store import Store
@@ -60,7 +62,6 @@ def open_runs(tracking: DictConfig) -> Store:
 
 def load_tensorflow() -> None:
     """Set TensorFlow up as training has it."""
-    from attnunet.training import runtime
 
     runtime.configure(0, runtime.available(None), "float32")
 
@@ -76,6 +77,7 @@ class Check(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         with exit_on_error():
+            runtime.available(None)
             ready(settle(own(config), typed(config.hydra.overrides.task)))
             check_folder("hydra.run.dir", config.hydra.run.dir)
 
@@ -83,7 +85,18 @@ class Check(Callback):
         with exit_on_error():
             from attnunet.grid import check_grid
 
+            runtime.available(None)
             Check.jobs = check_grid(config)
+
+
+class Forget(Callback):
+    """Hydra's callback: of a job that has ended only what it returned is kept.
+
+    Hydra would keep its configuration too, 1,600 objects a job, which each later collection of garbage goes through.
+    """
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        job_return.cfg = job_return.hydra_cfg = None
 
 
 class CheckKeys(Callback):
@@ -96,6 +109,7 @@ class CheckKeys(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         with exit_on_error():
+            runtime.available(None)
             check_store(check_keys(own(config), get_class(self.keys))["tracking"])
             check_folder("hydra.run.dir", config.hydra.run.dir)
 

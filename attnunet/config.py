@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
 from attnunet import targets
+from attnunet.data.workers import check_shared_memory
 from attnunet.errors import UserError, first_line
 from attnunet.targets import CONF, PACKAGE
 
@@ -301,6 +302,7 @@ def data_and_split(cfg: DictConfig) -> tuple[Prepared, Split]:
             raise DataError(f"split: no slice of {part} shows a lesion ({', '.join(split.patients[part])})")
     if len(split.train) < cfg.batch_size:
         raise DataError(f"batch_size={cfg.batch_size}: only {len(split.train)} slices train; allowed up to that number")
+    check_shared_memory(cfg.trainer.workers, cfg.batch_size * cfg.image_size**2 * (len(prepared.channels) + 1))
     return prepared, split
 
 
@@ -332,15 +334,15 @@ NO_EFFECT = (
     "data.download",
 )
 """What a result does not depend on."""
-# That, and what `data`, `split` and `threads` below say better.
+# That, and what `data`, `split` and `arithmetic` below say better.
 FREE = (*NO_EFFECT, "trainer.threads", "data.root", "data.file", "data.exclude", "split")
 CODE = ("data", "models", "training", "evaluation", "losses.py", "inference.py", "report.py", "train.py")
 NUMERICAL = ("tensorflow", "keras", "numpy", "scipy", "opencv-python", "albumentations", "grain", "focal-loss")
 
 
-def fingerprint(recipe: str, threads: int) -> str:
-    """16 hexadecimal digits that differ where a run's last bits could: of its recipe and the number of threads."""
-    return digest([recipe, threads])
+def fingerprint(recipe: str, arithmetic: Mapping[str, str]) -> str:
+    """Return 16 hexadecimal digits that differ where a run's last bits could: of its recipe, threads, libraries' settings."""
+    return digest([recipe, dict(arithmetic)])
 
 
 def digest(parts: list) -> str:

@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from attnunet import commands, config, targets, terminal
+from attnunet.data.workers import end_with_parent
 from attnunet.errors import exit_on_error
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def train(
 
     from attnunet.data.checks import doubts
     from attnunet.tracking import resume
-    from attnunet.tracking.provenance import provenance
+    from attnunet.tracking.provenance import machine, provenance
     from attnunet.tracking.records import reused_by
     from attnunet.tracking.run import flat, run
     from attnunet.tracking.store import open_store
@@ -58,14 +59,15 @@ def train(
     from attnunet.training import runtime
 
     threads = runtime.available(cfg.trainer.threads)
+    arithmetic = {"threads": str(threads), "settings": runtime.settings()}
     recipe = config.recipe(cfg, prepared.fingerprint, split, score_test)
-    fingerprint = config.fingerprint(recipe, threads)
+    fingerprint = config.fingerprint(recipe, arithmetic)
     console = terminal.console()
     for line in (*prepared.notes, *doubts(prepared, [i for part in split.parts.values() for i in part])):
         console.print(line, soft_wrap=True, highlight=False)
     store = open_store(Path(cfg.tracking.root).resolve(), cfg.tracking.uri, cfg.tracking.patience)
     study = store.study(cfg.study)
-    with resume.standing(store, study, fingerprint, recipe, cfg.resume, console.print) as found:
+    with resume.standing(store, study, fingerprint, recipe, arithmetic, cfg.resume, console.print) as found:
         console.print(found.why, soft_wrap=True, highlight=False)
         if found.score is not None:
             console.print(f"{cfg.monitor} {found.score:.4f}; all of it: {store.ui_command}", soft_wrap=True)
@@ -74,12 +76,15 @@ def train(
             return Outcome("reused", found.run_id, found.score)
 
         runtime.configure(cfg.seed, threads, cfg.trainer.precision)
+        gpus = runtime.gpus(cfg.trainer.strategy)
+        if doubt := found.doubt(machine(gpus)):
+            console.print(doubt, soft_wrap=True, highlight=False)
         name = "-".join([choices["model"], choices["loss"], choices["split"], str(cfg.image_size), f"seed{cfg.seed}"])
         plain: Any = OmegaConf.to_container(cfg, resolve=True)
         tags = {
-            **provenance(overrides),
-            **runtime.settings(),
-            **{"fingerprint": fingerprint, "recipe": recipe, "threads": str(threads), "leaking": str(split.leaking).lower()},
+            **provenance(overrides, gpus),
+            **arithmetic,
+            **{"fingerprint": fingerprint, "recipe": recipe, "leaking": str(split.leaking).lower()},
             **membership(store, parent),
         }
         name = f"LEAKING {name}" if split.leaking else name
@@ -178,6 +183,7 @@ def job(cfg: DictConfig) -> float:
     """Hydra's task function: a single run, or one job of a sweep."""
     from attnunet.tracking import sweep
 
+    end_with_parent()  # of a sweep that joblib or submitit run
     composed = HydraConfig.get()
     chosen = composed.runtime.choices.items()
     # Not Hydra's, nor what is chosen by two groups together.

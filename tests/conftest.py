@@ -1,9 +1,11 @@
 """What several test files share."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -94,3 +96,30 @@ def sample() -> Path:
     if not SAMPLE.is_dir():
         pytest.skip("needs ../shared/data/kaggle_3m_sample, which is not beside this checkout")
     return SAMPLE
+
+
+@contextmanager
+def mounted(folder: Path) -> Iterator[Path]:
+    """A disk of 4 MB at `folder`; tests that need one are skipped where nothing can be mounted."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "attnunet", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs a disk of its own, and mount is not permitted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 4 MB."""
+    with mounted(tmp_path / "disk") as folder:
+        yield folder
+
+
+@pytest.fixture
+def disks(disk: Path, tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """Two disks of 4 MB."""
+    with mounted(tmp_path / "scratch") as scratch:
+        yield disk, scratch

@@ -338,8 +338,9 @@ def test_a_signature_is_read_with_its_ranges_and_without_an_import() -> None:
 SPLIT = Split((0,), (1,), (2,), dict(enumerate("abc")))
 
 
-def fingerprint(*overrides: str, data: str = "data", split: Split = SPLIT, threads: int = 2, test: bool = True) -> str:
-    return config.fingerprint(config.recipe(composed(*overrides), data, split, test), threads)
+def fingerprint(*overrides: str, data: str = "data", split: Split = SPLIT, test: bool = True, **arithmetic: str) -> str:
+    recipe = config.recipe(composed(*overrides), data, split, test)
+    return config.fingerprint(recipe, {"threads": "2", "settings": "TF_ENABLE_ONEDNN_OPTS=1", **arithmetic})
 
 
 FREE = ("study=other", "trainer.workers=2", "trainer.keep=none", "trainer.figures=false", "data.root=x", "data.exclude=[x]")
@@ -358,10 +359,11 @@ def test_what_can_change_a_result_changes_its_fingerprint(other: str) -> None:
     assert fingerprint(other) != fingerprint()
 
 
-def test_data_split_threads_and_what_is_scored_are_in_the_fingerprint() -> None:
+def test_data_split_arithmetic_and_what_is_scored_are_in_the_fingerprint() -> None:
     swapped = replace(SPLIT, train=SPLIT.val, val=SPLIT.train)
-    others = [fingerprint(data="other"), fingerprint(split=swapped), fingerprint(threads=1), fingerprint(test=False)]
-    assert len({fingerprint(), *others}) == 5
+    others = [fingerprint(data="other"), fingerprint(split=swapped), fingerprint(test=False)]
+    bits = [fingerprint(threads="1"), fingerprint(settings="TF_ENABLE_ONEDNN_OPTS=0")]
+    assert len({fingerprint(), *others, *bits}) == 6
 
 
 def test_the_code_of_a_users_own_loss_is_in_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

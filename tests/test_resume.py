@@ -9,9 +9,10 @@ import time
 import pytest
 
 from attnunet.tracking.processes import identity
-from attnunet.tracking.provenance import machine
 from attnunet.tracking.resume import SCORE, Standing, standing
 from attnunet.tracking.store import Busy, Store
+
+ARITHMETIC = {"threads": "2", "settings": "TF_ENABLE_ONEDNN_OPTS=1"}
 
 
 class Scene:
@@ -22,7 +23,7 @@ class Scene:
         self.said: list[str] = []
 
     def run(self, status: str, fingerprint: str = "f", metrics: dict[str, float] | None = None, **tags: str) -> str:
-        known = {"fingerprint": fingerprint, "recipe": "r", "threads": "2", "machine": machine(), **identity()}
+        known = {"fingerprint": fingerprint, "recipe": "r", "machine": "abacus", **ARITHMETIC, **identity()}
         run = self.store.client.create_run(self.study, tags={**known, **tags})
         for name, value in (metrics or {}).items():
             self.store.client.log_metric(run.info.run_id, name, value)
@@ -30,8 +31,10 @@ class Scene:
             self.store.client.set_terminated(run.info.run_id, status)
         return str(run.info.run_id)
 
-    def look(self, resume: str = "auto", state: bool = False, fingerprint: str = "f") -> Standing:
-        with standing(self.store, self.study, fingerprint, "r", resume, self.said.append) as found:
+    def look(self, resume: str = "auto", state: bool = False, **now: str) -> Standing:
+        """Look for a run, whose threads or settings may be others `now`."""
+        arithmetic = {**ARITHMETIC, **now}
+        with standing(self.store, self.study, "f", "r", arithmetic, resume, self.said.append) as found:
             pass
         if state:
             found.folder.mkdir(exist_ok=True)
@@ -156,10 +159,7 @@ def test_a_run_whose_state_is_gone_is_run_anew_and_superseded(scene: Scene) -> N
     assert (found.how, found.run_id, found.replaces) == ("finished", None, (run,))
     assert f"the state of run {run} (KILLED) is not in" in found.why
     scene.store.supersede(found.replaces, "newer")
-    assert (
-        scene.look().why
-        == "new run: run " + run + " is the same but for its 2 threads, and their number changes the last bits"
-    )
+    assert scene.look().why == f"new run: run {run} was superseded"
 
 
 def test_a_state_whose_run_was_deleted_goes_on_under_a_new_one(scene: Scene) -> None:
@@ -181,17 +181,35 @@ def test_never_starts_anew_whatever_there_is(scene: Scene) -> None:
 
 
 def test_another_kind_of_machine_is_said(scene: Scene) -> None:
-    scene.run("KILLED", metrics={"train/loss": 1.0}, machine="abacus")
-    assert f"its last bits may differ: it was begun on abacus, this is {machine()}" in scene.look(state=True).why
+    scene.run("KILLED", metrics={"train/loss": 1.0})
+    found = scene.look(state=True)
+    assert found.doubt("slide rule") == "its last bits may differ: it was begun on abacus, this is slide rule"
+    assert found.doubt("abacus") is None
 
 
-def test_another_number_of_threads_is_said(scene: Scene) -> None:
+def test_a_new_run_has_no_machine_to_differ_from(scene: Scene) -> None:
+    scene.run("FINISHED", metrics={SCORE: 0.5})
+    assert scene.look(resume="never").doubt("slide rule") is None
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        ({"threads": "1"}, "its threads (2)"),
+        ({"settings": "TF_ENABLE_ONEDNN_OPTS=0"}, "its settings (TF_ENABLE_ONEDNN_OPTS=1)"),
+        (
+            {"threads": "1", "settings": "TF_ENABLE_ONEDNN_OPTS=0"},
+            "its threads (2) and its settings (TF_ENABLE_ONEDNN_OPTS=1)",
+        ),
+    ],
+)
+def test_other_threads_and_settings_are_said(now: dict[str, str], expected: str, scene: Scene) -> None:
     run = scene.run("FINISHED", fingerprint="other", metrics={SCORE: 0.5})
-    assert scene.look().why.startswith(f"new run: run {run} is the same but for its 2 threads")
+    assert scene.look(**now).why == f"new run: run {run} is the same but for {expected}, which change the last bits"
 
 
 def test_a_second_process_waits_for_the_first(scene: Scene) -> None:
-    with standing(scene.store, scene.study, "f", "r", "auto", scene.said.append) as first:
+    with standing(scene.store, scene.study, "f", "r", ARITHMETIC, "auto", scene.said.append) as first:
         second = threading.Thread(target=scene.look)
         second.start()
         second.join(0.5)

@@ -1,5 +1,6 @@
 """Training batches: which slice stands where is a function of (seed, step), how it is augmented of (seed, draw)."""
 
+import multiprocessing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -11,6 +12,7 @@ from absl import flags
 from attnunet.data.prepare import Prepared, resize_mask
 from attnunet.data.samples import fault
 from attnunet.data.slices import DataError
+from attnunet.data.workers import end_with_parent
 
 ENDLESS = 2**48  # steps; Keras would restart a finite data set with the same draws each epoch
 
@@ -103,8 +105,10 @@ def batches(draws: Draws, workers: int, start_step: int = 0) -> grain.IterDatase
     dataset = grain.MapDataset.source(Steps(draws))[start_step:]
     endless = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
     if workers:
+        multiprocessing.set_start_method("spawn", force=True)  # Grain's; a job of joblib has one that no worker of Grain knows
         flags.FLAGS.mark_as_parsed()  # where JAX is installed, Grain reads them, which only an absl program has parsed
-        endless = endless.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4))
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
+        endless = endless.mp_prefetch(options, worker_init_fn=end_with_parent)
     return endless
 
 

@@ -1,6 +1,7 @@
 """Files on disk: written whole or not at all, checked by their hash, tables read back as they were written."""
 
 import csv
+import errno
 import io
 import os
 import re
@@ -16,6 +17,35 @@ FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the disk name `path` where it names no file. NumPy tells only that less was written than there is."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        reason = error.strerror or f"{os.strerror(errno.ENOSPC)} ({error})"
+        raise OSError(error.errno or errno.ENOSPC, reason, str(path)) from error
+
+
+def reserve(path: Path) -> None:
+    """Let the disk set aside room for all of a file's bytes; a memory map of a file without ends in a bus error.
+
+    Raises:
+        OSError: it has no such room.
+    """
+    with path.open("r+b") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        try:
+            os.posix_fallocate(stream.fileno(), 0, size)
+        except AttributeError:  # macOS has no such call
+            pass
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # of a file system without it
+                raise OSError(error.errno, f"{error.strerror} for {size:,} bytes") from error
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """The path of a temporary file that takes `path`'s place when the block ends well and the disk has it.
 
@@ -24,13 +54,11 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
     try:
-        yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk names none
-        raise
+        with naming(path):
+            yield temporary
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -47,8 +75,9 @@ def building(folder: Path) -> Iterator[Path]:
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     temporary.mkdir()  # with the rights that the cache's owner gives, which mkdtemp would not
     try:
-        yield temporary
-        os.replace(temporary, folder)
+        with naming(folder):
+            yield temporary
+            os.replace(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary)
         raise

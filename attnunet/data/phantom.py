@@ -26,6 +26,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from scipy import fft
 
+from attnunet.data.files import naming
 from attnunet.data.lgg import CHANNELS, find
 from attnunet.data.slices import Dataset, chosen, without
 
@@ -238,8 +239,10 @@ def write_phantom(root: Path, patients: int, slices: int, size: int, seed: int) 
             folder.mkdir(parents=True)
             for number, (image, mask) in enumerate(zip(images, masks, strict=True), start=1):
                 # OpenCV takes blue, green, red; reversed, the file's red is pre-contrast.
-                cv2.imwrite(str(folder / f"{folder.name}_{number}.tif"), image[..., ::-1])
-                cv2.imwrite(str(folder / f"{folder.name}_{number}_mask.tif"), mask)
+                for name, pixels in ((f"{number}", image[..., ::-1]), (f"{number}_mask", mask)):
+                    path = folder / f"{folder.name}_{name}.tif"
+                    with naming(path):  # OpenCV would not say that the disk is full
+                        path.write_bytes(cv2.imencode(".tif", pixels)[1].tobytes())
         os.replace(unfinished, root)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from filelock import FileLock
 
-from attnunet.data.files import building, checksum, write_atomically
+from attnunet.data.files import building, checksum, naming, reserve, write_atomically
 from attnunet.data.images import read_image, read_mask
 from attnunet.data.slices import DataError, Dataset, Slice, refuse
 
@@ -218,7 +218,9 @@ def write_images(dataset: Dataset, image_size: int, path: Path) -> None:
 
     with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
         temporary = Path(folder) / path.name
-        images = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        with naming(path):
+            images = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+            reserve(temporary)
 
         def write(indices: list[int]) -> None:
             files = [read_image(dataset.slices[i].image, len(dataset.file_channels)) for i in indices]

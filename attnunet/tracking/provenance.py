@@ -10,18 +10,17 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent
-DRIVER = Path("/proc/driver/nvidia/gpus")
 PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python", "albumentations", "grain", "focal-loss", "mlflow")
 
 
-def provenance(overrides: Sequence[str]) -> dict[str, str]:
-    """The tags of a run."""
+def provenance(overrides: Sequence[str], gpus: Sequence[str] = ()) -> dict[str, str]:
+    """Return the tags of a run that computes on these GPUs."""
     return {
         "command": command(),
         "overrides": " ".join(overrides),
         "git.commit": git("rev-parse", "HEAD"),
         "git.dirty": str(bool(git("status", "--porcelain"))).lower(),
-        "machine": machine(),
+        "machine": machine(gpus),
         "python": platform.python_version(),
         **{f"version.{name}": metadata.version(name) for name in PACKAGES},
     }
@@ -32,21 +31,13 @@ def command() -> str:
     return shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]])
 
 
-def machine() -> str:
-    """The kind of machine, on which the last bits of a result depend: processor, cores, the GPUs that are shown to it."""
+def machine(gpus: Sequence[str]) -> str:
+    """Return the kind of machine, on which the last bits of a result depend: processor, cores, the GPUs that are used."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    parts = [platform.machine(), names[0] if names else platform.processor(), f"{os.cpu_count()} cores", *gpus()]
+    parts = [platform.machine(), names[0] if names else platform.processor(), f"{os.cpu_count()} cores", *gpus]
     return ", ".join(parts)
-
-
-def gpus() -> list[str]:
-    """The models of NVIDIA's GPUs, as its driver tells them; none where CUDA_VISIBLE_DEVICES is empty."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
-        return []
-    told = [path.read_text().splitlines() for path in sorted(DRIVER.glob("*/information"))]
-    return [line.partition(":")[2].strip() for lines in told for line in lines if line.startswith("Model:")]
 
 
 def git(*arguments: str) -> str:

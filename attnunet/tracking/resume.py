@@ -3,14 +3,13 @@
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from attnunet.tracking.provenance import machine
 from attnunet.tracking.store import Away, Busy, Store
 
 SCORE = "final/monitor"
@@ -28,6 +27,7 @@ class Standing:
         run_id: the MLflow run to go on under, or that was reused; None for a new one.
         score: what a reused run reached.
         replaces: earlier runs of the same fingerprint, which this one supersedes.
+        machine: the kind of machine that a resumed run was begun on.
     """
 
     how: str
@@ -36,6 +36,13 @@ class Standing:
     run_id: str | None = None
     score: float | None = None
     replaces: tuple[str, ...] = ()
+    machine: str | None = None
+
+    def doubt(self, machine: str) -> str | None:
+        """Return a line where this machine is another kind than the run's; what it computes on is known once it computes."""
+        if self.machine in (None, machine):
+            return None
+        return f"its last bits may differ: it was begun on {self.machine}, this is {machine}"
 
 
 def lock_of(folder: Path) -> FileLock:
@@ -45,13 +52,20 @@ def lock_of(folder: Path) -> FileLock:
 
 @contextmanager
 def standing(
-    store: Store, study: str, fingerprint: str, recipe: str, resume: str, say: Callable[[str], None]
+    store: Store,
+    study: str,
+    fingerprint: str,
+    recipe: str,
+    arithmetic: Mapping[str, str],
+    resume: str,
+    say: Callable[[str], None],
 ) -> Iterator[Standing]:
     """Where the run with this fingerprint stands; no other process on this disk trains it while the block lasts.
 
     Args:
         study: the MLflow experiment's id.
-        recipe: the fingerprint less the number of threads.
+        recipe: the fingerprint less the arithmetic.
+        arithmetic: the tags of what only the last bits depend on, threads and settings of libraries.
         resume: "auto", or "never" to start anew whatever there is.
         say: prints a line.
 
@@ -68,7 +82,7 @@ def standing(
         say("waiting: another process trains this run")
         lock.acquire()
     try:
-        found = look(store, study, fingerprint, recipe, resume, folder)
+        found = look(store, study, fingerprint, recipe, arithmetic, resume, folder)
         if found.score is None:
             folder.mkdir(exist_ok=True)  # by which the next start knows that its state, if any, was on this disk
         yield found
@@ -79,7 +93,9 @@ def standing(
         lock.release()
 
 
-def look(store: Store, study: str, fingerprint: str, recipe: str, resume: str, folder: Path) -> Standing:
+def look(
+    store: Store, study: str, fingerprint: str, recipe: str, arithmetic: Mapping[str, str], resume: str, folder: Path
+) -> Standing:
     store.reap()
     runs = [run for run in store.runs(study, f"tags.fingerprint = '{fingerprint}'") if "superseded" not in run.data.tags]
     earlier = tuple(run.info.run_id for run in runs)
@@ -100,21 +116,22 @@ def look(store: Store, study: str, fingerprint: str, recipe: str, resume: str, f
     if not runs:
         if state:
             return Standing("resumed", "resumed from its state on disk: its run was deleted in MLflow", folder)
-        return Standing("finished", f"new run: {why_new(store, study, recipe)}", folder)
+        return Standing("finished", f"new run: {why_new(store, study, recipe, arithmetic)}", folder)
     last, replaced = runs[0], earlier[1:]
     name = f"run {last.info.run_id} ({last.info.status})"
     if folder.exists() or not last.data.metrics:
         why = f"resumed {name} {'from its last epoch' if state else ', which had ended no epoch'}"
-        if (before := last.data.tags.get("machine")) != machine():
-            why += f"\nits last bits may differ: it was begun on {before}, this is {machine()}"
-        return Standing("resumed", why, folder, last.info.run_id, replaces=replaced)
+        return Standing("resumed", why, folder, last.info.run_id, replaces=replaced, machine=last.data.tags.get("machine"))
     why = f"new run: the state of {name} is not in {folder}"
     return Standing("finished", why, folder, replaces=earlier)
 
 
-def why_new(store: Store, study: str, recipe: str) -> str:
+def why_new(store: Store, study: str, recipe: str, arithmetic: Mapping[str, str]) -> str:
     same = store.runs(study, f"tags.recipe = '{recipe}'")
-    if same:
-        threads = same[0].data.tags.get("threads")
-        return f"run {same[0].info.run_id} is the same but for its {threads} threads, and their number changes the last bits"
-    return "none with this fingerprint"
+    if not same:
+        return "none with this fingerprint"
+    before = same[0].data.tags
+    changed = [f"its {name} ({before.get(name)})" for name, now in arithmetic.items() if before.get(name) != now]
+    if not changed:
+        return f"run {same[0].info.run_id} was superseded"
+    return f"run {same[0].info.run_id} is the same but for {' and '.join(changed)}, which change the last bits"

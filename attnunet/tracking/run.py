@@ -1,5 +1,6 @@
 """One run in the store: how it begins, goes on after an interruption, and ends."""
 
+import logging
 import shutil
 import signal
 import tempfile
@@ -7,7 +8,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import metadata
@@ -24,6 +25,7 @@ from mlflow.types import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_USER
 
 from attnunet.data.files import checksum
+from attnunet.errors import first_line
 from attnunet.tracking.records import checksum_tag
 from attnunet.tracking.redaction import redact
 from attnunet.tracking.store import Away, Store, Unavailable, local_path
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from attnunet.inference import Predictor
 
+log = logging.getLogger(__name__)
 PACKAGE = Path(__file__).parent.parent
 SERVING = ("tensorflow", "keras", "numpy", "scipy", "opencv-python", "filelock")
 PULSE = 60.0  # seconds between heartbeats
@@ -195,11 +198,24 @@ def run(
                 raise
             except BaseException as error:
                 with suppress(Unavailable):
-                    current.text(traceback.format_exc(), "traceback.txt")
-                    current.tags({"error": f"{type(error).__name__}: {error}"[:500]})
-                    current.end("FAILED")
+                    for tell in (
+                        lambda: current.text(traceback.format_exc(), "traceback.txt"),
+                        partial(current.tags, {"error": f"{type(error).__name__}: {error}"[:500]}),
+                        partial(current.end, "FAILED"),
+                    ):
+                        attempt(tell)
                 raise
             current.end("FINISHED")
+
+
+def attempt(tell: Callable[[], None]) -> None:
+    """Tell the store of a failure, if it can be told: a full disk may refuse the traceback and take the status."""
+    try:
+        tell()
+    except Unavailable:
+        raise
+    except Exception as error:
+        log.warning("the store does not take why the run failed: %s", first_line(error))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -9,31 +10,69 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any, Literal
 
+from attnunet.errors import UserError, first_line
+
+THREADS = "OMP_NUM_THREADS"
+NUMBERS = re.compile(r"[1-9]\d{0,2}(\s*,\s*[1-9]\d{0,2})*", re.ASCII)
+LIBRARIES = ("TF_", "XLA_", "ONEDNN_", "DNNL_", "CUDNN_", "CUBLAS_", "NVIDIA_TF32_", "NPY_", "OPENCV_")
+"""How the names of environment variables begin by which TensorFlow and the libraries below it are set."""
+SILENT = ("TF_CPP_", "TF_FORCE_GPU_ALLOW_GROWTH", "ONEDNN_VERBOSE", "DNNL_VERBOSE", "OPENCV_LOG_LEVEL")
+"""How those begin that change no bit of a result."""
+DEFAULTS = {"TF_ENABLE_ONEDNN_OPTS": "1"}
+"""oneDNN: 1.5 times the images a second on processors where TensorFlow leaves it off."""
+
 
 def available(threads: int | None) -> int:
-    """TensorFlow's intra-op threads: `threads`; else OMP_NUM_THREADS, by which a launcher shares out cores; else all cores."""
+    """Return TensorFlow's intra-op threads: `threads`; else OMP_NUM_THREADS, by which a launcher shares out cores; else all.
+
+    Of a list, which OpenMP reads as threads a level, the first number counts. An empty value counts as none.
+
+    Raises:
+        UserError: OMP_NUM_THREADS is neither.
+    """
+    given = os.environ.get(THREADS, "").strip()
+    if given and not NUMBERS.fullmatch(given):
+        raise UserError(f"{THREADS}={given}: allowed: a number from 1 to 999, or a list of them; empty for all cores")
+    shared = int(given.partition(",")[0] or 0)
     # Not every system can say which of its cores are ours.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or cores
+    return threads or shared or cores
+
+
+def settings() -> str:
+    """Return what the environment sets of the libraries that compute, on which the last bits of a result depend.
+
+    NAME=VALUE for each, with our defaults; an empty value counts as none.
+    """
+    given = {name: value for name, value in os.environ.items() if value and name.startswith(LIBRARIES)}
+    return " ".join(f"{name}={value}" for name, value in sorted((DEFAULTS | given).items()) if not name.startswith(SILENT))
 
 
 def configure(seed: int, threads: int, precision: str) -> None:
     """Import TensorFlow with its settings, forget the last run's state, seed everything.
 
-    One inter-op thread: with two, repeats of a run differ in their last bits. oneDNN: 1.5 times the images a second
-    on processors where TensorFlow leaves it off.
+    One inter-op thread: with two, repeats of a run differ in their last bits. What keras.json and Keras's own environment
+    variables say counts for nothing.
 
     Raises:
         RuntimeError: another number of threads than an earlier run of this process; TensorFlow sets it once.
+        UserError: keras.json holds what Keras itself refuses.
     """
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for limit in ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"):
+        os.environ.pop(limit, None)
+    for name, value in {**DEFAULTS, "TF_CPP_MIN_LOG_LEVEL": "2"}.items():
+        os.environ[name] = os.environ.get(name) or value
     logging.getLogger("absl").setLevel(logging.ERROR)  # Grain tells of a profiler of JAX's that is not there
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # that some jobs of a sweep trace a network of their own
     with quiet():
-        import keras
         import tensorflow as tf
+
+        try:
+            import keras
+        except (ValueError, AttributeError) as error:
+            home = os.environ.get("KERAS_HOME", "~/.keras")
+            raise UserError(f"{home}/keras.json: {first_line(error)}; delete the file") from error
 
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)  # else the first job takes all of a GPU that jobs share
@@ -41,13 +80,20 @@ def configure(seed: int, threads: int, precision: str) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     keras.backend.clear_session()
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy(precision)
     keras.utils.set_random_seed(seed)
 
 
-def settings() -> dict[str, str]:
-    """What `configure` chose beside the number of threads, for the record of a run."""
-    return {"onednn": os.environ["TF_ENABLE_ONEDNN_OPTS"], "inter_op_threads": "1"}
+def gpus(strategy: Literal["mirrored"] | None) -> list[str]:
+    """Return the models of the GPUs that a network is trained on: of those that TensorFlow sees, all or the first one."""
+    import tensorflow as tf
+
+    found = tf.config.list_physical_devices("GPU")
+    used = found if strategy else found[:1]
+    return [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in used]
 
 
 def strategy(name: Literal["mirrored"] | None) -> AbstractContextManager:

@@ -1,0 +1,133 @@
+"""Settings from outside: what the environment may decide, what it may not, and what a run records of it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attnunet.errors import UserError
+from attnunet.training import runtime
+from tests.conftest import REPO, command
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment that sets nothing of the libraries."""
+    for name in list(os.environ):
+        if name.startswith(runtime.LIBRARIES) or name == "OMP_NUM_THREADS":
+            monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(("given", "expected"), [("3", 3), (" 3 ", 3), ("4,3", 4), ("4 , 3,2", 4), ("999", 999)])
+def test_a_launchers_number_of_threads_counts(given: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert runtime.available(None) == expected
+    assert runtime.available(7) == 7
+
+
+@pytest.mark.parametrize("given", [None, "", "  "])
+def test_without_a_number_all_cores_count(given: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 5}, raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert runtime.available(None) == 3
+
+
+@pytest.mark.parametrize("given", ["abc", "1.0", "-1", "0", "4,", "4,-1", "4,x", "1_0", "+4", "1000", "\u0664", "4;3"])
+@pytest.mark.parametrize("threads", [None, 2])
+def test_a_number_of_threads_that_is_none_is_refused(given: str, threads: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever trainer.threads is: other libraries read it too."""
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    with pytest.raises(UserError, match=r"^OMP_NUM_THREADS=.*: allowed: a number from 1 to 999, or a list of them"):
+        runtime.available(threads)
+
+
+@pytest.mark.parametrize("arguments", [("trainer=smoke",), ("-m", "seed=0,1")])
+def test_a_command_ends_by_one_sentence_before_it_writes(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    done = command(*arguments, cwd=tmp_path, environment={"OMP_NUM_THREADS": "abc"})
+    assert done.returncode == 1
+    assert "attnunet: OMP_NUM_THREADS=abc: allowed:" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_our_defaults_are_those_of_an_environment_that_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert runtime.settings() == "TF_ENABLE_ONEDNN_OPTS=1"
+    for given in ("1", ""):
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
+        assert runtime.settings() == "TF_ENABLE_ONEDNN_OPTS=1"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("TF_ENABLE_ONEDNN_OPTS", "0", "TF_ENABLE_ONEDNN_OPTS=0"),
+        ("TF_XLA_FLAGS", "--tf_xla_auto_jit=2", "TF_ENABLE_ONEDNN_OPTS=1 TF_XLA_FLAGS=--tf_xla_auto_jit=2"),
+        ("ONEDNN_MAX_CPU_ISA", "SSE41", "ONEDNN_MAX_CPU_ISA=SSE41 TF_ENABLE_ONEDNN_OPTS=1"),
+        ("NVIDIA_TF32_OVERRIDE", "0", "NVIDIA_TF32_OVERRIDE=0 TF_ENABLE_ONEDNN_OPTS=1"),
+        ("NPY_DISABLE_CPU_FEATURES", "AVX2", "NPY_DISABLE_CPU_FEATURES=AVX2 TF_ENABLE_ONEDNN_OPTS=1"),
+        ("TF_CPP_MIN_LOG_LEVEL", "0", "TF_ENABLE_ONEDNN_OPTS=1"),
+        ("NVIDIA_VISIBLE_DEVICES", "all", "TF_ENABLE_ONEDNN_OPTS=1"),
+    ],
+)
+def test_what_changes_bits_is_among_the_settings(
+    name: str, value: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert runtime.settings() == expected
+
+
+CONFIGURED = """
+import os
+from attnunet.training import runtime
+
+before = runtime.settings()
+runtime.configure(0, 1, "mixed_float16")
+import keras
+
+print(keras.config.backend(), keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format())
+print(keras.config.max_epochs(), keras.config.max_steps_per_epoch(), keras.config.dtype_policy().name)
+print(before == runtime.settings(), os.environ["TF_ENABLE_ONEDNN_OPTS"])
+"""
+
+
+def configured(home: Path, settings: str) -> subprocess.CompletedProcess[str]:
+    (home / "keras.json").write_text(settings)
+    limits = {"KERAS_MAX_EPOCHS": "1", "KERAS_MAX_STEPS_PER_EPOCH": "some", "KERAS_BACKEND": "torch"}
+    environment = {**os.environ, "PYTHONPATH": str(REPO), "KERAS_HOME": str(home), "TF_ENABLE_ONEDNN_OPTS": "", **limits}
+    command = [sys.executable, "-c", CONFIGURED]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_keras_settings_from_outside_change_nothing(tmp_path: Path) -> None:
+    """And TensorFlow's import leaves the settings as they were, so that all jobs of a process record the same."""
+    settings = {"floatx": "float64", "epsilon": 0.01, "backend": "jax", "image_data_format": "channels_first"}
+    done = configured(tmp_path, json.dumps(settings))
+    assert done.stdout.splitlines() == [
+        "tensorflow float32 1e-07 channels_last",
+        "None None mixed_float16",
+        "True 1",
+    ], done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", ['{"floatx": "int8"}', "[]"])
+def test_a_file_that_keras_refuses_is_named(settings: str, tmp_path: Path) -> None:
+    done = configured(tmp_path, settings)
+    assert f"UserError: {tmp_path}/keras.json: " in done.stderr
+
+
+def test_the_gpus_are_those_that_tensorflow_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow as tf
+
+    seen = [tf.config.PhysicalDevice(f"/physical_device:GPU:{place}", "GPU") for place in (0, 1)]
+    details = {seen[0].name: {"device_name": "NVIDIA H100"}, seen[1].name: {}}
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda device: details[device.name])
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: {"GPU": seen}[kind])
+    assert runtime.gpus("mirrored") == ["NVIDIA H100", "/physical_device:GPU:1"]
+    assert runtime.gpus(None) == ["NVIDIA H100"]
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: {"GPU": []}[kind])
+    assert runtime.gpus("mirrored") == runtime.gpus(None) == []
