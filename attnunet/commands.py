@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -166,7 +166,7 @@ def explained(job: Callable[[], Any], config_name: str) -> None:
     terminal.escape_unknown_characters()
     with exit_on_error():
         arguments = get_args()
-        check_callbacks(arguments.overrides)
+        check_arguments(arguments)
         try:
             job()
         except (KeyboardInterrupt, SystemExit) as end:
@@ -187,9 +187,11 @@ def explained(job: Callable[[], Any], config_name: str) -> None:
             sys.exit(1)
 
 
-def check_callbacks(overrides: Sequence[str]) -> None:
-    """Raises ConfigError where an override takes away what checks a run."""
-    for override in overrides:
+def check_arguments(arguments: Namespace) -> None:
+    """Raises ConfigError where an argument takes away what checks a run, or unpickles one, which runs whatever is in it."""
+    if arguments.experimental_rerun is not None:
+        raise config.ConfigError("--experimental-rerun: reads a pickle, which runs code; allowed: the run's command again")
+    for override in arguments.overrides:
         key = override.lstrip("+~").partition("=")[0]
         if key in ("hydra", "hydra.callbacks") or key.startswith(("hydra.callbacks.check", "hydra.callbacks.sweep")):
             raise config.ConfigError(f"{override}: these check a run; allowed: callbacks beside them, +hydra.callbacks.NAME")

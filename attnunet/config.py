@@ -123,7 +123,7 @@ def check_keys(cfg: DictConfig, schema: type[BaseModel]) -> dict[str, Any]:
         raise ConfigError(
             f"{error.full_key}: {first_line(error)}; allowed: a value, or ${{KEY}} of one that is there"
         ) from error
-    if wrong := list(endless(plain, "")) or list(complaints(schema, plain, "")):
+    if wrong := list(check_numbers(plain, "")) or list(complaints(schema, plain, "")):
         raise ConfigError("\n".join(wrong))
     targets.allow(plain.get("modules", ()))
     if wrong := [line for group in GROUPS if plain.get(group) for line in check_targets(plain[group], group, group)]:
@@ -131,12 +131,12 @@ def check_keys(cfg: DictConfig, schema: type[BaseModel]) -> dict[str, Any]:
     return plain
 
 
-def endless(node: Any, key: str) -> Iterator[str]:
+def check_numbers(node: Any, key: str) -> Iterator[str]:
     """Yield a line for each number below `node` that is infinite or not a number."""
     if isinstance(node, float) and not math.isfinite(node):
         yield f"{key}={node}: must be a finite number"
     for name, value in entries(node):
-        yield from endless(value, f"{key}.{name}" if key else str(name))
+        yield from check_numbers(value, f"{key}.{name}" if key else str(name))
 
 
 def entries(node: Any) -> Iterable[tuple[Any, Any]]:

@@ -109,4 +109,6 @@ def reason(override: Override, cfg: DictConfig, error: Exception) -> str:
     elif parents and parent is None:
         return f"there is no {'.'.join(parents)}; allowed: {', '.join(sorted(map(str, cfg)))}"
     said = first_line(error.__cause__ or error)
+    if isinstance(override.value(), dict) and isinstance(node := OmegaConf.select(cfg, override.key_or_group), DictConfig):
+        return f"{said}; allowed in it: {', '.join(sorted(map(str, node)))}"
     return f"{said}; allowed: ~{override.key_or_group} of a key that is there" if override.is_delete() else said

@@ -2,27 +2,40 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from attnunet import config, schema, signatures
+from attnunet import composition, config, schema, signatures
 from attnunet.data.split import Split
 
 GROUPS = ("model", "loss", "data", "split", "augment", "optimizer", "trainer", "evaluation", "tracking", "experiment")
 CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted(Path(config.CONF, group).glob("*.yaml"))]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def hydra() -> Iterator[None]:
     with initialize_config_dir(config.CONF, version_base="1.3"):
         yield
 
 
+@cache
+def sweep(command: str) -> DictConfig:
+    cfg = GlobalHydra.instance().config_loader().load_configuration(command, [], RunMode.MULTIRUN)
+    cfg.hydra.job.name = command
+    return cfg
+
+
 def composed(*overrides: str, command: str = "train") -> DictConfig:
-    return compose(command, list(overrides))
+    """As a job of a sweep is composed, in a tenth of the time that Hydra takes."""
+    loader: Any = GlobalHydra.instance().config_loader()
+    return config.own(composition.job(loader, sweep(command), overrides))
 
 
 RUN = ("run=abc",)
@@ -286,7 +299,7 @@ def test_two_lengths_or_none_are_refused(typed: list[str]) -> None:
 def test_a_smoke_run_leaves_a_model_of_the_users_own_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine.yaml").write_text("_target_: mine.network\ndepth: 2\n")
-    cfg = composed("trainer=smoke", "model=mine", f"hydra.searchpath=[file://{tmp_path}]")
+    cfg = compose("train", ["trainer=smoke", "model=mine", f"hydra.searchpath=[file://{tmp_path}]"])
     assert dict(cfg.model) == {"_target_": "mine.network", "depth": 2}
     for model in ("conv", "separable"):
         assert composed("trainer=smoke", f"model={model}").model.filters == [4, 8, 16]

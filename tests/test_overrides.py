@@ -134,12 +134,12 @@ def draws(loader: ConfigLoader, number: int, seed: int) -> Iterator[tuple[str, s
 
 def refusal(loader: ConfigLoader, override: str, sweep: bool) -> str | None:
     """What the train command says of an override before it looks at data; None if it says nothing. Other errors are raised."""
+    arguments = Namespace(overrides=[override], config_dir=None, multirun=sweep, experimental_rerun=None)
     try:
-        commands.check_callbacks([override])
+        commands.check_arguments(arguments)
         try:
             cfg = loader.load_configuration("train", [override], RunMode.MULTIRUN if sweep else RunMode.RUN)
         except Exception as error:  # as it reaches `explained`
-            arguments = Namespace(overrides=[override], config_dir=None, multirun=sweep)
             return "\n".join(commands.reasons(error, loader, "train", arguments))
         if sweep:
             cfg.hydra.job.name = "train"
@@ -186,6 +186,11 @@ def test_a_password_is_not_repeated(loader: ConfigLoader) -> None:
         assert said is not None
         assert "tracking.uri" in said
         assert "secret" not in said
+
+
+def test_a_pickle_is_not_read() -> None:
+    with pytest.raises(config.ConfigError, match="--experimental-rerun: reads a pickle, which runs code; allowed: "):
+        commands.check_arguments(Namespace(overrides=[], experimental_rerun="run.pickle"))
 
 
 def test_a_group_is_swept_by_a_pattern(loader: ConfigLoader) -> None:
