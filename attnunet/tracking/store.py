@@ -25,7 +25,7 @@ from attnunet.tracking.redaction import redact
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-PROBE = 5.0  # seconds that a server may take to say whether it is there
+PROBE = 10.0  # seconds that a server may take to say whether it is there
 RETRY = 1.0  # seconds between two calls of a server that is away
 DENIED = (401, 403)  # HTTP's answers to a user who is unknown, or may not
 OURS = {"process", "fingerprint", "sweep", "cross_validated"}
@@ -82,7 +82,9 @@ class Store:
         """Made under a lock, with a moved folder's addresses mended: processes that open a new SQLite store at once
         break it."""
         with self.locked():
-            if not self.uri:
+            if self.uri:
+                self.answers()  # a call would let one that hangs take MLFLOW_HTTP_REQUEST_TIMEOUT
+            else:
                 make = sqlite.check if self.database.exists() else sqlite.create
                 self.attempt(lambda: make(self.database))
             client = self.attempt(lambda: mlflow.MlflowClient(self.address))
@@ -136,7 +138,7 @@ class Store:
         tags = {**tags, **processes.identity()}
         if run_id is None:
             shown = {tag: redact(value) for tag, value in tags.items()}
-            created = self.attempt(lambda: self.client.create_run(study, tags=shown, run_name=name))
+            created = self.attempt(lambda: self.client.create_run(study, tags=shown, run_name=redact(name)))
             return str(created.info.run_id)
         # Before its status: else another process would find a run under way whose process is dead.
         self.tag(run_id, tags)
