@@ -192,8 +192,7 @@ def of_study(store: Store, name: str) -> list[Record]:
     """The runs of a study, oldest first, without the parents of its sweeps and what was joined of its folds."""
     study = store.client.get_experiment_by_name(name)
     if study is not None and study.lifecycle_stage == "deleted":
-        restore = f"`mlflow experiments restore --experiment-id {study.experiment_id}`"
-        raise NotFound(f"study={name}: was deleted in MLflow; {restore} brings it back")
+        raise NotFound(f"study={name} was deleted in MLflow: take another name, or {store.restore_command(study)}")
     if study is None:
         known = sorted(e.name for e in store.client.search_experiments())
         raise NotFound(f"study={name}: not in {store.address_shown}; it has {', '.join(known)}")

@@ -13,7 +13,7 @@ from urllib.request import url2pathname
 
 import mlflow
 from filelock import FileLock
-from mlflow.entities import Run, RunTag
+from mlflow.entities import Experiment, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
@@ -77,6 +77,11 @@ class Store:
         mlflow_command = str(Path(sys.executable).with_name("mlflow"))
         return shlex.join([mlflow_command, "ui", "--backend-store-uri", self.address, "--host", "127.0.0.1"])
 
+    def restore_command(self, study: Experiment) -> str:
+        """What to type to have a deleted study back."""
+        where = f"MLFLOW_TRACKING_URI={shlex.quote(redact(self.address))}"
+        return f"{where} mlflow experiments restore --experiment-id {study.experiment_id}"
+
     @cached_property
     def client(self) -> mlflow.MlflowClient:
         """Made under a lock, with a moved folder's addresses mended: processes that open a new SQLite store at once
@@ -113,8 +118,7 @@ class Store:
                 except MlflowException as error:
                     raise Unavailable(f"study={name}: the store does not take it: {first_line(error)}") from error
             if found.lifecycle_stage == "deleted":
-                restore = f"`mlflow experiments restore --experiment-id {found.experiment_id}`"
-                raise Unavailable(f"study={name} was deleted in MLflow: take another name, or {restore}")
+                raise Unavailable(f"study={name} was deleted in MLflow: take another name, or {self.restore_command(found)}")
             return str(found.experiment_id)
 
     def runs(self, study: str, condition: str) -> list[Run]:
