@@ -68,7 +68,7 @@ PHASES = {
     "inside a validation": ("attnunet.training.callbacks", "best_threshold", "before", 1),
     "between training and scores": ("attnunet.report", "decided", "before", 1),
     "checkpoint write: the best, as a network's file": ("keras", "Model.save", "after", 1),
-    "artifact upload: the checkpoint": ("mlflow", "MlflowClient.log_artifact", "after", 1),
+    "artifact upload: the checkpoint": ("mlflow", "MlflowClient.log_artifact", "after", 3),  # after config.yaml and split.json
     "artifact upload: the model": ("mlflow", "MlflowClient.log_model_artifacts", "before", 1),
     "between the end and clearing up": ("attnunet.tracking.run", "Run.end", "after", 1),
 }
@@ -137,23 +137,47 @@ def alone(tmp_path_factory: pytest.TempPathFactory, lgg_root: Path) -> Reference
     return Reference(reference, seconds)
 
 
+def kill(folder: Path, root: Path, *where: str | int) -> None:
+    """Start the run, and kill it where it stops."""
+    (folder / "paused.py").write_text(PAUSED)
+    smoke = [a.format(root=root) for a in SMOKE]
+    arguments = [sys.executable, "paused.py", *map(str, where), *smoke, *OVERRIDES]
+    with (folder / "said").open("w+") as said:
+        process = subprocess.Popen(arguments, cwd=folder, stdout=said, stderr=said)
+        while not (folder / "paused").exists():
+            assert process.poll() is None, (folder / "said").read_text()
+            time.sleep(0.05)
+        process.kill()
+        process.wait()
+    (folder / "paused").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damaged", "epochs"), [(("state.npz",), [3, 4]), (("state.npz", "state-before.npz"), [1, 2, 3, 4])], ids=["last", "both"]
+)
+def test_a_run_whose_state_was_damaged_ends_with_the_same_bits(
+    damaged: tuple[str, ...], epochs: list[int], alone: Reference, lgg_root: Path, tmp_path: Path
+) -> None:
+    kill(tmp_path, lgg_root, "attnunet.training.callbacks", "Keep.on_epoch_end", "after", 3)
+    (folder,) = (path for path in (tmp_path / "mlruns" / "unfinished").iterdir() if path.is_dir())
+    for name in damaged:
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: len(content) // 2])
+    again = start(tmp_path, lgg_root, *OVERRIDES)
+    assert again.result.returncode == 0, again.result.stderr
+    told = again.result.stdout + again.result.stderr
+    assert told.count("cannot be read (") == len(damaged)
+    assert [epoch for epoch in range(1, 5) if f"epoch {epoch}/4" in told] == epochs
+    assert_equal(result(again), alone.result)
+
+
 @pytest.mark.parametrize("phases", [pytest.param([ONE], id="one", marks=pytest.mark.ci), pytest.param([*PHASES], id="all")])
 def test_a_run_that_was_killed_in_each_phase_ends_with_the_bits_of_one_left_alone(
     phases: list[str], alone: Reference, lgg_root: Path, tmp_path: Path
 ) -> None:
-    smoke = [a.format(root=lgg_root) for a in SMOKE]
-    (tmp_path / "paused.py").write_text(PAUSED)
     for phase in phases:
         print(phase)
-        arguments = [sys.executable, "paused.py", *map(str, PHASES[phase]), *smoke, *OVERRIDES]
-        with (tmp_path / "said").open("w+") as said:
-            process = subprocess.Popen(arguments, cwd=tmp_path, stdout=said, stderr=said)
-            while not (tmp_path / "paused").exists():
-                assert process.poll() is None, (tmp_path / "said").read_text()
-                time.sleep(0.05)
-            process.kill()
-            process.wait()
-        (tmp_path / "paused").unlink()
+        kill(tmp_path, lgg_root, *PHASES[phase])
     again = start(tmp_path, lgg_root, *OVERRIDES)
     assert again.result.returncode == 0, again.result.stderr
     assert again.result.stdout.startswith("resumed" if phases == [ONE] else "reused")

@@ -64,7 +64,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
-    monkeypatch.setattr(stores, "PROBE", 0.3)
+    monkeypatch.setattr(stores, "PROBE", 0.5)
     monkeypatch.setattr(stores, "RETRY", 0.05)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     with Fake() as fake:
@@ -133,8 +133,16 @@ def test_what_cannot_go_on_without_a_server_that_hangs_waits_for_it_as_long_as_i
     run.tags({"a": "b"})
 
 
+def test_a_server_that_hangs_from_the_start_costs_no_more_than_the_patience(server: Fake, tmp_path: Path) -> None:
+    server.hangs = True
+    start = time.monotonic()
+    with pytest.raises(Away, match="does not answer"):
+        _ = Store(tmp_path, server.uri, patience=0).client
+    assert time.monotonic() - start < 1.5  # s; a request takes 2
+
+
 def test_one_that_is_slow_is_not_away(server: Fake, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    server.delay = 0.4
+    server.delay = 0.2
     with under_way(server, tmp_path) as run:
         run.metrics({"val/dice": 0.5}, step=1)
     assert server.metrics == [("val/dice", 0.5, 1)]
@@ -165,7 +173,7 @@ def test_a_user_who_is_refused_learns_which_variables_to_set_and_waits_for_nothi
     with pytest.raises(Away, match=rf"refuses this user \(HTTP {status}\): set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACK"):
         _ = Store(tmp_path, server.uri, patience=600).client
     assert time.monotonic() - start < 10
-    assert server.asked == 2  # the call and the probe
+    assert server.asked == 1
 
 
 def test_a_user_who_is_refused_during_training_loses_nothing(

@@ -193,7 +193,9 @@ def test_what_a_run_replaces_is_the_runs_own_before_and_after(store: Store, monk
     assert record_of(run).text("patients.csv") == "before"
     Path(run.artifacts, "patients.csv").write_text("after")
     assert record_of(run).text("patients.csv") == "after"
-    again.text("after", "patients.csv")
+    earlier = record_of(run)
+    again.text("last", "patients.csv")
+    assert earlier.text("patients.csv") == "last"
     Path(run.artifacts, "patients.csv").write_text("before")
     with pytest.raises(records.Tampered):
         record_of(run).text("patients.csv")
@@ -201,7 +203,7 @@ def test_what_a_run_replaces_is_the_runs_own_before_and_after(store: Store, monk
 
 def test_a_study_that_was_deleted_is_said(store: Store) -> None:
     store.client.delete_experiment(store.study("gone"))
-    with pytest.raises(records.NotFound, match=r"study=gone: was deleted in MLflow; `mlflow experiments restore"):
+    with pytest.raises(records.NotFound, match=r"study=gone was deleted in MLflow: take another name, or MLFLOW_T"):
         records.of_study(store, "gone")
 
 

@@ -117,10 +117,13 @@ class Record:
 
         A file without a checksum is taken: of pictures there is none, nor of what runs before there were checksums wrote.
         """
-        for file in [here] if here.is_file() else [found for found in here.rglob("*") if found.is_file()]:
+        for file in [here] if here.is_file() else [each for each in here.rglob("*") if each.is_file()]:
             artifact = (PurePosixPath(path) / file.relative_to(here)).as_posix()
-            known = self.tags.get(checksum_tag(artifact))
-            if known is not None and checksum(file) not in known.split():
+            tag, found = checksum_tag(artifact), checksum(file)
+            if found in self.tags.get(tag, found).split():
+                continue
+            now = self.store.attempt(lambda: self.store.client.get_run(self.id)).data.tags  # it may have been scored meanwhile
+            if found not in now.get(tag, found).split():
                 place = f"{local_path(self.run.info.artifact_uri)}/{artifact}"
                 raise Tampered(f"{place} is not the file that run {self.id} ({self.name}) wrote: it was changed since")
 
@@ -207,8 +210,7 @@ def of_study(store: Store, name: str) -> list[Record]:
     """The runs of a study, oldest first, without the parents of its sweeps and what was joined of its folds."""
     study = store.client.get_experiment_by_name(name)
     if study is not None and study.lifecycle_stage == "deleted":
-        restore = f"`mlflow experiments restore --experiment-id {study.experiment_id}`"
-        raise NotFound(f"study={name}: was deleted in MLflow; {restore} brings it back")
+        raise NotFound(f"study={name} was deleted in MLflow: take another name, or {store.restore_command(study)}")
     if study is None:
         known = sorted(e.name for e in store.client.search_experiments())
         raise NotFound(f"study={name}: not in {store.address_shown}; it has {', '.join(known)}")

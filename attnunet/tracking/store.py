@@ -13,7 +13,7 @@ from urllib.request import url2pathname
 
 import mlflow
 from filelock import FileLock
-from mlflow.entities import Run, RunTag
+from mlflow.entities import Experiment, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
@@ -25,7 +25,7 @@ from attnunet.tracking.redaction import redact
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-PROBE = 5.0  # seconds that a server may take to say whether it is there
+PROBE = 10.0  # seconds that a server may take to say whether it is there
 RETRY = 1.0  # seconds between two calls of a server that is away
 DENIED = (401, 403)  # HTTP's answers to a user who is unknown, or may not
 OURS = {"process", "fingerprint", "sweep", "cross_validated"}
@@ -77,12 +77,19 @@ class Store:
         mlflow_command = str(Path(sys.executable).with_name("mlflow"))
         return shlex.join([mlflow_command, "ui", "--backend-store-uri", self.address, "--host", "127.0.0.1"])
 
+    def restore_command(self, study: Experiment) -> str:
+        """What to type to have a deleted study back."""
+        where = f"MLFLOW_TRACKING_URI={shlex.quote(redact(self.address))}"
+        return f"{where} mlflow experiments restore --experiment-id {study.experiment_id}"
+
     @cached_property
     def client(self) -> mlflow.MlflowClient:
         """Made under a lock, with a moved folder's addresses mended: processes that open a new SQLite store at once
         break it."""
         with self.locked():
-            if not self.uri:
+            if self.uri:
+                self.answers()  # a call would let one that hangs take MLFLOW_HTTP_REQUEST_TIMEOUT
+            else:
                 make = sqlite.check if self.database.exists() else sqlite.create
                 self.attempt(lambda: make(self.database))
             client = self.attempt(lambda: mlflow.MlflowClient(self.address))
@@ -111,8 +118,7 @@ class Store:
                 except MlflowException as error:
                     raise Unavailable(f"study={name}: the store does not take it: {first_line(error)}") from error
             if found.lifecycle_stage == "deleted":
-                restore = f"`mlflow experiments restore --experiment-id {found.experiment_id}`"
-                raise Unavailable(f"study={name} was deleted in MLflow: take another name, or {restore}")
+                raise Unavailable(f"study={name} was deleted in MLflow: take another name, or {self.restore_command(found)}")
             return str(found.experiment_id)
 
     def runs(self, study: str, condition: str) -> list[Run]:
@@ -136,7 +142,7 @@ class Store:
         tags = {**tags, **processes.identity()}
         if run_id is None:
             shown = {tag: redact(value) for tag, value in tags.items()}
-            created = self.attempt(lambda: self.client.create_run(study, tags=shown, run_name=name))
+            created = self.attempt(lambda: self.client.create_run(study, tags=shown, run_name=redact(name)))
             return str(created.info.run_id)
         # Before its status: else another process would find a run under way whose process is dead.
         self.tag(run_id, tags)
