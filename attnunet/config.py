@@ -86,13 +86,14 @@ def settle(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
 
 def check_folder(key: str, folder: str) -> None:
-    """Raises ConfigError where a folder is not there and cannot be made, or cannot be written to."""
+    """Raise ConfigError where a folder is not there and cannot be made, or cannot be written to."""
     path = Path(folder).absolute()
     try:
+        path.exists()  # else a name that is too long is told from one that is not there by nobody
         there = next(parent for parent in (path, *path.parents) if os.path.lexists(parent))
         found = "cannot be written to" if there.is_dir() else "is not a folder"
         usable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-    except OSError as error:  # of a name that is too long, say
+    except OSError as error:
         there, found, usable = path, str(error.strerror), False
     if not usable:
         raise ConfigError(f"{key}={folder}: {there} {found}; allowed: a folder that can be made and written to")

@@ -19,7 +19,7 @@ if find_spec("optuna"):  # an extra; where it is not installed, there is no such
         """The types of the keys, as Hydra's own plugins store theirs; conf/hydra/sweeper/optuna.yaml has the values."""
 
         study_name: str
-        storage: str
+        storage: str | None
         n_trials: int
         n_jobs: int
         seed: int

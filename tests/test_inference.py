@@ -305,7 +305,8 @@ def test_an_example_is_the_slice_with_the_largest_lesion(predictor: Predictor, p
     (shown,) = report.examples(predictor, prepared, table([0.25]), range(10))
     index = int(np.argmax(prepared.lesion_pixels[:SLICES]))
     number = prepared.slices[index].number
-    assert shown.title == f"worst: {next(iter(PATIENTS))}\nslice {number}, Dice of the patient 0.250"
+    assert shown.title == f"worst: {next(iter(PATIENTS))}"
+    assert shown.note == f"slice {number}, Dice of the patient 0.250"
     np.testing.assert_array_equal(shown.truth, prepared.mask(index))
     np.testing.assert_array_equal(shown.prediction, predictor.segment(volume(prepared, next(iter(PATIENTS))))[index])
     np.testing.assert_array_equal(shown.image, resize(prepared.images[index][..., 1].copy(), (NATIVE, NATIVE)))
