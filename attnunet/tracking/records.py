@@ -141,7 +141,7 @@ class Record:
 
     def text(self, path: str) -> str:
         with self.file(path) as file:
-            return file.read_text(encoding="utf-8")
+            return file.read_bytes().decode()  # with the line breaks that it holds, which read_text would change
 
     @cached_property
     def config(self) -> DictConfig:
