@@ -106,8 +106,10 @@ def reason(override: Override, cfg: DictConfig, error: Exception) -> str:
             return f"is there already; allowed: {override.key_or_group}=... without +"
     elif isinstance(parent, ListConfig):
         return f"{'.'.join(parents)} is a list; allowed: {'.'.join(parents)}.N, its N from 0 to {len(parent) - 1}"
-    elif parents and parent is None:
+    elif parent is None:
         return f"there is no {'.'.join(parents)}; allowed: {', '.join(sorted(map(str, cfg)))}"
+    else:
+        return f"{'.'.join(parents)} holds no keys; allowed: {'.'.join(parents)}=..."
     said = first_line(error.__cause__ or error)
     if isinstance(override.value(), dict) and isinstance(node := OmegaConf.select(cfg, override.key_or_group), DictConfig):
         return f"{said}; allowed in it: {', '.join(sorted(map(str, node)))}"

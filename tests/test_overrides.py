@@ -159,6 +159,8 @@ def refusal(loader: ConfigLoader, override: str, sweep: bool) -> str | None:
         ("loss=1", False, "loss=1: no such choice; allowed: bce_dice, dice"),
         ("loss=null", False, "loss=null: no such choice; allowed: bce_dice, dice"),
         ("seed=0,1", False, "seed=0,1: allowed: one value; several need -m"),
+        ("seed.foo=1", False, "seed.foo=1: seed holds no keys; allowed: seed=..."),
+        ("split={a:1}", False, "split={a:1}: Key 'a' is not in struct; allowed in it: _target_, seed, test,"),
         ("hydra.callbacks.check=null", False, "hydra.callbacks.check=null: these check a run"),
         ("tracking.root=/dev/null/x", False, "tracking.root=/dev/null/x: /dev/null is not a folder; allowed"),
         ("model=glob(x*)", True, "model=glob(x*): allowed: at least one value"),
