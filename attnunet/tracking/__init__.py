@@ -12,3 +12,4 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
 import mlflow  # noqa: F401 - it sets its own level as it is imported
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # tracebacks of what `Store.attempt` says in a sentence

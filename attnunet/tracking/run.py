@@ -24,6 +24,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_USER
 
+from attnunet.data.files import naming
 from attnunet.errors import first_line
 from attnunet.tracking.store import Away, Store, local_path
 
@@ -85,12 +86,14 @@ class Run:
         self.store.attempt(lambda: self.store.client.log_text(self.id, content, path))
 
     def file(self, file: Path, folder: str) -> None:
-        self.store.attempt(lambda: self.store.client.log_artifact(self.id, str(file), folder))
+        with naming(Path(self.artifacts)):
+            self.store.attempt(lambda: self.store.client.log_artifact(self.id, str(file), folder))
 
     def network(self, network: "keras.Model", path: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / Path(path).name
-            network.save(file)
+            with naming(file):
+                network.save(file)
             self.file(file, str(Path(path).parent))
 
     def last_step(self, metric: str) -> int:
@@ -109,9 +112,11 @@ class Run:
         """Below checkpoints/, and as an MLflow model: a request is a patient's volume, a slice is a volume of depth one."""
         with tempfile.TemporaryDirectory() as scratch:
             folder = str(Path(scratch) / "predictor")  # by whose name MLflow calls the model's part
-            predictor.save(Path(folder))
-            self.store.attempt(lambda: self.store.client.log_artifacts(self.id, folder, "checkpoints"))
-            self.store.attempt(lambda: self.log_model(folder, len(predictor.preparation.file_channels)))
+            with naming(Path(folder)):
+                predictor.save(Path(folder))
+            with naming(Path(self.artifacts)):
+                self.store.attempt(lambda: self.store.client.log_artifacts(self.id, folder, "checkpoints"))
+                self.store.attempt(lambda: self.log_model(folder, len(predictor.preparation.file_channels)))
 
     def log_model(self, folder: str, channels: int) -> None:
         """Once: one that was logged whole before an interruption stays, one that was not goes."""
