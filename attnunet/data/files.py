@@ -18,11 +18,11 @@ FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an error of the disk name `path` where it names no file. NumPy tells only that less was written than there is."""
+    """Let an error of the disk name `path`, if it does not name one file. NumPy tells only how much it could write."""
     try:
         yield
     except OSError as error:
-        if error.filename is not None:
+        if error.filename is not None and error.filename2 is None:  # of a copy the first is what was read
             raise
         reason = error.strerror or f"{os.strerror(errno.ENOSPC)} ({error})"
         raise OSError(error.errno or errno.ENOSPC, reason, str(path)) from error
