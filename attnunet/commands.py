@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from argparse import Namespace
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from attnunet.tracking.store import Store
     from attnunet.tracking.sweep import Sweep
 
+logging.raiseExceptions = False  # a log file on a full disk would print a traceback for each line
 # For each group that --help lists, Hydra copies the store of its own configurations, 0.3 s in all. The store is a
 # singleton that hands out copies of what it holds, so the same one will do.
 ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]

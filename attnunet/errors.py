@@ -48,8 +48,16 @@ def explain(error: BaseException) -> str | None:
         return "there is not enough memory: lower batch_size, evaluation.batch_size or image_size"
     package = type(error).__module__.partition(".")[0]
     if package in FOREIGN:
-        return f"{FOREIGN[package]}: {first_line(error)} (HYDRA_FULL_ERROR=1 shows where)"
+        return f"{FOREIGN[package]}: {first_line(database_error(error) or error)} (HYDRA_FULL_ERROR=1 shows where)"
     return None
+
+
+def database_error(error: BaseException) -> BaseException | None:
+    """Return SQLite's error that MLflow or SQLAlchemy wrapped in a page of SQL."""
+    cause: BaseException | None = error
+    while cause is not None and type(cause).__module__ != "sqlite3":
+        cause = cause.__cause__
+    return cause
 
 
 def first_line(error: BaseException) -> str:

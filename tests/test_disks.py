@@ -1,5 +1,6 @@
 """Disks that are full or read-only: one sentence that names the path, nothing half made, and the way on once there is room."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -33,19 +34,32 @@ def prepared_on(disk: Path, lgg_root: Path, image_size: int = 32) -> Prepared:
 
 def test_room_is_set_aside_or_refused(disk: Path) -> None:
     file = disk / "file"
-    for size in (1 << 20, 64 << 20):
-        with file.open("wb") as stream:
-            stream.truncate(size)
-        if size < 4 << 20:
-            reserve(file)
-            assert file.stat().st_blocks * 512 == size
-        else:
-            with pytest.raises(OSError, match="No space left on device for 67,108,864 bytes"):
-                reserve(file)
+    with file.open("wb") as stream:
+        stream.write(b"head")
+        reserve(stream, 1 << 20)
+        assert file.stat().st_size == 4 + (1 << 20)
+        assert file.stat().st_blocks * 512 >= 1 << 20
+        with pytest.raises(OSError, match="No space left on device for 67,108,864 bytes"):
+            reserve(stream, 64 << 20)
+
+
+@pytest.mark.parametrize("lacking", [AttributeError(), OSError(errno.EOPNOTSUPP, "Operation not supported")])
+def test_where_no_room_can_be_set_aside_a_file_is_long_enough(
+    lacking: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS, and on some network disks."""
+
+    def posix_fallocate(*_: int) -> None:
+        raise lacking
+
+    monkeypatch.setattr(os, "posix_fallocate", posix_fallocate)
+    with (tmp_path / "file").open("wb") as stream:
+        reserve(stream, 1000)
+    assert (tmp_path / "file").stat().st_size == 1000
 
 
 def test_images_that_do_not_fit_are_refused_and_fit_later(disk: Path, lgg_root: Path) -> None:
-    """72 images of 256 x 256 x 3 bytes take 13.5 MB: written through a memory map, they would end in a bus error."""
+    """72 images of 256 x 256 x 3 bytes take 14,155,776 bytes: written through a memory map, they would end in a bus error."""
     small = np.array(prepared_on(disk, lgg_root).images)
     before = files(disk)
     with pytest.raises(OSError, match="No space left on device") as refusal:
@@ -53,7 +67,7 @@ def test_images_that_do_not_fit_are_refused_and_fit_later(disk: Path, lgg_root: 
     sentence = explain(refusal.value)
     assert sentence is not None
     assert sentence.startswith(f"{disk}/cache/")
-    assert sentence.endswith("No space left on device for 14,155,904 bytes; free some space there")
+    assert sentence.endswith("No space left on device for 14,155,776 bytes; free some space there")
     assert files(disk) == before
     subprocess.run(["mount", "-o", "remount,size=32m", str(disk)], check=True)
     assert prepared_on(disk, lgg_root, image_size=256).images.shape == (72, 256, 256, 3)

@@ -64,3 +64,20 @@ def test_what_ends_well_goes_on() -> None:
     with exit_on_error():
         reached = True
     assert reached
+
+
+def test_a_database_tells_its_own_error_whatever_it_is_wrapped_in() -> None:
+    """MLflow wraps SQLAlchemy's, whose first line may be of something else."""
+
+    def fail() -> None:
+        try:
+            try:
+                raise sqlite3.OperationalError("database or disk is full")
+            except sqlite3.OperationalError as error:
+                raise RuntimeError("(raised as a result of autoflush)\n[SQL: INSERT]") from error
+        except RuntimeError as error:
+            raise MlflowException(str(error)) from error
+
+    with pytest.raises(MlflowException) as wrapped:
+        fail()
+    assert explain(wrapped.value) == "the MLflow store: database or disk is full (HYDRA_FULL_ERROR=1 shows where)"

@@ -1,12 +1,13 @@
 """Files that are written whole or not at all, and tables that come back as they were written."""
 
 import csv
+import errno
 import io
 from pathlib import Path
 
 import pytest
 
-from attnunet.data.files import building, read_csv, replacing, write_atomically, write_csv
+from attnunet.data.files import building, naming, read_csv, replacing, write_atomically, write_csv
 
 
 def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
@@ -90,3 +91,15 @@ def test_rows_need_not_have_the_same_columns() -> None:
 def test_a_table_of_nothing() -> None:
     assert read_csv(write_csv([])) == []
     assert read_csv("") == []
+
+
+def test_a_copy_that_fails_names_where_it_was_to_go(tmp_path: Path) -> None:
+    """Python's error of a copy names first what was read."""
+
+    def copy() -> None:
+        with naming(tmp_path / "artifacts"):
+            raise OSError(errno.ENOSPC, "No space left on device", "read", None, "written")
+
+    with pytest.raises(OSError, match="No space left") as error:
+        copy()
+    assert (error.value.filename, error.value.filename2) == (str(tmp_path / "artifacts"), None)

@@ -70,7 +70,9 @@ def test_our_defaults_are_those_of_an_environment_that_says_the_same(monkeypatch
         ("NVIDIA_TF32_OVERRIDE", "0", "NVIDIA_TF32_OVERRIDE=0 TF_ENABLE_ONEDNN_OPTS=1"),
         ("NPY_DISABLE_CPU_FEATURES", "AVX2", "NPY_DISABLE_CPU_FEATURES=AVX2 TF_ENABLE_ONEDNN_OPTS=1"),
         ("TF_CPP_MIN_LOG_LEVEL", "0", "TF_ENABLE_ONEDNN_OPTS=1"),
+        ("ONEDNN_VERBOSE", "1", "TF_ENABLE_ONEDNN_OPTS=1"),
         ("NVIDIA_VISIBLE_DEVICES", "all", "TF_ENABLE_ONEDNN_OPTS=1"),
+        ("TF_VAR_password", "secret", "TF_ENABLE_ONEDNN_OPTS=1"),
     ],
 )
 def test_what_changes_bits_is_among_the_settings(

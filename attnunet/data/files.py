@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+|inf|nan)")
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
@@ -18,31 +18,31 @@ FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an error of the disk name `path` where it names no file. NumPy tells only that less was written than there is."""
+    """Let an error of the disk name `path`, if it does not name one file. NumPy tells only how much it could write."""
     try:
         yield
     except OSError as error:
-        if error.filename is not None:
+        if error.filename is not None and error.filename2 is None:  # of a copy the first is what was read
             raise
         reason = error.strerror or f"{os.strerror(errno.ENOSPC)} ({error})"
         raise OSError(error.errno or errno.ENOSPC, reason, str(path)) from error
 
 
-def reserve(path: Path) -> None:
-    """Let the disk set aside room for all of a file's bytes; a memory map of a file without ends in a bus error.
+def reserve(stream: BinaryIO, size: int) -> None:
+    """Make a file longer by `size` bytes, for which the disk sets room aside: else a memory map of it may end in a bus error.
 
     Raises:
-        OSError: it has no such room.
+        OSError: the disk has no such room.
     """
-    with path.open("r+b") as stream:
-        size = os.fstat(stream.fileno()).st_size
-        try:
-            os.posix_fallocate(stream.fileno(), 0, size)
-        except AttributeError:  # macOS has no such call
-            pass
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # of a file system without it
-                raise OSError(error.errno, f"{error.strerror} for {size:,} bytes") from error
+    start = stream.tell()
+    stream.truncate(start + size)
+    try:
+        os.posix_fallocate(stream.fileno(), start, size)
+    except AttributeError:  # macOS has no such call
+        pass
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # of a file system without it
+            raise OSError(error.errno, f"{error.strerror} for {size:,} bytes") from error
 
 
 @contextmanager

@@ -9,6 +9,7 @@ modification times, so that files are read again only where one of those differs
 """
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -218,9 +219,10 @@ def write_images(dataset: Dataset, image_size: int, path: Path) -> None:
 
     with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
         temporary = Path(folder) / path.name
-        with naming(path):
-            images = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-            reserve(temporary)
+        with naming(path), temporary.open("wb") as stream:
+            np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            reserve(stream, math.prod(shape))
+        images = np.lib.format.open_memmap(temporary, mode="r+")
 
         def write(indices: list[int]) -> None:
             files = [read_image(dataset.slices[i].image, len(dataset.file_channels)) for i in indices]

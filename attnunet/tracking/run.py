@@ -24,7 +24,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_USER
 
-from attnunet.data.files import checksum
+from attnunet.data.files import checksum, naming
 from attnunet.errors import first_line
 from attnunet.tracking.records import checksum_tag
 from attnunet.tracking.redaction import redact
@@ -95,7 +95,7 @@ class Run:
             self.file(file, str(Path(path).parent))
 
     def file(self, file: Path, folder: str) -> None:
-        with self.vouched({str(Path(folder, file.name)): checksum(file)}):
+        with naming(Path(self.artifacts)), self.vouched({str(Path(folder, file.name)): checksum(file)}):
             self.store.attempt(lambda: self.store.client.log_artifact(self.id, str(file), None if folder == "." else folder))
 
     @contextmanager
@@ -116,7 +116,8 @@ class Run:
     def network(self, network: "keras.Model", path: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / Path(path).name
-            network.save(file)
+            with naming(file):
+                network.save(file)
             self.file(file, str(Path(path).parent))
 
     def last_step(self, metric: str) -> int:
@@ -135,10 +136,13 @@ class Run:
         """Below checkpoints/, and as an MLflow model: a request is a patient's volume, a slice is a volume of depth one."""
         with tempfile.TemporaryDirectory() as scratch:
             folder = str(Path(scratch) / "predictor")  # by whose name MLflow calls the model's part
-            predictor.save(Path(folder))
-            with self.vouched({f"checkpoints/{file.name}": checksum(file) for file in Path(folder).iterdir()}):
+            with naming(Path(folder)):
+                predictor.save(Path(folder))
+            checksums = {f"checkpoints/{file.name}": checksum(file) for file in Path(folder).iterdir()}
+            with naming(Path(self.artifacts)), self.vouched(checksums):
                 self.store.attempt(lambda: self.store.client.log_artifacts(self.id, folder, "checkpoints"))
-            self.store.attempt(lambda: self.log_model(folder, len(predictor.preparation.file_channels)))
+            with naming(Path(self.artifacts)):
+                self.store.attempt(lambda: self.log_model(folder, len(predictor.preparation.file_channels)))
 
     def log_model(self, folder: str, channels: int) -> None:
         """Once: one that was logged whole before an interruption stays, one that was not goes."""

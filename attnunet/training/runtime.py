@@ -14,9 +14,14 @@ from attnunet.errors import UserError, first_line
 
 THREADS = "OMP_NUM_THREADS"
 NUMBERS = re.compile(r"[1-9]\d{0,2}(\s*,\s*[1-9]\d{0,2})*", re.ASCII)
-LIBRARIES = ("TF_", "XLA_", "ONEDNN_", "DNNL_", "CUDNN_", "CUBLAS_", "NVIDIA_TF32_", "NPY_", "OPENCV_")
-"""How the names of environment variables begin by which TensorFlow and the libraries below it are set."""
-SILENT = ("TF_CPP_", "TF_FORCE_GPU_ALLOW_GROWTH", "ONEDNN_VERBOSE", "DNNL_VERBOSE", "OPENCV_LOG_LEVEL")
+TENSORFLOW = ("XLA", "ENABLE", "DISABLE", "USE", "DETERMINISTIC", "AUTOTUNE", "CUDNN", "CUBLAS", "MLIR", "FP16", "CONV")
+LIBRARIES = (*(f"TF_{kind}_" for kind in TENSORFLOW), "XLA_", "ONEDNN_", "DNNL_", "CUDNN_", "CUBLAS_", "NVIDIA_TF32_")
+LIBRARIES += ("NPY_", "OPENCV_")
+"""How the names of environment variables begin by which TensorFlow and the libraries below it are set.
+
+Not all that begin with TF_: Terraform has such variables too, some of them secret.
+"""
+SILENT = ("ONEDNN_VERBOSE", "DNNL_VERBOSE", "OPENCV_LOG_LEVEL")
 """How those begin that change no bit of a result."""
 DEFAULTS = {"TF_ENABLE_ONEDNN_OPTS": "1"}
 """oneDNN: 1.5 times the images a second on processors where TensorFlow leaves it off."""
