@@ -71,11 +71,10 @@ def configure(seed: int, threads: int, precision: str) -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)  # Grain tells of a profiler of JAX's that is not there
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # that some jobs of a sweep trace a network of their own
     with quiet():
-        import tensorflow as tf
-
-        try:
+        try:  # Keras first: TensorFlow has an old copy, which asserts what this one explains
             import keras
-        except (ValueError, AttributeError) as error:
+            import tensorflow as tf
+        except (AssertionError, AttributeError, ValueError) as error:
             home = os.environ.get("KERAS_HOME", "~/.keras")
             raise UserError(f"{home}/keras.json: {first_line(error)}; delete the file") from error
 
