@@ -5,6 +5,7 @@ damaged file. What kind of file it is, its first bytes tell.
 """
 
 import logging
+import math
 import stat
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -139,9 +140,10 @@ def read_tiff(data: bytes) -> Picture:
             if page.axes not in ("YX", "YXS", "SYX"):
                 raise Refused(f"the axes {page.axes} are not read; allowed: rows and columns, with channels or without")
             segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-            if not segments or not all(start and size and start + size <= len(data) for start, size in segments):
+            there = all(start and size and start + size <= len(data) for start, size in segments)
+            if not there or len(segments) != math.prod(page.chunked):
                 raise ValueError("a part of the pixels is not in the file")
-            pixels = page.asarray()
+            pixels = page.asarray(maxworkers=1)  # threads of tifffile's own would only log what they meet
             pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
             return Picture(as_bytes(pixels), page.photometric == 0)
     finally:
