@@ -31,10 +31,11 @@ test-ci: setup ## one test of each slow kind
 test-all: setup ## every test
 	$(BIN)/pytest -q
 
-lint: setup ## ruff (check and format) and types
+lint: setup ## ruff (check and format), types, and that imports point downward
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 audit: setup ## known vulnerabilities of the locked packages, where the registry tells of them
 	$(BIN)/python .ci/audit.py

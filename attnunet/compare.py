@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from attnunet import __version__, commands, config, terminal
+from attnunet import __version__, config
+from attnunet.config.fingerprints import NO_EFFECT
 from attnunet.errors import exit_on_error
+from attnunet.sweeps import commands, terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +50,7 @@ def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
     for line in left_out:
         console.print(f"left out: {line}", soft_wrap=True, highlight=False)
     runs = [as_run(record, question, ["val"]) for record in records]
-    table = rows(runs, config.NO_EFFECT)
+    table = rows(runs, NO_EFFECT)
     try:
         check_pairs(table, "val")
         table = ranked(table, question)[: cfg.top]
@@ -173,7 +175,7 @@ def scored(records: Sequence[Record], cfg: DictConfig, store: Store, console: Co
 
         runtime.configure(0, runtime.available(None), "float32")
 
-        from attnunet.scoring import score_test
+        from attnunet.evaluation.scoring import score_test
 
         for number, record in enumerate(untested, 1):
             line = f"scoring the test {number}/{len(untested)}: run {record.id[:8]} ({record.name})"

@@ -10,8 +10,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from attnunet import commands, config, terminal
+from attnunet import config
 from attnunet.errors import exit_on_error
+from attnunet.sweeps import commands, terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +25,7 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], record: Record, console: 
     """One evaluation: the run's predictor, with the decision that is asked for, on the slices that are; logged to the run."""
     from dataclasses import replace
 
-    from attnunet import report, scoring
+    from attnunet.evaluation import report, scoring
     from attnunet.tracking import records, uses
     from attnunet.tracking.provenance import command
     from attnunet.tracking.run import Run
@@ -68,8 +69,8 @@ def join(cfg: DictConfig, store: Store, runs: Sequence[Record], console: Console
     """Each cross-validation among a study's runs as one result, a run of its own; folds without test scores get them first."""
     from dataclasses import replace
 
-    from attnunet import cross_validation, report, scoring
     from attnunet.data.files import write_csv
+    from attnunet.evaluation import cross_validation, report, scoring
     from attnunet.tracking import records, uses
     from attnunet.tracking.provenance import provenance
     from attnunet.tracking.run import run

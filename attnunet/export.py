@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from attnunet import commands, config, terminal
+from attnunet import config
 from attnunet.errors import exit_on_error
+from attnunet.sweeps import commands, terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,9 +27,9 @@ def export(cfg: DictConfig, record: Record, console: Console) -> None:
     name it done."""
     import numpy as np
 
-    from attnunet import scoring
     from attnunet.data.files import building
-    from attnunet.formats import FORMATS, in_float32
+    from attnunet.evaluation import scoring
+    from attnunet.inference.formats import FORMATS, in_float32
     from attnunet.tracking.records import Refused
 
     folder = Path(cfg.output)

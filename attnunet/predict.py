@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from attnunet import commands, config, terminal
+from attnunet import config
 from attnunet.errors import exit_on_error, explain
+from attnunet.sweeps import commands, terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from attnunet.inference.volumes import Source
     from attnunet.tracking.records import Record
-    from attnunet.volumes import Source
 
 
 def inputs(cfg: DictConfig, console: Console) -> list[Source]:
     """Return the volumes to segment, once input and output are known to be of use; reads no file, loads no TensorFlow."""
-    from attnunet import volumes
     from attnunet.data.slices import DataError
+    from attnunet.inference import volumes
 
     given, output = Path(cfg.input), Path(cfg.output)
     if not given.exists():
@@ -45,8 +46,8 @@ def endings(cfg: DictConfig) -> list[str]:
 
 def predict(cfg: DictConfig, sources: list[Source], record: Record, console: Console) -> None:
     """Volume by volume: read, segment with all that the run froze, write. A file that cannot be read stops no other."""
-    from attnunet import scoring
     from attnunet.data.slices import DataError
+    from attnunet.evaluation import scoring
 
     output, unread = Path(cfg.output), 0
     predictor = scoring.frozen(record)

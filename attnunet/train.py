@@ -15,15 +15,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from attnunet import commands, config, targets, terminal
+from attnunet import config
+from attnunet.config import targets
 from attnunet.data.workers import end_with_parent
 from attnunet.errors import exit_on_error
+from attnunet.sweeps import commands, terminal
 
 if TYPE_CHECKING:
     import keras
     from rich.console import Console
 
-    from attnunet.data.prepare import Prepared
+    from attnunet.data.cache import Prepared
     from attnunet.data.split import Split
     from attnunet.tracking.run import Run
     from attnunet.tracking.sweep import Outcome
@@ -101,10 +103,10 @@ def fit_and_score(
     cfg: DictConfig, prepared: Prepared, split: Split, run: Run, folder: Path, score_test: bool, console: Console
 ) -> float:
     """Train, keep the best checkpoint, freeze its decision, score it, log all."""
-    from attnunet import report
+    from attnunet import figures
     from attnunet.data.batches import Draws
-    from attnunet.evaluation import figures
-    from attnunet.inference import Predictor, Preparation
+    from attnunet.evaluation import report
+    from attnunet.inference.predictor import Predictor, Preparation
     from attnunet.tracking import uses
     from attnunet.tracking.resume import SCORE
     from attnunet.training import runtime, shared

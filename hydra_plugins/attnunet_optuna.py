@@ -67,6 +67,6 @@ if find_spec("optuna"):  # an extra; where it is not installed, there is no such
             )
 
         def sweep(self, arguments: list[str]) -> None:
-            from attnunet.search import search
+            from attnunet.sweeps.search import search
 
             search(self, [*(f"{key}={value}" for key, value in self.params.items()), *arguments])

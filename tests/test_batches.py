@@ -19,8 +19,8 @@ from hydra import compose, initialize_config_dir
 from attnunet import config
 from attnunet.data.augment import Augment
 from attnunet.data.batches import Draws, batches, iterate
+from attnunet.data.cache import Prepared, prepare
 from attnunet.data.lgg import lgg
-from attnunet.data.prepare import Prepared, prepare
 from attnunet.data.slices import DataError
 from tests.conftest import REPO
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from attnunet.evaluation.calibration import BINS, MARGIN, calibration, near, pooled
+from attnunet.metrics.calibration import BINS, MARGIN, calibration, near, pooled
 
 
 def of(probabilities: list[float], lesion: list[int]) -> tuple[np.ndarray, np.ndarray]:

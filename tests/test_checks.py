@@ -9,10 +9,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from attnunet import config
+from attnunet.data.cache import Prepared, head, prepare
 from attnunet.data.checks import doubts
 from attnunet.data.lgg import lgg
 from attnunet.data.phantom import phantom
-from attnunet.data.prepare import Prepared, head, prepare
 from attnunet.data.slices import DataError
 from attnunet.data.split import Split
 from tests.conftest import command, write_patient, write_slice

@@ -364,7 +364,7 @@ def scored(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         runs.store.client.log_metric(record.id, "final/test/dice", 0.5)
         runs.store.client.set_tag(record.id, uses.tag_of(record.slices("test")), "1")
 
-    monkeypatch.setitem(sys.modules, "attnunet.scoring", SimpleNamespace(score_test=score_test))
+    monkeypatch.setitem(sys.modules, "attnunet.evaluation.scoring", SimpleNamespace(score_test=score_test))
     monkeypatch.setattr("attnunet.training.runtime.configure", lambda *_: None)
     return asked
 

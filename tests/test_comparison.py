@@ -16,13 +16,13 @@ from rich.console import Console
 from scipy import stats
 
 from attnunet.comparison import terminal
-from attnunet.comparison.figures import PAIRS, drawn
 from attnunet.comparison.page import page
 from attnunet.comparison.pairs import Question, pairs, sentence
 from attnunet.comparison.rows import Row, Run, Unpaired, paired, rows
 from attnunet.comparison.table import Comparison, compared, tables
 from attnunet.data.files import read_csv
-from attnunet.evaluation.statistics import mean_interval
+from attnunet.figures.comparison import PAIRS, drawn
+from attnunet.metrics.statistics import mean_interval
 
 NAN = math.nan
 

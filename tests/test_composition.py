@@ -11,7 +11,8 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from attnunet import commands, composition, config  # noqa: F401 - commands keeps Hydra from the plugins' own files
+from attnunet import config
+from attnunet.sweeps import commands, composition  # noqa: F401 - commands keeps Hydra from the plugins' own files
 
 
 @pytest.fixture

@@ -12,8 +12,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from attnunet import composition, config, schema, signatures
+from attnunet import config
+from attnunet.config import schema, signatures
+from attnunet.config.fingerprints import without_docstrings
 from attnunet.data.split import Split
+from attnunet.sweeps import composition
 
 GROUPS = ("model", "loss", "data", "split", "augment", "optimizer", "trainer", "evaluation", "tracking", "experiment")
 CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted(Path(config.CONF, group).glob("*.yaml"))]
@@ -314,7 +317,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, monkeypatch: py
     with pytest.raises(config.ConfigError, match=r"tracking\.root=.*: .* File name too long; allowed: "):
         config.check_folder("tracking.root", str(tmp_path / ("x" * 300)))
     config.check_folder("tracking.root", str(tmp_path / "a" / "b"))
-    monkeypatch.setattr(config.os, "access", lambda *_: False)  # for root all can be written to
+    monkeypatch.setattr("os.access", lambda *_: False)  # for root all can be written to
     with pytest.raises(config.ConfigError, match=f"{tmp_path} cannot be written to; allowed: "):
         config.check_folder("tracking.root", str(tmp_path / "a"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -392,7 +395,7 @@ def test_docstrings_are_not_in_the_fingerprint() -> None:
     import ast
 
     first, second = (ast.parse(f'def f(x):\n    "{doc}"\n    return x\n') for doc in ("one", "two"))
-    assert ast.dump(config.without_docstrings(first)) == ast.dump(config.without_docstrings(second))
+    assert ast.dump(without_docstrings(first)) == ast.dump(without_docstrings(second))
     assert ast.dump(first) != ast.dump(ast.parse("def f(x):\n    return -x\n"))
 
 

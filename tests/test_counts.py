@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from attnunet.evaluation.counts import Counts, count, count_masks, joined
+from attnunet.metrics.counts import Counts, count, count_masks, joined
 from tests.volumes import random_pairs
 
 CELLS = ("tp", "fp", "fn", "tn")

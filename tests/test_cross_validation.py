@@ -13,7 +13,7 @@ from rich.console import Console
 
 from attnunet import evaluate
 from attnunet.data.files import read_csv, write_csv
-from attnunet.evaluation.statistics import mean_interval
+from attnunet.metrics.statistics import mean_interval
 from attnunet.tracking import records
 from attnunet.tracking.records import Record
 from attnunet.tracking.store import Store, local_path

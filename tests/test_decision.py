@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from attnunet.evaluation.decision import Case, Decision, decide
+from attnunet.metrics.decision import Case, Decision, decide
 from tests.volumes import CORNER, EMPTY, FULL, PIXEL, SEVERAL, SPECIAL, mask
 
 RING = mask(np.s_[1:2, 2:6, 2:6]) - mask(np.s_[1:2, 3:5, 3:5])  # 12 pixels around 4

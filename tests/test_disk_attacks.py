@@ -45,8 +45,8 @@ train.main()
 
 # Which disk fills up before what, start after start.
 PHASES = {
-    "cache: the masks": ("work", "attnunet.data.prepare", "write_masks"),
-    "cache: the images": ("work", "attnunet.data.prepare", "write_images"),
+    "cache: the masks": ("work", "attnunet.data.cache", "write_masks"),
+    "cache: the images": ("work", "attnunet.data.cache", "write_images"),
     "store: before the first param": ("work", "attnunet.tracking.run", "Run.params"),
     "state: of the first epoch": ("work", "attnunet.training.state", "State.save"),
     "TMPDIR: the last network": ("scratch", "attnunet.tracking.run", "Run.network"),

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from attnunet.data.cache import Prepared, prepare
 from attnunet.data.files import building, replacing, reserve
 from attnunet.data.lgg import lgg
 from attnunet.data.phantom import phantom
-from attnunet.data.prepare import Prepared, prepare
 from attnunet.errors import explain
 
 

@@ -15,8 +15,9 @@ from hydra import compose, initialize_config_dir
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from rich.console import Console
 
-from attnunet import config, evaluate, report, scoring
+from attnunet import config, evaluate
 from attnunet.data.slices import DataError
+from attnunet.evaluation import report, scoring
 from attnunet.tracking import records, uses
 from attnunet.tracking.records import Record
 from attnunet.tracking.run import Run

@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 
-from attnunet.evaluation import figures
-from attnunet.evaluation.calibration import Calibration, calibration
-from attnunet.evaluation.decision import Choice, Decision, Trial
-from attnunet.evaluation.figures import Example
-from attnunet.evaluation.figures.style import DPI, PREDICTION, THIRD, TRUTH, contour, printable
-from attnunet.evaluation.figures.style import labels as tick_labels
+from attnunet import figures
+from attnunet.figures import Example
+from attnunet.figures.style import DPI, PREDICTION, THIRD, TRUTH, contour, printable
+from attnunet.figures.style import labels as tick_labels
+from attnunet.metrics.calibration import Calibration, calibration
+from attnunet.metrics.decision import Choice, Decision, Trial
 
 SIZE = 24
 EMPTY, FULL = np.zeros((SIZE, SIZE), np.uint8), np.ones((SIZE, SIZE), np.uint8)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from attnunet import formats
+from attnunet.inference import formats
 from attnunet.models.attention_resunet import attention_resunet
 from attnunet.models.joining import Joined
 

@@ -11,12 +11,13 @@ import keras
 import numpy as np
 import pytest
 
-from attnunet import report
+from attnunet.data.cache import Prepared, prepare
 from attnunet.data.images import read_image
+from attnunet.data.intensity import resize
 from attnunet.data.lgg import lgg as read
-from attnunet.data.prepare import Prepared, prepare, resize
-from attnunet.evaluation.decision import Decision
-from attnunet.inference import Predictor, Preparation, load_network, to_native
+from attnunet.evaluation import report
+from attnunet.inference.predictor import Predictor, Preparation, load_network, to_native
+from attnunet.metrics.decision import Decision
 from attnunet.models.attention_resunet import attention_resunet
 from tests.conftest import write_patient
 
@@ -211,7 +212,8 @@ def test_save_and_load_give_the_same_bits(predictor: Predictor, prepared: Prepar
 
 def test_a_process_that_only_predicts_knows_our_layers(predictor: Predictor, tmp_path: Path) -> None:
     predictor.save(tmp_path)
-    code = f"from pathlib import Path; from attnunet.inference import Predictor; Predictor.load(Path({str(tmp_path)!r}))"
+    imports = "from pathlib import Path; from attnunet.inference.predictor import Predictor"
+    code = f"{imports}; Predictor.load(Path({str(tmp_path)!r}))"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 

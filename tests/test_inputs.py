@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from attnunet import predict, terminal
+from attnunet import predict
 from attnunet.errors import UserError
+from attnunet.sweeps import terminal
 from tests.conftest import command
 
 

@@ -10,7 +10,8 @@ from hydra.core.plugins import Plugins
 from mlflow.entities import Run
 from omegaconf import DictConfig, OmegaConf
 
-from attnunet import commands, config
+from attnunet import config
+from attnunet.sweeps import commands
 from tests.conftest import command
 from tests.test_train import Started, assert_same, start, weights
 

@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from attnunet.evaluation.lesions import bounding_box, components, lesion_scores
+from attnunet.metrics.lesions import bounding_box, components, lesion_scores
 from tests.volumes import CORNER, EDGE, EMPTY, FULL, PIXEL, SEVERAL, mask, random_pairs
 
 NAN = math.nan

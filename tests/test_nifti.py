@@ -10,8 +10,8 @@ import pytest
 import SimpleITK as sitk
 from nibabel import Nifti1Header, Nifti2Header
 
-from attnunet import volumes
 from attnunet.data.slices import DataError
+from attnunet.inference import volumes
 
 # (x, y, z): no two voxels are alike, so that no turn of it equals another.
 VOXELS = np.arange(4 * 3 * 2, dtype=np.uint8).reshape(4, 3, 2)

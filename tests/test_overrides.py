@@ -13,8 +13,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from attnunet import commands, config, grid
+from attnunet import config
 from attnunet.errors import UserError
+from attnunet.sweeps import commands, grid
 
 NASTY = [
     *(

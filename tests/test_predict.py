@@ -11,11 +11,13 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from attnunet import export, formats, predict, scoring
+from attnunet import export, predict
 from attnunet.data.images import read_image
 from attnunet.data.slices import DataError
 from attnunet.errors import UserError
-from attnunet.inference import Predictor
+from attnunet.evaluation import scoring
+from attnunet.inference import formats
+from attnunet.inference.predictor import Predictor
 from attnunet.tracking import records
 from attnunet.tracking.store import Store
 from tests.conftest import command

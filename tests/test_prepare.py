@@ -18,10 +18,11 @@ import cv2
 import numpy as np
 import pytest
 
-from attnunet.data import prepare as preparation
+from attnunet.data import cache as preparation
+from attnunet.data.cache import Prepared, prepare
 from attnunet.data.images import read_image, read_mask
+from attnunet.data.intensity import prepare_volume, resize_mask
 from attnunet.data.lgg import lgg as read
-from attnunet.data.prepare import Prepared, prepare, prepare_volume, resize_mask
 from attnunet.data.slices import DataError, Dataset, Slice
 from tests.conftest import write_patient, write_slice
 

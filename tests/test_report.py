@@ -14,16 +14,16 @@ import pytest
 from rich.console import Console
 from scipy import ndimage
 
-from attnunet import report
+from attnunet import figures
 from attnunet.data.files import read_csv
 from attnunet.data.slices import Slice
-from attnunet.evaluation import figures
-from attnunet.evaluation.calibration import calibration, near
-from attnunet.evaluation.decision import Decision
-from attnunet.evaluation.figures.style import printable
-from attnunet.evaluation.lesions import lesion_scores
-from attnunet.evaluation.surfaces import distances
-from attnunet.inference import Volume
+from attnunet.evaluation import report
+from attnunet.figures.style import printable
+from attnunet.inference.predictor import Volume
+from attnunet.metrics.calibration import calibration, near
+from attnunet.metrics.decision import Decision
+from attnunet.metrics.lesions import lesion_scores
+from attnunet.metrics.surfaces import distances
 from tests.volumes import CORNER, EDGE, EMPTY, FULL, PIXEL, SEVERAL
 
 

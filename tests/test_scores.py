@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from attnunet.evaluation.counts import Counts, count, count_masks
-from attnunet.evaluation.scores import (
+from attnunet.metrics.counts import Counts, count, count_masks
+from attnunet.metrics.scores import (
     best_threshold,
     dice,
     iou,

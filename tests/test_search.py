@@ -21,9 +21,9 @@ from optuna.samplers import RandomSampler
 from optuna.study import Study, load_study
 from optuna.trial import TrialState
 
-from attnunet import grid
 from attnunet.errors import UserError
-from attnunet.search import distribution, search
+from attnunet.sweeps import grid
+from attnunet.sweeps.search import distribution, search
 from tests.conftest import REPO, command
 from tests.test_train import SMOKE
 
@@ -94,7 +94,8 @@ import math, os, signal
 from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from attnunet import commands, config
+from attnunet.sweeps import commands
+from attnunet import config
 
 @hydra.main(version_base="1.3", config_path=config.CONF, config_name="train")
 def job(cfg):

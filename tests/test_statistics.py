@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from attnunet.evaluation.statistics import (
+from attnunet.metrics.statistics import (
     detectable,
     holm,
     mean_interval,
@@ -46,7 +46,7 @@ def test_many_at_once_are_what_each_is_alone() -> None:
 def test_memory_is_bounded_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.random.default_rng(0).beta(5, 2, (5, 8))
     whole = mean_intervals(rows, 199)
-    monkeypatch.setattr("attnunet.evaluation.statistics.CELLS", 400)  # two rows at once, 25 resamples a batch
+    monkeypatch.setattr("attnunet.metrics.statistics.CELLS", 400)  # two rows at once, 25 resamples a batch
     np.testing.assert_allclose(mean_intervals(rows, 199), whole)
 
 

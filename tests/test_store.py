@@ -15,8 +15,8 @@ import pytest
 from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
 
-from attnunet.store import clear
 from attnunet.tracking import sqlite
+from attnunet.tracking.clearing import clear
 from attnunet.tracking.processes import identity
 from attnunet.tracking.resume import lock_of
 from attnunet.tracking.store import Away, Store, Unavailable, local_path
@@ -258,6 +258,22 @@ def test_clean_removes_what_ended_badly_and_keeps_the_rest(tmp_path: Path) -> No
     kept_runs = {r.info.run_id: r.info.status for r in kept.client.search_runs([kept.study("kept")])}
     assert kept_runs == {finished: "FINISHED", alive: "RUNNING"}
     assert store("clean", cwd=tmp_path).stdout == "0 runs, 0.0 MB freed\n"
+
+
+def test_clean_touches_no_file_outside_of_the_store(tmp_path: Path) -> None:
+    """A store that came from elsewhere may say that a run's files are in any folder."""
+    precious = tmp_path / "precious"
+    (precious / "thesis").mkdir(parents=True)
+    store = Store(tmp_path / "mlruns", None, patience=0)
+    study = store.client.create_experiment("theirs", artifact_location=precious.as_uri())
+    run = store.client.create_run(study).info.run_id
+    store.client.set_terminated(run, "KILLED")
+    (precious / run / "artifacts").mkdir(parents=True)
+    (precious / run / "artifacts" / "file").touch()
+    clear(store.root, dry_run=False)
+    assert store.client.get_run(run).info.lifecycle_stage == "deleted"
+    assert (precious / run / "artifacts" / "file").exists()
+    assert (precious / "thesis").exists()
 
 
 def test_clean_leaves_what_a_process_is_at(tmp_path: Path, master: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from attnunet.evaluation.statistics import mean_interval
-from attnunet.evaluation.strata import strata
+from attnunet.metrics.statistics import mean_interval
+from attnunet.metrics.strata import strata
 
 
 def row(site: str, missing: str, volume: int, dice: float) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from attnunet.evaluation.surfaces import Distances, distances, surface
+from attnunet.metrics.surfaces import Distances, distances, surface
 from tests.volumes import CORNER, EDGE, EMPTY, FULL, PIXEL, SEVERAL, SPECIAL, mask, random_pairs
 
 NAN = math.nan

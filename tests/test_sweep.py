@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from attnunet.evaluation.figures import of_sweep
+from attnunet.figures import of_sweep
 from attnunet.tracking.processes import identity
 from attnunet.tracking.store import Away, Store, local_path, open_store
 from attnunet.tracking.sweep import Outcome, Sweep, job, show
@@ -19,7 +19,7 @@ OVERRIDES = ["model=conv", "seed=0,1,2"]
 
 
 def sweep(root: Path, folder: Path, study: str = "swept") -> Sweep:
-    return Sweep(open_store(root, None, 0), study, "val/dice", OVERRIDES, JOBS, folder)
+    return Sweep(open_store(root, None, 0), study, "val/dice", OVERRIDES, JOBS, folder, Console(width=160))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from attnunet.data.prepare import prepare
+from attnunet.data.cache import prepare
 from attnunet.data.slices import DataError, Slice
 from attnunet.data.table import table as read
 

@@ -11,7 +11,8 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from attnunet import config, targets
+from attnunet import config
+from attnunet.config import targets
 from attnunet.tracking.records import Record, Tampered
 from tests.conftest import command
 

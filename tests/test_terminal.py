@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
-from attnunet import terminal
+from attnunet.sweeps import terminal
 
 PACKAGE = Path(terminal.__file__).parent
 
@@ -40,7 +40,7 @@ def test_only_one_place_makes_what_is_printed_on() -> None:
 def test_a_character_that_the_terminal_lacks_is_escaped(encoding: str, expected: bytes) -> None:
     script = r"""
 import sys
-from attnunet import terminal
+from attnunet.sweeps import terminal
 terminal.escape_unknown_characters()
 name = "M\xfcller \u5f20 \udcff"
 print(name)

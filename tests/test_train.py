@@ -16,7 +16,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from attnunet.inference import load_network
+from attnunet.inference.predictor import load_network
 from tests.conftest import command
 
 SMOKE = ("trainer=smoke", "data=lgg", "data.root={root}", "evaluation.batch_size=8")
@@ -160,7 +160,7 @@ def test_the_logged_model_segments_a_volume(smoke: Started, lgg_root: Path) -> N
     import mlflow
 
     from attnunet.data.images import read_image
-    from attnunet.inference import Predictor
+    from attnunet.inference.predictor import Predictor
 
     mlflow.set_tracking_uri(f"sqlite:///{smoke.folder / 'mlruns' / 'mlflow.db'}")
     (model,) = smoke.client.search_logged_models([smoke.run.info.experiment_id])
@@ -190,7 +190,7 @@ def test_the_best_checkpoint_is_the_logged_models_network(smoke: Started) -> Non
 
 
 def test_the_predictor_can_be_had_from_the_checkpoints(smoke: Started, lgg_root: Path) -> None:
-    from attnunet.inference import Predictor
+    from attnunet.inference.predictor import Predictor
 
     predictor = Predictor.load(smoke.artifact("checkpoints"))
     for name, value in asdict(predictor.decision).items():

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from attnunet.data.cache import Prepared, prepare
 from attnunet.data.lgg import lgg
-from attnunet.data.prepare import Prepared, prepare
-from attnunet.inference import Predictor, Preparation
+from attnunet.inference.predictor import Predictor, Preparation
 from attnunet.losses import Dice
 from attnunet.training.callbacks import Log, ShowProgress, Validation
 from tests.conftest import write_patient, write_slice

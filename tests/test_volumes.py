@@ -7,8 +7,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from attnunet import volumes
 from attnunet.data.slices import DataError
+from attnunet.inference import volumes
 
 RAMP = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)  # (D, h, w)
 

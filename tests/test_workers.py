@@ -15,8 +15,8 @@ import pytest
 from attnunet.data import workers
 from attnunet.data.augment import Augment
 from attnunet.data.batches import Draws
+from attnunet.data.cache import prepare
 from attnunet.data.lgg import lgg
-from attnunet.data.prepare import prepare
 from attnunet.data.workers import check_shared_memory, end_with_parent
 from attnunet.errors import UserError
 from tests.conftest import REPO, SMOKE

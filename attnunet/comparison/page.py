@@ -6,8 +6,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from attnunet.comparison.figures import drawn, shown
 from attnunet.comparison.table import Comparison, summary
+from attnunet.figures.comparison import drawn, shown
 
 
 def page(comparison: Comparison, title: str, left_out: Sequence[str], notes: Sequence[str], facts: Mapping[str, str]) -> str:

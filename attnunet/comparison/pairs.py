@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from attnunet.comparison.patients import SCORES
-from attnunet.evaluation.statistics import POWER, detectable, holm, mean_intervals, patients_needed, smallest_p, wilcoxon_p
+from attnunet.metrics.statistics import POWER, detectable, holm, mean_intervals, patients_needed, smallest_p, wilcoxon_p
 
 ROUNDING = 12  # decimals of a difference that are kept, so that rounding makes no zero a difference and breaks no tie
 FEW = 10

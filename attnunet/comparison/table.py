@@ -10,7 +10,7 @@ import numpy as np
 from attnunet.comparison.pairs import Pair, Question, caution, pairs, plural, sentence, why_powerless
 from attnunet.comparison.rows import Row, mean, paired
 from attnunet.data.files import write_csv
-from attnunet.evaluation.statistics import mean_intervals, smallest_p
+from attnunet.metrics.statistics import mean_intervals, smallest_p
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import grain
 import numpy as np
 from absl import flags
 
-from attnunet.data.prepare import Prepared, resize_mask
+from attnunet.data.cache import Prepared
+from attnunet.data.intensity import resize_mask
 from attnunet.data.samples import fault
 from attnunet.data.slices import DataError
 from attnunet.data.workers import end_with_parent

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from attnunet.data.prepare import Prepared
+from attnunet.data.cache import Prepared
 from attnunet.data.slices import refuse
 from attnunet.data.split import Split
 

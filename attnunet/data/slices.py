@@ -45,7 +45,7 @@ class Dataset:
     """Slices in the order (patient, number), and how their files are to be read.
 
     `file_channels` are the names of the image files' channels in their order, `channels` the ones to use. `intensity` is
-    "raw", "percentile" or "zscore" (see `attnunet.data.prepare`). `verify` distrusts sizes and modification times and
+    "raw", "percentile" or "zscore" (see `attnunet.data.cache`). `verify` distrusts sizes and modification times and
     reads all. `spacing` is the distance in mm between slices, between rows and between columns, None where unknown.
     `notes` are lines that a user should read before training.
     """

@@ -1,1 +1,1 @@
-"""Counts -> per-patient rows -> summaries, statistics, figures; works on plain arrays and ids."""
+"""Scoring a network on patients, scoring a finished run again, joining folds."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import keras
     from matplotlib.figure import Figure
 
-    from attnunet.inference import Predictor
+    from attnunet.inference.predictor import Predictor
 
 log = logging.getLogger(__name__)
 PACKAGE = Path(__file__).parent.parent
@@ -126,7 +126,7 @@ class Run:
 
     def figures(self, drawn: "Mapping[str, Figure]", folder: str = "figures") -> None:
         """Each as PNG and, for papers, as PDF, below `folder`."""
-        from attnunet.evaluation.figures import save
+        from attnunet.figures import save
 
         with tempfile.TemporaryDirectory() as here:
             save(drawn, Path(here))

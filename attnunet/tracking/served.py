@@ -6,7 +6,7 @@ import numpy as np
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
-from attnunet.inference import Predictor
+from attnunet.inference.predictor import Predictor
 
 
 class Served(PythonModel):

@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from attnunet import terminal
 from attnunet.data.files import write_csv
 from attnunet.tracking.provenance import provenance
 from attnunet.tracking.resume import SCORE
@@ -84,6 +83,7 @@ class Sweep:
         overrides: Sequence[str],
         jobs: Sequence[Sequence[str]] | None,
         folder: Path,
+        console: Console,
     ) -> None:
         """
         Args:
@@ -91,8 +91,10 @@ class Sweep:
             overrides: of the command; a sweep with the same ones goes on under the same parent.
             jobs: each one's overrides, where they are known beforehand.
             folder: Hydra's, in which each job has one.
+            console: prints the table of all.
         """
         self.store, self.monitor, self.overrides, self.jobs, self.folder = store, monitor, list(overrides), jobs, folder
+        self.console = console
         experiment = store.study(study)
         identified = hashlib.blake2b(json.dumps([study, *sorted(overrides)]).encode(), digest_size=8).hexdigest()
         name = f"sweep {' '.join(self.swept)}"[:200]
@@ -165,7 +167,7 @@ class Sweep:
             print(f"attnunet: {unavailable}; the same command sends what it lacks", file=sys.stderr)
             complete = False
         # A log needs no narrow columns.
-        show(terminal.console(160), rows, parameters, lowest=self.monitor.endswith("loss"))
+        show(self.console, rows, parameters, lowest=self.monitor.endswith("loss"))
         print(f"sweep {self.run.id} on {platform.node()}; log and traceback of each job: {self.folder}")
         return complete
 
@@ -179,7 +181,7 @@ class Sweep:
         self.store.attempt(lambda: self.store.client.delete_run(self.run.id))
 
     def log(self, rows: Sequence[dict], parameters: Sequence[str], status: str) -> None:
-        from attnunet.evaluation.figures import of_sweep
+        from attnunet.figures import of_sweep
 
         self.store.reap()  # a job whose process was killed
         self.run.text(write_csv(rows), "sweep.csv")

@@ -11,11 +11,12 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from attnunet.data.cache import Prepared
 from attnunet.data.files import replacing
-from attnunet.data.prepare import Prepared, resize_mask
-from attnunet.evaluation.counts import count
-from attnunet.evaluation.scores import best_threshold, dice, iou, mean
-from attnunet.inference import Predictor, to_native
+from attnunet.data.intensity import resize_mask
+from attnunet.inference.predictor import Predictor, to_native
+from attnunet.metrics.counts import count
+from attnunet.metrics.scores import best_threshold, dice, iou, mean
 from attnunet.training.state import History, State
 
 

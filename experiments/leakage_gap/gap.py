@@ -19,7 +19,7 @@ from attnunet.tracking.store import Store
 from attnunet.training import runtime
 
 if TYPE_CHECKING:
-    from attnunet.report import Rows
+    from attnunet.evaluation.report import Rows
     from attnunet.tracking.records import Record
 
 HERE = Path(__file__).parent
@@ -29,7 +29,7 @@ SCORES = ("dice_slice_lesion", "dice_slice_empty_one", "dice_all_background", "d
 
 def tested(store: Store, study: str, console: Console) -> list[Record]:
     """The finished runs of the study that none replaced, scored on their test slices where they were not yet."""
-    from attnunet.scoring import score_test
+    from attnunet.evaluation.scoring import score_test
     from attnunet.tracking.uses import sentence
 
     runs = [run for run in records.of_study(store, study) if run.stands]
@@ -48,7 +48,7 @@ def rows(store: Store, runs: list[Record]) -> Rows:
 
     Neither network has seen a shared slice; the leaking one has seen others of its patient.
     """
-    from attnunet import report, scoring
+    from attnunet.evaluation import report, scoring
 
     table: Rows = []
     for run in sorted(runs, key=lambda run: (run.params["split"], int(run.params["seed"]))):

@@ -14,7 +14,7 @@ from measure import Row, composed, hand_over, interleaved, memory, ratios, row, 
 
 from attnunet import config
 from attnunet.data.batches import Draws, batches, iterate
-from attnunet.data.prepare import Prepared
+from attnunet.data.cache import Prepared
 
 BATCHES = 40  # a measurement, and worker
 WORKERS = sorted({2, os.cpu_count() or 1})

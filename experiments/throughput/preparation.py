@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 from measure import Row, hand_over, interleaved, ratios, row, seconds
 
+from attnunet.data.cache import prepare
 from attnunet.data.lgg import lgg
 from attnunet.data.phantom import write_phantom
-from attnunet.data.prepare import prepare
 
 PATIENTS, SLICES, SIZE = 110, 3929, 256  # of the LGG data set
 

@@ -62,7 +62,7 @@ def stages(root: str) -> dict[str, float]:
         runtime.configure(cfg.seed, runtime.available(cfg.trainer.threads), cfg.trainer.precision)
 
     def training() -> None:
-        import attnunet.report
+        import attnunet.evaluation.report
         import attnunet.training.fit  # noqa: F401
 
     config = timed(PARTS[0], commands)

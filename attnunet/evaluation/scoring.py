@@ -11,13 +11,14 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from attnunet import config, report
+from attnunet import config
+from attnunet.data.cache import Prepared, prepare
 from attnunet.data.checks import doubts
 from attnunet.data.files import write_csv
 from attnunet.data.names import alike
-from attnunet.data.prepare import Prepared, prepare
 from attnunet.data.slices import DataError
-from attnunet.inference import Predictor, Preparation
+from attnunet.evaluation import report
+from attnunet.inference.predictor import Predictor, Preparation
 from attnunet.tracking import records, uses
 from attnunet.tracking.records import Record
 from attnunet.tracking.run import Run

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from attnunet.evaluation.decision import Choice
-from attnunet.evaluation.figures.style import FONT, PREDICTION, THIRD, TRUTH, WIDTH, name_places
+from attnunet.figures.style import FONT, PREDICTION, THIRD, TRUTH, WIDTH, name_places
+from attnunet.metrics.decision import Choice
 
 
 def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from attnunet.evaluation.figures.style import FONT, PREDICTION, TRUTH, WIDTH, name_places, printable
+from attnunet.figures.style import FONT, PREDICTION, TRUTH, WIDTH, name_places, printable
 
 
 def of_sweep(parameters: Mapping[str, Sequence[str]], scores: Sequence[float]) -> Figure | None:

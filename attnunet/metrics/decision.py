@@ -7,9 +7,9 @@ from itertools import chain, product
 import numpy as np
 from scipy import ndimage
 
-from attnunet.evaluation.counts import Counts, count, count_masks, joined
-from attnunet.evaluation.lesions import bounding_box, components
-from attnunet.evaluation.scores import best_threshold, dice, mean
+from attnunet.metrics.counts import Counts, count, count_masks, joined
+from attnunet.metrics.lesions import bounding_box, components
+from attnunet.metrics.scores import best_threshold, dice, mean
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from attnunet.evaluation.scores import mean
-from attnunet.evaluation.statistics import mean_interval
+from attnunet.metrics.scores import mean
+from attnunet.metrics.statistics import mean_interval
 
 Row = Mapping[str, float | str]
 

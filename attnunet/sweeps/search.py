@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from attnunet.errors import UserError
-from attnunet.grid import parsed, values
+from attnunet.sweeps.grid import parsed, values
 
 if TYPE_CHECKING:
     import optuna

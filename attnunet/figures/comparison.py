@@ -1,10 +1,12 @@
 """The pictures of a comparison, as SVG for a page: text stays text, and ink is the page's own, light or dark."""
 
+from __future__ import annotations
+
 import io
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,10 +14,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from attnunet.comparison.pairs import Pair, Question
-from attnunet.comparison.table import Comparison, Standing
-from attnunet.evaluation.figures import of_sweep
-from attnunet.evaluation.figures.style import FONT, PREDICTION, THIRD, TRUTH, WIDTH, printable
+from attnunet.figures import of_sweep
+from attnunet.figures.style import FONT, PREDICTION, THIRD, TRUTH, WIDTH, printable
+
+if TYPE_CHECKING:
+    from attnunet.comparison.pairs import Pair, Question
+    from attnunet.comparison.table import Comparison, Standing
 
 INK = "#010203"  # stands for the page's text colour until the SVG is written
 LOOK: Any = {

@@ -16,7 +16,7 @@ from typing import Any
 
 from attnunet.errors import UserError, first_line
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parent.parent
 CONF = str(next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir()))
 """In a wheel conf/ lies in the package, in a checkout beside it."""
 

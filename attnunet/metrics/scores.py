@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from attnunet.evaluation.counts import Counts
-from attnunet.evaluation.statistics import mean_interval
+from attnunet.metrics.counts import Counts
+from attnunet.metrics.statistics import mean_interval
 
 Array = np.ndarray
 

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from attnunet.evaluation.calibration import BINS, Calibration
-from attnunet.evaluation.figures.style import FONT, PREDICTION, TRUTH, WIDTH, labels
+from attnunet.figures.style import FONT, PREDICTION, TRUTH, WIDTH, labels
+from attnunet.metrics.calibration import BINS, Calibration
 
 NAMED = 45  # patients; of more, a column has no room for the names
 

@@ -10,17 +10,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from attnunet import figures
+from attnunet.data.cache import Prepared
 from attnunet.data.files import write_csv
-from attnunet.data.prepare import Prepared, resize
-from attnunet.evaluation import figures
-from attnunet.evaluation.calibration import Calibration, calibration, near, pooled
-from attnunet.evaluation.counts import count, count_masks, joined
-from attnunet.evaluation.decision import Case, Choice, decide
-from attnunet.evaluation.lesions import lesion_scores
-from attnunet.evaluation.scores import mean_dice_by_threshold, means, patient_rows, summary
-from attnunet.evaluation.strata import strata
-from attnunet.evaluation.surfaces import distances
-from attnunet.inference import Predictor, Volume
+from attnunet.data.intensity import resize
+from attnunet.inference.predictor import Predictor, Volume
+from attnunet.metrics.calibration import Calibration, calibration, near, pooled
+from attnunet.metrics.counts import count, count_masks, joined
+from attnunet.metrics.decision import Case, Choice, decide
+from attnunet.metrics.lesions import lesion_scores
+from attnunet.metrics.scores import mean_dice_by_threshold, means, patient_rows, summary
+from attnunet.metrics.strata import strata
+from attnunet.metrics.surfaces import distances
 from attnunet.models.blocks import gate_maps
 
 Rows = list[dict[str, float | str]]
@@ -78,7 +79,7 @@ def scored(
 ) -> Scored:
     """The predictor's scores on some slices, patient by patient, so that memory does not grow with their number.
 
-    The summary holds what `attnunet.evaluation.scores.summary` gives, the means over patients of what `volume_scores`
+    The summary holds what `attnunet.metrics.scores.summary` gives, the means over patients of what `volume_scores`
     gives, the decision (threshold, smallest_lesion, fill_holes), dice_at_0.5 (of the threshold 0.5 without post-processing)
     and the expected calibration error near lesions (ece) and over all pixels (ece_all_pixels).
 
@@ -141,8 +142,8 @@ def volume_scores(
     """What counts of pixels do not give, of two masks (D, h, w): distances of surfaces, and lesions.
 
     hd95 and assd, and both with their worst-case value where they are not defined (hd95_worst, assd_worst), surface_dice (at
-    `tolerance`), unmatched_slices: see `attnunet.evaluation.surfaces`; lesions, lesions_found, lesions_false, lesion_recall,
-    lesion_precision, lesion_f1: see `attnunet.evaluation.lesions`.
+    `tolerance`), unmatched_slices: see `attnunet.metrics.surfaces`; lesions, lesions_found, lesions_false, lesion_recall,
+    lesion_precision, lesion_f1: see `attnunet.metrics.lesions`.
     """
     surfaces = distances(reference, prediction, spacing)
     return {

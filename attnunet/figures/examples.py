@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from attnunet.evaluation.figures.style import FONT, PREDICTION, TRUTH, WIDTH, contour, legend, printable, show
+from attnunet.figures.style import FONT, PREDICTION, TRUTH, WIDTH, contour, legend, printable, show
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from attnunet import composition, config
+from attnunet import config
 from attnunet.config import own, typed
-from attnunet.errors import first_line
-from attnunet.overrides import refusals
+from attnunet.config.checks import check_targets
+from attnunet.errors import UserError, first_line
+from attnunet.sweeps import composition
+from attnunet.sweeps.overrides import refusals
 
 MOST_JOBS = 10_000
 
@@ -46,7 +48,7 @@ def check_plugin(node: DictConfig, part: str) -> Iterator[str]:
     """Yield what is wrong with the keys of a launcher or sweeper: their types are what the plugin stores at Hydra."""
     plain: Any = OmegaConf.to_container(node, resolve=True)
     for name, value in plain.items():
-        yield from config.check_targets(value, f"hydra.{part}.{name}", f"hydra/{part}")
+        yield from check_targets(value, f"hydra.{part}.{name}", f"hydra/{part}")
     declared = [stored.node for stored in ConfigStore.instance().repo["hydra"][part].values()]
     for types in (types for types in declared if types.get("_target_") == plain["_target_"]):
         try:
@@ -74,7 +76,7 @@ def check_grid(cfg: DictConfig) -> tuple[list[list[str]] | None, DictConfig]:
             job = config.settle(own(composed), overrides)
             config.check(job)
             folders.add(folder(composed, number))
-        except config.UserError as error:
+        except UserError as error:
             shown = [override for override in overrides if not override.startswith("tracking.uri=")]  # it may hold a password
             raise config.ConfigError(f"job {' '.join(shown)}\n{error}") from error
         jobs[str((job.data, job.split, job.augment, job.image_size, job.batch_size))] = job

@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from attnunet.inference import load_network
+from attnunet.inference.predictor import load_network
 
 Answer = Callable[[np.ndarray], np.ndarray]
 

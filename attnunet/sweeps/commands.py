@@ -23,9 +23,10 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.utils import get_class
 from omegaconf import DictConfig, flag_override
 
-from attnunet import composition, config, terminal
+from attnunet import config
 from attnunet.config import check_folder, check_keys, own, ready, settle, typed
 from attnunet.errors import exit_on_error, explain, first_line
+from attnunet.sweeps import composition, terminal
 from attnunet.training import runtime
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Check(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         with exit_on_error():
-            from attnunet.grid import check_grid
+            from attnunet.sweeps.grid import check_grid
 
             runtime.available(None)
             Check.jobs = check_grid(config)
@@ -106,7 +107,7 @@ class CheckKeys(Callback):
     anything is written."""
 
     def __init__(self, keys: str) -> None:
-        """`keys` names the pydantic model of the command's configuration, as attnunet.schema.Compare."""
+        """`keys` names the pydantic model of the command's configuration, as attnunet.config.schema.Compare."""
         self.keys = keys
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
@@ -146,7 +147,8 @@ def begun(cfg: DictConfig, jobs: list[list[str]] | None, first: DictConfig) -> S
     from attnunet.tracking.sweep import PARENT, Sweep
 
     store = open_store(Path(first.tracking.root).resolve(), first.tracking.uri, first.tracking.patience)
-    sweep = Sweep(store, first.study, first.monitor, typed(cfg.hydra.overrides.task), jobs, Path(cfg.hydra.sweep.dir))
+    overrides, folder = typed(cfg.hydra.overrides.task), Path(cfg.hydra.sweep.dir)
+    sweep = Sweep(store, first.study, first.monitor, overrides, jobs, folder, terminal.console(160))
     with flag_override(cfg, "readonly", False):
         cfg.hydra.overrides.hydra.append(f"+hydra.job.env_set.{PARENT}='{sweep.run.id}'")
     return sweep
@@ -201,7 +203,7 @@ def check_arguments(arguments: Namespace) -> None:
 
 def reasons(error: Exception, loader: ConfigLoader, config_name: str, arguments: Namespace) -> list[str]:
     """Return a line for each argument that Hydra refuses; where it is none by itself, the error's own."""
-    from attnunet.overrides import refusals
+    from attnunet.sweeps.overrides import refusals
 
     search = [f"hydra.searchpath=[file://{Path(arguments.config_dir).resolve()}]"] if arguments.config_dir else []
     found = refusals(loader, config_name, search, arguments.overrides, arguments.multirun)

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from attnunet import config
-from attnunet.evaluation import scores
-from attnunet.evaluation.calibration import BINS, Calibration
-from attnunet.evaluation.counts import Counts
-from attnunet.evaluation.strata import strata
-from attnunet.report import Rows, Scored
+from attnunet.config import fingerprints
+from attnunet.evaluation.report import Rows, Scored
+from attnunet.metrics import scores
+from attnunet.metrics.calibration import BINS, Calibration
+from attnunet.metrics.counts import Counts
+from attnunet.metrics.strata import strata
 from attnunet.tracking.records import Record, Refused
 
-FREE = {*config.FREE, "split.fold"} - {"split"}
+FREE = {*fingerprints.FREE, "split.fold"} - {"split"}
 """Settings in which the folds of one recipe may differ."""
 COUNTS = ("tp", "fp", "fn", "tn")
 LESIONS = ("lesions", "lesions_found", "lesions_false", "lesion_recall", "lesion_precision", "lesion_f1")
@@ -105,7 +105,7 @@ def recipe(params: Mapping[str, str]) -> tuple:
 
 
 def summary(rows: Rows, resamples: int) -> dict[str, float]:
-    """The scores over all patients, under their names in patients.csv and `attnunet.evaluation.scores.summary`.
+    """The scores over all patients, under their names in patients.csv and `attnunet.metrics.scores.summary`.
 
     Those by slice are left out, which the rows of patients do not tell: see `CrossValidation.by_slice`. So are those that a
     fold lacks, since an earlier version scored it.

@@ -1,39 +1,25 @@
-"""Where the configuration is, what it may hold, and what a run is made of.
-
-Imported by every command at once, so it imports only Hydra; pydantic, NumPy and the data modules come with the first check.
-"""
+"""What a configuration may hold: keys, types, ranges and combinations, checked before TensorFlow is imported."""
 
 from __future__ import annotations
 
-import ast
 import copy
-import hashlib
 import itertools
-import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import cache
-from importlib.util import find_spec
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
-from attnunet import targets
-from attnunet.data.workers import check_shared_memory
+from attnunet.config import targets
+from attnunet.config.targets import CONF
 from attnunet.errors import UserError, first_line
-from attnunet.targets import CONF, PACKAGE
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-
-    from attnunet.data.prepare import Prepared
-    from attnunet.data.split import Split
 
 GROUPS = ("model", "loss", "data", "split", "augment", "optimizer")
 """The groups that hold a `_target_`."""
@@ -54,17 +40,6 @@ def typed(overrides: Any) -> list[str]:
     """Return overrides as they were typed; read one by one, their interpolations would be resolved."""
     plain: Any = OmegaConf.to_container(overrides, resolve=False)
     return plain
-
-
-def ready(cfg: DictConfig) -> None:
-    """Check everything that can be wrong before TensorFlow is imported: keys and values, files, split, augmentation."""
-    check(cfg)
-    check_folder("tracking.root", cfg.tracking.root)
-    prepared, _ = data_and_split(cfg)
-
-    from attnunet.data.augment import check_augmentation
-
-    check_augmentation(make(cfg.augment, "augment")(), cfg.image_size, len(prepared.channels))
 
 
 def settle(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -105,7 +80,7 @@ def check(cfg: DictConfig) -> None:
     Raises:
         ConfigError: with one line for each thing that is wrong.
     """
-    from attnunet.schema import Train
+    from attnunet.config.schema import Train
 
     plain = check_keys(cfg, Train)
     if wrong := list(check_combinations(plain)):
@@ -219,7 +194,7 @@ def check_arguments(node: dict, key: str) -> Iterator[str]:
     """Yield what is wrong with the keys beside a `_target_`; of ours, its signature tells their types and ranges."""
     from pydantic import ConfigDict, create_model
 
-    from attnunet.signatures import signature, stand_ins
+    from attnunet.config.signatures import signature, stand_ins
 
     special = {name for name in node if str(name).startswith("_")} - {"_target_", "_partial_"}
     yield from (f"{key}.{name}={node[name]}: no such key; allowed beside arguments: _target_, _partial_" for name in special)
@@ -264,160 +239,3 @@ def check_combinations(plain: dict) -> Iterator[str]:
     thresholds = plain["evaluation"]["thresholds"]
     if any(high - low < 1e-4 for low, high in itertools.pairwise(thresholds)):
         yield f"evaluation.thresholds={thresholds}: must ascend, by 0.0001 at least"
-
-
-def make(node: DictConfig, group: str) -> Callable[..., Any]:
-    """Return the `_target_` of a group with its arguments, to be called with what the code adds.
-
-    Called like this, and not by `instantiate`, its errors come as they were raised.
-
-    Raises:
-        ConfigError: the group may not name what a `_target_` in it does, or not with these arguments.
-    """
-    if not isinstance(node, DictConfig) or "_target_" not in node:
-        raise ConfigError(f"{group}: lacks `_target_`, the function or class that the group's choice names")
-    plain = OmegaConf.to_container(node, resolve=True)
-    if wrong := list(check_targets(plain, group, group)):
-        raise ConfigError("\n".join(wrong))
-    try:
-        for target in targets.named(plain):
-            targets.check_identity(target, group)
-    except targets.TargetError as error:
-        raise ConfigError(f"{group}: {error}") from error
-    return instantiate(node, _partial_=True, _convert_="all")
-
-
-def data_and_split(cfg: DictConfig) -> tuple[Prepared, Split]:
-    """The prepared arrays and who is in which part; imports no TensorFlow.
-
-    Raises:
-        DataError: the message names the file, the patient or the key.
-    """
-    from attnunet.data.prepare import prepare
-    from attnunet.data.slices import DataError
-
-    prepared = prepare(make(cfg.data, "data")(), cfg.image_size, Path(cfg.tracking.root) / "cache")
-    split, pixels = divided(cfg.split, prepared), prepared.lesion_pixels
-    for part in ("train", "val"):
-        if not pixels[list(split.parts[part])].any():
-            raise DataError(f"split: no slice of {part} shows a lesion ({', '.join(split.patients[part])})")
-    if len(split.train) < cfg.batch_size:
-        raise DataError(f"batch_size={cfg.batch_size}: only {len(split.train)} slices train; allowed up to that number")
-    check_shared_memory(cfg.trainer.workers, cfg.batch_size * cfg.image_size**2 * (len(prepared.channels) + 1))
-    return prepared, split
-
-
-def divided(split: DictConfig, prepared: Prepared) -> Split:
-    """The split of the prepared data that a group's `_target_` makes."""
-    from attnunet.data.checks import refuse_copies
-    from attnunet.data.split import Subject
-
-    pixels, slices = prepared.lesion_pixels, prepared.slices
-    subjects = [
-        Subject(patient, slices[indices[0]].site, int(pixels[indices].sum()), tuple(indices))
-        for patient, indices in prepared.patients.items()
-    ]
-    # The owners are ours whatever the split says, so that one from elsewhere cannot leak unmarked either.
-    made = replace(make(split, "split")(subjects), owners={i: item.patient for i, item in enumerate(slices)})
-    refuse_copies(prepared, made)
-    return made
-
-
-NO_EFFECT = (
-    "study",
-    "resume",
-    "modules",
-    "tracking",
-    "trainer.workers",
-    "trainer.keep",
-    "trainer.figures",
-    "data.verify",
-    "data.download",
-)
-"""What a result does not depend on."""
-# That, and what `data`, `split` and `arithmetic` below say better.
-FREE = (*NO_EFFECT, "trainer.threads", "data.root", "data.file", "data.exclude", "split")
-CODE = ("data", "models", "training", "evaluation", "losses.py", "inference.py", "report.py", "train.py")
-NUMERICAL = ("tensorflow", "keras", "numpy", "scipy", "opencv-python", "albumentations", "grain", "focal-loss")
-
-
-def fingerprint(recipe: str, arithmetic: Mapping[str, str]) -> str:
-    """Return 16 hexadecimal digits that differ where a run's last bits could: of its recipe, threads, libraries' settings."""
-    return digest([recipe, dict(arithmetic)])
-
-
-def digest(parts: list) -> str:
-    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
-
-
-def recipe(cfg: DictConfig, data: str, split: Split, score_test: bool) -> str:
-    """16 hexadecimal digits that differ where a run's result could.
-
-    They hash the resolved configuration less what is free, the prepared data, the slices of each part, the code that
-    trains and scores (without docstrings and comments; a user's own modules that a `_target_` names too), the numerical
-    packages, and whether the test is scored.
-    """
-    plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    for key in FREE:
-        *parents, name = key.split(".")
-        node = plain
-        for parent in parents:
-            node = node[parent]
-        node.pop(name, None)
-    parts = [plain, data, split.parts, split.leaking, code(plain), versions(), score_test]
-    return digest(parts)
-
-
-def computation(cfg: DictConfig, channels: int, steps: int) -> str:
-    """Equal for runs of one process whose steps of training and prediction are the same computation on the same shapes.
-
-    "" where a user's own module has a part in it, which may keep what is no Keras variable.
-
-    Args:
-        channels: of the images.
-        steps: of the run, which the learning rate follows.
-    """
-    groups = [OmegaConf.to_container(cfg[name], resolve=True) for name in ("model", "loss", "optimizer")]
-    if any(own_module(target) for target in targets.named(groups)):
-        return ""
-    settings = [cfg.trainer.precision, cfg.trainer.jit_compile, cfg.trainer.strategy, cfg.image_size, cfg.batch_size]
-    return digest([groups, settings, cfg.evaluation.batch_size, channels, steps])
-
-
-@cache
-def versions() -> dict[str, str]:
-    from importlib import metadata
-
-    return {name: metadata.version(name) for name in NUMERICAL}
-
-
-def code(plain: dict) -> list[str]:
-    """Hashes of the modules in CODE and of those of a user's own that `plain` names."""
-    ours = [path for name in CODE for path in sorted((PACKAGE / name).rglob("*.py")) or [PACKAGE / name]]
-    paths = [*ours, *sorted({path for target in targets.named(plain) if (path := own_module(target))})]
-    return [syntax(path, path.stat().st_mtime_ns) for path in paths]
-
-
-@cache
-def syntax(path: Path, modified: int) -> str:
-    """A module's syntax tree without docstrings, hashed; read once a process, since the jobs of a sweep share it."""
-    tree = ast.dump(without_docstrings(ast.parse(path.read_text())))
-    return hashlib.blake2b(tree.encode(), digest_size=16).hexdigest()
-
-
-def own_module(target: str) -> Path | None:
-    """The file of a target's module; None for ours, whose code is hashed anyway, and for an installed package's, whose
-    version is."""
-    package = target.split(".", maxsplit=1)[0]
-    spec = find_spec(package)
-    if package == __package__ or spec is None or spec.origin is None or "site-packages" in spec.origin:
-        return None
-    module = find_spec(target.rpartition(".")[0])
-    return Path(module.origin) if module and module.origin else None
-
-
-def without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return tree

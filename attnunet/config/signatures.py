@@ -10,7 +10,7 @@ from typing import Any
 
 import annotated_types
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parent.parent
 
 
 class Made:

@@ -10,14 +10,15 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from attnunet.data.prepare import Prepared, prepare_volume, resize
-from attnunet.evaluation.decision import Decision
+from attnunet.data.cache import Prepared
+from attnunet.data.intensity import prepare_volume, resize
+from attnunet.metrics.decision import Decision
 from attnunet.models import blocks  # noqa: F401 - Keras loads layers of ours only where they are known
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is done to a volume before the network sees it; see `attnunet.data.prepare.prepare_volume`."""
+    """What is done to a volume before the network sees it; see `attnunet.data.intensity.prepare_volume`."""
 
     image_size: int
     file_channels: tuple[str, ...]

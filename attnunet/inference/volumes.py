@@ -99,7 +99,7 @@ class Nifti:
 
     def scan(self) -> Any:
         try:
-            from attnunet import nifti
+            from attnunet.inference import nifti
         except ModuleNotFoundError as error:
             raise DataError(f"{self.files[0]}: NIfTI needs nibabel: pip install attnunet[nifti]") from error
         return nifti.read(self.files[0])

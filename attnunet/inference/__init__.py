@@ -1,0 +1,1 @@
+"""The predictor; image files in, masks out; export formats."""

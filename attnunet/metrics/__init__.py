@@ -1,0 +1,1 @@
+"""Counts -> per-patient rows -> summaries, statistics, figures; works on plain arrays and ids."""

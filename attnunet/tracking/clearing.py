@@ -1,0 +1,89 @@
+"""What runs left on disk and nobody needs, removed."""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from filelock import Timeout
+from mlflow.entities import Run, ViewType
+
+from attnunet.tracking.resume import lock_of
+from attnunet.tracking.store import Store, local_path
+
+
+def clear(root: Path, dry_run: bool) -> None:
+    """Remove runs that failed, were killed or superseded, with their files, their models and what they had not finished.
+
+    Runs that were deleted on MLflow's page, which keeps their files, go too. Finished runs stay, and the sweep above them, and
+    what a process is about to take up again. No file outside of `root` is touched.
+    """
+    store = Store(root, None, patience=0)
+    store.reap()
+    studies = [study.experiment_id for study in store.client.search_experiments(ViewType.ALL)]
+    runs = store.client.search_runs(studies, run_view_type=ViewType.ALL, max_results=50_000)
+    stays = {run.data.tags.get("fingerprint") for run in runs if not reason(run)}
+    parents = {run.data.tags.get("mlflow.parentRunId") for run in runs if not reason(run)}
+    gone, freed = 0, 0
+    for run in runs:
+        if run.info.run_id in parents:
+            continue  # of jobs that stay
+        fingerprint = run.data.tags.get("fingerprint")
+        left = {path.with_suffix("") for path in store.root.glob(f"unfinished/{fingerprint}-*")} if fingerprint else set()
+        try:
+            with locked(left):
+                size = remove(store, run.info.run_id, left if fingerprint not in stays else set(), dry_run)
+        except Timeout:
+            continue  # a process is at it
+        if size is not None:
+            gone, freed = gone + 1, freed + size
+    print(f"{gone} runs, {freed / 1e6:.1f} MB {'would be freed' if dry_run else 'freed'}")
+
+
+@contextmanager
+def locked(folders: Iterable[Path]) -> Iterator[None]:
+    """For a block in which no process takes up what is kept in these folders.
+
+    Raises:
+        Timeout: one does already.
+    """
+    with ExitStack() as stack:
+        for folder in folders:
+            lock = lock_of(folder)
+            lock.acquire(timeout=0)
+            stack.callback(lock.release)
+            stack.callback(Path(lock.lock_file).unlink, missing_ok=True)
+        yield
+
+
+def remove(store: Store, run_id: str, left: Iterable[Path], dry_run: bool) -> int | None:
+    """Remove a run that can go, with its files, its models and what is `left` of it; -> bytes, None of one that stays."""
+    run = store.client.get_run(run_id)  # as it is now, that no other process can take it up
+    why, deleted = reason(run), run.info.lifecycle_stage == "deleted"
+    models = store.client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
+    folders = [Path(local_path(run.info.artifact_uri)).parent, *(Path(local_path(m.artifact_location)) for m in models), *left]
+    # An address in a store that came from elsewhere may be that of any folder.
+    folders = [folder for folder in folders if folder.resolve().is_relative_to(store.root)]
+    if not why or (deleted and not any(folder.exists() for folder in folders)):
+        return None
+    size = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
+    print(f"{run_id}  {why:10}  {size / 1e6:8.1f} MB  {run.info.run_name}")
+    if not dry_run:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        for model in models:
+            store.client.delete_logged_model(model.model_id)
+        if not deleted:
+            store.client.delete_run(run_id)
+    return size
+
+
+def reason(run: Run) -> str | None:
+    """Why a run can go; None for one that stays, as each does that is under way."""
+    if run.info.status == "RUNNING":
+        return None
+    if "superseded" in run.data.tags:
+        return "superseded"
+    if run.info.lifecycle_stage == "deleted":
+        return "deleted"
+    return str(run.info.status) if run.info.status in ("FAILED", "KILLED") else None
