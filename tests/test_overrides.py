@@ -14,6 +14,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from attnunet import config
+from attnunet.config.checks import entries
 from attnunet.errors import UserError
 from attnunet.sweeps import commands, grid
 
@@ -117,7 +118,7 @@ def loader() -> Iterator[ConfigLoader]:
 
 def keys(node: Any, prefix: str = "") -> Iterator[str]:
     """Every key of a configuration, groups and the elements of lists among them."""
-    for name, value in config.entries(node):
+    for name, value in entries(node):
         yield f"{prefix}{name}"
         yield from keys(value, f"{prefix}{name}.")
 

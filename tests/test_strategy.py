@@ -43,7 +43,8 @@ def losses(folder: Path) -> dict[str, list[float]]:
             state.load()
             data = tf.data.Dataset.from_tensors((images, masks)).repeat()
             seen += network.fit(data, epochs=count, steps_per_epoch=1, shuffle=False, verbose=0).history["loss"]
-            state.save([])
+            np.savez(folder / "best.npz", *network.get_weights())
+            state.save([], folder / "best.npz")
         return seen
 
     return {

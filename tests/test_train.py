@@ -260,9 +260,20 @@ def test_a_leaking_split_is_marked_everywhere(lgg_root: Path, tmp_path: Path) ->
     assert not leaking.client.search_logged_models([leaking.run.info.experiment_id])
 
 
+DIVERGING = """
+from attnunet.losses import BinaryFocal
+
+class Diverging(BinaryFocal):
+    def call(self, y_true, y_pred):  # times what overflows, where the weight is at its upper end
+        return super().call(y_true, y_pred) * self.arguments["pos_weight"] ** 8
+"""
+DIVERGES = ("modules=[diverging]", "loss=focal", "loss._target_=diverging.Diverging")
+
+
 @pytest.mark.slow
 def test_a_run_that_fails_says_so_in_the_store(lgg_root: Path, tmp_path: Path) -> None:
-    failed = start(tmp_path, lgg_root, "optimizer.learning_rate=1e30", "loss=focal", "optimizer.schedule=constant")
+    (tmp_path / "diverging.py").write_text(DIVERGING)
+    failed = start(tmp_path, lgg_root, *DIVERGES, "loss.pos_weight=1000000.0")
     assert failed.result.returncode == 1
     assert failed.run.info.status == "FAILED"
     assert "lower optimizer.learning_rate" in failed.run.data.tags["error"]
@@ -287,11 +298,12 @@ def test_a_sweep_is_a_run_a_job_with_the_bits_of_runs_alone(smoke: Started, lgg_
 
 @pytest.mark.slow
 def test_a_job_that_fails_does_not_stop_the_others(lgg_root: Path, tmp_path: Path) -> None:
-    constant = ("loss=focal", "optimizer.schedule=constant", "trainer.keep=none", "trainer.figures=false")
-    sweep = start(tmp_path, lgg_root, "-m", "optimizer.learning_rate=1e30,0.001", *constant)
+    (tmp_path / "diverging.py").write_text(DIVERGING)
+    kept = ("trainer.keep=none", "trainer.figures=false")
+    sweep = start(tmp_path, lgg_root, "-m", *DIVERGES, "loss.pos_weight=1000000.0,1.0", *kept)
     assert sweep.result.returncode == 1
-    by_rate = {float(run.data.params["optimizer.learning_rate"]): run.info.status for run in sweep.jobs}
-    assert by_rate == {1e30: "FAILED", 0.001: "FINISHED"}
+    by_weight = {float(run.data.params["loss.pos_weight"]): run.info.status for run in sweep.jobs}
+    assert by_weight == {1e6: "FAILED", 1.0: "FINISHED"}
     assert "2 jobs: 1 failed, 1 finished" in sweep.result.stdout
     assert "FloatingPointError: the" in sweep.result.stdout
     (log,) = sweep.folder.glob("mlruns/hydra/sweeps/*/0/train.log")
