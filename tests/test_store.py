@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -274,6 +275,18 @@ def test_clean_touches_no_file_outside_of_the_store(tmp_path: Path) -> None:
     assert store.client.get_run(run).info.lifecycle_stage == "deleted"
     assert (precious / run / "artifacts" / "file").exists()
     assert (precious / "thesis").exists()
+    # Nor all that is in it, by a run whose files are said to be the store itself, or by a fingerprint that is a pattern.
+    (store.root / "artifacts").mkdir(exist_ok=True)
+    (store.root / "unfinished" / "other-1").mkdir(parents=True)
+    (store.root / "unfinished" / "other-1.lock").touch()
+    greedy = store.client.create_run(study, tags={"fingerprint": "*"}).info.run_id
+    store.client.set_terminated(greedy, "FAILED")
+    with closing(sqlite3.connect(store.database)) as connection, connection:
+        address = (store.root / "artifacts").as_uri()
+        connection.execute("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", (address, greedy))
+    clear(store.root, dry_run=False)
+    assert store.database.exists()
+    assert (store.root / "unfinished" / "other-1").exists()
 
 
 def test_clean_leaves_what_a_process_is_at(tmp_path: Path, master: Path, capsys: pytest.CaptureFixture[str]) -> None:

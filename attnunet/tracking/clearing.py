@@ -1,5 +1,6 @@
 """What runs left on disk and nobody needs, removed."""
 
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,7 +30,8 @@ def clear(root: Path, dry_run: bool) -> None:
         if run.info.run_id in parents:
             continue  # of jobs that stay
         fingerprint = run.data.tags.get("fingerprint")
-        left = {path.with_suffix("") for path in store.root.glob(f"unfinished/{fingerprint}-*")} if fingerprint else set()
+        known = re.fullmatch("[0-9a-z]+", fingerprint or "")  # else a pattern of paths, in a store from elsewhere
+        left = {path.with_suffix("") for path in store.root.glob(f"unfinished/{fingerprint}-*")} if known else set()
         try:
             with locked(left):
                 size = remove(store, run.info.run_id, left if fingerprint not in stays else set(), dry_run)
@@ -61,9 +63,9 @@ def remove(store: Store, run_id: str, left: Iterable[Path], dry_run: bool) -> in
     run = store.client.get_run(run_id)  # as it is now, that no other process can take it up
     why, deleted = reason(run), run.info.lifecycle_stage == "deleted"
     models = store.client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
-    folders = [Path(local_path(run.info.artifact_uri)).parent, *(Path(local_path(m.artifact_location)) for m in models), *left]
-    # An address in a store that came from elsewhere may be that of any folder.
-    folders = [folder for folder in folders if folder.resolve().is_relative_to(store.root)]
+    addresses = {run_id: Path(local_path(run.info.artifact_uri)).parent}
+    addresses |= {model.model_id: Path(local_path(model.artifact_location)) for model in models}
+    folders = [*(folder for identity, folder in addresses.items() if store.owns(folder, identity)), *left]
     if not why or (deleted and not any(folder.exists() for folder in folders)):
         return None
     size = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())

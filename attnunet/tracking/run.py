@@ -151,7 +151,9 @@ class Run:
             if model.status == "READY":
                 return
             client.delete_logged_model(model.model_id)
-            shutil.rmtree(local_path(model.artifact_location), ignore_errors=True)  # MLflow keeps the files
+            left = Path(local_path(model.artifact_location))  # MLflow keeps the files
+            if self.store.owns(left, model.model_id):
+                shutil.rmtree(left, ignore_errors=True)
         signature = ModelSignature(
             inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, channels))]),
             outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1))]),

@@ -149,6 +149,11 @@ class Store:
         self.attempt(lambda: self.client.update_run(run_id, status="RUNNING"))
         return run_id
 
+    def owns(self, folder: Path, identity: str) -> bool:
+        """Return whether a folder is the store's own of a run or model; an address in a store from elsewhere may be any."""
+        place = folder.resolve()
+        return place.is_relative_to(self.root / "artifacts") and identity in place.parts
+
     def tag(self, run_id: str, tags: Mapping[str, str], patience: float | None = None) -> None:
         stored = [RunTag(name, redact(value)) for name, value in tags.items()]
         self.attempt(lambda: self.client.log_batch(run_id, tags=stored), patience)
