@@ -52,7 +52,7 @@ def check(database: Path) -> None:
 def create(database: Path) -> None:
     """Make a new store, whole or not at all: MLflow's migrations are no transaction, and half of them can never be opened."""
     temporary = database.with_name(f"creating-{database.name}")
-    for left in database.parent.glob("creating-*"):  # with SQLite's journal
+    for left in database.parent.glob(f"{temporary.name}*"):  # with SQLite's journal
         left.unlink()
     mlflow.MlflowClient(address(temporary)).search_experiments(max_results=1)
     os.replace(temporary, database)
