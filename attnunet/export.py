@@ -29,12 +29,12 @@ def export(cfg: DictConfig, record: Record, console: Console) -> None:
 
     from attnunet.data.files import building
     from attnunet.evaluation import scoring
-    from attnunet.inference.formats import FORMATS, in_float32
-    from attnunet.tracking.records import Refused
+    from attnunet.inference.formats import FORMATS, to_float32
+    from attnunet.tracking.records import RunError
 
     folder = Path(cfg.output)
-    predictor = scoring.frozen(record)
-    network = in_float32(predictor.network)
+    predictor = scoring.load_predictor(record)
+    network = to_float32(predictor.network)
     write, name = FORMATS[cfg.format]
 
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -45,11 +45,11 @@ def export(cfg: DictConfig, record: Record, console: Console) -> None:
         try:
             answer = write(network, temporary / name)
         except ModuleNotFoundError as error:
-            raise Refused(f"format={cfg.format} needs the package {error.name}: pip install {error.name}") from error
+            raise RunError(f"format={cfg.format} needs the package {error.name}: pip install {error.name}") from error
         found = answer(images)
         if not np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
             distance = np.abs(found - expected).max()
-            raise Refused(f"format={cfg.format}: the file's logits differ by up to {distance:.2g} from the network's")
+            raise RunError(f"format={cfg.format}: the file's logits differ by up to {distance:.2g} from the network's")
         (temporary / "predictor.json").write_text(predictor.facts)
     console.print(f"{folder / name}: same logits as the network in float32 (to {TOLERANCE})", soft_wrap=True, highlight=False)
     if rounding > TOLERANCE:
@@ -73,14 +73,14 @@ def job(cfg: DictConfig) -> None:
 
         from attnunet.tracking import records
 
-        record = records.with_checkpoint(commands.open_runs(cfg.tracking), cfg.run)
+        record = records.find_checkpoint(commands.open_runs(cfg.tracking), cfg.run)
         commands.load_tensorflow()
         export(cfg, record, terminal.console())
 
 
 def main() -> None:
     """The command `attnunet-export`."""
-    commands.explained(job, "export")
+    commands.run_command(job, "export")
 
 
 if __name__ == "__main__":

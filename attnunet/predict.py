@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from attnunet.tracking.records import Record
 
 
-def inputs(cfg: DictConfig, console: Console) -> list[Source]:
+def find_inputs(cfg: DictConfig, console: Console) -> list[Source]:
     """Return the volumes to segment, once input and output are known to be of use; reads no file, loads no TensorFlow."""
     from attnunet.data.slices import DataError
     from attnunet.inference import volumes
@@ -28,18 +28,18 @@ def inputs(cfg: DictConfig, console: Console) -> list[Source]:
     given, output = Path(cfg.input), Path(cfg.output)
     if not given.exists():
         raise DataError(f"input={given}: no such file or folder")
-    sources, passed = volumes.find(given)
+    sources, passed = volumes.find_volumes(given)
     for file in passed:
         console.print(f"passed over: {file}", soft_wrap=True, highlight=False)
     if output.resolve().is_relative_to(given.resolve()):
         raise DataError(f"output={output}: lies in the input, where masks would be taken for images; give another folder")
-    check_targets(sources, endings(cfg), output, cfg.overwrite)
+    check_outputs(sources, file_endings(cfg), output, cfg.overwrite)
     for place in {source.place for source in sources}:
         config.check_folder("output", str(output / place))
     return sources
 
 
-def endings(cfg: DictConfig) -> list[str]:
+def file_endings(cfg: DictConfig) -> list[str]:
     """Return what goes before the suffixes of the files that are written: of the masks, of the probabilities."""
     return ["", "_probability"] if cfg.probabilities else [""]
 
@@ -50,7 +50,7 @@ def predict(cfg: DictConfig, sources: list[Source], record: Record, console: Con
     from attnunet.evaluation import scoring
 
     output, unread = Path(cfg.output), 0
-    predictor = scoring.frozen(record)
+    predictor = scoring.load_predictor(record)
     for source in sources:
         try:
             volume = source.read(len(predictor.preparation.file_channels))
@@ -60,7 +60,7 @@ def predict(cfg: DictConfig, sources: list[Source], record: Record, console: Con
             continue
         probabilities = predictor.probabilities_of(volume)
         mask = predictor.decision(probabilities)
-        for ending, values in zip(endings(cfg), (mask, probabilities), strict=False):
+        for ending, values in zip(file_endings(cfg), (mask, probabilities), strict=False):
             source.write(values, output, ending)
         name = source.files[0].parent if len(source.files) > 1 else source.files[0]
         console.print(f"{name}: {len(mask)} slices, {mask.sum()} lesion voxels", soft_wrap=True, highlight=False)
@@ -69,7 +69,7 @@ def predict(cfg: DictConfig, sources: list[Source], record: Record, console: Con
     console.print(f"masks  {output}", soft_wrap=True, highlight=False)
 
 
-def check_targets(sources: list[Source], endings: list[str], output: Path, overwrite: bool) -> None:
+def check_outputs(sources: list[Source], endings: list[str], output: Path, overwrite: bool) -> None:
     """Raises DataError where a file would be lost: one that is there, an input, or one of two of the same name."""
     from attnunet.data.slices import DataError
 
@@ -92,18 +92,18 @@ def job(cfg: DictConfig) -> None:
     """Hydra's task function."""
     with exit_on_error():
         console = terminal.console()
-        sources = inputs(cfg, console)
+        sources = find_inputs(cfg, console)
 
         from attnunet.tracking import records
 
-        record = records.with_checkpoint(commands.open_runs(cfg.tracking), cfg.run)
+        record = records.find_checkpoint(commands.open_runs(cfg.tracking), cfg.run)
         commands.load_tensorflow()
         predict(cfg, sources, record, console)
 
 
 def main() -> None:
     """The command `attnunet-predict`."""
-    commands.explained(job, "predict")
+    commands.run_command(job, "predict")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def main() -> None:
             raise UserError(f"no store in {arguments.root.resolve()}: mlflow.db is not there")
         if arguments.command == "ui":
             check_port(arguments.port)
-            show(arguments.root, arguments.port)
+            serve(arguments.root, arguments.port)
         else:
             from attnunet.tracking.clearing import clear
 
@@ -47,7 +47,7 @@ def check_port(port: int) -> None:
             raise UserError(f"--port {port}: {reason}; give another port, from 1024 to 65535") from error
 
 
-def show(root: Path, port: int) -> None:
+def serve(root: Path, port: int) -> None:
     """Become MLflow's server on this store."""
     from attnunet.tracking.store import Store
 

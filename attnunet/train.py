@@ -49,32 +49,32 @@ def train(
     """
     cfg = config.settle(cfg, overrides)
     targets.allow(cfg.modules)
-    prepared, split = config.data_and_split(cfg)
+    prepared, split = config.prepare_data(cfg)
 
-    from attnunet.data.checks import doubts
+    from attnunet.data.checks import find_doubts
     from attnunet.tracking import resume
     from attnunet.tracking.provenance import machine, provenance
-    from attnunet.tracking.records import reused_by
-    from attnunet.tracking.run import flat, run
+    from attnunet.tracking.records import reuse_tag
+    from attnunet.tracking.run import flatten, open_run
     from attnunet.tracking.store import open_store
     from attnunet.tracking.sweep import Outcome, membership
     from attnunet.training import runtime
 
-    threads = runtime.available(cfg.trainer.threads)
-    arithmetic = {"threads": str(threads), "settings": runtime.settings()}
+    threads = runtime.available_threads(cfg.trainer.threads)
+    arithmetic = {"threads": str(threads), "settings": runtime.library_settings()}
     recipe = config.recipe(cfg, prepared.fingerprint, split, score_test)
     fingerprint = config.fingerprint(recipe, arithmetic)
     console = terminal.console()
-    for line in (*prepared.notes, *doubts(prepared, [i for part in split.parts.values() for i in part])):
+    for line in (*prepared.notes, *find_doubts(prepared, [i for part in split.parts.values() for i in part])):
         console.print(line, soft_wrap=True, highlight=False)
     store = open_store(Path(cfg.tracking.root).resolve(), cfg.tracking.uri, cfg.tracking.patience)
     study = store.study(cfg.study)
-    with resume.standing(store, study, fingerprint, recipe, arithmetic, cfg.resume, console.print) as found:
+    with resume.claim_start(store, study, fingerprint, recipe, arithmetic, cfg.resume, console.print) as found:
         console.print(found.why, soft_wrap=True, highlight=False)
         if found.score is not None:
             console.print(f"{cfg.monitor} {found.score:.4f}; all of it: {store.ui_command}", soft_wrap=True)
             if parent and found.run_id:
-                store.attempt(partial(store.client.set_tag, found.run_id, reused_by(parent), "true"))
+                store.attempt(partial(store.client.set_tag, found.run_id, reuse_tag(parent), "true"))
             return Outcome("reused", found.run_id, found.score)
 
         runtime.configure(cfg.seed, threads, cfg.trainer.precision)
@@ -90,7 +90,7 @@ def train(
             **membership(store, parent),
         }
         name = f"LEAKING {name}" if split.leaking else name
-        with run(store, study, name, {**choices, **flat(plain)}, tags, found.run_id) as current:
+        with open_run(store, study, name, {**choices, **flatten(plain)}, tags, found.run_id) as current:
             store.supersede(found.replaces, current.id)
             console.print(f"run {current.id}: {name}", soft_wrap=True)
             score = fit_and_score(cfg, prepared, split, current, found.folder, score_test, console)
@@ -109,7 +109,7 @@ def fit_and_score(
     from attnunet.inference.predictor import Predictor, Preparation
     from attnunet.tracking import uses
     from attnunet.tracking.resume import SCORE
-    from attnunet.training import runtime, shared
+    from attnunet.training import network_cache, runtime
     from attnunet.training.callbacks import Validation
     from attnunet.training.fit import fit
 
@@ -126,9 +126,11 @@ def fit_and_score(
             network.compile(optimizer, loss, jit_compile=cfg.trainer.jit_compile)
         return network
 
-    network = shared.compiled(config.computation(cfg, len(prepared.channels), steps), build)
+    network = network_cache.compile_once(config.computation(cfg, len(prepared.channels), steps), build)
     preparation = Preparation(cfg.image_size, prepared.file_channels, prepared.channels, prepared.intensity)
-    predictor = Predictor(shared.bare(network), preparation, flip=cfg.evaluation.flip, batch_size=cfg.evaluation.batch_size)
+    predictor = Predictor(
+        network_cache.without_optimizer(network), preparation, flip=cfg.evaluation.flip, batch_size=cfg.evaluation.batch_size
+    )
     console.print(f"{network.count_params():,} parameters, {len(split.train)} training slices")
     run.text(OmegaConf.to_yaml(cfg, resolve=True), "config.yaml")
     run.text(split.manifest(prepared.slices, prepared.fingerprint), "split.json")
@@ -152,12 +154,12 @@ def fit_and_score(
         run.network(network, "checkpoints/last.keras")
     fitted.restore_best(network)
     tried = {name: list(cfg.evaluation[name]) for name in ("thresholds", "smallest_lesions", "fill_holes")}
-    predictor, choice, volumes = report.decided(predictor, prepared, split.val, **tried)
+    predictor, choice, volumes = report.choose_decision(predictor, prepared, split.val, **tried)
     rules = {"resamples": cfg.evaluation.resamples, "tolerance": cfg.evaluation.tolerance}
-    scores = {"val": report.scored(predictor, prepared, split.val, "val", **rules, volumes=volumes)}
+    scores = {"val": report.score_patients(predictor, prepared, split.val, "val", **rules, volumes=volumes)}
     if score_test:
-        scores["test"] = report.scored(predictor, prepared, split.test, "test", **rules)
-        times = uses.count(run, [(prepared.slices[i].patient, prepared.slices[i].number) for i in split.test], own=True)
+        scores["test"] = report.score_patients(predictor, prepared, split.test, "test", **rules)
+        times = uses.count_use(run, [(prepared.slices[i].patient, prepared.slices[i].number) for i in split.test], own=True)
 
     # What stays: scores, a row a patient, checkpoints, pictures of the patients that were scored last.
     score = fitted.history[fitted.best_epoch - 1][cfg.monitor]
@@ -170,11 +172,11 @@ def fit_and_score(
         run.predictor(predictor)
     if cfg.trainer.figures:
         run.figures({"curves": figures.curves(fitted.history, fitted.best_epoch), "decision": figures.decision(choice)})
-        run.figures(report.pictures(predictor, prepared, split.parts[part], found))
+        run.figures(report.draw_scores(predictor, prepared, split.parts[part], found))
 
-    report.show(console, scores, "LEAKING split: patients on both sides, scores flatter" if split.leaking else None)
+    report.print_scores(console, scores, "LEAKING split: patients on both sides, scores flatter" if split.leaking else None)
     if score_test:
-        console.print(uses.sentence(times), highlight=False)
+        console.print(uses.describe_uses(times), highlight=False)
     if cfg.trainer.figures:
         console.print(f"pictures  {run.artifacts}/figures", soft_wrap=True)
     return score
@@ -190,19 +192,19 @@ def job(cfg: DictConfig) -> float:
     chosen = composed.runtime.choices.items()
     # Not Hydra's, nor what is chosen by two groups together.
     choices = {group: name for group, name in chosen if name is not None and not (group.startswith("hydra") or "@" in group)}
-    overrides = config.typed(composed.overrides.task)
+    overrides = config.as_typed(composed.overrides.task)
     if composed.mode == RunMode.RUN:
         with exit_on_error():
             return train(cfg, choices, overrides, score_test=True).score
     parent = os.environ.get(sweep.PARENT)
     work = partial(train, cfg, choices, overrides, score_test=False, parent=parent)
-    return sweep.job(work, composed.job.num, overrides, Path(composed.runtime.output_dir)).score
+    return sweep.run_job(work, composed.job.num, overrides, Path(composed.runtime.output_dir)).score
 
 
 def main() -> None:
     """The command `attnunet-train`."""
     sys.path.insert(0, "")  # as `python -m` has it: a user's own losses and models lie where the command is started
-    commands.explained(job, "train")
+    commands.run_command(job, "train")
 
 
 if __name__ == "__main__":

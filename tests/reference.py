@@ -31,8 +31,8 @@ def losses(model: str, folder: Path) -> list[float]:
     overrides = [*NETWORK, *PHANTOM, f"model={model}", f"tracking.root={folder}"]
     with initialize_config_dir(config.CONF, version_base="1.3"):
         cfg = compose("train", overrides)
-    prepared, split = config.data_and_split(cfg)
-    runtime.configure(cfg.seed, runtime.available(cfg.trainer.threads), cfg.trainer.precision)
+    prepared, split = config.prepare_data(cfg)
+    runtime.configure(cfg.seed, runtime.available_threads(cfg.trainer.threads), cfg.trainer.precision)
     from attnunet.data.batches import Draws, batches
     from attnunet.training.fit import as_tf_data
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from attnunet.metrics.calibration import BINS, MARGIN, calibration, near, pooled
+from attnunet.metrics.calibration import BINS, MARGIN, calibration, near_lesions, pool
 
 
 def of(probabilities: list[float], lesion: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -55,8 +55,8 @@ def test_patients_are_pooled_pixel_by_pixel() -> None:
     probabilities, lesion = rng.random((3, 4, 5), dtype=np.float32), rng.integers(0, 2, (3, 4, 5), np.uint8)
     together = calibration(probabilities, lesion)
     parts = [calibration(p, t) for p, t in zip(probabilities, lesion, strict=True)]
-    assert pooled(parts).ece == pytest.approx(together.ece)
-    np.testing.assert_array_equal(pooled(parts).pixels, together.pixels)
+    assert pool(parts).ece == pytest.approx(together.ece)
+    np.testing.assert_array_equal(pool(parts).pixels, together.pixels)
 
 
 def test_no_pixels_have_no_error() -> None:
@@ -66,7 +66,7 @@ def test_no_pixels_have_no_error() -> None:
 def test_near_is_within_the_margin_of_either_mask_in_its_slice() -> None:
     truth, prediction = np.zeros((2, 3, 50, 60), np.uint8)
     truth[0, 20, 30] = prediction[1, 0, 59] = 1
-    region = near(truth, prediction)
+    region = near_lesions(truth, prediction)
     expected = np.zeros(truth.shape, bool)
     expected[0, 20 - MARGIN : 21 + MARGIN, 30 - MARGIN : 31 + MARGIN] = True
     expected[1, : 1 + MARGIN, 59 - MARGIN :] = True
@@ -75,4 +75,4 @@ def test_near_is_within_the_margin_of_either_mask_in_its_slice() -> None:
 
 def test_where_both_masks_are_empty_nothing_is_near() -> None:
     empty = np.zeros((2, 5, 5), np.uint8)
-    assert not near(empty, empty).any()
+    assert not near_lesions(empty, empty).any()

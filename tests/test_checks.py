@@ -9,8 +9,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from attnunet import config
-from attnunet.data.cache import Prepared, head, prepare
-from attnunet.data.checks import doubts
+from attnunet.data.cache import Prepared, find_head, prepare
+from attnunet.data.checks import find_doubts
 from attnunet.data.lgg import lgg
 from attnunet.data.phantom import phantom
 from attnunet.data.slices import DataError
@@ -34,7 +34,7 @@ def divide(data: Prepared, **parts: list[str]) -> Split:
     """The split of a manifest with these parts, as a run makes it."""
     file = data.folder / "split.yaml"
     file.write_text(OmegaConf.to_yaml(OmegaConf.create(parts)))
-    return config.divided(OmegaConf.create({"_target_": "attnunet.data.split.manifest", "file": str(file)}), data)
+    return config.divide(OmegaConf.create({"_target_": "attnunet.data.split.manifest", "file": str(file)}), data)
 
 
 def copy(root: Path, one: str, other: str, slices: int, suffix: str = ".tif") -> None:
@@ -62,13 +62,13 @@ def test_copies_in_one_part_or_in_a_leaking_split_are_said(root: Path) -> None:
     data = prepared(root)
     split = divide(data, train=["b", "d"], val=["c"], test=["a"])
     told = f"3 image(s) are there twice, pixel for pixel: b and d, as {root}/b/b_1.tif and {root}/d/d_1.tif"
-    assert doubts(data, [i for part in split.parts.values() for i in part]) == [told]
-    leaking = config.divided(OmegaConf.create({"_target_": "attnunet.data.split.slice"}), data)
+    assert find_doubts(data, [i for part in split.parts.values() for i in part]) == [told]
+    leaking = config.divide(OmegaConf.create({"_target_": "attnunet.data.split.slice"}), data)
     assert leaking.leaking
-    assert doubts(data, range(16)) == [told]
+    assert find_doubts(data, range(16)) == [told]
     # Who takes no part counts for nothing.
     assert divide(data, train=["b"], val=["c"], test=["a"])
-    assert doubts(data, range(12)) == []
+    assert find_doubts(data, range(12)) == []
 
 
 def test_blank_slices_are_no_copies(root: Path) -> None:
@@ -77,14 +77,14 @@ def test_blank_slices_are_no_copies(root: Path) -> None:
         write_slice(root / patient, 5, blank, np.zeros((32, 32), np.uint8))
     data = prepared(root)
     assert divide(data, train=["a", "b"], val=["c"], test=["d"])
-    assert doubts(data, range(20)) == []
+    assert find_doubts(data, range(20)) == []
 
 
 def test_the_same_pixels_in_another_shape_are_no_copy(root: Path) -> None:
     ramp = np.arange(32 * 48 * 3).reshape(32, 48, 3).astype(np.uint8)
     write_slice(root / "e", 1, ramp, np.zeros((32, 48), np.uint8))
     write_slice(root / "f", 1, ramp.reshape(48, 32, 3), np.zeros((48, 32), np.uint8))
-    assert doubts(prepared(root), range(18)) == []
+    assert find_doubts(prepared(root), range(18)) == []
 
 
 def test_masks_that_fill_most_of_most_slices_are_said(root: Path) -> None:
@@ -95,12 +95,12 @@ def test_masks_that_fill_most_of_most_slices_are_said(root: Path) -> None:
             cv2.imwrite(str(root / patient / f"{patient}_{number}_mask.tif"), mask)
 
     fill("b", range(1, 3))  # two of four are not most
-    assert doubts(prepared(root), range(16)) == []
+    assert find_doubts(prepared(root), range(16)) == []
     fill("d", range(2, 5))
     told = f"lesion fills most of most slices of d, as in {root}/d/d_2_mask.tif; are masks turned inside out?"
-    assert doubts(prepared(root), range(16)) == [told]
+    assert find_doubts(prepared(root), range(16)) == [told]
     fill("c", range(1, 5))
-    assert [line.partition(", as")[0] for line in doubts(prepared(root), range(16))] == [
+    assert [line.partition(", as")[0] for line in find_doubts(prepared(root), range(16))] == [
         "lesion fills most of most slices of c, d"
     ]
 
@@ -116,8 +116,8 @@ def test_the_head_is_what_is_bright_in_a_channel_and_what_that_encloses() -> Non
     skull = disc(64, 30, 30, 20) & ~disc(64, 30, 30, 15)
     image[skull, 1] = 100
     image[30, 30], image[0, 0] = 210, 10
-    np.testing.assert_array_equal(head(image), disc(64, 30, 30, 20))
-    assert not head(np.full((8, 8, 3), 50, np.uint8)).any()
+    np.testing.assert_array_equal(find_head(image), disc(64, 30, 30, 20))
+    assert not find_head(np.full((8, 8, 3), 50, np.uint8)).any()
 
 
 def test_lesions_outside_of_the_head_are_said(root: Path) -> None:
@@ -135,18 +135,18 @@ def test_lesions_outside_of_the_head_are_said(root: Path) -> None:
         f"lesion outside of the head in 2 slice(s) of e, as in {root}/e/e_2_mask.tif; "
         "do these images and masks belong together?"
     )
-    assert doubts(data, range(19)) == [told]
+    assert find_doubts(data, range(19)) == [told]
 
 
 def test_the_phantom_gives_no_doubt(tmp_path: Path) -> None:
     data = prepare(phantom(str(tmp_path / "phantom"), patients=6, slices=10, size=64), 64, tmp_path / "cache")
-    assert doubts(data, range(60)) == []
+    assert find_doubts(data, range(60)) == []
 
 
 @pytest.mark.slow
 def test_the_real_sample_gives_no_doubt(sample: Path, tmp_path: Path) -> None:
     data = prepare(lgg(str(sample), exclude=str(sample / "locked.txt")), 64, tmp_path)
-    assert doubts(data, range(len(data.slices))) == []
+    assert find_doubts(data, range(len(data.slices))) == []
 
 
 @pytest.mark.slow

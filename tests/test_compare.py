@@ -21,7 +21,7 @@ from attnunet import compare, config
 from attnunet.comparison.table import Comparison
 from attnunet.data.files import read_csv, write_csv
 from attnunet.tracking import uses
-from attnunet.tracking.records import Record, Refused
+from attnunet.tracking.records import Record, RunError
 from attnunet.tracking.store import Store, local_path
 from tests.conftest import SMOKE, command
 
@@ -147,7 +147,7 @@ def test_what_did_not_finish_or_was_superseded_is_left_out_and_said(runs: Runs) 
 def test_runs_on_different_patients_are_refused_with_both_lists(runs: Runs) -> None:
     runs.add(BASE[:3], {"loss": "dice"}, patients=["a", "b", "c"])
     runs.add(BASE[:3], {"loss": "focal"}, patients=["b", "c", "d"])
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RunError) as refused:
         runs.compare()
     assert "3 patients: a, b, c" in str(refused.value)
     assert "only in the first: a\nonly in the second: d" in str(refused.value)
@@ -157,7 +157,7 @@ def test_runs_on_different_patients_are_refused_with_both_lists(runs: Runs) -> N
 def test_runs_on_different_data_with_patients_of_the_same_names_are_refused(runs: Runs) -> None:
     runs.add(BASE, {"loss": "dice"})
     runs.add(BASE, {"loss": "focal"}, content="other")
-    with pytest.raises(Refused, match=r"their data differ.\nrun .* was made with content, run .* with other"):
+    with pytest.raises(RunError, match=r"their data differ.\nrun .* was made with content, run .* with other"):
         runs.compare()
 
 
@@ -243,7 +243,7 @@ def test_an_earlier_versions_table_is_compared_where_every_distance_is_defined_a
     assert (
         f"left out: run {undefined[:8]} (undefined) has no worst-case value of hd95, which is not defined for p00, p02" in text
     )
-    with pytest.raises(Refused, match=r"no finished run to compare\n.*train it again, or compare another score"):
+    with pytest.raises(RunError, match=r"no finished run to compare\n.*train it again, or compare another score"):
         runs.compare("score=hd95", what=f"runs=[{undefined}]")
 
 
@@ -251,26 +251,26 @@ def test_an_earlier_versions_test_scores_without_a_distance_are_refused(runs: Ru
     run = runs.add(BASE, {"loss": "dice"}, test=[0.5, 0.6, 0.7])
     table = runs.artifact(run, "patients.csv")
     table.write_text(table.read_text().replace("test,t1,a site,0.6,4.0", "test,t1,a site,0.6,nan"))
-    with pytest.raises(Refused, match=rf"run {run} \(dice\) has no worst-case value of hd95, .* not defined for t1:"):
+    with pytest.raises(RunError, match=rf"run {run} \(dice\) has no worst-case value of hd95, .* not defined for t1:"):
         runs.compare("score=hd95", "test=true")
 
 
 def test_a_score_that_says_not_which_run_is_better_is_refused(runs: Runs) -> None:
     runs.add(BASE, {"loss": "dice"})
     for score in ("site", "threshold", "slices", "lesions", "tn"):
-        with pytest.raises(Refused, match=f"score={score}: .* allowed: dice, iou, .*, hd95, .*, fp, fn$"):
+        with pytest.raises(RunError, match=f"score={score}: .* allowed: dice, iou, .*, hd95, .*, fp, fn$"):
             runs.compare(f"score={score}")
 
 
 def test_a_run_without_the_score_is_left_out(runs: Runs) -> None:
     run = runs.add(BASE, {"loss": "dice"})
-    with pytest.raises(Refused, match=rf"no finished run to compare\nrun {run[:8]} \(dice\) has no score assd"):
+    with pytest.raises(RunError, match=rf"no finished run to compare\nrun {run[:8]} \(dice\) has no score assd"):
         runs.compare("score=assd")
 
 
 def test_a_run_whose_table_lacks_patients_of_its_split_is_refused(runs: Runs) -> None:
     run = runs.add(BASE, {"loss": "dice"}, test=[0.9, 0.8])
-    with pytest.raises(Refused, match=f"run {run} .dice.: patients.csv lacks the test patients t2$"):
+    with pytest.raises(RunError, match=f"run {run} .dice.: patients.csv lacks the test patients t2$"):
         runs.compare("test=true")
 
 
@@ -290,7 +290,7 @@ def test_top_takes_the_best_on_validation(runs: Runs) -> None:
 
 def test_a_study_without_a_finished_run_is_refused(runs: Runs) -> None:
     runs.add(BASE, {"loss": "dice"}, status="KILLED")
-    with pytest.raises(Refused, match=r"there is no finished run to compare\nrun .* \(dice\) is KILLED"):
+    with pytest.raises(RunError, match=r"there is no finished run to compare\nrun .* \(dice\) is KILLED"):
         runs.compare()
 
 
@@ -310,12 +310,12 @@ def test_a_named_folder_that_holds_something_else_is_left_alone(runs: Runs, tmp_
     folder.mkdir()
     runs.compare(f"output={folder}")  # an empty one will do
     assert (folder / "compare.html").exists()
-    with pytest.raises(Refused, match=r"output=.*mine: .* holds something else, and it stays"):
+    with pytest.raises(RunError, match=r"output=.*mine: .* holds something else, and it stays"):
         runs.compare(f"output={folder}", "alpha=0.01")
     notes = tmp_path / "notes"
     notes.mkdir()
     (notes / "compare.html").write_text("mine")
-    with pytest.raises(Refused):
+    with pytest.raises(RunError):
         runs.compare(f"output={notes}")
     assert (notes / "compare.html").read_text() == "mine"
 
@@ -347,7 +347,7 @@ def test_the_same_question_to_another_store_is_another_question(runs: Runs, tmp_
     runs.compare(f"output={tmp_path / 'mine'}")
     other = Runs(tmp_path / "other", runs.study)
     other.add(BASE, {"loss": "dice"})
-    with pytest.raises(Refused, match="holds something else"):
+    with pytest.raises(RunError, match="holds something else"):
         other.compare(f"output={tmp_path / 'mine'}")
 
 
@@ -362,7 +362,7 @@ def scored(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             scores = zip(TESTED, (0.5, 0.4, 0.6), strict=True)
             stream.write("".join(f"test,{patient},a site,{score},1\n" for patient, score in scores))
         runs.store.client.log_metric(record.id, "final/test/dice", 0.5)
-        runs.store.client.set_tag(record.id, uses.tag_of(record.slices("test")), "1")
+        runs.store.client.set_tag(record.id, uses.use_tag(record.slices("test")), "1")
 
     monkeypatch.setitem(sys.modules, "attnunet.evaluation.scoring", SimpleNamespace(score_test=score_test))
     monkeypatch.setattr("attnunet.training.runtime.configure", lambda *_: None)
@@ -372,15 +372,15 @@ def scored(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_no_test_is_scored_where_anything_can_still_be_refused(runs: Runs, scored: list[str], tmp_path: Path) -> None:
     runs.add(BASE, {"loss": "dice"})
     other = runs.add(BASE, {"loss": "focal"}, tested=["t0", "t1"])
-    with pytest.raises(Refused, match=r"their test patients differ(?s:.*)only in the first: t2"):
+    with pytest.raises(RunError, match=r"their test patients differ(?s:.*)only in the first: t2"):
         runs.compare("test=true")
     runs.store.client.delete_run(other)
     (tmp_path / "full.txt").touch()
-    with pytest.raises(Refused, match="holds something else"):
+    with pytest.raises(RunError, match="holds something else"):
         runs.compare("test=true", f"output={tmp_path}")
     bare = runs.add(BASE, {"loss": "tversky"})
     runs.artifact(bare, "checkpoints/best.keras").unlink()
-    with pytest.raises(Refused, match=f"run {bare} .* lacks checkpoints/best.keras"):
+    with pytest.raises(RunError, match=f"run {bare} .* lacks checkpoints/best.keras"):
         runs.compare("test=true")
     assert scored == []
     assert not runs.folder().exists()
@@ -392,14 +392,14 @@ def test_runs_are_not_ranked_over_different_validation_patients_before_the_best_
     runs.add(BASE[:3] + 0.2, {"loss": "dice"}, patients=["a", "b", "c"])
     runs.add(BASE[:3], {"loss": "focal"}, patients=["a", "b", "d"])
     for test in ("false", "true"):
-        with pytest.raises(Refused, match="their val patients differ"):
+        with pytest.raises(RunError, match="their val patients differ"):
             runs.compare("top=1", f"test={test}")
     assert scored == []
 
 
 def test_the_count_is_that_of_the_test_split_that_is_compared(runs: Runs) -> None:
     """The run was scored on its own test split twice, and on another one nine times."""
-    own, other = (uses.tag_of([(patient, 1) for patient in patients]) for patients in ("uvw", "xyz"))
+    own, other = (uses.use_tag([(patient, 1) for patient in patients]) for patients in ("uvw", "xyz"))
     runs.add(BASE, {"loss": "dice"}, tested="uvw", test=[0.9, 0.8, 0.9], **{own: "2", other: "9"})
     _, text = runs.compare("test=true")
     assert "this test split has now been scored 2 times" in text
@@ -409,7 +409,7 @@ def test_the_test_scores_only_the_chosen_runs_that_have_none(runs: Runs, scored:
     """Ranked by validation, compared on the test, where the order is another one."""
     worst = runs.add(BASE, {"loss": "focal"})
     best = runs.add(BASE + 0.2, {"loss": "dice"})
-    earlier = {uses.tag_of([(patient, 1) for patient in TESTED]): "3"}
+    earlier = {uses.use_tag([(patient, 1) for patient in TESTED]): "3"}
     tested = runs.add(BASE + 0.1, {"loss": "tversky"}, test=[0.9, 0.8, 0.9], **earlier)
     found, text = runs.compare("test=true", "top=2")
     assert scored == [best]

@@ -10,8 +10,8 @@ import pytest
 
 from attnunet.comparison.page import page
 from attnunet.comparison.pairs import Question
-from attnunet.comparison.rows import Run, rows
-from attnunet.comparison.table import compared
+from attnunet.comparison.rows import ScoredRun, group_rows
+from attnunet.comparison.table import compare_rows
 from tests.test_browser import FLAGS
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci]
@@ -31,9 +31,9 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
         named = {f"p{place:02}": float(score) for place, score in enumerate(scores)}
         slices = {"val": {key: [1] for key in named}}
         name = "-".join(params.values())
-        runs.append(Run(f"{number:032x}", name, params, "", number + 1.0, False, "data", slices, {"val": named}))
+        runs.append(ScoredRun(f"{number:032x}", name, params, "", number + 1.0, False, "data", slices, {"val": named}))
     file = tmp_path_factory.mktemp("page") / "compare.html"
-    file.write_text(page(compared(rows(runs), "val", Question(resamples=999)), "Dice of six runs", [], [], {}))
+    file.write_text(page(compare_rows(group_rows(runs), "val", Question(resamples=999)), "Dice of six runs", [], [], {}))
     return file
 
 

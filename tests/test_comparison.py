@@ -17,11 +17,11 @@ from scipy import stats
 
 from attnunet.comparison import terminal
 from attnunet.comparison.page import page
-from attnunet.comparison.pairs import Question, pairs, sentence
-from attnunet.comparison.rows import Row, Run, Unpaired, paired, rows
-from attnunet.comparison.table import Comparison, compared, tables
+from attnunet.comparison.pairs import Question, compare_pairs, describe
+from attnunet.comparison.rows import Row, ScoredRun, Unpaired, group_rows, pair_patients
+from attnunet.comparison.table import Comparison, compare_rows, tables
 from attnunet.data.files import read_csv
-from attnunet.figures.comparison import PAIRS, drawn
+from attnunet.figures.comparison import PAIRS, draw_all
 from attnunet.metrics.statistics import mean_interval
 
 NAN = math.nan
@@ -29,11 +29,11 @@ NAN = math.nan
 
 def run(
     number: int, scores: Mapping[str, float] | None = None, leaking: bool = False, content: str = "data", **params: object
-) -> Run:
+) -> ScoredRun:
     """params: loss_weights__dice=1 is loss_weights.dice=1."""
     scores = scores or {"a": 0.5}
     named = {"split": "patient", "seed": 0, **{key.replace("__", "."): value for key, value in params.items()}}
-    return Run(
+    return ScoredRun(
         id=f"{number:08x}{'0' * 24}",
         name=f"run{number}",
         params={key: str(value) for key, value in named.items()},
@@ -50,66 +50,70 @@ def table(scores: np.ndarray, **question: object) -> Comparison:
     """A row for each row of `scores`, told apart by the loss."""
     patients = [f"p{number:02}" for number in range(scores.shape[1])]
     made = [run(i, dict(zip(patients, own, strict=True)), loss=f"loss{i}") for i, own in enumerate(scores.tolist())]
-    return compared(rows(made), "val", Question(resamples=499, **question))  # type: ignore[arg-type]
+    return compare_rows(group_rows(made), "val", Question(resamples=499, **question))  # type: ignore[arg-type]
 
 
 # Rows.
 
 
 def test_runs_that_differ_only_in_their_seed_are_one_row() -> None:
-    found = rows([run(0, loss="dice", seed=0), run(1, loss="focal", seed=0), run(2, loss="dice", seed=1)])
+    found = group_rows([run(0, loss="dice", seed=0), run(1, loss="focal", seed=0), run(2, loss="dice", seed=1)])
     assert [[member.id[:8] for member in row.runs] for row in found] == [["00000000", "00000002"], ["00000001"]]
     assert [row.name for row in found] == ["loss=dice", "loss=focal"]
 
 
 def test_a_patients_score_is_the_mean_over_seeds_and_the_spread_is_that_of_their_means() -> None:
-    (row,) = rows([run(0, {"a": 0.2, "b": 0.4}), run(1, {"a": 0.4, "b": 0.8}, seed=1), run(2, {"a": NAN, "b": 0.9}, seed=2)])
+    (row,) = group_rows(
+        [run(0, {"a": 0.2, "b": 0.4}), run(1, {"a": 0.4, "b": 0.8}, seed=1), run(2, {"a": NAN, "b": 0.9}, seed=2)]
+    )
     assert row.scores("val") == pytest.approx({"a": 0.3, "b": 0.7})
     assert row.mean("val") == pytest.approx(0.5)
     assert row.spread("val") == pytest.approx(np.std([0.3, 0.6, 0.9], ddof=1))
     assert row.minutes == 1
-    (single,) = rows([run(0)])
+    (single,) = group_rows([run(0)])
     assert math.isnan(single.spread("val"))
 
 
 def test_a_patient_whom_one_seed_has_no_score_for_is_named() -> None:
     """b has none in any, c in one of the two: its mean is over the other."""
-    made = rows([run(0, {"a": 0.2, "b": NAN, "c": NAN}), run(1, {"a": 0.4, "b": NAN, "c": 0.6}, seed=1)])
+    made = group_rows([run(0, {"a": 0.2, "b": NAN, "c": NAN}), run(1, {"a": 0.4, "b": NAN, "c": 0.6}, seed=1)])
     assert made[0].incomplete("val") == ["c"]
     said = "The score of these patients is the mean over some of a row's runs, not defined in the others: row 1: c."
-    assert said in list(compared(made, "val", Question(resamples=99)).notes())
-    whole = rows([run(0, {"a": 0.2, "b": NAN}), run(1, {"a": 0.4, "b": NAN}, seed=1)])
-    assert not [note for note in compared(whole, "val", Question(resamples=99)).notes() if "some of a row's" in note]
+    assert said in list(compare_rows(made, "val", Question(resamples=99)).notes())
+    whole = group_rows([run(0, {"a": 0.2, "b": NAN}), run(1, {"a": 0.4, "b": NAN}, seed=1)])
+    assert not [note for note in compare_rows(whole, "val", Question(resamples=99)).notes() if "some of a row's" in note]
 
 
 def test_a_distance_that_one_seed_lacks_counts_as_the_worst_in_the_row() -> None:
     """a: 100 and 2; the mean over those that are defined in every run is b's."""
     seeds = [run(0, {"a": 100.0, "b": 3.0}), run(1, {"a": 2.0, "b": 5.0}, seed=1)]
-    (row,) = rows([replace(seeds[0], worst={"val": frozenset("a")}), seeds[1]])
+    (row,) = group_rows([replace(seeds[0], worst={"val": frozenset("a")}), seeds[1]])
     assert row.worst("val") == {"a"}
-    (standing,) = compared([row], "val", Question("hd95", resamples=99)).standings
+    (standing,) = compare_rows([row], "val", Question("hd95", resamples=99)).standings
     assert (standing.mean, standing.worst, standing.mean_defined) == ((51 + 4) / 2, 1, 4)
 
 
 def test_folds_of_one_recipe_are_one_row_whose_patients_are_joined() -> None:
     """b was validated in both folds: 0.4 and 0.6."""
     fold = {"split": "kfold", "split__folds": 2}
-    (row,) = rows([run(0, {"a": 0.1, "b": 0.4}, split__fold=0, **fold), run(1, {"b": 0.6, "c": 0.9}, split__fold=1, **fold)])
+    (row,) = group_rows(
+        [run(0, {"a": 0.1, "b": 0.4}, split__fold=0, **fold), run(1, {"b": 0.6, "c": 0.9}, split__fold=1, **fold)]
+    )
     assert row.scores("val") == pytest.approx({"a": 0.1, "b": 0.5, "c": 0.9})
     assert math.isnan(row.spread("val"))  # one seed
     # Of a hold-out, split.fold is no fold.
-    assert len(rows([run(0, split__fold=0), run(1, split__fold=1)])) == 2
+    assert len(group_rows([run(0, split__fold=0), run(1, split__fold=1)])) == 2
 
 
 def test_copies_of_a_run_are_rows_of_their_own_named_by_their_ids() -> None:
-    found = rows([run(10), run(11), run(12, seed=1)])
+    found = group_rows([run(10), run(11), run(12, seed=1)])
     assert [[member.id[:8] for member in row.runs] for row in found] == [["0000000a", "0000000c"], ["0000000b"]]
     assert [row.name for row in found] == ["run=0000000a", "run=0000000b"]
 
 
 def test_a_row_is_named_by_what_differs_as_the_command_line_has_it() -> None:
     """First what was typed, in its order; what follows from a group's choice is not said again."""
-    found = rows(
+    found = group_rows(
         [
             run(0, model="conv", loss="dice", loss__smooth=1, image_size=64, batch_size=8),
             run(1, model="conv", loss="focal", loss__gamma=2, image_size=64, batch_size=8),
@@ -124,26 +128,28 @@ def test_a_row_is_named_by_what_differs_as_the_command_line_has_it() -> None:
 
 
 def test_a_groups_setting_that_differs_within_a_choice_is_part_of_the_name() -> None:
-    found = rows([run(0, loss="dice", loss__smooth=1), run(1, loss="dice", loss__smooth=2), run(2, loss="focal")])
+    found = group_rows([run(0, loss="dice", loss__smooth=1), run(1, loss="dice", loss__smooth=2), run(2, loss="focal")])
     assert [row.name for row in found] == ["loss=dice loss.smooth=1", "loss=dice loss.smooth=2", "loss=focal"]
 
 
 def test_what_cannot_change_a_result_makes_no_row() -> None:
-    found = rows([run(0, study="x", tracking__root="a"), run(1, study="y", tracking__root="b", seed=1)], ["study", "tracking"])
+    found = group_rows(
+        [run(0, study="x", tracking__root="a"), run(1, study="y", tracking__root="b", seed=1)], ["study", "tracking"]
+    )
     assert len(found) == 1
     assert found[0].name == "run0"  # nothing differs
-    assert len(rows([run(0, studying="x"), run(1, studying="y", seed=1)], ["study"])) == 2
+    assert len(group_rows([run(0, studying="x"), run(1, studying="y", seed=1)], ["study"])) == 2
 
 
 def test_a_leaking_run_marks_its_row() -> None:
-    leaking, other = rows([run(0, loss="dice", leaking=True), run(1, loss="focal")])
+    leaking, other = group_rows([run(0, loss="dice", leaking=True), run(1, loss="focal")])
     assert (leaking.name, other.name) == ("LEAKING loss=dice", "loss=focal")
 
 
 def test_rows_on_different_patients_are_refused_with_both_lists() -> None:
-    made = rows([run(1, {"a": 0.1, "b": 0.2}, loss="dice"), run(2, {"c": 0.2, "b": 0.1}, loss="focal")])
+    made = group_rows([run(1, {"a": 0.1, "b": 0.2}, loss="dice"), run(2, {"c": 0.2, "b": 0.1}, loss="focal")])
     with pytest.raises(Unpaired) as refused:
-        paired(made, "val")
+        pair_patients(made, "val")
     text = str(refused.value)
     assert "their val patients differ" in text
     assert "loss=dice (seed 0: run 00000001), 2 patients: a, b\n" in text
@@ -153,26 +159,26 @@ def test_rows_on_different_patients_are_refused_with_both_lists() -> None:
 
 def test_seeds_on_different_patients_are_refused() -> None:
     with pytest.raises(Unpaired, match=r"only in the first: none\nonly in the second: b"):
-        paired(rows([run(1, {"a": 0.1}), run(2, {"a": 0.2, "b": 0.1}, seed=1)]), "val")
+        pair_patients(group_rows([run(1, {"a": 0.1}), run(2, {"a": 0.2, "b": 0.1}, seed=1)]), "val")
 
 
 @pytest.mark.parametrize("row", [{"loss": "dice"}, {"seed": 1}, {"split": "kfold", "split__fold": 1}])
 def test_patients_of_the_same_names_in_other_data_are_refused(row: dict[str, object]) -> None:
     """In two rows, two seeds of one, or two folds of one seed."""
-    made = rows([run(1, **{**row, "loss": "focal", "seed": 0, "split__fold": 0}), run(2, content="other", **row)])
+    made = group_rows([run(1, **{**row, "loss": "focal", "seed": 0, "split__fold": 0}), run(2, content="other", **row)])
     with pytest.raises(Unpaired, match=r"data differ.\nrun 00000001 was made with data, run 00000002 with other"):
-        paired(made, "val")
+        pair_patients(made, "val")
 
 
 def test_other_slices_of_the_same_patients_are_refused() -> None:
     one, other = run(1, {"a": 0.1, "b": 0.2}, loss="dice"), run(2, {"a": 0.3, "b": 0.2}, loss="focal")
     with pytest.raises(Unpaired, match=r"val slices of b differ.\nloss=dice .* has \[1, 2\] of b\nloss=focal .* has \[2\]"):
-        paired(rows([one, replace(other, slices={"val": {"a": [1, 2], "b": [2]}})]), "val")
+        pair_patients(group_rows([one, replace(other, slices={"val": {"a": [1, 2], "b": [2]}})]), "val")
 
 
 def test_patients_are_paired_by_name_in_whatever_order_they_come() -> None:
-    made = rows([run(1, {"a": 0.1, "b": 0.2}, loss="dice"), run(2, {"b": 0.4, "a": 0.3}, loss="focal")])
-    patients, scores = paired(made, "val")
+    made = group_rows([run(1, {"a": 0.1, "b": 0.2}, loss="dice"), run(2, {"b": 0.4, "a": 0.3}, loss="focal")])
+    patients, scores = pair_patients(made, "val")
     assert patients == ("a", "b")
     assert scores.tolist() == [[0.1, 0.2], [0.3, 0.4]]
 
@@ -182,7 +188,7 @@ def test_patients_are_paired_by_name_in_whatever_order_they_come() -> None:
 
 def test_two_copies_of_one_run_are_equivalent() -> None:
     scores = np.random.default_rng(0).beta(5, 2, 20)
-    (pair,) = pairs(np.stack([scores, scores]), Question(resamples=499))
+    (pair,) = compare_pairs(np.stack([scores, scores]), Question(resamples=499))
     assert (pair.verdict, pair.difference, pair.low, pair.high, pair.p, pair.adjusted) == ("equivalent", 0, 0, 0, 1, 1)
 
 
@@ -192,18 +198,18 @@ def test_a_real_improvement_of_5_points_on_20_patients_with_paired_noise_of_5_is
     scores = rng.beta(5, 2, 20) * 0.8
     noise = rng.normal(0, 0.05, 20)
     better = scores + 0.05 + noise - noise.mean()
-    (pair,) = pairs(np.stack([better, scores]), Question(resamples=999))
+    (pair,) = compare_pairs(np.stack([better, scores]), Question(resamples=999))
     assert pair.verdict == "better"
     assert pair.difference == pytest.approx(0.05)
     assert pair.p == pytest.approx(stats.wilcoxon((better - scores).round(12)).pvalue)
     assert (pair.low, pair.high) == mean_interval((better - scores).round(12), 999)
-    (turned,) = pairs(np.stack([scores, better]), Question(resamples=999))
+    (turned,) = compare_pairs(np.stack([scores, better]), Question(resamples=999))
     assert (turned.verdict, turned.difference) == ("worse", -pair.difference)
 
 
 def test_of_an_error_the_smaller_is_better() -> None:
     distances = np.random.default_rng(0).gamma(2, 5, 20)
-    (pair,) = pairs(np.stack([distances * 0.5, distances]), Question("hd95", resamples=499))
+    (pair,) = compare_pairs(np.stack([distances * 0.5, distances]), Question("hd95", resamples=499))
     assert pair.difference < 0
     assert pair.verdict == "better"
 
@@ -211,7 +217,7 @@ def test_of_an_error_the_smaller_is_better() -> None:
 @pytest.mark.parametrize("score", ["lesions_false", "unmatched_slices", "fp", "fn", "assd", "volume_error"])
 def test_fewer_errors_are_better(score: str) -> None:
     wrong = np.random.default_rng(0).integers(10, 20, 20).astype(float)
-    (pair,) = pairs(np.stack([wrong / 2, wrong]), Question(score, resamples=499))
+    (pair,) = compare_pairs(np.stack([wrong / 2, wrong]), Question(score, resamples=499))
     assert pair.verdict == "better"
 
 
@@ -226,11 +232,11 @@ def test_an_interval_is_called_by_its_level(alpha: float, level: str) -> None:
 def test_noise_alone_is_undecided_and_the_words_say_what_could_have_been_shown() -> None:
     rng = np.random.default_rng(2)
     scores = np.stack([rng.beta(5, 2, 20), rng.beta(5, 2, 20)])
-    (pair,) = pairs(scores, Question(resamples=499))
+    (pair,) = compare_pairs(scores, Question(resamples=499))
     assert pair.verdict == "undecided"
     spread = np.std(scores[0] - scores[1], ddof=1)
     assert pair.detectable == pytest.approx(spread * (2.0930 + 0.8610) / math.sqrt(20), rel=1e-4)
-    words = sentence(pair, ["A", "B"], Question(), 1)
+    words = describe(pair, ["A", "B"], Question(), 1)
     assert words.startswith("A or B: undecided: dice ")
     assert f"could have shown a difference of {pair.detectable:.3f} (power 0.8)" in words
 
@@ -238,12 +244,12 @@ def test_noise_alone_is_undecided_and_the_words_say_what_could_have_been_shown()
 def test_a_small_sure_difference_inside_the_margin_is_equivalent_and_said_to_be_there() -> None:
     scores = np.random.default_rng(0).beta(5, 2, 20)
     better = scores + np.linspace(0.004, 0.006, 20)
-    (pair,) = pairs(np.stack([better, scores]), Question(resamples=499))
+    (pair,) = compare_pairs(np.stack([better, scores]), Question(resamples=499))
     assert (pair.verdict, pair.adjusted < 0.001) == ("equivalent", True)
-    words = sentence(pair, ["A", "B"], Question(), 1)
+    words = describe(pair, ["A", "B"], Question(), 1)
     assert "A and B are equivalent: dice +0.005" in words
     assert "There is a difference, but one that does not matter." in words
-    (strict,) = pairs(np.stack([better, scores]), Question(resamples=499, margin=0.001))
+    (strict,) = compare_pairs(np.stack([better, scores]), Question(resamples=499, margin=0.001))
     assert strict.verdict == "better"
 
 
@@ -251,9 +257,9 @@ def test_a_small_sure_difference_inside_the_margin_is_equivalent_and_said_to_be_
 def test_few_patients_are_called_equivalent_only_where_there_is_no_difference_at_all(patients: int, verdict: str) -> None:
     scores = np.random.default_rng(0).beta(5, 2, patients)
     near = scores + np.linspace(0.001, 0.002, patients)
-    found = pairs(np.stack([near, scores, scores]), Question(resamples=499))
+    found = compare_pairs(np.stack([near, scores, scores]), Question(resamples=499))
     assert [pair.verdict for pair in found] == [verdict, verdict, "equivalent"]
-    words = sentence(found[0], "ABC", Question(), 3)
+    words = describe(found[0], "ABC", Question(), 3)
     too_few = (
         f"The interval lies inside the margin of 0.02, but {patients} patients are too few to say equivalent: it takes 10."
     )
@@ -265,37 +271,37 @@ def test_seven_patients_and_15_pairs_can_show_nothing_and_the_words_say_so() -> 
     rng = np.random.default_rng(0)
     scores = rng.uniform(0.2, 0.4, (6, 7))
     scores[0] += 0.5
-    found = pairs(scores, Question(resamples=499))
+    found = compare_pairs(scores, Question(resamples=499))
     assert len(found) == 15
     assert {pair.verdict for pair in found} <= {"undecided", "equivalent"}
     assert found[0].low > 0.3
     assert math.isinf(found[0].detectable)
-    words = sentence(found[0], "ABCDEF", Question(), 15)
+    words = describe(found[0], "ABCDEF", Question(), 15)
     assert "7 patients cannot show a difference among 15 pairs, however large" in words
     # Two of these rows alone are another matter.
-    (alone,) = pairs(scores[:2], Question(resamples=499))
+    (alone,) = compare_pairs(scores[:2], Question(resamples=499))
     assert alone.verdict == "better"
 
 
 def test_patients_without_a_score_in_one_row_are_left_out_of_its_pairs_and_counted() -> None:
     scores = np.array([[0.9, 0.8, NAN, 0.7, NAN], [0.5, 0.3, 0.1, NAN, NAN], [0.5, 0.3, 0.1, 0.2, 0.4]])
-    first, _, last = pairs(scores, Question(resamples=99))
+    first, _, last = compare_pairs(scores, Question(resamples=99))
     assert (first.patients, first.dropped, first.difference) == (2, 3, pytest.approx(0.45))
     assert (last.patients, last.dropped, last.difference) == (3, 2, 0)
-    assert "2 patients (3 left out, without a defined score in one of the two)" in sentence(first, "ABC", Question(), 3)
+    assert "2 patients (3 left out, without a defined score in one of the two)" in describe(first, "ABC", Question(), 3)
 
 
 @pytest.mark.parametrize("scores", [[[0.5], [0.4]], [[NAN, NAN], [0.1, 0.2]], [[], []]])
 def test_fewer_than_two_patients_are_undecided(scores: list[list[float]]) -> None:
-    (pair,) = pairs(np.array(scores), Question(resamples=99))
+    (pair,) = compare_pairs(np.array(scores), Question(resamples=99))
     assert (pair.verdict, pair.adjusted, math.isnan(pair.low)) == ("undecided", 1, True)
-    assert "fewer than two patients have a score in both" in sentence(pair, "AB", Question(), 1)
+    assert "fewer than two patients have a score in both" in describe(pair, "AB", Question(), 1)
 
 
 def test_the_interval_and_the_test_must_point_in_the_same_direction() -> None:
     """Eight patients gain much and 92 lose a little: the ranks say worse, the mean says better."""
     difference = np.array([*[-0.01] * 92, *[30.0] * 8])
-    (pair,) = pairs(np.stack([difference, np.zeros(100)]), Question(resamples=999))
+    (pair,) = compare_pairs(np.stack([difference, np.zeros(100)]), Question(resamples=999))
     assert pair.low > 0
     assert pair.adjusted < 0.05
     assert pair.verdict == "undecided"
@@ -304,7 +310,7 @@ def test_the_interval_and_the_test_must_point_in_the_same_direction() -> None:
 def test_p_values_are_adjusted_over_all_pairs() -> None:
     rng = np.random.default_rng(1)
     scores = rng.beta(5, 2, 20) + np.array([[0.2], [0.1], [0.0]]) + rng.normal(0, 0.03, (3, 20))
-    found = pairs(scores, Question(resamples=99))
+    found = compare_pairs(scores, Question(resamples=99))
     p = sorted(pair.p for pair in found)
     assert sorted(pair.adjusted for pair in found) == pytest.approx(
         [3 * p[0], max(3 * p[0], 2 * p[1]), max(3 * p[0], 2 * p[1], p[2])]
@@ -346,7 +352,7 @@ def test_the_notes_say_what_is_wrong_with_the_numbers() -> None:
     assert "Over 7 patients intervals are too narrow" in notes
     assert "Validation patients chose checkpoint and decision" in notes
     assert "LEAKING" not in notes
-    leaking = compared(rows([run(0, {"a": 0.1, "b": 0.2}, leaking=True)]), "val", Question(resamples=99))
+    leaking = compare_rows(group_rows([run(0, {"a": 0.1, "b": 0.2}, leaking=True)]), "val", Question(resamples=99))
     assert "LEAKING: row 1 trained on patients who are scored here" in "\n".join(leaking.notes())
     many = table(np.random.default_rng(0).beta(5, 2, (2, 30)))
     assert list(many.notes()) == [
@@ -356,7 +362,7 @@ def test_the_notes_say_what_is_wrong_with_the_numbers() -> None:
 
 def text_of(comparison: Comparison) -> str:
     console = Console(width=200, file=io.StringIO())
-    terminal.show(console, comparison)
+    terminal.print_comparison(console, comparison)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -385,10 +391,10 @@ def test_that_ranks_are_over_different_validation_patients_is_said_where_the_tes
     validated = [scores, scores | {"p00": NAN}]
     both = [run(number, found, loss=f"loss{number}") for number, found in enumerate(validated)]
     slices = {part: dict.fromkeys(scores, (1,)) for part in ("val", "test")}
-    made = rows([replace(one, slices=slices, scores={**one.scores, "test": scores}) for one in both])
+    made = group_rows([replace(one, slices=slices, scores={**one.scores, "test": scores}) for one in both])
     said = "Ranks are by means over those validation patients who have a defined score, not all over the same."
-    assert said in compared(made, "test", Question(resamples=99)).notes()
-    assert said not in compared(made[:1], "test", Question(resamples=99)).notes()
+    assert said in compare_rows(made, "test", Question(resamples=99)).notes()
+    assert said not in compare_rows(made[:1], "test", Question(resamples=99)).notes()
 
 
 def test_of_many_pairs_the_terminal_shows_those_of_the_first_row() -> None:
@@ -417,7 +423,7 @@ def awkward() -> Comparison:
     rng = np.random.default_rng(0)
     scores = [{f"p{number:02}": float(score) for number, score in enumerate(rng.beta(5, 2, 12))} for _ in AWKWARD]
     made = [replace(run(n, s, loss=name), name=name) for n, (s, name) in enumerate(zip(scores, AWKWARD, strict=True))]
-    return compared(rows(made), "val", Question(resamples=99))
+    return compare_rows(group_rows(made), "val", Question(resamples=99))
 
 
 def test_the_terminal_shows_names_as_they_are(awkward: Comparison) -> None:
@@ -452,7 +458,7 @@ def marks(svg: str, color: str) -> int:
 def test_every_row_pair_and_patient_is_drawn() -> None:
     scores = np.random.default_rng(0).beta(5, 2, (4, 12))
     scores[1, 2] = NAN
-    figures = drawn(table(scores))
+    figures = draw_all(table(scores))
     assert set(figures) == {"intervals", "pairs", "patients", "parameters", "time"}
     assert marks(figures["intervals"], "#e69f00") == 4
     assert marks(figures["time"], "#e69f00") == 4
@@ -466,7 +472,7 @@ def test_every_row_pair_and_patient_is_drawn() -> None:
 
 
 def test_ink_is_the_pages_own_and_no_two_pictures_share_an_id() -> None:
-    figures = drawn(table(np.random.default_rng(0).beta(5, 2, (2, 12))))
+    figures = draw_all(table(np.random.default_rng(0).beta(5, 2, (2, 12))))
     ids = [found for svg in figures.values() for found in re.findall(r' id="([^"]+)"', svg)]
     assert len(ids) == len(set(ids))
     for svg in figures.values():
@@ -479,12 +485,12 @@ def test_ink_is_the_pages_own_and_no_two_pictures_share_an_id() -> None:
 def test_of_too_many_pairs_those_of_the_first_row_are_drawn() -> None:
     comparison = table(np.random.default_rng(0).beta(5, 2, (11, 12)))
     assert len(comparison.pairs) == 55 > PAIRS
-    assert marks(drawn(comparison)["pairs"], "#888888") == 10 + 1
+    assert marks(draw_all(comparison)["pairs"], "#888888") == 10 + 1
 
 
 def test_a_single_row_has_its_interval_and_no_more() -> None:
     comparison = table(np.array([[0.5, 0.6, 0.7]]))
-    assert set(drawn(comparison)) == {"intervals"}
+    assert set(draw_all(comparison)) == {"intervals"}
     assert "Which differences are real" not in page(comparison, "one", [], [], {})
 
 
@@ -560,7 +566,7 @@ def test_no_letter_of_a_long_name_lies_outside_of_the_picture() -> None:
         run(n, own, data__root=f"/{letter * 300}", loss=f"loss{n}")
         for n, (own, letter) in enumerate(zip(scores, "iWa", strict=True))
     ]
-    intervals = ElementTree.fromstring(drawn(compared(rows(made), "val", Question(resamples=99)))["intervals"])
+    intervals = ElementTree.fromstring(draw_all(compare_rows(group_rows(made), "val", Question(resamples=99)))["intervals"])
     names = [text for text in intervals.iter(f"{SVG}text") if "loss=" in "".join(text.itertext())]
     assert len(names) == 3
     for text in names:
@@ -569,7 +575,7 @@ def test_no_letter_of_a_long_name_lies_outside_of_the_picture() -> None:
 
 
 def test_rows_keep_their_label_when_their_scores_are_read_again() -> None:
-    (row, _) = rows([run(0, loss="dice"), run(1, loss="focal")])
+    (row, _) = group_rows([run(0, loss="dice"), run(1, loss="focal")])
     again = row.with_runs([run(0, {"a": 0.9}, loss="dice")])
     assert isinstance(again, Row)
     assert (again.name, again.scores("val")) == ("loss=dice", {"a": 0.9})

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from attnunet.metrics.counts import Counts, count, count_masks, joined
+from attnunet.metrics.counts import Counts, concatenate, count, count_masks
 from tests.volumes import random_pairs
 
 CELLS = ("tp", "fp", "fn", "tn")
@@ -144,6 +144,6 @@ def test_two_masks_count_as_a_probability_of_zero_and_one() -> None:
 
 
 def test_joined_puts_slices_one_after_the_other(three_slices: Counts) -> None:
-    twice = joined([three_slices, three_slices])
+    twice = concatenate([three_slices, three_slices])
     assert twice.patients == ("b", "a", "b") * 2
     assert [at(twice, row, 1) for row in (1, 4)] == [at(three_slices, 1, 1)] * 2

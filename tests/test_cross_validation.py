@@ -58,12 +58,12 @@ def join(store: Store) -> str:
     """`attnunet.evaluate study=folds` in this process; -> what it prints."""
     out = StringIO()
     cfg = OmegaConf.create({"study": "folds", "tracking": {"root": str(store.root)}})
-    evaluate.join(cfg, store, records.of_study(store, cfg.study), Console(file=out, width=200))
+    evaluate.join_studies(cfg, store, records.runs_of_study(store, cfg.study), Console(file=out, width=200))
     return out.getvalue()
 
 
 def joined(store: Store) -> list[Record]:
-    runs = records.search(store, records.studies(store), "tags.cross_validated LIKE '%'")
+    runs = records.search_runs(store, records.list_studies(store), "tags.cross_validated LIKE '%'")
     return [Record(store, run) for run in runs]
 
 
@@ -140,7 +140,7 @@ def test_a_fold_without_a_lesion_has_no_share_in_the_mean_over_slices_with_lesio
 def test_a_joined_result_is_no_run_to_compare_or_join_again(store: Store) -> None:
     fold(store, 0, "ac"), fold(store, 1, "bd")
     join(store)
-    assert [record.name for record in records.of_study(store, "folds")] == ["small-kfold", "small-kfold"]
+    assert [record.name for record in records.runs_of_study(store, "folds")] == ["small-kfold", "small-kfold"]
 
 
 def test_seeds_and_recipes_stay_apart_and_what_cannot_change_a_result_does_not_part_them(store: Store) -> None:
@@ -153,14 +153,14 @@ def test_seeds_and_recipes_stay_apart_and_what_cannot_change_a_result_does_not_p
 
 def test_a_missing_fold_is_named(store: Store) -> None:
     fold(store, 1, "bd")
-    with pytest.raises(records.Refused, match="cross-validated small-kfold: no finished run of fold 0 of 2"):
+    with pytest.raises(records.RunError, match="cross-validated small-kfold: no finished run of fold 0 of 2"):
         join(store)
     assert not joined(store)
 
 
 def test_a_patient_tested_twice_is_named_with_the_runs(store: Store) -> None:
     runs = [fold(store, 0, "ac"), fold(store, 1, "bd"), fold(store, 1, "bd")]
-    with pytest.raises(records.Refused) as refused:
+    with pytest.raises(records.RunError) as refused:
         join(store)
     assert f"b is tested by more than one run: {runs[1]} (fold 1), {runs[2]} (fold 1)" in str(refused.value)
     assert " d is tested by more than one run" in str(refused.value)
@@ -170,7 +170,7 @@ def test_a_patient_tested_twice_is_named_with_the_runs(store: Store) -> None:
 def test_folds_of_different_data_are_refused(store: Store) -> None:
     fold(store, 0, "ac"), fold(store, 1, "b", everyone="abc"), fold(store, 1, "d", everyone="cd", seed="1")
     fold(store, 0, "a", everyone="abcd", seed="1")
-    with pytest.raises(records.Refused) as refused:
+    with pytest.raises(records.RunError) as refused:
         join(store)
     lines = str(refused.value).splitlines()
     assert lines == [
@@ -180,13 +180,13 @@ def test_folds_of_different_data_are_refused(store: Store) -> None:
 
 def test_folds_of_other_files_with_patients_of_the_same_names_are_refused(store: Store) -> None:
     first, second = fold(store, 0, "ac"), fold(store, 1, "bd", content="changed")
-    with pytest.raises(records.Refused, match=f"different data: fold 0 with data .{first}., fold 1 with changed .{second}."):
+    with pytest.raises(records.RunError, match=f"different data: fold 0 with data .{first}., fold 1 with changed .{second}."):
         join(store)
 
 
 def test_a_study_without_folds_is_refused(store: Store) -> None:
     store.client.create_run(store.study("folds"))
-    with pytest.raises(records.Refused, match="no finished runs with split=kfold"):
+    with pytest.raises(records.RunError, match="no finished runs with split=kfold"):
         join(store)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attnunet.evaluation.scoring import frozen
+from attnunet.evaluation.scoring import load_predictor
 from attnunet.tracking import records
 from attnunet.tracking.records import Record
 from attnunet.tracking.store import Store
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def runs(folder: Path) -> list[Record]:
-    return records.of_study(Store(folder / "mlruns", None, patience=0), "earlier")
+    return records.runs_of_study(Store(folder / "mlruns", None, patience=0), "earlier")
 
 
 def test_earlier_runs_are_read(runs: list[Record]) -> None:
@@ -41,7 +41,7 @@ def test_earlier_runs_are_read(runs: list[Record]) -> None:
 
 def test_an_earlier_network_segments(runs: list[Record]) -> None:
     volume = np.random.default_rng(0).integers(0, 256, (2, 40, 48, 3), dtype=np.uint8)
-    mask = frozen(runs[0]).segment(volume)
+    mask = load_predictor(runs[0]).segment(volume)
     assert (mask.shape, mask.dtype) == ((2, 40, 48), np.uint8)
     assert set(np.unique(mask)) <= {0, 1}
 

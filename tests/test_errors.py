@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 from attnunet.config import ConfigError
 from attnunet.data.slices import DataError
 from attnunet.errors import exit_on_error, explain
-from attnunet.tracking.records import Refused
+from attnunet.tracking.records import RunError
 from attnunet.tracking.store import Away
 
 
@@ -18,7 +18,7 @@ from attnunet.tracking.store import Away
     [
         (ConfigError("epochs=0: must be above 0"), "epochs=0: must be above 0"),
         (DataError("a.png: damaged"), "a.png: damaged"),
-        (Refused("run=1: no such run"), "run=1: no such run"),
+        (RunError("run=1: no such run"), "run=1: no such run"),
         (Away("the server does not answer"), "the server does not answer"),
         (
             OSError(errno.ENOSPC, "No space left on device", "/disk/x"),

@@ -39,7 +39,7 @@ class Made:
 
     @property
     def run(self) -> Record:
-        (run,) = records.of_study(self.store, "tried")
+        (run,) = records.runs_of_study(self.store, "tried")
         return run
 
     def again(self, *overrides: str) -> str:
@@ -103,7 +103,7 @@ def test_training_patients_that_are_allowed_mark_the_result(made: Made) -> None:
 def test_a_name_that_is_taken_is_refused_and_a_default_one_gets_a_number(made: Made) -> None:
     made.again("part=val", "name=mine")
     before = made.artifact("evaluations/mine/patients.csv").read_bytes()
-    with pytest.raises(records.Refused, match=r"name=mine: run .* has that evaluation, and it stays"):
+    with pytest.raises(records.RunError, match=r"name=mine: run .* has that evaluation, and it stays"):
         made.again("part=test", "name=mine")
     assert made.artifact("evaluations/mine/patients.csv").read_bytes() == before
     made.again("part=val")
@@ -113,16 +113,16 @@ def test_a_name_that_is_taken_is_refused_and_a_default_one_gets_a_number(made: M
 
 def test_evaluations_at_once_take_names_of_their_own(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second begins while the first is being scored."""
-    scored, begun = report.scored, []
+    scored, begun = report.score_patients, []
 
-    def slowly(*arguments: Any, **options: Any) -> report.Scored:
+    def slowly(*arguments: Any, **options: Any) -> report.Scores:
         if not begun:
             begun.append(made.run.tags["evaluation.val"])
             made.again("part=val", "threshold=0.5", "name=val-2")
             made.again("part=val")
         return scored(*arguments, **options)
 
-    monkeypatch.setattr(report, "scored", slowly)
+    monkeypatch.setattr(report, "score_patients", slowly)
     made.again("part=val")
     assert begun == ["being scored"]
     names = {tag for tag in made.run.tags if tag.startswith("evaluation.")}
@@ -135,7 +135,7 @@ def test_an_evaluation_that_fails_gives_its_name_back(made: Made, monkeypatch: p
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr(report, "scored", failing)
+        patched.setattr(report, "score_patients", failing)
         with pytest.raises(MemoryError):
             made.again("part=val", "name=mine")
     made.again("part=val", "name=mine")
@@ -156,7 +156,7 @@ def test_a_training_patient_is_known_under_another_spelling_and_by_its_images(
             str(tmp_path / "new" / "TCGA_FG_1_1" / path.with_suffix(".png").name.replace(copied, "TCGA_FG_1_1")), image
         )
     write_patient(tmp_path / "new", "TCGA_FG_5000_20010101", seed=90)
-    with pytest.raises(records.Refused, match=f"trained on TCGA_FG_1_1, {spelt.lower()}; scores"):
+    with pytest.raises(records.RunError, match=f"trained on TCGA_FG_1_1, {spelt.lower()}; scores"):
         made.again("data=lgg", f"data.root={tmp_path / 'new'}", "part=all")
 
 
@@ -280,7 +280,7 @@ def test_a_job_of_a_sweep_gets_the_test_scores_that_a_run_alone_has(
     ours = {name: value for name, value in swept.run.metrics.items() if name.startswith("final/test/")}
     theirs = {name: value for name, value in made.run.metrics.items() if name.startswith("final/test/")}
     assert ours == pytest.approx(theirs, nan_ok=True)
-    with pytest.raises(records.Refused, match="has test scores"):
+    with pytest.raises(records.RunError, match="has test scores"):
         scoring.score_test(swept.run, tmp_path / "mlruns" / "cache")
 
 
@@ -288,11 +288,11 @@ def test_looks_at_a_test_split_are_counted_over_all_runs_even_deleted_ones(tmp_p
     store = Store(tmp_path / "mlruns", None, 0)
     study = store.study("seen")
     first, second = (Run(store, store.client.create_run(study).info.run_id) for _ in range(2))
-    assert uses.count(first, [("a", 1), ("a", 2)]) == 1
-    assert uses.count(first, [("a", 2), ("a", 1)]) == 2
-    assert uses.count(first, [("b", 1), ("b", 2)]) == 1
-    assert uses.count(first, [("a", 1)]) == 1
+    assert uses.count_use(first, [("a", 1), ("a", 2)]) == 1
+    assert uses.count_use(first, [("a", 2), ("a", 1)]) == 2
+    assert uses.count_use(first, [("b", 1), ("b", 2)]) == 1
+    assert uses.count_use(first, [("a", 1)]) == 1
     store.client.delete_run(first.id)
-    assert uses.count(second, [("a", 1), ("a", 2)]) == 3
-    assert uses.sentence(1).endswith("scored once")
-    assert uses.sentence(3).endswith("scored 3 times")
+    assert uses.count_use(second, [("a", 1), ("a", 2)]) == 3
+    assert uses.describe_uses(1).endswith("scored once")
+    assert uses.describe_uses(3).endswith("scored 3 times")

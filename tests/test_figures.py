@@ -223,7 +223,7 @@ def test_curves_leave_a_gap_where_a_score_is_not_defined(tmp_path: Path) -> None
     history = [HISTORY[0] | dict.fromkeys(("val/dice", "val/iou"), float("nan")), *HISTORY[1:]]
     figure = figures.curves(history, best_epoch=3)
     assert np.isnan(figure.axes[1].get_lines()[0].get_ydata()).tolist() == [True, False, False]
-    figures.save({"curves": figure}, tmp_path)
+    figures.save_figures({"curves": figure}, tmp_path)
 
 
 def test_colours_stay_apart_for_the_colour_blind() -> None:
@@ -363,7 +363,7 @@ def awkwardly_drawn() -> dict[str, Figure]:
     drawn = {
         "patients": figures.patients(AWKWARD, scores, 0.5, (0.4, 0.6), "Dice, test patients"),
         "short": figures.patients(["a", "b"], [0.1, 0.9], 0.5, (0.4, 0.6), "Dice, test patients"),
-        "sweep": figures.of_sweep(swept, scores),
+        "sweep": figures.sweep_scores(swept, scores),
         "decision": figures.decision(choice(Decision(0.5, 30), **{f"_{number}": dice for number, dice in many.items()})),
     }
     drawn |= {f"predictions{number}": figures.predictions(cases[:number]) for number in (1, 2, 3)}
@@ -383,7 +383,7 @@ def ticks(axes: Axes) -> list[Text]:
 def test_no_letter_of_any_name_is_cut_or_covered_by_another_name(tmp_path: Path) -> None:
     """In the files: nothing reaches their edge."""
     for name, figure in awkwardly_drawn().items():
-        figures.save({name: figure}, tmp_path)  # a glyph that is missing would warn
+        figures.save_figures({name: figure}, tmp_path)  # a glyph that is missing would warn
         pixels = cv2.imread(str(tmp_path / f"{name}.png"))
         edges = (pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:])
         assert all((edge > 250).all() for edge in edges), name
@@ -420,7 +420,7 @@ def test_no_text_overlaps_another_or_is_cut(gates: int) -> None:
 def test_save_writes_png_and_pdf(tmp_path: Path) -> None:
     drawn = drawn_from(phantom_like(2))
     folder = tmp_path / "new" / "figures"
-    figures.save(drawn, folder)
+    figures.save_figures(drawn, folder)
     assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for name in drawn for kind in ("png", "pdf")}
     for name, figure in drawn.items():
         pixels = cv2.imread(str(folder / f"{name}.png"))
@@ -433,7 +433,7 @@ def test_save_writes_png_and_pdf(tmp_path: Path) -> None:
 
 
 def test_saved_predictions_show_both_colours(tmp_path: Path) -> None:
-    figures.save({"p": figures.predictions(phantom_like(0))}, tmp_path)
+    figures.save_figures({"p": figures.predictions(phantom_like(0))}, tmp_path)
     pixels = cv2.imread(str(tmp_path / "p.png"))[..., ::-1]
     for color in (TRUTH, PREDICTION):
         distance = np.abs(pixels - 255 * np.array(to_rgb(color))).max(axis=-1)

@@ -257,10 +257,10 @@ def test_flip_is_the_mean_of_an_image_and_its_mirror_image(predictor: Predictor,
     both = replace(predictor, flip=True)
     plain, mirrored = (predictor.logits(images)[..., 0] for images in (prepared.images[:3], prepared.images[:3, :, ::-1]))
     expected = [(1 / (1 + np.exp(-z)) + 1 / (1 + np.exp(-m[:, ::-1]))) / 2 for z, m in zip(plain, mirrored, strict=True)]
-    np.testing.assert_allclose(both.small(prepared.images[:3]), expected, atol=1e-6)
-    assert np.abs(both.small(prepared.images[:3]) - predictor.small(prepared.images[:3])).max() > 0.01
-    other_way_round = both.small(prepared.images[:3, :, ::-1])[:, :, ::-1]
-    np.testing.assert_allclose(other_way_round, both.small(prepared.images[:3]), atol=1e-6)
+    np.testing.assert_allclose(both.predict_batch(prepared.images[:3]), expected, atol=1e-6)
+    assert np.abs(both.predict_batch(prepared.images[:3]) - predictor.predict_batch(prepared.images[:3])).max() > 0.01
+    other_way_round = both.predict_batch(prepared.images[:3, :, ::-1])[:, :, ::-1]
+    np.testing.assert_allclose(other_way_round, both.predict_batch(prepared.images[:3]), atol=1e-6)
 
 
 def test_post_processing_is_part_of_segment(predictor: Predictor, prepared: Prepared) -> None:
@@ -277,7 +277,7 @@ def test_post_processing_is_part_of_segment(predictor: Predictor, prepared: Prep
 
 def test_scored_equals_segment_against_the_masks(predictor: Predictor, prepared: Prepared) -> None:
     patient, indices = list(prepared.patients.items())[1]
-    (row,) = report.scored(predictor, prepared, indices, "test", resamples=99, tolerance=1).rows
+    (row,) = report.score_patients(predictor, prepared, indices, "test", resamples=99, tolerance=1).rows
     assert (row["part"], row["patient"], row["slices"]) == ("test", patient, SLICES)
     truth = np.stack([prepared.mask(index) for index in indices]).astype(bool)
     found = predictor.segment(volume(prepared, patient)).astype(bool)
@@ -297,14 +297,14 @@ def table(scores: Sequence[float]) -> report.Rows:
 def test_examples_are_ranked_by_dice(
     predictor: Predictor, prepared: Prepared, scores: tuple[float, float], names: list[str | None]
 ) -> None:
-    shown = report.examples(predictor, prepared, table(scores), range(10))
+    shown = report.find_examples(predictor, prepared, table(scores), range(10))
     expected = {name: patient for name, patient in zip(names, PATIENTS, strict=True) if name}
     assert {e.title.split(":")[0]: e.title.split()[1] for e in shown} == expected
     assert shown[0].title.startswith("worst")
 
 
 def test_an_example_is_the_slice_with_the_largest_lesion(predictor: Predictor, prepared: Prepared) -> None:
-    (shown,) = report.examples(predictor, prepared, table([0.25]), range(10))
+    (shown,) = report.find_examples(predictor, prepared, table([0.25]), range(10))
     index = int(np.argmax(prepared.lesion_pixels[:SLICES]))
     number = prepared.slices[index].number
     assert shown.title == f"worst: {next(iter(PATIENTS))}"
@@ -318,10 +318,10 @@ def test_an_example_is_the_slice_with_the_largest_lesion(predictor: Predictor, p
 
 
 def test_nothing_is_shown_where_no_dice_is_defined(predictor: Predictor, prepared: Prepared) -> None:
-    assert report.examples(predictor, prepared, table([float("nan")] * 2), range(10)) == []
+    assert report.find_examples(predictor, prepared, table([float("nan")] * 2), range(10)) == []
 
 
 def test_a_network_without_gates_shows_none(prepared: Prepared) -> None:
     predictor = predictor_for(prepared, tiny(gate="none"))
-    (shown,) = report.examples(predictor, prepared, table([0.25]), range(10))
+    (shown,) = report.find_examples(predictor, prepared, table([0.25]), range(10))
     assert shown.gates == {}

@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 def inputs(folder: Path, source: str = "in", output: str = "out", **keys: bool) -> list[Path]:
     """The files of the volumes that `attnunet.predict` would read."""
     given = {"input": str(folder / source), "output": str(folder / output), "probabilities": False, "overwrite": False}
-    found = predict.inputs(OmegaConf.create({**given, **keys}), terminal.console())
+    found = predict.find_inputs(OmegaConf.create({**given, **keys}), terminal.console())
     return [file for source in found for file in source.files]
 
 

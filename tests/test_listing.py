@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from attnunet.data.listing import files
+from attnunet.data.listing import list_files
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -17,7 +17,7 @@ def touch(folder: Path, *names: str) -> Path:
 
 def listed(folder: Path) -> list[str]:
     """The files below a folder, without faults."""
-    found, faults = files(folder)
+    found, faults = list_files(folder)
     assert faults == []
     return [str(path.relative_to(folder)) for path in found]
 
@@ -48,12 +48,12 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path: Path, name: str) -> None:
     touch(tmp_path, "s_1.png")
     (tmp_path / name).symlink_to(".git/annex/1")
     told = f"{tmp_path / name}: a link to .git/annex/1, which is not there; fetch it, or remove the link"
-    assert files(tmp_path) == ([tmp_path / "s_1.png"], [told])
+    assert list_files(tmp_path) == ([tmp_path / "s_1.png"], [told])
 
 
 def test_a_link_to_itself_is_named(tmp_path: Path) -> None:
     (tmp_path / "s_1.png").symlink_to("s_1.png")
-    (fault,) = files(tmp_path)[1]
+    (fault,) = list_files(tmp_path)[1]
     assert fault.startswith(f"{tmp_path}/s_1.png: a link to s_1.png")
 
 
@@ -63,13 +63,13 @@ def test_a_named_pipe_is_no_image(tmp_path: Path) -> None:
     assert listed(tmp_path) == ["s_1.png"]
     os.mkfifo(tmp_path / "s_2.png")
     (tmp_path / "s_3.png").symlink_to("s_2.png")
-    assert files(tmp_path)[1] == [f"{tmp_path}/s_{n}.png: neither a file nor a folder; remove it" for n in (2, 3)]
+    assert list_files(tmp_path)[1] == [f"{tmp_path}/s_{n}.png: neither a file nor a folder; remove it" for n in (2, 3)]
 
 
 @pytest.mark.parametrize("name", [b"s_\xff.png", b"p\xff/s_1.png", b"notes\xff.txt"])
 def test_a_name_that_is_no_text_is_shown_by_its_bytes(tmp_path: Path, name: bytes) -> None:
     touch(tmp_path, os.fsdecode(name))
-    (fault,) = files(tmp_path)[1]
+    (fault,) = list_files(tmp_path)[1]
     assert r"\udcff" in fault
     assert fault.isascii()
     assert fault.endswith(": the name is not UTF-8; rename it")
@@ -89,6 +89,6 @@ def test_two_images_of_one_number_are_named(tmp_path: Path, one: str, other: str
     touch(tmp_path, f"a/{one}", f"b/{other}", "b/s_2.png", "b/s_2.txt", "b/s_2_mask.png", "b/s_22.png")
     assert len(listed(tmp_path)) == 6
     touch(tmp_path, f"a/{other}")
-    (fault,) = files(tmp_path)[1]
+    (fault,) = list_files(tmp_path)[1]
     assert "has the number of" in fault
     assert all(name in fault for name in (one, other))

@@ -12,8 +12,8 @@ from keras import layers
 
 from attnunet.models.attention_resunet import attention_resunet
 from attnunet.models.blocks import gate_maps
-from attnunet.models.joining import Joined, transposed_kernel
 from attnunet.models.normalization import FusedBatchNormalization
+from attnunet.models.upsample_concat import Joined, transposed_kernel
 
 # Every pair of choices of convolution, gate, residual and dropout occurs.
 VARIANTS: dict[str, dict[str, Any]] = {

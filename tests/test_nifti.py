@@ -69,13 +69,13 @@ def save(path: Path, of: Any, voxels: np.ndarray = VOXELS, between: bytes = byte
 
 
 def read(path: Path, channels: int = 1) -> np.ndarray:
-    (source,), _ = volumes.find(path)
+    (source,), _ = volumes.find_volumes(path)
     return source.read(channels)
 
 
 def segmented(path: Path, values: Callable[[np.ndarray], np.ndarray], channels: int = 1) -> Path:
     """Where the mask values(volume) was written."""
-    (source,), _ = volumes.find(path)
+    (source,), _ = volumes.find_volumes(path)
     source.write(values(source.read(channels)[..., 0]), path.parent / "out", "")
     return path.parent / "out" / path.name
 
@@ -189,7 +189,7 @@ def test_what_speaks_of_the_images_values_is_not_said_of_the_mask_and_extensions
 
 
 def test_a_suffix_in_capitals_stays(tmp_path: Path) -> None:
-    (source,), _ = volumes.find(save(tmp_path / "A.nii.NII.GZ", header(sform=RAS)))
+    (source,), _ = volumes.find_volumes(save(tmp_path / "A.nii.NII.GZ", header(sform=RAS)))
     assert source.targets("_probability") == [Path("A.nii_probability.NII.GZ")]
     source.write(np.zeros(AS_STORED.shape, np.uint8), tmp_path / "out", "_probability")
     assert gzip.decompress((tmp_path / "out" / "A.nii_probability.NII.GZ").read_bytes())[344:347] == b"n+1"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from attnunet.tracking import store as stores
-from attnunet.tracking.run import Run, pulse
+from attnunet.tracking.run import Run, heartbeat
 from attnunet.tracking.store import Away, Store
 
 RUN = {"info": {"run_id": "r", "experiment_id": "1", "artifact_uri": "mlflow-artifacts:/1/r", "status": "RUNNING"}, "data": {}}
@@ -81,7 +81,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
 @contextmanager
 def under_way(server: Fake, folder: Path) -> Iterator[Run]:
     run = Run(Store(folder, server.uri, patience=20), "r")
-    with pulse(run):
+    with heartbeat(run):
         yield run
         run.send()
 
@@ -195,7 +195,7 @@ def test_metrics_that_a_server_refuses_end_the_training_at_its_next_epoch(server
         raise ValueError("the run was deleted")
 
     run.store.client.log_batch = refused
-    with pulse(run):
+    with heartbeat(run):
         run.metrics({"val/dice": 0.5}, step=1)
         wait_until(lambda: run.refusal is not None)
         with pytest.raises(ValueError, match="the run was deleted"):

@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from attnunet import config
-from attnunet.config.checks import entries
+from attnunet.config.checks import items_of
 from attnunet.errors import UserError
 from attnunet.sweeps import commands, grid
 
@@ -118,7 +118,7 @@ def loader() -> Iterator[ConfigLoader]:
 
 def keys(node: Any, prefix: str = "") -> Iterator[str]:
     """Every key of a configuration, groups and the elements of lists among them."""
-    for name, value in entries(node):
+    for name, value in items_of(node):
         yield f"{prefix}{name}"
         yield from keys(value, f"{prefix}{name}.")
 
@@ -126,7 +126,7 @@ def keys(node: Any, prefix: str = "") -> Iterator[str]:
 def draws(loader: ConfigLoader, number: int, seed: int) -> Iterator[tuple[str, str, bool]]:
     """Keys, overrides of them, and whether these are of a sweep."""
     chance = random.Random(seed)
-    composed = config.own(loader.load_configuration("train", [], RunMode.RUN))
+    composed = config.without_hydra(loader.load_configuration("train", [], RunMode.RUN))
     known = [*keys(OmegaConf.to_container(composed)), *HYDRA, "experiment"]
     for _ in range(number):
         key = chance.choice([*known, f"{chance.choice(known)}.foo", "foo"])
@@ -141,13 +141,13 @@ def refusal(loader: ConfigLoader, override: str, sweep: bool) -> str | None:
         commands.check_arguments(arguments)
         try:
             cfg = loader.load_configuration("train", [override], RunMode.MULTIRUN if sweep else RunMode.RUN)
-        except Exception as error:  # as it reaches `explained`
-            return "\n".join(commands.reasons(error, loader, "train", arguments))
+        except Exception as error:  # as it reaches `run_command`
+            return "\n".join(commands.explain_arguments(error, loader, "train", arguments))
         if sweep:
             cfg.hydra.job.name = "train"
             grid.check_grid(cfg)
         else:
-            config.check(config.settle(config.own(cfg), config.typed(cfg.hydra.overrides.task)))
+            config.check(config.settle(config.without_hydra(cfg), config.as_typed(cfg.hydra.overrides.task)))
             config.check_folder("tracking.root", cfg.tracking.root)
             config.check_folder("hydra.run.dir", cfg.hydra.run.dir)
     except UserError as error:
@@ -174,7 +174,7 @@ def refusal(loader: ConfigLoader, override: str, sweep: bool) -> str | None:
 def test_what_hydra_or_a_sweep_cannot_take_is_refused_by_key(
     override: str, sweep: bool, message: str, loader: ConfigLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(config, "ready", config.check)  # without data
+    monkeypatch.setattr(config, "check_run", config.check)  # without data
     said = refusal(loader, override, sweep)
     assert said is not None
     assert said.startswith(message)
@@ -206,7 +206,7 @@ SAYS_WHAT = "allowed|must|should|lacks|expected|is missing|not Optional|not a va
 
 
 def check(loader: ConfigLoader, monkeypatch: pytest.MonkeyPatch, number: int, seed: int) -> None:
-    monkeypatch.setattr(config, "ready", config.check)  # without data
+    monkeypatch.setattr(config, "check_run", config.check)  # without data
     said = {override: (key, refusal(loader, override, sweep)) for key, override, sweep in draws(loader, number, seed)}
     refused = {override: (key, message) for override, (key, message) in said.items() if message is not None}
     assert len(refused) > len(said) / 2

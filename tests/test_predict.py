@@ -32,13 +32,13 @@ def store(trained: Path) -> Store:
 
 @pytest.fixture(scope="module")
 def run_id(store: Store) -> str:
-    (run,) = records.of_study(store, "tried")
+    (run,) = records.runs_of_study(store, "tried")
     return run.id
 
 
 @pytest.fixture(scope="module")
 def predictor(store: Store, run_id: str) -> Predictor:
-    return scoring.frozen(*records.by_id(store, [run_id]))
+    return scoring.load_predictor(*records.find_runs(store, [run_id]))
 
 
 def segment(store: Store, run_id: str, **keys: object) -> str:
@@ -46,7 +46,7 @@ def segment(store: Store, run_id: str, **keys: object) -> str:
     out = StringIO()
     cfg = OmegaConf.create({"run": run_id, "probabilities": False, "overwrite": False, **keys})
     console = Console(file=out, width=200)
-    predict.predict(cfg, predict.inputs(cfg, console), records.with_checkpoint(store, run_id), console)
+    predict.predict(cfg, predict.find_inputs(cfg, console), records.find_checkpoint(store, run_id), console)
     return out.getvalue()
 
 
@@ -177,7 +177,7 @@ def convert(store: Store, run_id: str, form: str, folder: Path) -> str:
     out = StringIO()
     cfg = OmegaConf.create({"run": run_id, "format": form, "output": str(folder)})
     export.check_output(folder)
-    export.export(cfg, records.with_checkpoint(store, run_id), Console(file=out, width=200))
+    export.export(cfg, records.find_checkpoint(store, run_id), Console(file=out, width=200))
     return out.getvalue()
 
 
@@ -202,7 +202,7 @@ def test_a_file_that_answers_otherwise_is_not_left(
         return lambda images: network.predict_on_batch(images) + 0.01
 
     monkeypatch.setitem(formats.FORMATS, "onnx", (wrong, "network.onnx"))
-    with pytest.raises(records.Refused, match=r"format=onnx: the file's logits differ by up to 0\.01 from the network's"):
+    with pytest.raises(records.RunError, match=r"format=onnx: the file's logits differ by up to 0\.01 from the network's"):
         convert(store, run_id, "onnx", tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
@@ -212,7 +212,7 @@ def test_what_a_format_lacks_is_named(store: Store, run_id: str, tmp_path: Path,
         raise ModuleNotFoundError(name="litert_torch")
 
     monkeypatch.setitem(formats.FORMATS, "tflite", (lacking, "network.tflite"))
-    with pytest.raises(records.Refused, match=r"tflite needs the package litert_torch: pip install litert_torch$"):
+    with pytest.raises(records.RunError, match=r"tflite needs the package litert_torch: pip install litert_torch$"):
         convert(store, run_id, "tflite", tmp_path / "out")
     assert not list(tmp_path.iterdir())
 

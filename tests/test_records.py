@@ -39,11 +39,11 @@ def parent(store: Store) -> str:
 
 
 def test_a_study_has_its_runs_but_not_the_parents_of_its_sweeps(store: Store) -> None:
-    assert [record.name for record in records.of_study(store, "seen")] == ["alone", "seed0", "seed1"]
+    assert [record.name for record in records.runs_of_study(store, "seen")] == ["alone", "seed0", "seed1"]
 
 
 def test_a_sweep_has_its_jobs(store: Store) -> None:
-    jobs = records.of_sweep(store, parent(store))
+    jobs = records.runs_of_sweep(store, parent(store))
     assert [(job.name, job.status, job.params["seed"], job.leaking) for job in jobs] == [
         ("seed0", "FINISHED", "0", False),
         ("seed1", "FINISHED", "1", False),
@@ -52,13 +52,13 @@ def test_a_sweep_has_its_jobs(store: Store) -> None:
 
 
 def test_a_run_is_found_by_the_first_digits_of_its_id(store: Store) -> None:
-    (alone, *_) = records.of_study(store, "seen")
-    assert [found.id for found in records.by_id(store, [alone.id, alone.id[:12]])] == [alone.id, alone.id]
+    (alone, *_) = records.runs_of_study(store, "seen")
+    assert [found.id for found in records.find_runs(store, [alone.id, alone.id[:12]])] == [alone.id, alone.id]
     assert alone.leaking
 
 
 def test_a_runs_files_are_read_as_data(store: Store) -> None:
-    (_, job, _) = records.of_study(store, "seen")
+    (_, job, _) = records.runs_of_study(store, "seen")
     assert job.config.seed == 0
     assert job.split["val"] == ["a", "b"]
     assert job.patients("val") == [
@@ -89,21 +89,21 @@ def test_a_table_that_an_earlier_version_wrote_is_read(store: Store) -> None:
 
 
 def test_a_run_stands_when_it_has_finished_and_none_replaced_it(store: Store) -> None:
-    alone, first, second = records.of_study(store, "seen")
-    assert [run.stands for run in (alone, first, second)] == [False, True, True]
+    alone, first, second = records.runs_of_study(store, "seen")
+    assert [run.is_current for run in (alone, first, second)] == [False, True, True]
     store.supersede([second.id], by=first.id)
-    assert [run.stands for run in records.of_study(store, "seen")] == [False, True, False]
+    assert [run.is_current for run in records.runs_of_study(store, "seen")] == [False, True, False]
     store.client.delete_tag(second.id, "superseded")
 
 
 def test_what_is_not_there_is_named(store: Store, tmp_path: Path) -> None:
-    (alone, *_) = records.of_study(store, "seen")
+    (alone, *_) = records.runs_of_study(store, "seen")
     with pytest.raises(records.NotFound, match=r"study=unseen: not in .*mlflow.db; it has Default, seen"):
-        records.of_study(store, "unseen")
+        records.runs_of_study(store, "unseen")
     with pytest.raises(records.NotFound, match="run=zzz: 0 runs"):
-        records.by_id(store, ["zzz"])
+        records.find_runs(store, ["zzz"])
     with pytest.raises(records.NotFound, match="alone is a run, not the parent of a sweep"):
-        records.of_sweep(store, alone.id)
+        records.runs_of_sweep(store, alone.id)
     with pytest.raises(records.NotFound, match=r"has no artifact split\.json"):
         _ = alone.split
 
@@ -112,7 +112,7 @@ def test_an_artifact_that_a_server_cannot_give_now_is_not_said_to_be_missing(
     store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """As of a server: the files are not on this disk."""
-    job = records.of_study(store, "seen")[1]
+    job = records.runs_of_study(store, "seen")[1]
     elsewhere = Record(Store(tmp_path, "http://127.0.0.1:9", patience=0), job.run)
     monkeypatch.setattr(records, "local_path", lambda uri: str(tmp_path / "nowhere"))
     with pytest.raises(Away, match=r"the tracking server http://127\.0\.0\.1:9 does not answer"):
@@ -137,7 +137,7 @@ def written(store: Store) -> Run:
 
 
 def record_of(run: Run) -> Record:
-    (found,) = records.by_id(run.store, [run.id])
+    (found,) = records.find_runs(run.store, [run.id])
     return found
 
 
@@ -204,7 +204,7 @@ def test_what_a_run_replaces_is_the_runs_own_before_and_after(store: Store, monk
 def test_a_study_that_was_deleted_is_said(store: Store) -> None:
     store.client.delete_experiment(store.study("gone"))
     with pytest.raises(records.NotFound, match=r"study=gone was deleted in MLflow: take another name, or MLFLOW_T"):
-        records.of_study(store, "gone")
+        records.runs_of_study(store, "gone")
 
 
 def test_more_runs_than_a_page_holds_are_all_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,4 +213,4 @@ def test_more_runs_than_a_page_holds_are_all_found(tmp_path: Path, monkeypatch: 
     for number in range(5):
         store.client.create_run(study, run_name=str(number))
     monkeypatch.setattr(records, "PAGE", 2)
-    assert len(records.of_study(store, "many")) == 5
+    assert len(records.runs_of_study(store, "many")) == 5

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from attnunet.tracking.redaction import redact
-from attnunet.tracking.run import run
+from attnunet.tracking.run import open_run
 from attnunet.tracking.store import Store, local_path
 
 SECRET = "correct-horse-battery"
@@ -38,7 +38,7 @@ def test_a_secret_of_the_environment_reaches_no_param_tag_or_artifact(tmp_path: 
     typed = {"command": f"python -m attnunet.train data.root=/{SECRET}", "overrides": "x=9f8e7d6c5b4a", "note": "1 + 1"}
 
     def fails() -> None:
-        with run(store, study, "name", {"data.root": f"/{SECRET}"}, typed) as current:
+        with open_run(store, study, "name", {"data.root": f"/{SECRET}"}, typed) as current:
             current.text(f"root: /{SECRET}", "config.yaml")
             raise ValueError(f"refused: http://ada:{SECRET}@host said 9f8e7d6c5b4a")
 

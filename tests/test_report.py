@@ -1,4 +1,4 @@
-"""What `scored` says of patients whose masks and probabilities are made up, and what is printed of it."""
+"""What `score_patients` says of patients whose masks and probabilities are made up, and what is printed of it."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ from attnunet.data.slices import Slice
 from attnunet.evaluation import report
 from attnunet.figures.style import printable
 from attnunet.inference.predictor import Volume
-from attnunet.metrics.calibration import calibration, near
+from attnunet.metrics.calibration import calibration, near_lesions
 from attnunet.metrics.decision import Decision
 from attnunet.metrics.lesions import lesion_scores
 from attnunet.metrics.surfaces import distances
@@ -56,9 +56,9 @@ class Patients:
             yield Volume(self.slices[start].patient, members, probabilities)
             start += len(truth)
 
-    def scored(self, part: str = "test", tolerance: float = 1) -> report.Scored:
+    def scored(self, part: str = "test", tolerance: float = 1) -> report.Scores:
         us: Any = self
-        return report.scored(us, us, range(len(self.slices)), part, resamples=99, tolerance=tolerance)
+        return report.score_patients(us, us, range(len(self.slices)), part, resamples=99, tolerance=tolerance)
 
 
 def soft(volume: np.ndarray, inside: float = 0.9) -> np.ndarray:
@@ -134,7 +134,7 @@ def test_missing_a_patient_does_not_pay(spacing: tuple[float, ...] | None, diago
 def test_calibration_is_of_the_pixels_near_lesions_of_all_patients_together() -> None:
     found = Patients(PAIRS).scored()
     truths, maps = np.concatenate([t for t, _ in PAIRS]), np.concatenate([p for _, p in PAIRS])
-    region = near(truths, (maps > 0.5).astype(np.uint8))
+    region = near_lesions(truths, (maps > 0.5).astype(np.uint8))
     assert 0 < region.sum() < region.size
     assert found.summary["ece"] == found.calibration.ece == pytest.approx(calibration(maps[region], truths[region]).ece)
     assert found.summary["ece_all_pixels"] == pytest.approx(calibration(maps, truths).ece)
@@ -163,9 +163,9 @@ def test_no_edge_case_warns_and_nan_stands_only_where_nothing_is_defined(
     assert undefined == expected
 
 
-def printed(found: dict[str, report.Scored], title: str | None = None) -> str:
+def printed(found: dict[str, report.Scores], title: str | None = None) -> str:
     console = Console(file=io.StringIO(), width=100)
-    report.show(console, found, title)
+    report.print_scores(console, found, title)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -210,7 +210,7 @@ def test_groups_of_patients_are_shown_where_there_is_more_than_one() -> None:
 
 def test_the_tables_of_a_run() -> None:
     us: Any = Patients([(SEVERAL, soft(SEVERAL)), (PIXEL, soft(PIXEL))])
-    predictor, choice, volumes = report.decided(
+    predictor, choice, volumes = report.choose_decision(
         us, us, range(8), thresholds=[0.3, 0.5], smallest_lesions=[0, 5], fill_holes=[False]
     )
     assert predictor.decision == Decision(0.5, 0, False)
@@ -227,7 +227,7 @@ AWKWARD = ["=1+1", "-2", "+x", "@y", "'q", "'=q", "a,b", 'a"b', "a\nb", "a\r\nb"
 
 def test_patients_come_back_as_they_were_named_and_their_scores_as_numbers() -> None:
     us: Any = Patients([(PIXEL, soft(EMPTY))] * len(AWKWARD), names=AWKWARD, sites=("=cmd()", "[b]"))
-    _, choice, _ = report.decided(us, us, range(4), thresholds=[0.5], smallest_lesions=[0], fill_holes=[False])
+    _, choice, _ = report.choose_decision(us, us, range(4), thresholds=[0.5], smallest_lesions=[0], fill_holes=[False])
     tables = report.tables(choice, {"test": us.scored()})
     rows = read_csv(tables["patients.csv"])
     assert [row["patient"] for row in rows] == sorted(AWKWARD)
@@ -251,9 +251,9 @@ def test_a_patient_of_any_name_is_drawn(name: str, monkeypatch: pytest.MonkeyPat
     us: Any = Patients([(PIXEL, soft(PIXEL))], names=[name])
     us.network, us.images, us.channels = None, np.zeros((4, 9, 11, 1), np.uint8), ["flair"]
     us.lesion_pixels = us.masks.sum(axis=(1, 2))
-    drawn = report.pictures(us, us, range(4), us.scored())
+    drawn = report.draw_scores(us, us, range(4), us.scored())
     assert set(drawn) == {"patients", "reliability", "predictions"}
-    figures.save(drawn, tmp_path)
+    figures.save_figures(drawn, tmp_path)
     title = drawn["predictions"].axes[0].get_title()
     assert title == f"{printable(f'worst: {name}', 1.96)}\nslice 1, Dice of the patient 1.000"
 
@@ -263,7 +263,7 @@ def test_pictures_are_of_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "gate_maps", lambda network: None)
     us: Any = Patients([(EMPTY, soft(EMPTY))] * 2)
     us.network = None
-    assert report.pictures(us, us, range(8), us.scored()) == {}
+    assert report.draw_scores(us, us, range(8), us.scored()) == {}
 
 
 def blobs(rng: np.random.Generator, shape: tuple[int, int, int], share: float) -> np.ndarray:

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from attnunet.tracking.processes import identity
-from attnunet.tracking.resume import SCORE, Standing, standing
+from attnunet.tracking.processes import process_tags
+from attnunet.tracking.resume import SCORE, Start, claim_start
 from attnunet.tracking.store import Busy, Store
 
 ARITHMETIC = {"threads": "2", "settings": "TF_ENABLE_ONEDNN_OPTS=1"}
@@ -23,7 +23,7 @@ class Scene:
         self.said: list[str] = []
 
     def run(self, status: str, fingerprint: str = "f", metrics: dict[str, float] | None = None, **tags: str) -> str:
-        known = {"fingerprint": fingerprint, "recipe": "r", "machine": "abacus", **ARITHMETIC, **identity()}
+        known = {"fingerprint": fingerprint, "recipe": "r", "machine": "abacus", **ARITHMETIC, **process_tags()}
         run = self.store.client.create_run(self.study, tags={**known, **tags})
         for name, value in (metrics or {}).items():
             self.store.client.log_metric(run.info.run_id, name, value)
@@ -31,10 +31,10 @@ class Scene:
             self.store.client.set_terminated(run.info.run_id, status)
         return str(run.info.run_id)
 
-    def look(self, resume: str = "auto", state: bool = False, **now: str) -> Standing:
+    def look(self, resume: str = "auto", state: bool = False, **now: str) -> Start:
         """Look for a run, whose threads or settings may be others `now`."""
         arithmetic = {**ARITHMETIC, **now}
-        with standing(self.store, self.study, "f", "r", arithmetic, resume, self.said.append) as found:
+        with claim_start(self.store, self.study, "f", "r", arithmetic, resume, self.said.append) as found:
             pass
         if state:
             found.folder.mkdir(exist_ok=True)
@@ -209,7 +209,7 @@ def test_other_threads_and_settings_are_said(now: dict[str, str], expected: str,
 
 
 def test_a_second_process_waits_for_the_first(scene: Scene) -> None:
-    with standing(scene.store, scene.study, "f", "r", ARITHMETIC, "auto", scene.said.append) as first:
+    with claim_start(scene.store, scene.study, "f", "r", ARITHMETIC, "auto", scene.said.append) as first:
         second = threading.Thread(target=scene.look)
         second.start()
         second.join(0.5)

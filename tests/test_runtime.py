@@ -24,8 +24,8 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("given", "expected"), [("3", 3), (" 3 ", 3), ("4,3", 4), ("4 , 3,2", 4), ("999", 999)])
 def test_a_launchers_number_of_threads_counts(given: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", given)
-    assert runtime.available(None) == expected
-    assert runtime.available(7) == 7
+    assert runtime.available_threads(None) == expected
+    assert runtime.available_threads(7) == 7
 
 
 @pytest.mark.parametrize("given", [None, "", "  "])
@@ -33,7 +33,7 @@ def test_without_a_number_all_cores_count(given: str | None, monkeypatch: pytest
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 5}, raising=False)
     if given is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", given)
-    assert runtime.available(None) == 3
+    assert runtime.available_threads(None) == 3
 
 
 @pytest.mark.parametrize("given", ["abc", "1.0", "-1", "0", "4,", "4,-1", "4,x", "1_0", "+4", "1000", "\u0664", "4;3"])
@@ -42,7 +42,7 @@ def test_a_number_of_threads_that_is_none_is_refused(given: str, threads: int | 
     """Whatever trainer.threads is: other libraries read it too."""
     monkeypatch.setenv("OMP_NUM_THREADS", given)
     with pytest.raises(UserError, match=r"^OMP_NUM_THREADS=.*: allowed: a number from 1 to 999, or a list of them"):
-        runtime.available(threads)
+        runtime.available_threads(threads)
 
 
 @pytest.mark.parametrize("arguments", [("trainer=smoke",), ("-m", "seed=0,1")])
@@ -55,10 +55,10 @@ def test_a_command_ends_by_one_sentence_before_it_writes(arguments: tuple[str, .
 
 
 def test_our_defaults_are_those_of_an_environment_that_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert runtime.settings() == "TF_ENABLE_ONEDNN_OPTS=1"
+    assert runtime.library_settings() == "TF_ENABLE_ONEDNN_OPTS=1"
     for given in ("1", ""):
         monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
-        assert runtime.settings() == "TF_ENABLE_ONEDNN_OPTS=1"
+        assert runtime.library_settings() == "TF_ENABLE_ONEDNN_OPTS=1"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_what_changes_bits_is_among_the_settings(
     name: str, value: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
-    assert runtime.settings() == expected
+    assert runtime.library_settings() == expected
 
 
 CONFIGURED = """

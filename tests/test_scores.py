@@ -18,7 +18,7 @@ from attnunet.metrics.scores import (
     precision,
     sensitivity,
     specificity,
-    summary,
+    summarize,
     volume_error,
 )
 from tests.volumes import random_pairs
@@ -80,7 +80,7 @@ PATIENTS = ("a", "a", "b", "b", "c", "c")
 
 def test_every_convention_by_hand() -> None:
     """Volumes: a (6, 6, 2), b (1, 0, 3), c (8, 0, 0); the slice of a without lesion has a false alarm."""
-    values = summary(from_cells(PATIENTS, SLICES), 999)
+    values = summarize(from_cells(PATIENTS, SLICES), 999)
     intervals = {f"{name}_ci_{end}": values.pop(f"{name}_ci_{end}") for name in ("dice", "iou") for end in ("low", "high")}
     assert values == pytest.approx(
         {
@@ -118,12 +118,12 @@ def test_every_convention_by_hand() -> None:
 def test_the_order_of_slices_does_not_matter() -> None:
     order = [3, 0, 5, 1, 4, 2]
     shuffled = from_cells([PATIENTS[i] for i in order], [SLICES[i] for i in order])
-    assert summary(shuffled, 99) == pytest.approx(summary(from_cells(PATIENTS, SLICES), 99))
+    assert summarize(shuffled, 99) == pytest.approx(summarize(from_cells(PATIENTS, SLICES), 99))
 
 
 def test_a_prediction_of_nothing_scores_the_share_of_empty_slices() -> None:
     nothing = [(0, 0, tp + fn, fp + tn) for tp, fp, fn, tn in SLICES]
-    values = summary(from_cells(PATIENTS, nothing), 99)
+    values = summarize(from_cells(PATIENTS, nothing), 99)
     for name in ("dice", "iou"):
         assert values[name] == values[f"{name}_pooled"] == values[f"{name}_slice_lesion"] == 0
         assert values[f"{name}_slice_empty_one"] == values[f"{name}_all_background"] == 0.5
@@ -133,14 +133,14 @@ def test_a_prediction_of_nothing_scores_the_share_of_empty_slices() -> None:
 
 def test_a_perfect_prediction() -> None:
     perfect = [(tp + fn, 0, 0, fp + tn) for tp, fp, fn, tn in SLICES]
-    values = summary(from_cells(PATIENTS, perfect), 99)
+    values = summarize(from_cells(PATIENTS, perfect), 99)
     for name in ("", "_median", "_ci_low", "_ci_high", "_pooled", "_slice_lesion", "_slice_empty_one"):
         assert values[f"dice{name}"] == values[f"iou{name}"] == 1
 
 
 def test_a_patient_whose_dice_is_not_defined_is_left_out() -> None:
-    with_empty = summary(from_cells((*PATIENTS, "d", "d"), [*SLICES, (0, 0, 0, 20), (0, 0, 0, 20)]), 99)
-    without = summary(from_cells(PATIENTS, SLICES), 99)
+    with_empty = summarize(from_cells((*PATIENTS, "d", "d"), [*SLICES, (0, 0, 0, 20), (0, 0, 0, 20)]), 99)
+    without = summarize(from_cells(PATIENTS, SLICES), 99)
     by_patient = ["dice", "dice_median", "dice_ci_low", "dice_ci_high", "dice_patients", "dice_pooled", "dice_slice_lesion"]
     by_patient += ["iou", "iou_patients", "sensitivity", "precision", "volume_error"]
     assert [with_empty[name] for name in by_patient] == [without[name] for name in by_patient]
@@ -151,13 +151,13 @@ def test_a_patient_whose_dice_is_not_defined_is_left_out() -> None:
 
 
 def test_a_false_alarm_on_an_empty_patient_counts_as_zero() -> None:
-    values = summary(from_cells((*PATIENTS, "d"), [*SLICES, (0, 1, 0, 19)]), 99)
+    values = summarize(from_cells((*PATIENTS, "d"), [*SLICES, (0, 1, 0, 19)]), 99)
     assert values["dice_patients"] == 4
     assert values["dice"] == pytest.approx((0.6 + 0.4 + 1 + 0) / 4)
 
 
 def test_a_set_without_lesion_and_prediction_is_nan_and_warns_of_nothing() -> None:
-    values = summary(from_cells(("a", "b"), [(0, 0, 0, 20)] * 2), 99)
+    values = summarize(from_cells(("a", "b"), [(0, 0, 0, 20)] * 2), 99)
     assert values["dice_patients"] == values["iou_patients"] == 0
     assert values["dice_slice_empty_one"] == values["dice_all_background"] == values["specificity"] == 1
     undefined = {name for name, value in values.items() if math.isnan(value)}
@@ -167,7 +167,7 @@ def test_a_set_without_lesion_and_prediction_is_nan_and_warns_of_nothing() -> No
 
 
 def test_one_patient_has_a_mean_but_no_interval() -> None:
-    values = summary(from_cells("a", [(6, 2, 2, 10)]), 99)
+    values = summarize(from_cells("a", [(6, 2, 2, 10)]), 99)
     assert (values["dice"], values["dice_median"], values["dice_patients"]) == (0.75, 0.75, 1)
     assert math.isnan(values["dice_ci_low"])
     assert math.isnan(values["dice_ci_high"])

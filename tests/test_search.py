@@ -189,7 +189,7 @@ def test_a_trial_that_fails_does_not_end_the_search(lgg_root: Path, tmp_path: Pa
     ],
 )
 def test_what_a_sweep_of_hydras_is_to_optuna(override: str, expected: BaseDistribution) -> None:
-    (parsed,) = grid.parsed([override])
+    (parsed,) = grid.parse([override])
     assert distribution(parsed) == expected
 
 

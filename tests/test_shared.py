@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 from attnunet.models.attention_resunet import attention_resunet
-from attnunet.training import shared
+from attnunet.training import network_cache
 from attnunet.training.schedules import adam
 from attnunet.training.state import variables
 
@@ -18,7 +18,7 @@ traced: list[str] = []
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> None:
-    shared.kept.clear()
+    network_cache.kept.clear()
     traced.clear()
 
 
@@ -47,10 +47,10 @@ def job(seed: int, key: str = "key", callbacks: tuple[keras.callbacks.Callback, 
     keras.backend.clear_session()
     keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(seed)
-    network = shared.compiled(key, build)
+    network = network_cache.compile_once(key, build)
     data = tf.data.Dataset.from_tensors((IMAGES, MASKS)).repeat()
     network.fit(data, epochs=3, steps_per_epoch=1, shuffle=False, verbose=0, callbacks=[*callbacks])
-    logits = shared.bare(network).predict_on_batch(IMAGES)
+    logits = network_cache.without_optimizer(network).predict_on_batch(IMAGES)
     return [logits, *(np.asarray(variable.value) for variable in variables(network))]
 
 
@@ -62,7 +62,7 @@ def test_a_later_job_traces_nothing_and_ends_with_the_bits_of_one_of_its_own(
     if precision == "mixed_float16":
         request.getfixturevalue("mixed_float16")
     alone = job(seed=1)
-    shared.kept.clear()
+    network_cache.kept.clear()
     first = job(seed=0)
     traced.clear()
     second = job(seed=1)
@@ -70,7 +70,7 @@ def test_a_later_job_traces_nothing_and_ends_with_the_bits_of_one_of_its_own(
     for ours, expected in zip(second, alone, strict=True):
         np.testing.assert_array_equal(ours, expected)
     assert any((a != b).any() for a, b in zip(first, second, strict=True))
-    assert hasattr(shared.kept["key"].optimizer, "inner_optimizer") == (precision == "mixed_float16")
+    assert hasattr(network_cache.kept["key"].optimizer, "inner_optimizer") == (precision == "mixed_float16")
 
 
 def test_a_job_that_failed_leaves_nothing_to_the_next() -> None:
@@ -85,19 +85,19 @@ def test_a_job_that_failed_leaves_nothing_to_the_next() -> None:
 def test_another_computation_gets_a_network_of_its_own_and_takes_the_place(key: str) -> None:
     """Without a key every one is another."""
     job(seed=0, key="" if key == "" else "key")
-    (before,) = shared.kept.values()
+    (before,) = network_cache.kept.values()
     traced.clear()
     job(seed=0, key=key)
     assert traced
-    assert list(shared.kept) == [key]
-    assert shared.kept[key] is not before
+    assert list(network_cache.kept) == [key]
+    assert network_cache.kept[key] is not before
 
 
 def test_a_bare_network_shares_its_weights_and_is_not_compiled() -> None:
     keras.utils.set_random_seed(0)
-    network = shared.compiled("key", build)
-    bare = shared.bare(network)
-    assert bare is shared.bare(network)
+    network = network_cache.compile_once("key", build)
+    bare = network_cache.without_optimizer(network)
+    assert bare is network_cache.without_optimizer(network)
     assert not bare.compiled
     assert bare.jit_compile is False
     network.set_weights([weight + 1 for weight in network.get_weights()])

@@ -16,7 +16,7 @@ from attnunet.metrics.statistics import (
     mean_intervals,
     patients_needed,
     smallest_p,
-    widened,
+    widen,
     wilcoxon_p,
 )
 
@@ -25,9 +25,9 @@ SCORES = np.array([0.91, 0.85, 0.02, 0.77, 0.88, 0.64, 0.93])
 
 def test_is_scipys_bca_at_students_level_with_the_same_seed() -> None:
     """Student's t over seven values at 95 % is 2.4469, which for a normal is 98.56 %."""
-    assert widened(0.95, 7) == pytest.approx(0.98559, abs=1e-5)
+    assert widen(0.95, 7) == pytest.approx(0.98559, abs=1e-5)
     expected = stats.bootstrap(
-        (SCORES,), np.mean, n_resamples=999, confidence_level=widened(0.95, 7), method="BCa", rng=np.random.default_rng(3)
+        (SCORES,), np.mean, n_resamples=999, confidence_level=widen(0.95, 7), method="BCa", rng=np.random.default_rng(3)
     ).confidence_interval
     assert mean_interval(SCORES, 999, seed=3) == (expected.low, expected.high)
 

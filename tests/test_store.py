@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 
 from attnunet.tracking import sqlite
 from attnunet.tracking.clearing import clear
-from attnunet.tracking.processes import identity
+from attnunet.tracking.processes import process_tags
 from attnunet.tracking.resume import lock_of
 from attnunet.tracking.store import Away, Store, Unavailable, local_path
 from tests.serving import free_port, serving
@@ -365,7 +365,7 @@ def test_a_run_is_this_processs_before_it_is_under_way_again(tmp_path: Path, mon
     monkeypatch.setattr(kept.client, "update_run", updated)
     assert kept.begin(kept.study("kept"), "again", {}, run_id) == run_id
     assert seen == ["RUNNING"]
-    assert kept.client.get_run(run_id).data.tags["process"] == identity()["process"]
+    assert kept.client.get_run(run_id).data.tags["process"] == process_tags()["process"]
 
 
 class Server(Store):

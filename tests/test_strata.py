@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from attnunet.metrics.statistics import mean_interval
-from attnunet.metrics.strata import strata
+from attnunet.metrics.strata import group_patients
 
 
 def row(site: str, missing: str, volume: int, dice: float) -> dict[str, Any]:
@@ -26,7 +26,7 @@ ROWS = [
 def groups(by: str) -> dict[str, tuple[int, int, float]]:
     return {
         r["stratum"]: (r["patients"], r["dice_patients"], round(r["dice"], 9))  # type: ignore[misc]
-        for r in strata(ROWS, 99)
+        for r in group_patients(ROWS, 99)
         if r["by"] == by
     }
 
@@ -46,13 +46,13 @@ def test_the_groups_of_one_kind_hold_all_patients() -> None:
 
 
 def test_each_group_has_its_interval_and_its_range_of_volumes() -> None:
-    found = next(r for r in strata(ROWS, 99) if r["stratum"] == "DU")
+    found = next(r for r in group_patients(ROWS, 99) if r["stratum"] == "DU")
     assert (found["dice_ci_low"], found["dice_ci_high"]) == mean_interval(np.array([0.9, 0.3]), 99)
     assert (found["voxels_low"], found["voxels_high"]) == (20, 600)
-    alone = next(r for r in strata(ROWS, 99) if r["stratum"] == "unknown")
+    alone = next(r for r in group_patients(ROWS, 99) if r["stratum"] == "unknown")
     assert math.isnan(float(alone["dice_ci_low"]))
 
 
 def test_equal_volumes_are_of_one_third() -> None:
-    found = strata([row("A", "", 50, dice) for dice in (0.1, 0.5, 0.6)], 99)
+    found = group_patients([row("A", "", 50, dice) for dice in (0.1, 0.5, 0.6)], 99)
     assert [(r["stratum"], r["patients"]) for r in found] == [("A", 3), ("none", 3), ("1st third", 3)]

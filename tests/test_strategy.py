@@ -87,12 +87,12 @@ def test_two_devices_train_as_one(tmp_path: Path) -> None:
 
 
 def test_every_device_gets_its_share_of_the_lesions() -> None:
-    from attnunet.training.fit import dealt
+    from attnunet.training.fit import deal
 
     batch = np.array([1, 1, 1, 1, 0, 0, 0, 0])
-    ((images, masks),) = dealt(iter([(batch, batch)]), devices=2)
+    ((images, masks),) = deal(iter([(batch, batch)]), devices=2)
     assert images.tolist() == masks.tolist() == [1, 1, 0, 0, 1, 1, 0, 0]
-    ((images, _),) = dealt(iter([(np.arange(5), np.arange(5))]), devices=2)
+    ((images, _),) = deal(iter([(np.arange(5), np.arange(5))]), devices=2)
     assert images.tolist() == [0, 2, 4, 1, 3]
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from attnunet.figures import of_sweep
-from attnunet.tracking.processes import identity
+from attnunet.figures import sweep_scores
+from attnunet.tracking.processes import process_tags
 from attnunet.tracking.store import Away, Store, local_path, open_store
-from attnunet.tracking.sweep import Outcome, Sweep, job, show
+from attnunet.tracking.sweep import Outcome, Sweep, print_jobs, run_job
 
 JOBS = [["model=conv", "seed=0"], ["model=conv", "seed=1"], ["model=conv", "seed=2"]]
 OVERRIDES = ["model=conv", "seed=0,1,2"]
@@ -32,14 +32,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def worked(folder: Path, number: int, outcome: Outcome) -> None:
     place = folder / str(number)
     place.mkdir(parents=True)
-    job(lambda: outcome, number, JOBS[number], place)
+    run_job(lambda: outcome, number, JOBS[number], place)
 
 
 def test_a_job_that_fails_is_an_outcome_and_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def fails() -> Outcome:
         raise ValueError("no such thing\nand more")
 
-    outcome = job(fails, 3, ["seed=1"], tmp_path)
+    outcome = run_job(fails, 3, ["seed=1"], tmp_path)
     assert outcome.how == "failed"
     assert math.isnan(outcome.score)
     facts = json.loads((tmp_path / "outcome.json").read_text())
@@ -53,7 +53,7 @@ def test_a_job_that_is_stopped_stops_the_sweep(end: type[BaseException], tmp_pat
         raise end
 
     with pytest.raises(end):
-        job(stopped, 0, [], tmp_path)
+        run_job(stopped, 0, [], tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -138,7 +138,7 @@ def test_the_same_sweep_goes_on_under_the_same_parent(root: Path, tmp_path: Path
 
 def test_a_failed_jobs_run_is_found_by_its_overrides(root: Path, tmp_path: Path) -> None:
     begun = sweep(root, tmp_path, "failed")
-    tags = {"mlflow.parentRunId": begun.run.id, "overrides": "model=conv seed=1", **identity()}
+    tags = {"mlflow.parentRunId": begun.run.id, "overrides": "model=conv seed=1", **process_tags()}
     child = begun.store.client.create_run(begun.run.experiment_id, tags=tags)
     worked(tmp_path, 1, Outcome("failed", None, math.nan, "ValueError: no"))
     assert begun.rows()[1]["run_id"] == child.info.run_id
@@ -146,7 +146,7 @@ def test_a_failed_jobs_run_is_found_by_its_overrides(root: Path, tmp_path: Path)
 
 
 def test_the_picture_shows_each_job_over_each_swept_parameter() -> None:
-    figure = of_sweep(
+    figure = sweep_scores(
         {"rate": ["0.1", "0.01", "0.1", "0.01"], "loss": ["dice", "dice", "focal", "focal"]}, [0.4, 0.5, 0.6, 0.7]
     )
     assert figure is not None
@@ -160,11 +160,11 @@ def test_the_picture_shows_each_job_over_each_swept_parameter() -> None:
 
 @pytest.mark.parametrize(("parameters", "scores"), [({}, [0.5]), ({"seed": ["0", "1"]}, [math.nan, math.nan])])
 def test_where_there_is_nothing_to_compare_there_is_no_picture(parameters: dict[str, list[str]], scores: list[float]) -> None:
-    assert of_sweep(parameters, scores) is None
+    assert sweep_scores(parameters, scores) is None
 
 
 def test_a_failed_job_leaves_its_place_in_the_picture_empty() -> None:
-    figure = of_sweep({"seed": ["0", "1"]}, [0.5, math.nan])
+    figure = sweep_scores({"seed": ["0", "1"]}, [0.5, math.nan])
     assert figure is not None
     _, means = figure.axes[0].get_lines()
     assert means.get_ydata()[0] == 0.5
@@ -175,7 +175,7 @@ def test_a_failed_job_leaves_its_place_in_the_picture_empty() -> None:
 def test_the_best_score_is_starred_of_a_loss_the_lowest(lowest: bool, best: str) -> None:
     outcomes = [Outcome("finished", "a" * 32, 0.25), Outcome("finished", "b" * 32, 0.75), Outcome("failed", None, math.nan)]
     console = Console(width=100, record=True)
-    show(console, [{"job": n, "seconds": 1.0, **asdict(outcome)} for n, outcome in enumerate(outcomes)], [], lowest)
+    print_jobs(console, [{"job": n, "seconds": 1.0, **asdict(outcome)} for n, outcome in enumerate(outcomes)], [], lowest)
     (starred,) = (line for line in console.export_text().splitlines() if "*" in line)
     assert best in starred
 
@@ -194,7 +194,7 @@ def test_the_table_shows_overrides_and_reasons_as_they_are() -> None:
         for n in (0, 1)
     ]
     console = Console(width=160, record=True)
-    show(console, rows, ["data.root[x]"], lowest=False)
+    print_jobs(console, rows, ["data.root[x]"], lowest=False)
     text = console.export_text()
     for shown in ("data.root[x]", "/w[/b]0 :brain:", "/w[/b]1 :brain:", "[1, 2] [a]"):
         assert shown in text
@@ -203,5 +203,5 @@ def test_the_table_shows_overrides_and_reasons_as_they_are() -> None:
 def test_rows_print_in_a_narrow_terminal(root: Path, tmp_path: Path) -> None:
     rows = [{"job": 0, "seed": "0", "how": "failed", "score": math.nan, "run_id": None, "reason": "x" * 200}]
     console = Console(width=60, record=True)
-    show(console, rows, ["seed"], lowest=False)
+    print_jobs(console, rows, ["seed"], lowest=False)
     assert console.export_text().count("x") == 200

@@ -19,15 +19,15 @@ def test_what_training_froze_counts_once_a_run_and_each_other_scoring_once(store
         return Run(store, run.id if run else store.begin(store.study("uses"), "run", {}))
 
     first = again()
-    assert uses.count(first, TEST, own=True) == 1
+    assert uses.count_use(first, TEST, own=True) == 1
     # Interrupted after that, it is resumed, and scores the same again.
-    assert uses.count(again(first), TEST[::-1], own=True) == 1
+    assert uses.count_use(again(first), TEST[::-1], own=True) == 1
     # Another threshold, say, is another look; so is another run.
-    assert uses.count(again(first), TEST) == 2
-    assert uses.count(again(first), TEST) == 3
+    assert uses.count_use(again(first), TEST) == 2
+    assert uses.count_use(again(first), TEST) == 3
     second = again()
-    assert uses.count(second, TEST) == 4
-    assert uses.count(second, TEST, own=True) == 5
-    assert uses.count(second, TEST, own=True) == 5
+    assert uses.count_use(second, TEST) == 4
+    assert uses.count_use(second, TEST, own=True) == 5
+    assert uses.count_use(second, TEST, own=True) == 5
     # Another split has its own count.
-    assert uses.count(again(), TEST[:2], own=True) == 1
+    assert uses.count_use(again(), TEST[:2], own=True) == 1

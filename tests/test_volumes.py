@@ -23,7 +23,7 @@ def test_a_folders_images_are_one_volume_in_natural_order_without_masks(tmp_path
         write_image(tmp_path / f"s_{number}.tif", number)
         write_image(tmp_path / f"s_{number}_mask.tif", 255, (3, 4))
     (tmp_path / "notes.txt").touch()
-    (source,), passed = volumes.find(tmp_path)
+    (source,), passed = volumes.find_volumes(tmp_path)
     assert source.read(3)[:, 0, 0, 0].tolist() == [1, 2, 10]
     assert {path.name for path in passed} == {"s_1_mask.tif", "s_2_mask.tif", "s_10_mask.tif", "notes.txt"}
 
@@ -31,7 +31,7 @@ def test_a_folders_images_are_one_volume_in_natural_order_without_masks(tmp_path
 def test_folders_in_a_folder_are_volumes_of_their_own(tmp_path: Path) -> None:
     for patient in ("p10", "p2"):
         write_image(tmp_path / patient / "1.png", 1)
-    sources, passed = volumes.find(tmp_path)
+    sources, passed = volumes.find_volumes(tmp_path)
     assert [source.targets("") for source in sources] == [[Path("p2/1.png")], [Path("p10/1.png")]]
     assert not passed
 
@@ -39,7 +39,7 @@ def test_folders_in_a_folder_are_volumes_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "mask"), [("a.tif", "a.tif"), ("a.png", "a.png"), ("a.jpg", "a.png"), ("A.JPEG", "A.png")])
 def test_one_image_is_a_volume_of_depth_one(name: str, mask: str, tmp_path: Path) -> None:
     write_image(tmp_path / name, 7)
-    (source,), _ = volumes.find(tmp_path / name)
+    (source,), _ = volumes.find_volumes(tmp_path / name)
     assert source.read(3).shape == (1, 3, 4, 3)
     (tmp_path / "out").mkdir()
     source.write(RAMP[:1] % 2, tmp_path / "out", "")
@@ -54,7 +54,7 @@ def test_one_image_is_a_volume_of_depth_one(name: str, mask: str, tmp_path: Path
 def test_a_numpy_volume_becomes_a_numpy_mask(tmp_path: Path) -> None:
     volume = np.stack([RAMP] * 3, axis=-1)
     np.save(tmp_path / "v.npy", volume)
-    (source,), _ = volumes.find(tmp_path / "v.npy")
+    (source,), _ = volumes.find_volumes(tmp_path / "v.npy")
     np.testing.assert_array_equal(source.read(3), volume)
     (tmp_path / "out").mkdir()
     source.write(RAMP % 2, tmp_path / "out", "")
@@ -70,7 +70,7 @@ def test_nifti_is_seen_from_below_with_the_front_up_and_its_mask_lies_over_it(ax
     turn = orientations.ornt_transform(orientations.io_orientation(lps.affine), orientations.axcodes2ornt(axes))
     stored = lps.as_reoriented(turn)
     nibabel.save(stored, tmp_path / f"scan{suffix}")
-    (source,), _ = volumes.find(tmp_path)
+    (source,), _ = volumes.find_volumes(tmp_path)
     np.testing.assert_array_equal(source.read(1)[..., 0], RAMP)
 
     (tmp_path / "out").mkdir()
@@ -83,7 +83,7 @@ def test_nifti_is_seen_from_below_with_the_front_up_and_its_mask_lies_over_it(ax
 def test_nifti_of_several_channels_has_them_last(tmp_path: Path) -> None:
     channels = np.stack([RAMP.transpose(2, 1, 0), RAMP.transpose(2, 1, 0) + 50, RAMP.transpose(2, 1, 0) + 100], axis=-1)
     nibabel.save(nibabel.Nifti1Image(channels, np.diag([-1.0, -1.0, 1.0, 1.0])), tmp_path / "scan.nii.gz")
-    (source,), _ = volumes.find(tmp_path)
+    (source,), _ = volumes.find_volumes(tmp_path)
     np.testing.assert_array_equal(source.read(3)[..., 2], RAMP + 100)
     assert source.targets("_probability") == [Path("scan_probability.nii.gz")]
 
@@ -94,7 +94,7 @@ def test_a_mask_that_cannot_be_written_whole_leaves_what_was_there(tmp_path: Pat
         raise OSError(28, "No space left on device")
 
     np.save(tmp_path / "v.npy", RAMP[..., None])
-    (source,), _ = volumes.find(tmp_path / "v.npy")
+    (source,), _ = volumes.find_volumes(tmp_path / "v.npy")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "v.npy").write_text("of before")
     monkeypatch.setattr(np, "save", full)
@@ -161,7 +161,7 @@ def flat(path: Path) -> None:
 )
 def test_what_cannot_be_read_is_named(name: str, make, message: str, tmp_path: Path) -> None:  # noqa: ANN001
     make(tmp_path / name)
-    (source,), _ = volumes.find(tmp_path)
+    (source,), _ = volumes.find_volumes(tmp_path)
     with pytest.raises(DataError, match=f"{name}: .*{message}"):
         source.read(3)
 
@@ -169,7 +169,7 @@ def test_what_cannot_be_read_is_named(name: str, make, message: str, tmp_path: P
 def test_slices_of_two_sizes_are_no_volume(tmp_path: Path) -> None:
     write_image(tmp_path / "1.png", 1)
     write_image(tmp_path / "2.png", 1, (5, 4, 3))
-    (source,), _ = volumes.find(tmp_path)
+    (source,), _ = volumes.find_volumes(tmp_path)
     with pytest.raises(DataError, match=r"2\.png: \(5, 4\) pixels, but .*1\.png beside it has \(3, 4\)"):
         source.read(3)
 
@@ -178,7 +178,7 @@ def test_nothing_to_segment_is_said(tmp_path: Path) -> None:
     write_image(tmp_path / "a_mask.png", 1)
     for path in (tmp_path, tmp_path / "nowhere", tmp_path / "a_mask.png"):
         with pytest.raises(DataError, match=r"nothing to segment there; allowed: images \(\.tif"):
-            volumes.find(path)
+            volumes.find_volumes(path)
 
 
 def test_linked_folders_are_volumes_and_dot_files_are_none(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_linked_folders_are_volumes_and_dot_files_are_none(tmp_path: Path) -> No
     write_image(tmp_path / "in" / "p2" / "s_1.png", 1)
     write_image(tmp_path / "in" / "p2" / "._s_1.png", 1)
     (tmp_path / "in" / "p1").symlink_to(tmp_path / "elsewhere")
-    sources, passed = volumes.find(tmp_path / "in")
+    sources, passed = volumes.find_volumes(tmp_path / "in")
     assert [source.targets("") for source in sources] == [[Path("p1/s_1.png")], [Path("p2/s_1.png")]]
     assert not passed
 
@@ -195,4 +195,4 @@ def test_a_slice_that_is_a_link_to_nothing_is_named(tmp_path: Path) -> None:
     write_image(tmp_path / "p2" / "s_1.png", 1)
     (tmp_path / "p2" / "s_2.png").symlink_to("annex")
     with pytest.raises(DataError, match=r"p2/s_2\.png: a link to annex, which is not there"):
-        volumes.find(tmp_path)
+        volumes.find_volumes(tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from attnunet.comparison.table import Comparison, summary
-from attnunet.figures.comparison import drawn, shown
+from attnunet.figures.comparison import choose_pairs, draw_all
 
 
 def page(comparison: Comparison, title: str, left_out: Sequence[str], notes: Sequence[str], facts: Mapping[str, str]) -> str:
@@ -30,9 +30,9 @@ def page(comparison: Comparison, title: str, left_out: Sequence[str], notes: Seq
         comparison=comparison,
         title=title,
         summary=summary(comparison),
-        figures=drawn(comparison),
+        figures=draw_all(comparison),
         verdicts=list(zip(comparison.pairs, comparison.sentences, strict=True)),
-        drawn_pairs=len(shown(comparison.pairs)),
+        drawn_pairs=len(choose_pairs(comparison.pairs)),
         left_out=left_out,
         notes=[*comparison.notes(), *notes],
         facts=facts,

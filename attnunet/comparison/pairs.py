@@ -73,7 +73,7 @@ class Pair:
     verdict: str
 
 
-def pairs(scores: np.ndarray, question: Question) -> list[Pair]:
+def compare_pairs(scores: np.ndarray, question: Question) -> list[Pair]:
     """Every pair of the rows of `scores` (rows, patients), NaN where undefined.
 
     Better or worse: the interval of the mean difference does not hold 0, the signed rank test adjusted by Holm over all
@@ -111,7 +111,7 @@ def signed_ranks(differences: np.ndarray) -> float:
     return float(np.sum(np.sign(differences) * stats.rankdata(np.abs(differences))))
 
 
-def sentence(pair: Pair, names: Sequence[str], question: Question, tests: int, worst: int = 0) -> str:
+def describe(pair: Pair, names: Sequence[str], question: Question, tests: int, worst: int = 0) -> str:
     """The verdict in words, with what it rests on; for `worst` of the patients an undefined distance counts as the worst."""
     first, second = names[pair.first], names[pair.second]
     head = {
@@ -124,7 +124,7 @@ def sentence(pair: Pair, names: Sequence[str], question: Question, tests: int, w
         return f"{head}: fewer than two patients have a score in both."
     facts = (
         f"{question.score} {pair.difference:+.3f} ({question.level} interval {pair.low:+.3f} to {pair.high:+.3f}), "
-        f"Wilcoxon p {number(pair.p)}, {number(pair.adjusted)} after Holm over {plural(tests, 'pair')}, "
+        f"Wilcoxon p {format_p(pair.p)}, {format_p(pair.adjusted)} after Holm over {plural(tests, 'pair')}, "
         f"{plural(pair.patients, 'patient')}"
     )
     if pair.dropped:
@@ -142,21 +142,21 @@ def sentence(pair: Pair, names: Sequence[str], question: Question, tests: int, w
             f"to say equivalent: it takes {FEW}."
         )
     elif pair.verdict == "undecided" and math.isinf(pair.detectable):
-        sentences.append(powerless(pair.patients, tests))
+        sentences.append(count_powerless(pair.patients, tests))
     elif pair.verdict == "undecided":
         sentences.append(f"So many patients could have shown a difference of {pair.detectable:.3f} (power {POWER:g}).")
     return " ".join(sentences)
 
 
-def powerless(patients: int, tests: int) -> str:
+def count_powerless(patients: int, tests: int) -> str:
     return f"{plural(patients, 'patient')} cannot show a difference among {plural(tests, 'pair')}, however large."
 
 
-def why_powerless(patients: int, tests: int, alpha: float) -> str:
+def explain_powerless(patients: int, tests: int, alpha: float) -> str:
     least = smallest_p(patients)
     return (
-        f"{powerless(patients, tests)} The smallest p of the signed rank test is {number(least)}, "
-        f"{number(min(1, least * tests))} after Holm, and {alpha:g} is asked for. It takes {patients_needed(tests, alpha)} "
+        f"{count_powerless(patients, tests)} The smallest p of the signed rank test is {format_p(least)}, "
+        f"{format_p(min(1, least * tests))} after Holm, and {alpha:g} is asked for. It takes {patients_needed(tests, alpha)} "
         "patients, or fewer pairs."
     )
 
@@ -171,7 +171,7 @@ def caution(patients: int) -> str:
     )
 
 
-def number(p: float) -> str:
+def format_p(p: float) -> str:
     """A p value as one reads it."""
     return f"{p:.2g}" if p >= 0.0001 else "below 0.0001"
 

@@ -15,11 +15,11 @@ WORST = {"hd95": "hd95_worst", "assd": "assd_worst"}
 """Scores that are not defined for a lesion that was missed, and the columns that have a value then: see docs/scores.md."""
 
 
-def lacking(rows: Table, score: str) -> str:
+def find_lack(rows: Table, score: str) -> str:
     """Return what a table lacks that a comparison by a score needs, as a run's predicate; "" where it lacks nothing."""
     if any(score not in row for row in rows):
         return f"has no score {score}"
-    if unknown := [row["patient"] for row in rows if undefined(row, score) and not row.get(WORST[score])]:
+    if unknown := [row["patient"] for row in rows if is_undefined(row, score) and not row.get(WORST[score])]:
         return (
             f"has no worst-case value of {score}, which is not defined for {', '.join(unknown)}: it was scored by an earlier "
             "version; train it again, or compare another score, such as surface_dice"
@@ -27,17 +27,17 @@ def lacking(rows: Table, score: str) -> str:
     return ""
 
 
-def read(rows: Table, score: str) -> tuple[dict[str, float], frozenset[str]]:
+def read_patients(rows: Table, score: str) -> tuple[dict[str, float], frozenset[str]]:
     """Return each patient's score, NaN where it has none, and the patients whose undefined distance counts as the worst.
 
     Where reference and prediction are both empty, the distance is 0, which is no worst value.
     """
-    worst = {row["patient"]: float(row[WORST[score]]) for row in rows if undefined(row, score)}
+    worst = {row["patient"]: float(row[WORST[score]]) for row in rows if is_undefined(row, score)}
     scores = {row["patient"]: float(row[score]) for row in rows} | worst
     sized = {patient: abs(value) for patient, value in scores.items()} if SCORES[score] < 0 else scores
     return sized, frozenset(patient for patient, value in worst.items() if value > 0)
 
 
-def undefined(row: Mapping[str, str], score: str) -> bool:
+def is_undefined(row: Mapping[str, str], score: str) -> bool:
     """Whether a score is a distance that is not defined."""
     return score in WORST and math.isnan(float(row[score]))

@@ -18,7 +18,7 @@ class Unpaired(ValueError):
 
 
 @dataclass(frozen=True)
-class Run:
+class ScoredRun:
     """A finished run.
 
     Attributes:
@@ -53,10 +53,10 @@ class Row:
         label: the parameters that tell the row from the others, with its values.
     """
 
-    runs: tuple[Run, ...]
+    runs: tuple[ScoredRun, ...]
     label: Mapping[str, str]
 
-    def with_runs(self, runs: Iterable[Run]) -> "Row":
+    def with_runs(self, runs: Iterable[ScoredRun]) -> "Row":
         return replace(self, runs=tuple(runs))
 
     @property
@@ -74,20 +74,20 @@ class Row:
         return float(np.mean([run.minutes for run in self.runs]))
 
     @cached_property
-    def seeds(self) -> dict[str, tuple[Run, ...]]:
+    def seeds(self) -> dict[str, tuple[ScoredRun, ...]]:
         """The runs of each seed: one, or a cross-validation's folds."""
-        found: dict[str, list[Run]] = {}
+        found: dict[str, list[ScoredRun]] = {}
         for run in self.runs:
             found.setdefault(run.params.get(SEED, ""), []).append(run)
         return {seed: tuple(runs) for seed, runs in found.items()}
 
     def by_seed(self, part: str) -> dict[str, Scores]:
         """Each seed's score of each patient."""
-        return {seed: joined([run.scores[part] for run in runs]) for seed, runs in self.seeds.items()}
+        return {seed: join_runs([run.scores[part] for run in runs]) for seed, runs in self.seeds.items()}
 
     def scores(self, part: str) -> Scores:
         """Each patient's score, in alphabetical order."""
-        return joined(list(self.by_seed(part).values()))
+        return join_runs(list(self.by_seed(part).values()))
 
     def worst(self, part: str) -> frozenset[str]:
         """The patients for whom an undefined distance counts as the worst in one of the runs at least."""
@@ -116,12 +116,12 @@ def mean(values: Sequence[float]) -> float:
     return float(np.mean(defined)) if defined else math.nan
 
 
-def joined(tables: Sequence[Scores]) -> Scores:
+def join_runs(tables: Sequence[Scores]) -> Scores:
     patients = sorted({patient for table in tables for patient in table})
     return {patient: mean([table[patient] for table in tables if patient in table]) for patient in patients}
 
 
-def rows(runs: Sequence[Run], no_effect: Sequence[str] = ()) -> list[Row]:
+def group_rows(runs: Sequence[ScoredRun], no_effect: Sequence[str] = ()) -> list[Row]:
     """The rows that the runs make, in the order of their first run.
 
     Two runs with the same parameters, seed and fold make two rows, told apart by the runs' ids.
@@ -129,17 +129,17 @@ def rows(runs: Sequence[Run], no_effect: Sequence[str] = ()) -> list[Row]:
     Args:
         no_effect: parameters, or groups of them, that cannot change a result and make no row of their own.
     """
-    alike: dict[tuple, list[dict[tuple, Run]]] = {}
+    alike: dict[tuple, list[dict[tuple, ScoredRun]]] = {}
     for run in runs:
         once = (SEED, FOLD) if run.params.get("split") == "kfold" else (SEED,)
-        params = {key: value for key, value in run.params.items() if not any(within(key, free) for free in no_effect)}
+        params = {key: value for key, value in run.params.items() if not any(is_within(key, free) for free in no_effect)}
         place = tuple(params.pop(key, "") for key in once)
         copies = alike.setdefault(tuple(sorted(params.items())), [])
         copy = next((copy for copy in copies if place not in copy), None)
         if copy is None:
             copies.append(copy := {})
         copy[place] = run
-    keys = list(differing([dict(key) for key in alike], runs[0].overrides if runs else ""))
+    keys = list(find_differences([dict(key) for key in alike], runs[0].overrides if runs else ""))
     found = []
     for common, copies in alike.items():
         values = dict(common)
@@ -150,11 +150,11 @@ def rows(runs: Sequence[Run], no_effect: Sequence[str] = ()) -> list[Row]:
     return found
 
 
-def within(key: str, group: str) -> bool:
+def is_within(key: str, group: str) -> bool:
     return key == group or key.startswith(f"{group}.")
 
 
-def differing(tables: Sequence[Mapping[str, str]], overrides: str) -> Iterator[str]:
+def find_differences(tables: Sequence[Mapping[str, str]], overrides: str) -> Iterator[str]:
     """The parameters that differ, those of the command line first, as they stand there.
 
     One that follows from the choice of its group, as loss.weights.dice from loss=dice, is left out.
@@ -172,7 +172,7 @@ def differing(tables: Sequence[Mapping[str, str]], overrides: str) -> Iterator[s
             yield key
 
 
-def paired(table: Sequence[Row], part: str) -> tuple[tuple[str, ...], np.ndarray]:
+def pair_patients(table: Sequence[Row], part: str) -> tuple[tuple[str, ...], np.ndarray]:
     """-> the patients, in alphabetical order; their scores (rows, patients).
 
     Raises:
@@ -189,14 +189,14 @@ def check_pairs(table: Sequence[Row], part: str) -> None:
     Raises:
         Unpaired: two rows, or two seeds of one, have different patients there, other data, or other slices of a patient.
     """
-    first: tuple[str, Run, dict[str, Sequence[int]]] | None = None
+    first: tuple[str, ScoredRun, dict[str, Sequence[int]]] | None = None
     for row in table:
         for seed, runs in row.seeds.items():
             name = f"{row.name} (seed {seed}: run {', '.join(run.id[:8] for run in runs)})"
             slices = {patient: numbers for run in runs for patient, numbers in run.slices[part].items()}
             first = first or (name, runs[0], slices)
             if set(slices) != set(first[2]):
-                raise Unpaired(unlike(part, first[0], sorted(first[2]), name, sorted(slices)))
+                raise Unpaired(describe_difference(part, first[0], sorted(first[2]), name, sorted(slices)))
             if other := next((run for run in runs if run.content != first[1].content), None):
                 raise Unpaired(
                     "these runs cannot be paired by patient: their data differ.\n"
@@ -209,7 +209,7 @@ def check_pairs(table: Sequence[Row], part: str) -> None:
                 )
 
 
-def unlike(part: str, first: str, ours: Sequence[str], second: str, theirs: Sequence[str]) -> str:
+def describe_difference(part: str, first: str, ours: Sequence[str], second: str, theirs: Sequence[str]) -> str:
     return "\n".join(
         (
             f"these runs cannot be paired by patient: their {part} patients differ.",

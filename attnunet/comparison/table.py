@@ -7,14 +7,14 @@ from functools import cached_property
 
 import numpy as np
 
-from attnunet.comparison.pairs import Pair, Question, caution, pairs, plural, sentence, why_powerless
-from attnunet.comparison.rows import Row, mean, paired
+from attnunet.comparison.pairs import Pair, Question, caution, compare_pairs, describe, explain_powerless, plural
+from attnunet.comparison.rows import Row, mean, pair_patients
 from attnunet.data.files import write_csv
 from attnunet.metrics.statistics import mean_intervals, smallest_p
 
 
 @dataclass(frozen=True)
-class Standing:
+class Place:
     """Where a row stands.
 
     Attributes:
@@ -56,7 +56,7 @@ class Comparison:
     patients: tuple[str, ...]
     scores: np.ndarray
     worst: np.ndarray
-    standings: tuple[Standing, ...]
+    standings: tuple[Place, ...]
     pairs: tuple[Pair, ...]
 
     @cached_property
@@ -81,7 +81,7 @@ class Comparison:
     @cached_property
     def sentences(self) -> list[str]:
         """The verdict on each pair in words."""
-        return [sentence(pair, self.names, self.question, len(self.pairs), self.worst_of(pair)) for pair in self.pairs]
+        return [describe(pair, self.names, self.question, len(self.pairs), self.worst_of(pair)) for pair in self.pairs]
 
     def worst_of(self, pair: Pair) -> int:
         """Return for how many patients an undefined distance counts as the worst in one of the two rows at least."""
@@ -95,7 +95,7 @@ class Comparison:
         if self.part == "val":
             yield "Validation patients chose checkpoint and decision, so that these scores flatter; test=true scores the test."
         if self.pairs and smallest_p(len(self.patients)) * len(self.pairs) >= self.question.alpha:
-            yield why_powerless(len(self.patients), len(self.pairs), self.question.alpha)
+            yield explain_powerless(len(self.patients), len(self.pairs), self.question.alpha)
         if self.worst.any():
             yield (
                 f"An undefined {self.question.score} counts as the worst, the diagonal of the volume (of the slice where the "
@@ -112,17 +112,17 @@ class Comparison:
             yield few
 
 
-def compared(table: Sequence[Row], part: str, question: Question) -> Comparison:
+def compare_rows(table: Sequence[Row], part: str, question: Question) -> Comparison:
     """The rows, in their order, on the patients of a part.
 
     Raises:
         Unpaired: these are not the same for all.
     """
-    patients, scores = paired(table, part)
+    patients, scores = pair_patients(table, part)
     worst = np.array([np.isin(patients, list(row.worst(part))) for row in table])
     ends = mean_intervals(scores, question.resamples, question.seed, 1 - question.alpha)
     standings = [
-        Standing(
+        Place(
             rank,
             row,
             int(np.sum(~np.isnan(own))),
@@ -138,7 +138,7 @@ def compared(table: Sequence[Row], part: str, question: Question) -> Comparison:
         )
         for rank, (row, own, counted, (low, high)) in enumerate(zip(table, scores, worst, ends, strict=True), 1)
     ]
-    return Comparison(part, question, patients, scores, worst, tuple(standings), tuple(pairs(scores, question)))
+    return Comparison(part, question, patients, scores, worst, tuple(standings), tuple(compare_pairs(scores, question)))
 
 
 def tables(comparison: Comparison) -> dict[str, str]:

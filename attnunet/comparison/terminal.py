@@ -11,7 +11,7 @@ from attnunet.comparison.table import Comparison, summary
 WORDS = 15  # pairs that are put in words; of more, those of the first row
 
 
-def show(console: Console, comparison: Comparison) -> None:
+def print_comparison(console: Console, comparison: Comparison) -> None:
     """Print both. Names are printed as they are, not as rich's markup."""
     score, level = comparison.question.score, comparison.question.level
     table = Table(title=summary(comparison))

@@ -3,26 +3,26 @@
 Imported by every command at once, so it imports only Hydra; pydantic, NumPy and the data modules come with the first check.
 """
 
-from attnunet.config.checks import ConfigError, check, check_folder, check_keys, own, settle, typed
+from attnunet.config.checks import ConfigError, as_typed, check, check_folder, check_keys, settle, without_hydra
 from attnunet.config.fingerprints import computation, digest, fingerprint, recipe
-from attnunet.config.objects import data_and_split, divided, make, ready
+from attnunet.config.objects import check_run, divide, make, prepare_data
 from attnunet.config.targets import CONF
 
 __all__ = [
     "CONF",
     "ConfigError",
+    "as_typed",
     "check",
     "check_folder",
     "check_keys",
+    "check_run",
     "computation",
-    "data_and_split",
     "digest",
-    "divided",
+    "divide",
     "fingerprint",
     "make",
-    "own",
-    "ready",
+    "prepare_data",
     "recipe",
     "settle",
-    "typed",
+    "without_hydra",
 ]

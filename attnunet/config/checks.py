@@ -31,12 +31,12 @@ class ConfigError(UserError):
     """The configuration is not one that can run; the message names key, value and what is allowed, a line each."""
 
 
-def own(cfg: DictConfig) -> DictConfig:
+def without_hydra(cfg: DictConfig) -> DictConfig:
     """A command's configuration without Hydra's."""
     return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
 
 
-def typed(overrides: Any) -> list[str]:
+def as_typed(overrides: Any) -> list[str]:
     """Return overrides as they were typed; read one by one, their interpolations would be resolved."""
     plain: Any = OmegaConf.to_container(overrides, resolve=False)
     return plain
@@ -111,11 +111,11 @@ def check_numbers(node: Any, key: str) -> Iterator[str]:
     """Yield a line for each number below `node` that is infinite or not a number."""
     if isinstance(node, float) and not math.isfinite(node):
         yield f"{key}={node}: must be a finite number"
-    for name, value in entries(node):
+    for name, value in items_of(node):
         yield from check_numbers(value, f"{key}.{name}" if key else str(name))
 
 
-def entries(node: Any) -> Iterable[tuple[Any, Any]]:
+def items_of(node: Any) -> Iterable[tuple[Any, Any]]:
     """Return the keys and values of a dictionary or list; none of anything else."""
     return node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
 
@@ -136,7 +136,7 @@ def complaints(schema: Any, values: dict, prefix: str) -> Iterator[str]:
         schema.model_validate(values, strict=True)
     except ValidationError as invalid:
         for error in invalid.errors():
-            key = prefix + ".".join(path(error["loc"], values))
+            key = prefix + ".".join(locate_keys(error["loc"], values))
             message = REPHRASED.get(error["type"], error["msg"])
             if error["type"] == "extra_forbidden":
                 yield f"{key}={error['input']}: no such key; allowed: {', '.join(keys_at(schema, error['loc'][:-1]))}"
@@ -148,24 +148,24 @@ def complaints(schema: Any, values: dict, prefix: str) -> Iterator[str]:
             elif not key:  # of a combination of keys
                 yield message
             elif error["type"] == "string_type" and isinstance(error["input"], int | float):
-                yield f"{key}={error['input']}: {read_as_number(key, error)}"
+                yield f"{key}={error['input']}: {explain_number(key, error)}"
             elif error["type"] in ("secret", "target"):  # whose value is not to be repeated, or is a whole group
                 yield f"{key}: {message}"
             else:
                 yield f"{key}={error['input']}: {message}"
 
 
-def read_as_number(key: str, error: Any) -> str:
+def explain_number(key: str, error: Any) -> str:
     """Return what became of text that looks like a number, as 010 and 1_2 do, and how to write it; 8 and 12 do not tell."""
     option = f'{key.rpartition(".")[0]}=["..."]' if isinstance(error["loc"][-1], int) else f'{key}="..."'
     kind = "true or false" if isinstance(error["input"], bool) else "a number"
     return f"is read as {kind}; quote the text that you wrote twice: '{option}'"
 
 
-def path(location: tuple, values: Any) -> Iterator[str]:
+def locate_keys(location: tuple, values: Any) -> Iterator[str]:
     """Yield the keys that lead to an error's place in `values`; pydantic puts the names of a union's types among them."""
     for part in location:
-        inside = dict(entries(values))
+        inside = dict(items_of(values))
         if part in inside:
             yield str(part)
             values = inside[part]
@@ -186,7 +186,7 @@ def check_targets(node: Any, key: str, group: str) -> Iterator[str]:
             yield from check_arguments(node, key)
         except targets.TargetError as error:
             yield f"{key}.{error}"
-    for name, value in entries(node):
+    for name, value in items_of(node):
         yield from check_targets(value, f"{key}.{name}", group)
 
 

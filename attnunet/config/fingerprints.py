@@ -74,7 +74,7 @@ def computation(cfg: DictConfig, channels: int, steps: int) -> str:
         steps: of the run, which the learning rate follows.
     """
     groups = [OmegaConf.to_container(cfg[name], resolve=True) for name in ("model", "loss", "optimizer")]
-    if any(own_module(target) for target in targets.named(groups)):
+    if any(own_module(target) for target in targets.find_targets(groups)):
         return ""
     settings = [cfg.trainer.precision, cfg.trainer.jit_compile, cfg.trainer.strategy, cfg.image_size, cfg.batch_size]
     return digest([groups, settings, cfg.evaluation.batch_size, channels, steps])
@@ -90,7 +90,7 @@ def versions() -> dict[str, str]:
 def code(plain: dict) -> list[str]:
     """Hashes of the modules in CODE and of those of a user's own that `plain` names."""
     ours = [path for name in CODE for path in sorted((PACKAGE / name).rglob("*.py")) or [PACKAGE / name]]
-    paths = [*ours, *sorted({path for target in targets.named(plain) if (path := own_module(target))})]
+    paths = [*ours, *sorted({path for target in targets.find_targets(plain) if (path := own_module(target))})]
     return [syntax(path, path.stat().st_mtime_ns) for path in paths]
 
 

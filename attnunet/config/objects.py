@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from attnunet.data.split import Split
 
 
-def ready(cfg: DictConfig) -> None:
+def check_run(cfg: DictConfig) -> None:
     """Check everything that can be wrong before TensorFlow is imported: keys and values, files, split, augmentation."""
     check(cfg)
     check_folder("tracking.root", cfg.tracking.root)
-    prepared, _ = data_and_split(cfg)
+    prepared, _ = prepare_data(cfg)
 
     from attnunet.data.augment import check_augmentation
 
@@ -44,14 +44,14 @@ def make(node: DictConfig, group: str) -> Callable[..., Any]:
     if wrong := list(check_targets(plain, group, group)):
         raise ConfigError("\n".join(wrong))
     try:
-        for target in targets.named(plain):
+        for target in targets.find_targets(plain):
             targets.check_identity(target, group)
     except targets.TargetError as error:
         raise ConfigError(f"{group}: {error}") from error
     return instantiate(node, _partial_=True, _convert_="all")
 
 
-def data_and_split(cfg: DictConfig) -> tuple[Prepared, Split]:
+def prepare_data(cfg: DictConfig) -> tuple[Prepared, Split]:
     """The prepared arrays and who is in which part; imports no TensorFlow.
 
     Raises:
@@ -61,7 +61,7 @@ def data_and_split(cfg: DictConfig) -> tuple[Prepared, Split]:
     from attnunet.data.slices import DataError
 
     prepared = prepare(make(cfg.data, "data")(), cfg.image_size, Path(cfg.tracking.root) / "cache")
-    split, pixels = divided(cfg.split, prepared), prepared.lesion_pixels
+    split, pixels = divide(cfg.split, prepared), prepared.lesion_pixels
     for part in ("train", "val"):
         if not pixels[list(split.parts[part])].any():
             raise DataError(f"split: no slice of {part} shows a lesion ({', '.join(split.patients[part])})")
@@ -71,7 +71,7 @@ def data_and_split(cfg: DictConfig) -> tuple[Prepared, Split]:
     return prepared, split
 
 
-def divided(split: DictConfig, prepared: Prepared) -> Split:
+def divide(split: DictConfig, prepared: Prepared) -> Split:
     """The split of the prepared data that a group's `_target_` makes."""
     from attnunet.data.checks import refuse_copies
     from attnunet.data.split import Subject

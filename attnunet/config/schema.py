@@ -18,16 +18,16 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 """Goes into the names of metrics and folders."""
 
 
-def named(node: dict[str, Any]) -> dict[str, Any]:
+def add_group_names(node: dict[str, Any]) -> dict[str, Any]:
     if "_target_" not in node:
         raise PydanticCustomError("target", "lacks `_target_`, the function or class that the group's choice names")
     return node
 
 
-Target = Annotated[dict[str, Any], AfterValidator(named)]
+Target = Annotated[dict[str, Any], AfterValidator(add_group_names)]
 
 
-def storable(study: str) -> str:
+def check_study(study: str) -> str:
     """MLflow takes 500 characters as an experiment's name, and a folder is named like the study too."""
     if study in (".", "..") or study != study.strip() or not study.isprintable() or set(study) & set("/\\"):
         raise PydanticCustomError("study", "allowed: letters, digits, signs but / and \\, and blanks inside")
@@ -36,7 +36,7 @@ def storable(study: str) -> str:
     return study
 
 
-Study = Annotated[str, Len(1), AfterValidator(storable)]
+Study = Annotated[str, Len(1), AfterValidator(check_study)]
 Module = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
 
 
@@ -148,13 +148,15 @@ class Evaluate(Keys):
     @model_validator(mode="after")
     def one_of_two(self) -> Self:
         if (self.run is None) == (self.study is None):
-            raise refused(f"run={self.run}, study={self.study}: set one of the two, a run to score or a study to join")
+            raise value_error(f"run={self.run}, study={self.study}: set one of the two, a run to score or a study to join")
         keys = ("data", "split", "threshold", "smallest_lesion", "fill_holes", "name")
         idle = [key for key in keys if getattr(self, key) is not None]
         idle += ["part"] if self.part != "test" else []
         idle += ["allow_training_patients"] if self.allow_training_patients else []
         if self.study is not None and idle:
-            raise refused(f"study={self.study}: joins scores as they are, without {', '.join(idle)}; those go with run=RUN_ID")
+            raise value_error(
+                f"study={self.study}: joins scores as they are, without {', '.join(idle)}; those go with run=RUN_ID"
+            )
         return self
 
 
@@ -179,7 +181,7 @@ class Export(Keys):
     tracking: Tracking
 
 
-def refused(message: str) -> PydanticCustomError:
+def value_error(message: str) -> PydanticCustomError:
     """The error of a combination of keys."""
     return PydanticCustomError("combination", "{message}", {"message": message})
 
@@ -208,5 +210,5 @@ class Compare(Keys):
         given = {"study": self.study, "sweep": self.sweep, "runs": self.runs}
         if sum(value is not None for value in given.values()) != 1:
             text = ", ".join(f"{key}={value}" for key, value in given.items())
-            raise refused(f"{text}: set one of the three, a study, a sweep's parent run or a list of runs")
+            raise value_error(f"{text}: set one of the three, a study, a sweep's parent run or a list of runs")
         return self

@@ -42,20 +42,20 @@ def allow(modules: Iterable[str]) -> None:
 
 
 @cache
-def ours(group: str) -> tuple[str, ...]:
+def own_targets(group: str) -> tuple[str, ...]:
     """Return what conf/ names of attnunet in a group."""
     texts = (path.read_text() for path in sorted(Path(CONF, group).glob("*.yaml")))
     found = (name for text in texts for name in re.findall(r"_target_: *(attnunet\.[\w.]+)", text))
     return tuple(dict.fromkeys(found))
 
 
-def within(name: str, packages: Iterable[str]) -> bool:
+def is_within(name: str, packages: Iterable[str]) -> bool:
     """Return whether a dotted name is one of the packages or lies in one."""
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
 @cache
-def exported(package: str) -> frozenset[str]:
+def read_exports(package: str) -> frozenset[str]:
     """Return what a package of Keras hands out and defines, read from its source: an import would load TensorFlow."""
     keras = find_spec("keras")
     assert keras is not None
@@ -63,7 +63,7 @@ def exported(package: str) -> frozenset[str]:
     source = Path(keras.origin).parent.joinpath(*package.split(".")[1:], "__init__.py").read_text()
     home = package.replace("keras.", "keras.src.")
     imports = [statement for statement in ast.parse(source).body if isinstance(statement, ast.ImportFrom)]
-    return frozenset(alias.name for found in imports if within(found.module or "", (home,)) for alias in found.names)
+    return frozenset(alias.name for found in imports if is_within(found.module or "", (home,)) for alias in found.names)
 
 
 def check(target: Any, group: str) -> None:
@@ -74,13 +74,13 @@ def check(target: Any, group: str) -> None:
     """
     module, _, name = str(target).rpartition(".")
     if module in PACKAGES.get(group, ()):
-        if module.startswith("keras.") and name not in exported(module):
+        if module.startswith("keras.") and name not in read_exports(module):
             raise TargetError(f"_target_={target}: {module} has no such class")
         return
-    if target in ours(group) or (module and within(module, own)):
+    if target in own_targets(group) or (module and is_within(module, own)):
         return
     of_others = [f"a class of {package}" for package in PACKAGES.get(group, ())]
-    allowed = ", ".join([*ours(group), *of_others, "and what a module of your own defines, if modules=[...] names it"])
+    allowed = ", ".join([*own_targets(group), *of_others, "and what a module of your own defines, if modules=[...] names it"])
     raise TargetError(f"_target_={target}: may not be named here; allowed: {allowed}")
 
 
@@ -97,21 +97,21 @@ def check_identity(target: str, group: str) -> None:
     except Exception as error:  # an import runs any code
         raise TargetError(f"_target_={target}: there is no such function or class ({first_line(error)})") from error
     home = getattr(found, "__module__", None) or ""
-    if target in ours(group):
+    if target in own_targets(group):
         defined = True
     elif module in PACKAGES.get(group, ()):  # Keras hands out by keras.layers what keras.src.layers defines
-        defined = isinstance(found, type) and within(home, (module, module.replace("keras.", "keras.src.")))
+        defined = isinstance(found, type) and is_within(home, (module, module.replace("keras.", "keras.src.")))
     else:
-        defined = callable(found) and within(home, own)
+        defined = callable(found) and is_within(home, own)
     if not defined:
         raise TargetError(f"_target_={target}: is not defined in {module}; name a function or class by where it is defined")
 
 
-def named(node: Any) -> Iterator[str]:
+def find_targets(node: Any) -> Iterator[str]:
     """Yield every `_target_` in a configuration, an outer one before those in its arguments."""
     if isinstance(node, dict):
         yield from ([str(node["_target_"])] if "_target_" in node else [])
         node = list(node.values())
     if isinstance(node, list):
         for value in node:
-            yield from named(value)
+            yield from find_targets(value)

@@ -62,16 +62,16 @@ class Augment:
         """Yield each transform by itself, with its name, as an augmentation that always applies it."""
         for place, transform in enumerate(self.made()):
             transform.p = 1.0
-            yield f"transforms.{place} ({type(transform).__name__})", partial(drawn, A.Compose([transform], seed=0))
+            yield f"transforms.{place} ({type(transform).__name__})", partial(draw_parameters, A.Compose([transform], seed=0))
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        return drawn(self.pipeline(), image, mask, seed)
+        return draw_parameters(self.pipeline(), image, mask, seed)
 
     def __reduce__(self) -> tuple:
         return Augment, (self.transforms,)
 
 
-def drawn(pipeline: A.Compose, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_parameters(pipeline: A.Compose, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     pipeline.set_random_seed(seed)
     augmented = pipeline(image=image, mask=mask)
     return augmented["image"], augmented["mask"]

@@ -103,7 +103,7 @@ def prepare(dataset: Dataset, image_size: int, cache: Path) -> Prepared:
     """
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / ".lock"):
-        content = content_key(dataset, cache)
+        content = hash_contents(dataset, cache)
         folder = cache / content
         if not folder.is_dir():
             with building(folder) as temporary:
@@ -117,7 +117,7 @@ def prepare(dataset: Dataset, image_size: int, cache: Path) -> Prepared:
     return Prepared(folder.resolve(), name, *kept)
 
 
-def content_key(dataset: Dataset, cache: Path) -> str:
+def hash_contents(dataset: Dataset, cache: Path) -> str:
     """A hash of every file's name and bytes, looked up by path, size and modification time where none has changed."""
     paths = [path for s in dataset.slices for path in (s.image, s.mask)]
     stats = [os.stat(path) for path in paths]
@@ -126,7 +126,7 @@ def content_key(dataset: Dataset, cache: Path) -> str:
     index = cache / "index" / digest([identity, state])
     if index.is_file() and not dataset.verify:
         return index.read_text()
-    contents = parallel(lambda path: blake2b(Path(path).read_bytes()).hexdigest(), paths)
+    contents = map_parallel(lambda path: blake2b(Path(path).read_bytes()).hexdigest(), paths)
     content = digest([identity, contents])
     index.parent.mkdir(exist_ok=True)
     write_atomically(index, content.encode())
@@ -142,7 +142,7 @@ def write_masks(dataset: Dataset, folder: Path) -> None:
         except DataError as error:
             return error
 
-    results = parallel(check, dataset.slices)
+    results = map_parallel(check, dataset.slices)
     checked = [result for result in results if isinstance(result, Checked)]
     refuse([str(result) for result in results if isinstance(result, DataError)])
     shapes = [found.mask.shape for found in checked]
@@ -198,11 +198,11 @@ def check_slice(item: Slice, file_channels: Sequence[str]) -> Checked:
     if "flair" in file_channels:
         flair = image[..., file_channels.index("flair")]
         copies = {n for i, n in enumerate(file_channels) if n != "flair" and np.array_equal(image[..., i], flair)}
-    outside = int(mask[~head(image)].sum()) if mask.any() else 0
+    outside = int(mask[~find_head(image)].sum()) if mask.any() else 0
     return Checked(mask, pixels, copies, outside)
 
 
-def head(image: np.ndarray) -> np.ndarray:
+def find_head(image: np.ndarray) -> np.ndarray:
     """bool (h, w): where a channel of the image exceeds a tenth of its range, and what such pixels enclose."""
     low, high = image.min(axis=(0, 1)), image.max(axis=(0, 1))
     bright = (image > low + (high - low) // 10).any(axis=-1).astype(np.uint8)
@@ -229,7 +229,7 @@ def write_images(dataset: Dataset, image_size: int, path: Path) -> None:
             files = [read_image(dataset.slices[i].image, len(dataset.file_channels)) for i in indices]
             images[indices] = prepare_volume(np.stack(files)[..., wanted], image_size, dataset.intensity)
 
-        parallel(write, list(by_patient.values()))
+        map_parallel(write, list(by_patient.values()))
         images.flush()
         write_atomically(path.with_suffix(".sum"), checksum(temporary).encode())  # first: no array is without its checksum
         os.replace(temporary, path)
@@ -246,7 +246,7 @@ def verify(folder: Path, images: str) -> None:
             raise DataError(f"{folder / name}: damaged (checksum differs); delete {folder} and start again")
 
 
-def parallel(function: Callable, items: Sequence) -> list:
+def map_parallel(function: Callable, items: Sequence) -> list:
     """[function(item) for item in items] on all cores; most of it is work of decoders and disk, without Python's lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(function, items))

@@ -11,7 +11,7 @@ OUTSIDE = 0.25
 """The share of a slice's lesion beyond the head above which image and mask do not belong together; on the LGG data 0.002."""
 
 
-def copies(prepared: Prepared, indices: Iterable[int]) -> list[tuple[int, int]]:
+def find_copies(prepared: Prepared, indices: Iterable[int]) -> list[tuple[int, int]]:
     """Return slices with the first one before them whose image is the same, pixel for pixel; blank ones apart."""
     first: dict[str, int] = {}
     pairs = [(first.setdefault(prepared.facts["pixels"][i], i), i) for i in indices if prepared.facts["pixels"][i]]
@@ -22,7 +22,7 @@ def refuse_copies(prepared: Prepared, split: Split) -> None:
     """Raise DataError where images of one part are in another part too, under another patient's name."""
     part = {index: name for name, indices in split.parts.items() for index in indices}
     shared: dict[tuple[str, ...], list[str]] = {}
-    for one, other in copies(prepared, sorted(part)):
+    for one, other in find_copies(prepared, sorted(part)):
         if part[one] != part[other] and not split.leaking:
             a, b = prepared.slices[one], prepared.slices[other]
             shared.setdefault((a.patient, part[one], b.patient, part[other]), []).append(f"{a.image} and {b.image}")
@@ -35,24 +35,24 @@ def refuse_copies(prepared: Prepared, split: Split) -> None:
     )
 
 
-def doubts(prepared: Prepared, indices: Iterable[int]) -> list[str]:
+def find_doubts(prepared: Prepared, indices: Iterable[int]) -> list[str]:
     """Return a line for each thing that is likely wrong with these slices: copies, full masks, lesions outside of the head."""
     slices, lesion, facts = prepared.slices, prepared.lesion_pixels, prepared.facts
     indices, lines = sorted(indices), []
-    if pairs := copies(prepared, indices):
+    if pairs := find_copies(prepared, indices):
         one, other = (slices[index] for index in pairs[0])
-        who = listed(f"{slices[a].patient} and {slices[b].patient}" for a, b in pairs)
+        who = list_names(f"{slices[a].patient} and {slices[b].patient}" for a, b in pairs)
         lines.append(f"{len(pairs)} image(s) are there twice, pixel for pixel: {who}, as {one.image} and {other.image}")
 
     full = [i for i in indices if lesion[i] > facts["shapes"][i][0] * facts["shapes"][i][1] / 2]
     count, whole = (Counter(slices[i].patient for i in chosen) for chosen in (full, indices))
     if mostly := [patient for patient in count if count[patient] > whole[patient] / 2]:
         first = next(slices[i].mask for i in full if slices[i].patient == mostly[0])
-        lines.append(f"lesion fills most of most slices of {listed(mostly)}, as in {first}; are masks turned inside out?")
+        lines.append(f"lesion fills most of most slices of {list_names(mostly)}, as in {first}; are masks turned inside out?")
 
     beyond = [i for i in indices if facts["outside"][i] > OUTSIDE * lesion[i]]
     if beyond:
-        who = listed(slices[i].patient for i in beyond)
+        who = list_names(slices[i].patient for i in beyond)
         lines.append(
             f"lesion outside of the head in {len(beyond)} slice(s) of {who}, as in {slices[beyond[0]].mask}; "
             "do these images and masks belong together?"
@@ -60,7 +60,7 @@ def doubts(prepared: Prepared, indices: Iterable[int]) -> list[str]:
     return lines
 
 
-def listed(names: Iterable[str]) -> str:
+def list_names(names: Iterable[str]) -> str:
     """Return the names once each, the first five of them, and how many more there are."""
     once = list(dict.fromkeys(names))
     return ", ".join(once[:5]) + (f" and {len(once) - 5} more" if len(once) > 5 else "")

@@ -44,7 +44,7 @@ class Strict(logging.Filter):
 logging.getLogger("tifffile").addFilter(Strict())
 
 
-class Refused(ValueError):
+class UnreadableForm(ValueError):
     """A whole file of a form that is not read; the message says what was found and what is allowed."""
 
 
@@ -98,20 +98,20 @@ def read(path: str) -> Picture:
     Raises:
         DataError: no file, or none that can be read whole; 16 bits; a palette; several pages; an orientation tag.
     """
-    data = content(path)
+    data = read_bytes(path)
     decode = next((reader for signature, reader in READERS.items() if data.startswith(signature)), None)
     if decode is None:
         raise DataError(f"{path}: cannot be decoded; it is no TIFF, PNG or JPEG file")
     try:
         picture = decode(data)
-    except Refused as refused:
+    except UnreadableForm as refused:
         raise DataError(f"{path}: {refused}") from None
     except Exception as error:  # a damaged file meets any of the decoders' errors
         raise DataError(f"{path}: cannot be decoded; it is damaged: {type(error).__name__}: {first_line(error)}") from error
     return picture
 
 
-def content(path: str) -> bytes:
+def read_bytes(path: str) -> bytes:
     """Return the bytes of a regular file; a pipe would be waited for."""
     try:
         if not stat.S_ISREG(Path(path).stat().st_mode):
@@ -131,14 +131,14 @@ def read_tiff(data: bytes) -> Picture:
             refuse_orientation(page.tags.valueof(ORIENTATION, 1))
             if page.compression not in COMPRESSIONS:
                 allowed = ", ".join(dict.fromkeys(COMPRESSIONS.values()))
-                raise Refused(f"the TIFF compression {name(page.compression)} is not read; allowed: {allowed}")
+                raise UnreadableForm(f"the TIFF compression {tag_name(page.compression)} is not read; allowed: {allowed}")
             if page.photometric not in PHOTOMETRICS:
                 allowed = ", ".join(PHOTOMETRICS.values())
-                raise Refused(f"the TIFF colours {name(page.photometric)} are not read; allowed: {allowed}")
+                raise UnreadableForm(f"the TIFF colours {tag_name(page.photometric)} are not read; allowed: {allowed}")
             refuse_depth(page.bitspersample, page.dtype)
             refuse_size(page.imagewidth, page.imagelength)
             if page.axes not in ("YX", "YXS", "SYX"):
-                raise Refused(f"the axes {page.axes} are not read; allowed: rows and columns, with channels or without")
+                raise UnreadableForm(f"the axes {page.axes} are not read; allowed: rows and columns, with channels or without")
             segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
             there = all(start and size and start + size <= len(data) for start, size in segments)
             if not there or len(segments) != math.prod(page.chunked):
@@ -159,7 +159,7 @@ def read_png(data: bytes) -> Picture:
         if data[24] == 16:  # the depth, of which Pillow drops a half where there are colours
             refuse_depth(16, np.dtype(np.uint16))
         if image.mode == "P":
-            raise Refused("the colours of a palette are not read; allowed: grey values, or RGB")
+            raise UnreadableForm("the colours of a palette are not read; allowed: grey values, or RGB")
         image.load()
         refuse_orientation(image.getexif().get(ORIENTATION, 1))  # it may stand behind the pixels
         return Picture(as_bytes(np.asarray(image)))
@@ -171,7 +171,7 @@ def read_jpeg(data: bytes) -> Picture:
         refuse_size(*image.size)
         refuse_orientation(image.getexif().get(ORIENTATION, 1))
         if image.mode not in ("L", "RGB"):
-            raise Refused(f"{image.mode} colours are not read; allowed: grey values, or RGB")
+            raise UnreadableForm(f"{image.mode} colours are not read; allowed: grey values, or RGB")
         grey = image.mode == "L"
     pixels = simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB", strict=True)
     return Picture(pixels[..., 0] if grey else pixels)
@@ -193,27 +193,27 @@ def as_bytes(pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(pixels * np.uint8(255) if pixels.dtype == bool else pixels)
 
 
-def name(tag: int) -> str:
+def tag_name(tag: int) -> str:
     """Return the name of a tag's value, where tifffile knows one."""
     return str(getattr(tag, "name", tag))
 
 
 def refuse_pages(pages: int) -> None:
     if pages != 1:
-        raise Refused(f"{pages} pages; allowed: one, so save each as a file of its own")
+        raise UnreadableForm(f"{pages} pages; allowed: one, so save each as a file of its own")
 
 
 def refuse_orientation(orientation: int) -> None:
     if orientation != 1:
-        raise Refused(f"its orientation tag {orientation} turns the picture; allowed: 1, so turn the pixels themselves")
+        raise UnreadableForm(f"its orientation tag {orientation} turns the picture; allowed: 1, so turn the pixels themselves")
 
 
 def refuse_depth(bits: int, dtype: np.dtype | None) -> None:
     if bits not in (1, 8) or dtype not in (np.bool_, np.uint8):
         found = f"{bits}-bit pixels" if dtype is None or dtype.itemsize * 8 != bits else f"{dtype} pixels"
-        raise Refused(f"{found}; only 8-bit files are read, so rescale it to 0 to 255 first")
+        raise UnreadableForm(f"{found}; only 8-bit files are read, so rescale it to 0 to 255 first")
 
 
 def refuse_size(width: int, height: int) -> None:
     if not 0 < width * height <= MOST_PIXELS:
-        raise Refused(f"{width} x {height} pixels; allowed: up to {MOST_PIXELS}")
+        raise UnreadableForm(f"{width} x {height} pixels; allowed: up to {MOST_PIXELS}")

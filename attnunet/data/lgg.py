@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Gt, Le, Len
 
-from attnunet.data.listing import IMAGES, files, is_image
-from attnunet.data.slices import DataError, Dataset, Slice, chosen, refuse, without
+from attnunet.data.listing import IMAGES, is_image, list_files
+from attnunet.data.slices import DataError, Dataset, Slice, choose_channels, drop_patients, refuse
 
 CHANNELS = ("pre", "flair", "post")
 HANDLE = "mateuszbuda/lgg-mri-segmentation"
@@ -41,11 +41,11 @@ def lgg(
     if root is None:
         if not download:
             raise DataError(WHERE)
-        root = downloaded()
-    found, notes = find(Path(root))
-    slices = without(found, exclude)
+        root = fetch()
+    found, notes = find_slices(Path(root))
+    slices = drop_patients(found, exclude)
     refuse_second_scans(slices)
-    picked = chosen(channels, CHANNELS)
+    picked = choose_channels(channels, CHANNELS)
     return Dataset("lgg", slices, CHANNELS, picked, intensity, verify, tuple(spacing) if spacing else None, tuple(notes))
 
 
@@ -59,7 +59,7 @@ def refuse_second_scans(slices: Sequence[Slice]) -> None:
         scans[person] = folder
 
 
-def downloaded() -> str:
+def fetch() -> str:
     """The folder of the data set, fetched through kagglehub on the first call."""
     try:
         import kagglehub
@@ -71,7 +71,7 @@ def downloaded() -> str:
         raise DataError(f"data.download=true: {HANDLE} could not be downloaded: {error}\n\n{WHERE}") from error
 
 
-def find(root: Path) -> tuple[list[Slice], list[str]]:
+def find_slices(root: Path) -> tuple[list[Slice], list[str]]:
     """Return every slice below `root`, or below the `kaggle_3m` in it, and lines on the images that are none."""
     if not root.is_dir():
         raise DataError(f"data.root={root}: no such folder\n\n{WHERE}")
@@ -80,9 +80,9 @@ def find(root: Path) -> tuple[list[Slice], list[str]]:
     images: dict[tuple[str, int], Path] = {}
     masks: dict[tuple[str, int], Path] = {}
     strays: dict[Path, list[Path]] = {}
-    found, faults = files(base)
+    found, faults = list_files(base)
     for path in filter(is_image, found):
-        if (match := matched(path)) and path.parent.parent == base:
+        if (match := match_name(path)) and path.parent.parent == base:
             (masks if match[2] else images)[path.parent.name, int(match[1])] = path
         else:
             strays.setdefault(path.parent, []).append(path)
@@ -94,7 +94,7 @@ def find(root: Path) -> tuple[list[Slice], list[str]]:
         for folder, paths in strays.items()
     }
     faults += [f"{line}; rename them, or move them elsewhere" for folder, line in lines.items() if folder.parent == base]
-    beside = sorted({path.parent for path in root.glob("*/*") if matched(path)}) if nested else []
+    beside = sorted({path.parent for path in root.glob("*/*") if match_name(path)}) if nested else []
     faults += [f"{folder}: a patient beside {base}; give data.root={base}, or move the patient there" for folder in beside]
     for key in sorted(images.keys() ^ masks.keys()):
         there, lacking = (images, "mask") if key in images else (masks, "image")
@@ -106,7 +106,7 @@ def find(root: Path) -> tuple[list[Slice], list[str]]:
     return [Slice(patient, n, str(images[patient, n]), str(masks[patient, n]), site(patient)) for patient, n in images], notes
 
 
-def matched(path: Path) -> re.Match[str] | None:
+def match_name(path: Path) -> re.Match[str] | None:
     """Return the match of PATIENT/PATIENT_NUMBER[_mask].tif: its number, and `_mask` or None."""
     patient, name = (unicodedata.normalize("NFC", text) for text in (path.parent.name, path.stem))
     return re.fullmatch(rf"{re.escape(patient)}_([0-9]+)((?i:_mask))?", name) if path.suffix.lower() in IMAGES else None

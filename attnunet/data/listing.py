@@ -21,30 +21,30 @@ def is_image(path: Path) -> bool:
     return path.name.lower().endswith(IMAGES + UNREAD)
 
 
-def files(folder: Path) -> tuple[list[Path], list[str]]:
+def list_files(folder: Path) -> tuple[list[Path], list[str]]:
     """Return the files below a folder, in natural order, and a line for each fault.
 
     Faults are links that lead nowhere, images that are no regular files (a named pipe would hang), names that are not
     UTF-8, and two images of one number in a folder.
     """
     faults: list[str] = []
-    found = list(entries(folder, frozenset(), faults))
-    return found, [*faults, *second_numbers(found)]
+    found = list(walk_files(folder, frozenset(), faults))
+    return found, [*faults, *find_second_numbers(found)]
 
 
-def entries(folder: Path, above: frozenset[tuple[int, int]], faults: list[str]) -> Iterator[Path]:
+def walk_files(folder: Path, above: frozenset[tuple[int, int]], faults: list[str]) -> Iterator[Path]:
     """Yield the files below a folder and add what is wrong with others to `faults`; `above` are the folders it lies in."""
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:
         return
-    for path in sorted(folder.iterdir(), key=lambda path: (natural(path.name), path.name)):
+    for path in sorted(folder.iterdir(), key=lambda path: (natural_key(path.name), path.name)):
         if path.name.startswith("."):
             continue
         if not is_utf8(path.name):
             faults.append(f"{str(path)!a}: the name is not UTF-8; rename it")
         elif path.is_dir():
-            yield from entries(path, above | {here}, faults)
+            yield from walk_files(path, above | {here}, faults)
         elif path.is_file():
             yield path
         elif not path.exists():
@@ -53,12 +53,12 @@ def entries(folder: Path, above: frozenset[tuple[int, int]], faults: list[str]) 
             faults.append(f"{path}: neither a file nor a folder; remove it")
 
 
-def second_numbers(files: list[Path]) -> Iterator[str]:
+def find_second_numbers(files: list[Path]) -> Iterator[str]:
     """Yield a line for each image that has the number of another in its folder, as s_01.png beside s_1.tif."""
     first: dict[tuple, Path] = {}
     for path in files:
         if path.suffix.lower() in IMAGES:
-            other = first.setdefault((path.parent, *natural(unicodedata.normalize("NFC", path.stem.casefold()))), path)
+            other = first.setdefault((path.parent, *natural_key(unicodedata.normalize("NFC", path.stem.casefold()))), path)
             if other is not path:
                 yield f"{path}: has the number of {other.name}; keep one of the two"
 
@@ -72,6 +72,6 @@ def is_utf8(name: str) -> bool:
     return True
 
 
-def natural(name: str) -> list[tuple[int, str]]:
+def natural_key(name: str) -> list[tuple[int, str]]:
     """Return a sorting key by which the numbers in names count as numbers: slice_2 before slice_10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]

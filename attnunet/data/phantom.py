@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from attnunet.data.files import naming
-from attnunet.data.lgg import CHANNELS, find
-from attnunet.data.slices import Dataset, chosen, without
+from attnunet.data.lgg import CHANNELS, find_slices
+from attnunet.data.slices import Dataset, choose_channels, drop_patients
 
 Volume: TypeAlias = NDArray[np.floating[Any]]
 
@@ -270,6 +270,6 @@ def phantom(
     with FileLock(Path(root) / ".lock"):
         if not folder.is_dir():
             write_phantom(folder, patients, slices, size, seed)
-    found, notes = find(folder)
-    kept, picked = without(found, exclude), chosen(channels, CHANNELS)
+    found, notes = find_slices(folder)
+    kept, picked = drop_patients(found, exclude), choose_channels(channels, CHANNELS)
     return Dataset("phantom", kept, CHANNELS, picked, intensity, verify, tuple(spacing) if spacing else None, tuple(notes))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnunet.data.names import absent, second_names
+from attnunet.data.names import find_second_names, match_absent
 from attnunet.errors import UserError
 
 
@@ -60,7 +60,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
 
-def text(path: Path) -> str:
+def read_text(path: Path) -> str:
     """Return a text file's content: UTF-8, or UTF-16 where a byte order mark says so."""
     data = path.read_bytes()
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
@@ -71,35 +71,35 @@ def text(path: Path) -> str:
         raise DataError(f"{path}, line {line}: is not UTF-8 text; save the file as UTF-8") from None
 
 
-def excluded(exclude: Sequence[str] | str) -> list[str]:
+def read_excluded(exclude: Sequence[str] | str) -> list[str]:
     """The patients named by `data.exclude`: a list of them, or the path of a text file with one a line."""
     if not isinstance(exclude, str):
         return [str(name) for name in exclude]  # runs of earlier versions recorded numbers
     path = Path(exclude)
     if not path.is_file():
         raise DataError(f"data.exclude={exclude}: no such file; give a text file with one patient a line, or a list")
-    lines = [line.strip() for line in text(path).splitlines()]
+    lines = [line.strip() for line in read_text(path).splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def without(slices: Iterable[Slice], exclude: Sequence[str] | str) -> tuple[Slice, ...]:
+def drop_patients(slices: Iterable[Slice], exclude: Sequence[str] | str) -> tuple[Slice, ...]:
     """The slices of the patients that are not excluded, ordered.
 
     An excluded patient that is not there is an error: a misspelt name would let a locked patient in. So are two names
     that may be one patient's or one site's, which would train and test.
     """
     slices = sorted(slices, key=lambda s: (s.patient, s.number))
-    names, patients = set(excluded(exclude)), {s.patient for s in slices}
-    if unknown := absent(names, patients):
+    names, patients = set(read_excluded(exclude)), {s.patient for s in slices}
+    if unknown := match_absent(names, patients):
         raise DataError(f"data.exclude names patients that are not in the data: {', '.join(unknown)}")
     kept = tuple(s for s in slices if s.patient not in names)
     if not kept:
         raise DataError("data.exclude leaves no patient")
-    refuse([*second_names("patient", {s.patient for s in kept}), *second_names("site", {s.site for s in kept})])
+    refuse([*find_second_names("patient", {s.patient for s in kept}), *find_second_names("site", {s.site for s in kept})])
     return kept
 
 
-def chosen(channels: Sequence[str], file_channels: Sequence[str]) -> tuple[str, ...]:
+def choose_channels(channels: Sequence[str], file_channels: Sequence[str]) -> tuple[str, ...]:
     """The channels to use, checked against those of the files."""
     if not channels or set(channels) - set(file_channels):
         raise DataError(f"data.channels={list(channels)}: choose one or more of {list(file_channels)}")

@@ -13,8 +13,8 @@ import numpy as np
 import yaml
 from annotated_types import Ge, Gt, Lt
 
-from attnunet.data.names import absent
-from attnunet.data.slices import DataError, Slice, text
+from attnunet.data.names import match_absent
+from attnunet.data.slices import DataError, Slice, read_text
 
 PARTS = ("train", "val", "test")
 Fraction = Annotated[float, Gt(0), Lt(1)]
@@ -73,7 +73,7 @@ class Split:
         return json.dumps({"leaking": self.leaking, "fingerprint": fingerprint, **self.patients, "slices": numbers}, indent=1)
 
 
-def owners(subjects: Sequence[Subject]) -> dict[int, str]:
+def patients_of(subjects: Sequence[Subject]) -> dict[int, str]:
     return {index: s.patient for s in subjects for index in s.slices}
 
 
@@ -81,10 +81,10 @@ def by_patient(subjects: Sequence[Subject], **parts: Sequence[str]) -> Split:
     """The split that gives each part the slices of its patients."""
     slices = {s.patient: s.slices for s in subjects}
     train, val, test = (tuple(sorted(i for p in parts[part] for i in slices[p])) for part in PARTS)
-    return Split(train, val, test, owners(subjects))
+    return Split(train, val, test, patients_of(subjects))
 
 
-def ordered(subjects: Sequence[Subject]) -> list[Subject]:
+def order_subjects(subjects: Sequence[Subject]) -> list[Subject]:
     """Neighbours are alike: by site, then by lesion size."""
     return sorted(subjects, key=lambda s: (s.site, s.lesion_pixels, s.patient))
 
@@ -94,14 +94,14 @@ def draw(subjects: Sequence[Subject], share: float, rng: np.random.Generator) ->
 
     So a part has its share of every site, and of small and large lesions, as far as n = max(1, round(share * all)) allows.
     """
-    line = ordered(subjects)
+    line = order_subjects(subjects)
     n = max(1, round(share * len(line)))
     edges = np.linspace(0, len(line), n + 1).round().astype(int)
     picks = {int(rng.integers(low, high)) for low, high in itertools.pairwise(edges) if high > low}
     return [line[i].patient for i in sorted(picks)], [s for i, s in enumerate(line) if i not in picks]
 
 
-def thinned(split: Split, train_slices: int | None, seed: int) -> Split:
+def thin(split: Split, train_slices: int | None, seed: int) -> Split:
     """The split with `train_slices` of its training slices; all if None.
 
     One at random from each of that many equal stretches of the training slices, so that each patient keeps its share.
@@ -127,7 +127,7 @@ def patient(
     tested, rest = draw(subjects, test, rng)
     validated, rest = draw(rest, val * len(subjects) / max(len(rest), 1), rng)
     whole = by_patient(subjects, train=[s.patient for s in rest], val=validated, test=tested)
-    return thinned(whole, train_slices, seed)
+    return thin(whole, train_slices, seed)
 
 
 def kfold(
@@ -146,7 +146,7 @@ def kfold(
     if folds > len(subjects):
         raise DataError(f"split.folds={folds}: there are only {len(subjects)} patients")
     rng = np.random.default_rng(seed)
-    line = ordered(subjects)
+    line = order_subjects(subjects)
     dealt = np.concatenate([rng.permutation(folds) for _ in range(0, len(line), folds)])[: len(line)]
     tested = [s.patient for s, f in zip(line, dealt, strict=True) if f == fold]
     rest = [s for s, f in zip(line, dealt, strict=True) if f != fold]
@@ -173,7 +173,7 @@ def manifest(subjects: Sequence[Subject], file: str | None = None) -> Split:
     if not path.is_file():
         raise DataError(f"split.file={file}: no such file; give a YAML file with the lists train, val and test")
     try:
-        lists = as_written(text(path))
+        lists = read_as_written(read_text(path))
     except (yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{path}: is not YAML: {error}") from error
     if not isinstance(lists, dict) or any(not isinstance(lists.get(part), list) for part in PARTS):
@@ -182,7 +182,7 @@ def manifest(subjects: Sequence[Subject], file: str | None = None) -> Split:
         raise DataError(f"{path}: is the manifest of a leaking split; only split=slice can make one")
     if odd := [name for part in PARTS for name in lists[part] if not isinstance(name, str)]:
         raise DataError(f"{path}: {odd[0]} is no patient's name; quote a name that looks like something else")
-    if unknown := absent({name for part in PARTS for name in lists[part]}, {s.patient for s in subjects}):
+    if unknown := match_absent({name for part in PARTS for name in lists[part]}, {s.patient for s in subjects}):
         raise DataError(f"{path}: names patients that are not in the data: {', '.join(unknown)}")
     return by_patient(subjects, **{part: sorted(set(lists[part])) for part in PARTS})
 
@@ -191,11 +191,11 @@ class AsWritten(yaml.BaseLoader):
     """YAML whose scalars are the text that was written: 010 is no 8, 1_2 no 12. A key that stands twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        once([(key.value, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)])
+        unique_keys([(key.value, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)])
         return super().construct_mapping(node, deep)
 
 
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return keys and values as a dictionary. Raises YAMLError where a key stands twice, one of which would be lost."""
     for key, count in Counter(key for key, _ in pairs).items():
         if count > 1:
@@ -203,10 +203,10 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def as_written(text: str) -> Any:
+def read_as_written(text: str) -> Any:
     """Return what JSON or YAML holds, numbers as the text that was written."""
     try:
-        return json.loads(text, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=once)
+        return json.loads(text, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=unique_keys)
     except json.JSONDecodeError:  # tried first: as YAML, its escapes of rare letters would be other names
         return yaml.load(text, AsWritten)
 
@@ -223,4 +223,4 @@ def slice(
     n_val, n_test = (max(1, round(share * len(slices))) for share in (val, test))
     cut = (slices[n_test + n_val :], slices[n_test : n_test + n_val], slices[:n_test])
     trained, validated, tested = (tuple(sorted(int(i) for i in indices)) for indices in cut)
-    return thinned(Split(trained, validated, tested, owners(subjects), leaking=True), train_slices, seed)
+    return thin(Split(trained, validated, tested, patients_of(subjects), leaking=True), train_slices, seed)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Gt, Le, Len
 
-from attnunet.data.slices import DataError, Dataset, Slice, chosen, refuse, text, without
+from attnunet.data.slices import DataError, Dataset, Slice, choose_channels, drop_patients, read_text, refuse
 
 REQUIRED = ("patient", "image", "mask")
 OPTIONAL = ("slice", "site")
@@ -38,15 +38,15 @@ def table(
         raise DataError(f"data=table needs data.file, a CSV with the columns {', '.join(REQUIRED)}; found {file}")
     if len(file_channels) not in (1, 3) or len(set(file_channels)) < len(file_channels):
         raise DataError(f"data.file_channels={list(file_channels)}: give one name (grey images) or three that differ")
-    found, notes = rows(Path(file))
-    slices, names = without(found, exclude), tuple(file_channels)
-    picked = chosen(channels or file_channels, file_channels)
+    found, notes = read_rows(Path(file))
+    slices, names = drop_patients(found, exclude), tuple(file_channels)
+    picked = choose_channels(channels or file_channels, file_channels)
     return Dataset("table", slices, names, picked, intensity, verify, tuple(spacing) if spacing else None, tuple(notes))
 
 
-def rows(file: Path) -> tuple[list[Slice], list[str]]:
+def read_rows(file: Path) -> tuple[list[Slice], list[str]]:
     """Return the table's slices, and a line on the columns that are ignored."""
-    (_, columns), *lines = cells(file)
+    (_, columns), *lines = read_cells(file)
     known = [name for name in columns if name in REQUIRED + OPTIONAL]
     if not set(REQUIRED) <= set(known) or len(set(known)) < len(known):
         raise DataError(f"{file}: columns {columns}; needed {list(REQUIRED)}, each once, allowed besides {list(OPTIONAL)}")
@@ -66,7 +66,7 @@ def rows(file: Path) -> tuple[list[Slice], list[str]]:
         patient = row["patient"]
         count[patient] = count.get(patient, 0) + 1
         number = row.get("slice") or str(count[patient])
-        image, mask = located(file.parent, row["image"]), located(file.parent, row["mask"])
+        image, mask = locate(file.parent, row["image"]), locate(file.parent, row["mask"])
         faults += [f"{where}: no file {path}" for path in (image, mask) if not os.path.isfile(path)]
         owner, earlier = first.setdefault(os.path.normpath(image), (patient, line))
         if earlier != line:
@@ -84,9 +84,9 @@ def rows(file: Path) -> tuple[list[Slice], list[str]]:
     return list(slices.values()), [f"{file}: ignored columns: {', '.join(ignored)}"] if ignored else []
 
 
-def cells(file: Path) -> list[tuple[int, list[str]]]:
+def read_cells(file: Path) -> list[tuple[int, list[str]]]:
     """Return the lines that are not empty with their numbers, the header first; commas, semicolons or tabs separate cells."""
-    content = text(file)
+    content = read_text(file)
     header = next((line for line in content.splitlines() if line.strip(',;\t" ')), "")
     separators = (mark for mark in ",;\t" if set(REQUIRED) <= {name.strip(' "') for name in header.split(mark)})
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=next(separators, ","), strict=True)
@@ -101,7 +101,7 @@ def cells(file: Path) -> list[tuple[int, list[str]]]:
     return found or [(1, [])]
 
 
-def located(folder: Path, cell: str) -> Path:
+def locate(folder: Path, cell: str) -> Path:
     """Return the path that a cell names, with slashes or as Windows writes it."""
     path = folder / cell
     return path if os.path.isfile(path) else folder / cell.replace("\\", "/")

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from attnunet.config import fingerprints
-from attnunet.evaluation.report import Rows, Scored
+from attnunet.evaluation.report import Rows, Scores
 from attnunet.metrics import scores
 from attnunet.metrics.calibration import BINS, Calibration
 from attnunet.metrics.counts import Counts
-from attnunet.metrics.strata import strata
-from attnunet.tracking.records import Record, Refused
+from attnunet.metrics.strata import group_patients
+from attnunet.tracking.records import Record, RunError
 
 FREE = {*fingerprints.FREE, "split.fold"} - {"split"}
 """Settings in which the folds of one recipe may differ."""
@@ -59,7 +59,7 @@ class CrossValidation:
             lines.append(f"{self.name}: no fold tests {', '.join(untested)}; the folds were made with different data")
         return lines
 
-    def scored(self) -> Scored:
+    def join_scores(self) -> Scores:
         """The scores of all patients, from the test rows of the folds' patients.csv, with fold and run before them."""
         rows: Rows = [
             {"fold": fold.params["split.fold"], "run": fold.id, **row, **{name: int(row[name]) for name in COUNTS}}
@@ -69,7 +69,9 @@ class CrossValidation:
         rows.sort(key=lambda row: str(row["patient"]))
         resamples = self.folds[0].config.evaluation.resamples
         none = np.zeros(BINS)
-        return Scored(summary(rows, resamples) | self.by_slice(), rows, Calibration(none, none, none), strata(rows, resamples))
+        return Scores(
+            summarize(rows, resamples) | self.by_slice(), rows, Calibration(none, none, none), group_patients(rows, resamples)
+        )
 
     def by_slice(self) -> dict[str, float]:
         """The means over all slices: of the folds' means, each with the number of its slices as its weight."""
@@ -84,7 +86,7 @@ class CrossValidation:
         return values
 
 
-def found(records: Iterable[Record]) -> list[CrossValidation]:
+def find_cross_validations(records: Iterable[Record]) -> list[CrossValidation]:
     """The cross-validations among the runs of a study; what differs in more than the fold, in `seed` say, stays apart.
 
     Raises:
@@ -92,19 +94,19 @@ def found(records: Iterable[Record]) -> list[CrossValidation]:
     """
     recipes: dict[tuple, list[Record]] = {}
     for record in records:
-        if record.params.get("split") == "kfold" and record.stands:
-            recipes.setdefault(recipe(record.params), []).append(record)
+        if record.params.get("split") == "kfold" and record.is_current:
+            recipes.setdefault(recipe_of(record.params), []).append(record)
     if not recipes:
-        raise Refused("no finished runs with split=kfold in this study")
+        raise RunError("no finished runs with split=kfold in this study")
     return [CrossValidation(tuple(sorted(runs, key=lambda r: int(r.params["split.fold"])))) for runs in recipes.values()]
 
 
-def recipe(params: Mapping[str, str]) -> tuple:
+def recipe_of(params: Mapping[str, str]) -> tuple:
     """A run's settings less those that are free."""
     return tuple(sorted(item for item in params.items() if not any(f"{item[0]}.".startswith(f"{key}.") for key in FREE)))
 
 
-def summary(rows: Rows, resamples: int) -> dict[str, float]:
+def summarize(rows: Rows, resamples: int) -> dict[str, float]:
     """The scores over all patients, under their names in patients.csv and `attnunet.metrics.scores.summary`.
 
     Those by slice are left out, which the rows of patients do not tell: see `CrossValidation.by_slice`. So are those that a
@@ -112,7 +114,7 @@ def summary(rows: Rows, resamples: int) -> dict[str, float]:
     """
     counts = (np.array([[int(row[name])] for row in rows]) for name in COUNTS)
     patients = tuple(str(row["patient"]) for row in rows)
-    values = scores.summary(Counts(patients, (float("nan"),), *counts), resamples)
+    values = scores.summarize(Counts(patients, (float("nan"),), *counts), resamples)
     overlaps = {name: value for name, value in values.items() if "_slice_" not in name and "_all_" not in name}
     there = [name for name in VOLUMES if all(row.get(name, "") != "" for row in rows)]
-    return overlaps | scores.means({name: np.array([float(row[name]) for row in rows]) for name in there})
+    return overlaps | scores.mean_columns({name: np.array([float(row[name]) for row in rows]) for name in there})

@@ -15,12 +15,12 @@ from attnunet.data.cache import Prepared
 from attnunet.data.files import write_csv
 from attnunet.data.intensity import resize
 from attnunet.inference.predictor import Predictor, Volume
-from attnunet.metrics.calibration import Calibration, calibration, near, pooled
-from attnunet.metrics.counts import count, count_masks, joined
+from attnunet.metrics.calibration import Calibration, calibration, near_lesions, pool
+from attnunet.metrics.counts import concatenate, count, count_masks
 from attnunet.metrics.decision import Case, Choice, decide
 from attnunet.metrics.lesions import lesion_scores
-from attnunet.metrics.scores import mean_dice_by_threshold, means, patient_rows, summary
-from attnunet.metrics.strata import strata
+from attnunet.metrics.scores import mean_columns, mean_dice_by_threshold, patient_rows, summarize
+from attnunet.metrics.strata import group_patients
 from attnunet.metrics.surfaces import distances
 from attnunet.models.blocks import gate_maps
 
@@ -28,7 +28,7 @@ Rows = list[dict[str, float | str]]
 
 
 @dataclass(frozen=True)
-class Scored:
+class Scores:
     """The scores of some patients.
 
     summary: metric -> value, as logged below final/<part>/.
@@ -48,7 +48,7 @@ class Scored:
         return not any(row["tp"] or row["fp"] for row in self.rows)
 
 
-def decided(
+def choose_decision(
     predictor: Predictor,
     prepared: Prepared,
     indices: Sequence[int],
@@ -62,12 +62,12 @@ def decided(
     The volumes of all patients stay in memory, 4 bytes a pixel.
     """
     volumes = list(predictor.volumes(prepared, indices))
-    cases = [Case(v.patient, v.probabilities, truth(prepared, v)) for v in volumes]
+    cases = [Case(v.patient, v.probabilities, read_truth(prepared, v)) for v in volumes]
     choice = decide(cases, thresholds, smallest_lesions, fill_holes)
     return replace(predictor, decision=choice.decision), choice, volumes
 
 
-def scored(
+def score_patients(
     predictor: Predictor,
     prepared: Prepared,
     indices: Sequence[int],
@@ -76,7 +76,7 @@ def scored(
     resamples: int,
     tolerance: float,
     volumes: Iterable[Volume] | None = None,
-) -> Scored:
+) -> Scores:
     """The predictor's scores on some slices, patient by patient, so that memory does not grow with their number.
 
     The summary holds what `attnunet.metrics.scores.summary` gives, the means over patients of what `volume_scores`
@@ -95,12 +95,12 @@ def scored(
     counts, at_half, everywhere, around = [], [], [], []
     scores: dict[str, dict[str, float]] = {}
     for volume in volumes if volumes is not None else predictor.volumes(prepared, indices):
-        reference, prediction = truth(prepared, volume), predictor.decision(volume.probabilities)
+        reference, prediction = read_truth(prepared, volume), predictor.decision(volume.probabilities)
         counts.append(count_masks(volume.patient, prediction, reference))
         at_half.append(count([volume.patient] * len(reference), volume.probabilities, reference, [0.5]))
-        scores[volume.patient] = volume_scores(reference, prediction, tolerance, prepared.spacing)
+        scores[volume.patient] = score_volume(reference, prediction, tolerance, prepared.spacing)
         everywhere.append(calibration(volume.probabilities, reference))
-        region = near(reference, prediction)
+        region = near_lesions(reference, prediction)
         around.append(calibration(volume.probabilities[region], reference[region]))
 
     decision = {
@@ -118,25 +118,25 @@ def scored(
             **row,
             **scores[str(row["patient"])],
         }
-        for row in patient_rows(joined(counts))
+        for row in patient_rows(concatenate(counts))
     ]
     values = {
-        **summary(joined(counts), resamples),
-        **means({name: np.array([row[name] for row in rows], float) for name in next(iter(scores.values()))}),
+        **summarize(concatenate(counts), resamples),
+        **mean_columns({name: np.array([row[name] for row in rows], float) for name in next(iter(scores.values()))}),
         **decision,
-        "dice_at_0.5": float(mean_dice_by_threshold(joined(at_half))[0]),
-        "ece": pooled(around).ece,
-        "ece_all_pixels": pooled(everywhere).ece,
+        "dice_at_0.5": float(mean_dice_by_threshold(concatenate(at_half))[0]),
+        "ece": pool(around).ece,
+        "ece_all_pixels": pool(everywhere).ece,
     }
-    return Scored(values, rows, pooled(around), [{"part": part, **row} for row in strata(rows, resamples)])
+    return Scores(values, rows, pool(around), [{"part": part, **row} for row in group_patients(rows, resamples)])
 
 
-def truth(prepared: Prepared, volume: Volume) -> np.ndarray:
+def read_truth(prepared: Prepared, volume: Volume) -> np.ndarray:
     """The reference masks of a volume, uint8 (D, h, w)."""
     return np.stack([prepared.mask(index) for index in volume.indices])
 
 
-def volume_scores(
+def score_volume(
     reference: np.ndarray, prediction: np.ndarray, tolerance: float, spacing: Sequence[float] | None
 ) -> dict[str, float]:
     """What counts of pixels do not give, of two masks (D, h, w): distances of surfaces, and lesions.
@@ -157,17 +157,17 @@ def volume_scores(
     }
 
 
-def pictures(predictor: Predictor, prepared: Prepared, indices: Sequence[int], found: Scored) -> dict[str, Figure]:
+def draw_scores(predictor: Predictor, prepared: Prepared, indices: Sequence[int], found: Scores) -> dict[str, Figure]:
     """The figures of what was `scored` on these slices, by name; those that there is something for."""
-    drawn = charts(found)
-    if shown := examples(predictor, prepared, found.rows, indices):
+    drawn = draw_charts(found)
+    if shown := find_examples(predictor, prepared, found.rows, indices):
         drawn["predictions"] = figures.predictions(shown)
         if shown[0].gates:
             drawn["gates"] = figures.gate_maps(shown)
     return drawn
 
 
-def charts(found: Scored) -> dict[str, Figure]:
+def draw_charts(found: Scores) -> dict[str, Figure]:
     """The figures that need no slices."""
     values = found.summary
     drawn = {}
@@ -181,7 +181,7 @@ def charts(found: Scored) -> dict[str, Figure]:
     return drawn
 
 
-def examples(predictor: Predictor, prepared: Prepared, table: Rows, indices: Sequence[int]) -> list[figures.Example]:
+def find_examples(predictor: Predictor, prepared: Prepared, table: Rows, indices: Sequence[int]) -> list[figures.Example]:
     """The slice with the largest lesion of the worst, the median and the best patient in `table`, by Dice.
 
     Patients whose Dice is not defined do not take part; of none, nothing is shown.
@@ -243,7 +243,7 @@ SHOWN = {
 }
 
 
-def cell(values: Mapping[str, float], name: str) -> str:
+def format_cell(values: Mapping[str, float], name: str) -> str:
     """As it is shown; nothing for what folds that were joined do not have."""
     if name == "ci":
         return f"{values['dice_ci_low']:.3f} to {values['dice_ci_high']:.3f}"
@@ -251,7 +251,7 @@ def cell(values: Mapping[str, float], name: str) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def tables(choice: Choice, scores: Mapping[str, Scored]) -> dict[str, str]:
+def tables(choice: Choice, scores: Mapping[str, Scores]) -> dict[str, str]:
     """The CSV artifacts by name: what was tried for the decision, a row a patient, a row a group of patients."""
     return {
         "decision.csv": write_csv(choice.rows()),
@@ -260,7 +260,7 @@ def tables(choice: Choice, scores: Mapping[str, Scored]) -> dict[str, str]:
     }
 
 
-def show(console: Console, scores: Mapping[str, Scored], title: str | None = None) -> None:
+def print_scores(console: Console, scores: Mapping[str, Scores], title: str | None = None) -> None:
     """A table of the scores, a column a part, and of the strata where there is more than one.
 
     Groups' names are printed as they are, not as rich's markup.
@@ -271,7 +271,7 @@ def show(console: Console, scores: Mapping[str, Scored], title: str | None = Non
     for part, found in scores.items():
         table.add_column(f"{part} ({found.summary['dice_patients']:.0f} patients)", justify="right")
     for name, label in SHOWN.items():
-        if any(cells := [cell(found.summary, name) for found in scores.values()]):
+        if any(cells := [format_cell(found.summary, name) for found in scores.values()]):
             table.add_row(label, *cells)
     groups: dict[float | str, set[float | str]] = {}
     for found in scores.values():
@@ -279,11 +279,11 @@ def show(console: Console, scores: Mapping[str, Scored], title: str | None = Non
             groups.setdefault(row["by"], set()).add(row["stratum"])
     for by, names in groups.items():
         for group in sorted(names, key=str) if len(names) > 1 else ():
-            table.add_row(Text(f"Dice, {by}: {group}"), *(stratum(found, by, group) for found in scores.values()))
+            table.add_row(Text(f"Dice, {by}: {group}"), *(format_stratum(found, by, group) for found in scores.values()))
     console.print(table)
 
 
-def stratum(found: Scored, by: float | str, name: float | str) -> str:
+def format_stratum(found: Scores, by: float | str, name: float | str) -> str:
     """The mean Dice of a group and how many patients have one; nothing where a part has no such group."""
     rows = [row for row in found.strata if (row["by"], row["stratum"]) == (by, name)]
     return "".join(f"{row['dice']:.3f} ({row['dice_patients']})" for row in rows)

@@ -13,9 +13,9 @@ from omegaconf import DictConfig
 
 from attnunet import config
 from attnunet.data.cache import Prepared, prepare
-from attnunet.data.checks import doubts
+from attnunet.data.checks import find_doubts
 from attnunet.data.files import write_csv
-from attnunet.data.names import alike
+from attnunet.data.names import fold_name
 from attnunet.data.slices import DataError
 from attnunet.evaluation import report
 from attnunet.inference.predictor import Predictor, Preparation
@@ -30,7 +30,7 @@ LEAKING = "LEAKING: patients that the run trained on, scores flatter"
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Selection:
     """Slices to be scored.
 
     Attributes:
@@ -53,7 +53,7 @@ class Chosen:
         return {(self.prepared.slices[i].patient, self.prepared.slices[i].number) for i in self.indices}
 
 
-def frozen(record: Record) -> Predictor:
+def load_predictor(record: Record) -> Predictor:
     """The best checkpoint with its preparation and decision.
 
     Raises:
@@ -64,12 +64,12 @@ def frozen(record: Record) -> Predictor:
         return Predictor.load(folder)
 
 
-def rules(record: Record) -> dict[str, Any]:
-    """How the run scores: what `report.scored` takes besides the slices."""
+def scoring_rules(record: Record) -> dict[str, Any]:
+    """How the run scores: what `report.score_patients` takes besides the slices."""
     return {name: record.config.evaluation[name] for name in ("resamples", "tolerance")}
 
 
-def as_trained(data: DictConfig, preparation: Preparation, cache: Path) -> Prepared:
+def prepare_as_trained(data: DictConfig, preparation: Preparation, cache: Path) -> Prepared:
     """The data that a group names, prepared as the run's network was trained, whatever channels and intensity the group names.
 
     Raises:
@@ -83,20 +83,20 @@ def as_trained(data: DictConfig, preparation: Preparation, cache: Path) -> Prepa
     return prepare(dataset, preparation.image_size, cache)
 
 
-def choose(
+def select_slices(
     record: Record, preparation: Preparation, data: DictConfig | None, split: DictConfig | None, part: str, cache: Path
-) -> Chosen:
+) -> Selection:
     """The slices of `part` ("train", "val", "test", or "all" three) of a split of some data; the run's own where None.
 
     Raises:
         DataError: the data lack patients of the run's split.
         Tampered: see `Record.file`.
     """
-    prepared = as_trained(record.config.data if data is None else data, preparation, cache)
+    prepared = prepare_as_trained(record.config.data if data is None else data, preparation, cache)
     if split is None:
-        indices = range(len(prepared.slices)) if part == "all" else of_manifest(record, prepared, part)
+        indices = range(len(prepared.slices)) if part == "all" else slices_of_part(record, prepared, part)
     else:
-        parts = config.divided(split, prepared).parts
+        parts = config.divide(split, prepared).parts
         indices = sorted(i for name in parts if part in (name, "all") for i in parts[name])
     patients = tuple(sorted({prepared.slices[i].patient for i in indices}))
 
@@ -105,31 +105,31 @@ def choose(
         notes.append(
             f"not the data that the run was made with: now {prepared.fingerprint}, then {record.split['fingerprint']}"
         )
-    if chose := known(record, "val", prepared, indices):
+    if chose := known_patients(record, "val", prepared, indices):
         notes.append(f"flatters: validation patients, who chose checkpoint and decision, are scored: {', '.join(chose)}")
-    trained = known(record, "train", prepared, indices)
+    trained = known_patients(record, "train", prepared, indices)
     if trained:
         notes.append(f"LEAKING: patients that the run trained on are scored: {', '.join(trained)}")
-    return Chosen(prepared, tuple(indices), patients, trained, (*notes, *prepared.notes, *doubts(prepared, indices)))
+    return Selection(prepared, tuple(indices), patients, trained, (*notes, *prepared.notes, *find_doubts(prepared, indices)))
 
 
-def known(record: Record, part: str, prepared: Prepared, indices: Sequence[int]) -> tuple[str, ...]:
+def known_patients(record: Record, part: str, prepared: Prepared, indices: Sequence[int]) -> tuple[str, ...]:
     """Return the patients of these slices whom the run's part holds, under whatever name.
 
     By name whatever its case, blanks and form of accents, and by images that are equal, pixel for pixel; these can be
     compared while the run's own data lie in the cache, prepared by a version that kept hashes of images.
     """
-    names = {alike(name) for name in record.split[part]}
+    names = {fold_name(name) for name in record.split[part]}
     own, pixels = prepared.folder.with_name(record.content) / "slices.json", set()
     if own.is_file():
         facts, held = json.loads(own.read_text()), set(record.slices(part))
         rows = zip(facts["slices"], facts.get("pixels", ()), strict=False)
         pixels = {image for row, image in rows if image and (row["patient"], row["number"]) in held}
     scored = [(prepared.slices[i].patient, prepared.facts["pixels"][i]) for i in indices]
-    return tuple(sorted({patient for patient, image in scored if alike(patient) in names or image in pixels}))
+    return tuple(sorted({patient for patient, image in scored if fold_name(patient) in names or image in pixels}))
 
 
-def of_manifest(record: Record, prepared: Prepared, part: str) -> list[int]:
+def slices_of_part(record: Record, prepared: Prepared, part: str) -> list[int]:
     """The slices that the run's own split.json gives a part."""
     places = {(s.patient, s.number): index for index, s in enumerate(prepared.slices)}
     wanted = record.slices(part)
@@ -142,7 +142,7 @@ def of_manifest(record: Record, prepared: Prepared, part: str) -> list[int]:
 
 
 @contextmanager
-def claimed(record: Record, wanted: str | None, default: str, leaking: bool) -> Iterator[str]:
+def claim_name(record: Record, wanted: str | None, default: str, leaking: bool) -> Iterator[str]:
     """The name of a new evaluation of the run: the wanted one, or the default one, with a number if that is taken.
 
     One of patients that the run trained on is named LEAKING-... The name is this process's from the block's beginning on; it
@@ -152,8 +152,8 @@ def claimed(record: Record, wanted: str | None, default: str, leaking: bool) -> 
         Refused: the wanted name is taken.
     """
     store, mark = record.store, "LEAKING-" if leaking else ""
-    with store.locked():
-        (now,) = records.by_id(store, [record.id])
+    with store.lock():
+        (now,) = records.find_runs(store, [record.id])
         name = free_name(now, mark, wanted, default)
         store.tag(record.id, {EVALUATION + name: "being scored"})
     try:
@@ -169,7 +169,7 @@ def free_name(record: Record, mark: str, wanted: str | None, default: str) -> st
         names = [mark + default, *(f"{mark}{default}-{number}" for number in range(2, len(taken) + 3))]
         return next(name for name in names if name not in taken)
     if mark + wanted in taken:
-        raise records.Refused(
+        raise records.RunError(
             f"name={wanted}: run {record.id} has that evaluation, and it stays; taken: {', '.join(sorted(taken))}"
         )
     return mark + wanted
@@ -192,15 +192,15 @@ def score_test(record: Record, cache: Path) -> int:
         Refused: it has test scores.
     """
     if record.tested:
-        raise records.Refused(f"run {record.id} ({record.name}) has test scores")
-    predictor = frozen(record)
-    chosen = choose(record, predictor.preparation, None, None, "test", cache)
+        raise records.RunError(f"run {record.id} ({record.name}) has test scores")
+    predictor = load_predictor(record)
+    chosen = select_slices(record, predictor.preparation, None, None, "test", cache)
     if chosen.prepared.fingerprint != record.split["fingerprint"]:
         raise DataError(f"run {record.id} ({record.name}): {chosen.notes[0]}; `attnunet.evaluate` scores it on changed data")
-    found = report.scored(predictor, chosen.prepared, chosen.indices, "test", **rules(record))
+    found = report.score_patients(predictor, chosen.prepared, chosen.indices, "test", **scoring_rules(record))
 
     run = Run(record.store, record.id)
-    times = uses.count(run, record.slices("test"), own=True)
+    times = uses.count_use(run, record.slices("test"), own=True)
     for file, rows in (("patients.csv", found.rows), ("strata.csv", found.strata)):
         earlier: list[Mapping[str, Any]] = [row for row in record.rows(file) if row["part"] != "test"]
         run.text(write_csv([*earlier, *rows]), file)
@@ -210,7 +210,7 @@ def score_test(record: Record, cache: Path) -> int:
     return times
 
 
-def log_evaluation(run: Run, name: str, found: report.Scored, notes: Sequence[str], settings: str) -> None:
+def log_evaluation(run: Run, name: str, found: report.Scores, notes: Sequence[str], settings: str) -> None:
     """Below evaluate/<name>/ and evaluations/<name>/ of the run."""
     run.tags({EVALUATION + name: "; ".join(notes) or f"{len(found.rows)} patients"})
     run.metrics({f"evaluate/{name}/{key}": value for key, value in found.summary.items()}, step=0)

@@ -2,8 +2,18 @@
 
 from attnunet.figures.examples import Example, gate_maps, predictions
 from attnunet.figures.scores import patients, reliability
-from attnunet.figures.style import save
-from attnunet.figures.sweep import of_sweep
+from attnunet.figures.style import save_figures
+from attnunet.figures.sweep import sweep_scores
 from attnunet.figures.training import curves, decision
 
-__all__ = ["Example", "curves", "decision", "gate_maps", "of_sweep", "patients", "predictions", "reliability", "save"]
+__all__ = [
+    "Example",
+    "curves",
+    "decision",
+    "gate_maps",
+    "patients",
+    "predictions",
+    "reliability",
+    "save_figures",
+    "sweep_scores",
+]

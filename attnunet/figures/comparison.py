@@ -14,12 +14,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from attnunet.figures import of_sweep
+from attnunet.figures import sweep_scores
 from attnunet.figures.style import FONT, PREDICTION, THIRD, TRUTH, WIDTH, printable
 
 if TYPE_CHECKING:
     from attnunet.comparison.pairs import Pair, Question
-    from attnunet.comparison.table import Comparison, Standing
+    from attnunet.comparison.table import Comparison, Place
 
 INK = "#010203"  # stands for the page's text colour until the SVG is written
 LOOK: Any = {
@@ -31,26 +31,26 @@ COLORS = {"better": THIRD, "worse": TRUTH, "equivalent": PREDICTION, "undecided"
 MARKS = {"better": "^", "worse": "v", "equivalent": "s", "undecided": "o"}
 
 
-def drawn(comparison: Comparison) -> dict[str, str]:
+def draw_all(comparison: Comparison) -> dict[str, str]:
     """Each picture's SVG by its name; those that would show nothing are left out."""
     standings, question = comparison.standings, comparison.question
     with mpl.rc_context(LOOK):
-        figures = {"intervals": intervals(standings, question.score)}
+        figures = {"intervals": draw_intervals(standings, question.score)}
         if comparison.pairs:
-            figures["pairs"] = differences(shown(comparison.pairs), question)
-            figures["patients"] = patients(comparison.scores, question.score)
-            figures["time"] = time(standings, question.score)
-        if sweep := of_sweep(comparison.swept, [row.mean for row in standings]):
+            figures["pairs"] = draw_differences(choose_pairs(comparison.pairs), question)
+            figures["patients"] = draw_patients(comparison.scores, question.score)
+            figures["time"] = draw_minutes(standings, question.score)
+        if sweep := sweep_scores(comparison.swept, [row.mean for row in standings]):
             figures["parameters"] = sweep
-        return {name: svg(name, figure) for name, figure in figures.items()}
+        return {name: as_svg(name, figure) for name, figure in figures.items()}
 
 
-def shown(compared: Sequence[Pair]) -> list[Pair]:
+def choose_pairs(compared: Sequence[Pair]) -> list[Pair]:
     """The pairs that are drawn: all, or those of the first row where all are too many for one picture."""
     return list(compared) if len(compared) <= PAIRS else [pair for pair in compared if pair.first == 0]
 
 
-def intervals(standings: Sequence[Standing], score: str) -> Figure:
+def draw_intervals(standings: Sequence[Place], score: str) -> Figure:
     """A line a row, best first: mean and interval."""
     figure = Figure(figsize=(WIDTH, 0.5 + 0.2 * len(standings)), layout="constrained")
     axes = figure.subplots()
@@ -62,7 +62,7 @@ def intervals(standings: Sequence[Standing], score: str) -> Figure:
     return figure
 
 
-def differences(compared: Sequence[Pair], question: Question) -> Figure:
+def draw_differences(compared: Sequence[Pair], question: Question) -> Figure:
     """A line a pair: mean difference and interval, the margin shaded, the verdict by colour and shape."""
     figure = Figure(figsize=(WIDTH, 0.75 + 0.17 * len(compared)), layout="constrained")
     axes = figure.subplots()
@@ -88,7 +88,7 @@ def rank_axis(axes: Axes, labels: Sequence[str]) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def patients(scores: np.ndarray, score: str) -> Figure:
+def draw_patients(scores: np.ndarray, score: str) -> Figure:
     """A dot a patient in each row, joined across the rows; the rows' means over them."""
     figure = Figure(figsize=(WIDTH, WIDTH * 0.45), layout="constrained")
     axes = figure.subplots()
@@ -105,7 +105,7 @@ def patients(scores: np.ndarray, score: str) -> Figure:
     return figure
 
 
-def time(standings: Sequence[Standing], score: str) -> Figure:
+def draw_minutes(standings: Sequence[Place], score: str) -> Figure:
     """A point a row, under its number: the score over the minutes that it cost."""
     figure = Figure(figsize=(WIDTH, WIDTH * 0.4), layout="constrained")
     axes = figure.subplots()
@@ -120,7 +120,7 @@ def time(standings: Sequence[Standing], score: str) -> Figure:
     return figure
 
 
-def svg(name: str, figure: Figure) -> str:
+def as_svg(name: str, figure: Figure) -> str:
     """The `<svg>` element, as wide as its share of a page's column and not too narrow to be read.
 
     Its ids are marked by the figure's name, since several stand on one page.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from attnunet.figures.style import FONT, PREDICTION, TRUTH, WIDTH, contour, legend, printable, show
+from attnunet.figures.style import FONT, PREDICTION, TRUTH, WIDTH, contour, legend, printable, show_image
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ def predictions(examples: Sequence[Example]) -> Figure:
     figure = Figure(figsize=(WIDTH * 0.6, WIDTH * 0.34 * len(examples) + 0.4), layout="constrained")
     grid = figure.subplots(len(examples), 2, squeeze=False)
     for (plain, drawn), example in zip(grid, examples, strict=True):
-        show(plain, example.image, example.heading(WIDTH * 0.28, FONT))
-        show(drawn, example.image, "")
+        show_image(plain, example.image, example.heading(WIDTH * 0.28, FONT))
+        show_image(drawn, example.image, "")
         contour(drawn, example.truth, TRUTH, "solid")
         contour(drawn, example.prediction, PREDICTION, "dashed")
     legend(figure, truth=(TRUTH, "solid"), prediction=(PREDICTION, "dashed"))
@@ -56,7 +56,7 @@ def gate_maps(examples: Sequence[Example]) -> Figure:
         for axes, name in zip(row, names, strict=True):
             weights = example.gates[name]
             share = weights[example.truth > 0].sum() / max(weights.sum(), 1e-9)
-            show(axes, example.image, f"{name.removesuffix('_map')}: {share:.1%} in lesion")
+            show_image(axes, example.image, f"{name.removesuffix('_map')}: {share:.1%} in lesion")
             drawn = axes.imshow(weights, cmap="viridis", alpha=0.6, vmin=0, vmax=1)
             contour(axes, example.truth, TRUTH, "solid")
         row[0].set_ylabel(

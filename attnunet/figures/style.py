@@ -86,7 +86,7 @@ def name_places(axes: Axes, names: Sequence[str], width: float) -> None:
     axes.set_xticks(range(0, len(names), step), labels(names, 1)[::step], rotation=90)
 
 
-def show(axes: Axes, image: np.ndarray, title: str) -> None:
+def show_image(axes: Axes, image: np.ndarray, title: str) -> None:
     axes.imshow(image, cmap="gray", vmin=0, vmax=255)
     axes.set_title(title, fontsize=FONT)
     axes.set_xticks([])
@@ -117,7 +117,7 @@ def legend(figure: Figure, **lines: tuple[str, Any]) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=len(lines), frameon=False, fontsize=FONT)
 
 
-def save(figures: Mapping[str, Figure], folder: Path) -> None:
+def save_figures(figures: Mapping[str, Figure], folder: Path) -> None:
     """Each figure as PNG and as PDF, whose lines stay lines in a paper."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from attnunet.figures.style import FONT, PREDICTION, TRUTH, WIDTH, name_places, printable
 
 
-def of_sweep(parameters: Mapping[str, Sequence[str]], scores: Sequence[float]) -> Figure | None:
+def sweep_scores(parameters: Mapping[str, Sequence[str]], scores: Sequence[float]) -> Figure | None:
     """A panel for each swept parameter: the jobs' scores over its values, in the order of numbers where all are numbers.
 
     None where nothing was swept or nothing has a score.
@@ -22,7 +22,7 @@ def of_sweep(parameters: Mapping[str, Sequence[str]], scores: Sequence[float]) -
     for axes, (name, values) in zip(panels, parameters.items(), strict=False):
         order = sorted(set(values), key=number_or_text)
         axes.plot([order.index(value) for value in values], scores, "o", color=PREDICTION, markeredgecolor="black", alpha=0.8)
-        means = [np.nanmean(found) if not np.isnan(found).all() else np.nan for found in grouped(values, scores, order)]
+        means = [np.nanmean(found) if not np.isnan(found).all() else np.nan for found in group_by_value(values, scores, order)]
         axes.plot(range(len(order)), means, "_", color=TRUTH, markersize=18, markeredgewidth=2)
         name_places(axes, order, figure.get_figwidth() / columns - 0.5)
         axes.set_xlim(-0.5, len(order) - 0.5)
@@ -35,7 +35,7 @@ def of_sweep(parameters: Mapping[str, Sequence[str]], scores: Sequence[float]) -
     return figure
 
 
-def grouped(values: Sequence[str], scores: Sequence[float], order: Sequence[str]) -> list[np.ndarray]:
+def group_by_value(values: Sequence[str], scores: Sequence[float], order: Sequence[str]) -> list[np.ndarray]:
     return [np.array([s for v, s in zip(values, scores, strict=True) if v == value]) for value in order]
 
 

@@ -16,7 +16,7 @@ from attnunet.inference.predictor import load_network
 Answer = Callable[[np.ndarray], np.ndarray]
 
 
-def in_float32(network: keras.Model) -> keras.Model:
+def to_float32(network: keras.Model) -> keras.Model:
     """Return the network with the same weights, computing in float32 whatever it was trained in.
 
     ONNX Runtime and LiteRT have no kernels for parts of a network of mixed precision on the CPU.

@@ -59,7 +59,7 @@ class Scan:
         header["cal_min"] = header["cal_max"] = 0
         data = header.binaryblock + self.extensions + turned.astype(header.get_data_dtype()).tobytes(order="F")
         # Without the time of writing the same mask is the same bytes.
-        write_atomically(path, gzip.compress(data, 6, mtime=0) if compressed(path) else data)
+        write_atomically(path, gzip.compress(data, 6, mtime=0) if is_compressed(path) else data)
 
 
 def read(path: Path) -> Scan:
@@ -68,7 +68,7 @@ def read(path: Path) -> Scan:
     Raises:
         DataError: the file is not whole, or is no image of uint8 with an orientation; the message names it.
     """
-    data = contents(path)
+    data = read_contents(path)
     kind = next((kind for kind in (Nifti1Header, Nifti2Header) if kind.may_contain_header(data)), None)
     if kind is None:
         raise DataError(f"{path}: cannot be read as NIfTI: it has neither the size nor the mark of NIfTI-1 or NIfTI-2")
@@ -89,25 +89,25 @@ def read(path: Path) -> Scan:
     if min(shape) < 1 or not start >= kind.single_vox_offset or start + math.prod(shape) != len(data):
         told = f"{shape} voxels from byte {start:g} on"
         raise DataError(f"{path}: not whole, or more than an image: {len(data)} bytes, but its header tells of {told}")
-    axes = orientations.io_orientation(affine(header, path))
+    axes = orientations.io_orientation(read_affine(header, path))
     voxels = np.frombuffer(data, np.uint8, offset=int(start)).reshape(shape, order="F")
     return Scan(header, data[kind.sizeof_hdr : int(start)], axes, voxels if rank == 4 else voxels[..., None])
 
 
-def compressed(path: Path) -> bool:
+def is_compressed(path: Path) -> bool:
     return path.suffix.lower() == ".gz"
 
 
-def contents(path: Path) -> bytes:
+def read_contents(path: Path) -> bytes:
     """Return a file's bytes, those of a .gz unpacked and held against its checksum."""
     data = path.read_bytes()
     try:
-        return gzip.decompress(data) if compressed(path) else data
+        return gzip.decompress(data) if is_compressed(path) else data
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path}: damaged, or no gzip file: {error}") from error
 
 
-def affine(header: Any, path: Path) -> np.ndarray:
+def read_affine(header: Any, path: Path) -> np.ndarray:
     """Return where the voxels lie, as (4, 4) from indices to millimetres that run to the right, front and up.
 
     That is the sform; the qform where the sform has no code, or is no sound affine; and where neither has a code, the
@@ -117,7 +117,7 @@ def affine(header: Any, path: Path) -> np.ndarray:
         DataError: none of these is sound.
     """
     forms = [form(header) for form, code in ((sform, "sform_code"), (qform, "qform_code")) if header[code] > 0]
-    for found in forms or [plain(header)]:
+    for found in forms or [voxel_sizes(header)]:
         if np.isfinite(found).all() and np.linalg.cond(found[:3, :3]) < THINNEST:
             return found
     raise DataError(f"{path}: no orientation: sform, qform or voxel sizes (pixdim) are zero, singular or no numbers")
@@ -137,7 +137,7 @@ def qform(header: Any) -> np.ndarray:
         return np.full((4, 4), np.nan)
 
 
-def plain(header: Any) -> np.ndarray:
+def voxel_sizes(header: Any) -> np.ndarray:
     """Return the voxel sizes along the axes left, back and up; NaN where one is below 0."""
     sizes = header["pixdim"][1:4]
     return np.diag([*np.where(sizes > 0, sizes, np.nan) * (-1, -1, 1), 1])

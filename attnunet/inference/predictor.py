@@ -80,7 +80,7 @@ class Predictor:
             batch = list(indices[start : start + self.batch_size])
             yield batch, prepared.images[batch]
 
-    def small(self, images: np.ndarray) -> np.ndarray:
+    def predict_batch(self, images: np.ndarray) -> np.ndarray:
         """uint8 (n, S, S, C), n <= batch_size -> the lesion's probability, float32 (n, S, S)."""
         probability = sigmoid(self.logits(images))
         if self.flip:
@@ -90,7 +90,7 @@ class Predictor:
     def probabilities(self, prepared: Prepared, indices: Sequence[int]) -> Iterator[np.ndarray]:
         """The lesion's probability at native size, float32 (h, w) in [0, 1], slice by slice."""
         for batch, images in self.batches(prepared, indices):
-            for index, probability in zip(batch, self.small(images), strict=True):
+            for index, probability in zip(batch, self.predict_batch(images), strict=True):
                 yield resize(probability, prepared.mask(index).shape)
 
     def volumes(self, prepared: Prepared, indices: Sequence[int]) -> Iterator[Volume]:
@@ -109,7 +109,7 @@ class Predictor:
         """A patient's volume uint8 (D, h, w, file channels) -> the lesion's probability float32 (D, h, w)."""
         images = self.preparation(volume)
         starts = range(0, len(images), self.batch_size)
-        small = np.concatenate([self.small(images[start : start + self.batch_size]) for start in starts])
+        small = np.concatenate([self.predict_batch(images[start : start + self.batch_size]) for start in starts])
         return np.stack([resize(probability, volume.shape[1:3]) for probability in small])
 
     def segment(self, volume: np.ndarray) -> np.ndarray:

@@ -76,7 +76,7 @@ class Array:
             raise DataError(f"{file}: cannot be read as a NumPy array: {error}") from error
         if file.stat().st_size != volume.offset + volume.nbytes:
             raise DataError(f"{file}: cannot be read as a NumPy array: it goes on behind the array")
-        return np.array(checked(volume, file, channels), order="C")  # off the disk, where the file may change
+        return np.array(check_channels(volume, file, channels), order="C")  # off the disk, where the file may change
 
     def targets(self, ending: str) -> list[Path]:
         return [self.place / f"{self.files[0].stem}{ending}.npy"]
@@ -105,7 +105,7 @@ class Nifti:
         return nifti.read(self.files[0])
 
     def read(self, channels: int) -> np.ndarray:
-        return checked(self.scan().shown, self.files[0], channels)
+        return check_channels(self.scan().shown, self.files[0], channels)
 
     def targets(self, ending: str) -> list[Path]:
         name = self.files[0].name
@@ -116,7 +116,7 @@ class Nifti:
         self.scan().write(folder / self.targets(ending)[0], values)
 
 
-def checked(volume: np.ndarray, file: Path, channels: int) -> np.ndarray:
+def check_channels(volume: np.ndarray, file: Path, channels: int) -> np.ndarray:
     """The volume, if a network of so many file channels can take it."""
     if volume.dtype != np.uint8:
         raise DataError(f"{file}: {volume.dtype} values; only uint8 is read, so rescale it to 0 to 255 first")
@@ -129,7 +129,7 @@ VOLUMES: dict[str, type[Array] | type[Nifti]] = {".npy": Array, ".nii": Nifti, "
 ALLOWED = f"images ({', '.join(IMAGES)}), volumes ({', '.join(VOLUMES)}), or folders of such"
 
 
-def find(path: Path) -> tuple[list[Source], list[Path]]:
+def find_volumes(path: Path) -> tuple[list[Source], list[Path]]:
     """The volumes at `path`, and the files that are passed over: those named *_mask, and those that are none of ALLOWED.
 
     A folder's images are one volume, in natural order (slice_2 before slice_10), and so are those of each folder in it.
@@ -137,7 +137,7 @@ def find(path: Path) -> tuple[list[Source], list[Path]]:
     Raises:
         DataError: there is nothing, or a fault of `listing.files`.
     """
-    files, faults = listing.files(path) if path.is_dir() else ([path] if path.is_file() else [], [])
+    files, faults = listing.list_files(path) if path.is_dir() else ([path] if path.is_file() else [], [])
     refuse(faults)
     images: dict[Path, list[Path]] = {}
     volumes: list[Source] = []

@@ -44,7 +44,7 @@ def calibration(probabilities: np.ndarray, truth: np.ndarray) -> Calibration:
     return Calibration(pixels, lesion, np.bincount(place, weights=values, minlength=BINS))
 
 
-def near(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+def near_lesions(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """Two masks (D, h, w) -> bool (D, h, w): within MARGIN rows and MARGIN columns of a lesion, in either, in the same slice.
 
     Most pixels of a brain are background that no network doubts: over all of them any network looks calibrated. Around the
@@ -59,7 +59,7 @@ def near(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     return region
 
 
-def pooled(parts: Iterable[Calibration]) -> Calibration:
+def pool(parts: Iterable[Calibration]) -> Calibration:
     """All their pixels together."""
     found = list(parts)
     pixels, lesion, probability = (np.sum([getattr(c, n) for c in found], axis=0) for n in ("pixels", "lesion", "probability"))

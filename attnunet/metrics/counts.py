@@ -81,7 +81,7 @@ def count_masks(patient: str, prediction: np.ndarray, truth: np.ndarray) -> Coun
     return Counts((patient,) * len(truth), (0.5,), tp, predicted - tp, lesion - tp, pixels - predicted - lesion + tp)
 
 
-def joined(parts: Iterable[Counts]) -> Counts:
+def concatenate(parts: Iterable[Counts]) -> Counts:
     """The slices of all parts, one after the other; their thresholds are those of the first."""
     found = list(parts)
     tp, fp, fn, tn = (np.concatenate([getattr(part, cell) for part in found]) for cell in ("tp", "fp", "fn", "tn"))

@@ -7,9 +7,9 @@ from itertools import chain, product
 import numpy as np
 from scipy import ndimage
 
-from attnunet.metrics.counts import Counts, count, count_masks, joined
+from attnunet.metrics.counts import Counts, concatenate, count, count_masks
 from attnunet.metrics.lesions import bounding_box, components
-from attnunet.metrics.scores import best_threshold, dice, mean
+from attnunet.metrics.scores import best_threshold, dice, nan_mean
 
 
 @dataclass(frozen=True)
@@ -94,18 +94,18 @@ def decide(
         smallest_lesions: tried, voxels.
         fill_holes: tried.
     """
-    counts = joined(count([case.patient] * len(case.truth), case.probabilities, case.truth, thresholds) for case in cases)
-    plain = tuple(trial(Decision(threshold), counts.at(threshold)) for threshold in thresholds)
+    counts = concatenate(count([case.patient] * len(case.truth), case.probabilities, case.truth, thresholds) for case in cases)
+    plain = tuple(try_decision(Decision(threshold), counts.at(threshold)) for threshold in thresholds)
     threshold = best_threshold(counts)
     tried = (Decision(threshold, size, fill) for size, fill in product(sorted(set(smallest_lesions)), sorted(set(fill_holes))))
     processed = tuple(
-        trial(decision, joined(count_masks(c.patient, decision(c.probabilities), c.truth) for c in cases))
+        try_decision(decision, concatenate(count_masks(c.patient, decision(c.probabilities), c.truth) for c in cases))
         for decision in tried
     )
     best = max(processed, key=lambda t: (t.dice == t.dice, t.dice))  # the first of equals; NaN is no score
     return Choice(best.decision, plain, processed)
 
 
-def trial(decision: Decision, counts: Counts) -> Trial:
+def try_decision(decision: Decision, counts: Counts) -> Trial:
     scores = dice(counts.by_patient())[:, 0]
-    return Trial(decision, mean(scores), int(np.sum(~np.isnan(scores))))
+    return Trial(decision, nan_mean(scores), int(np.sum(~np.isnan(scores))))

@@ -25,7 +25,7 @@ def components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return labels, np.bincount(labels.ravel(), minlength=1 + lesions)
 
 
-def found(labels: np.ndarray, sizes: np.ndarray, other: np.ndarray) -> int:
+def count_found(labels: np.ndarray, sizes: np.ndarray, other: np.ndarray) -> int:
     """How many of the lesions that `components` gives are overlapped by the mask `other` by at least one tenth."""
     overlap = np.bincount(labels[other > 0], minlength=len(sizes))
     return int(np.sum(10 * overlap[1:] >= sizes[1:]))
@@ -46,7 +46,7 @@ def lesion_scores(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]
     box = bounding_box(truth | prediction)
     reference, predicted = components(truth[box]), components(prediction[box])
     lesions, detections = len(reference[1]) - 1, len(predicted[1]) - 1
-    hits, right = found(*reference, prediction[box]), found(*predicted, truth[box])
+    hits, right = count_found(*reference, prediction[box]), count_found(*predicted, truth[box])
     recall = hits / lesions if lesions else float("nan")
     precision = right / detections if detections else float("nan")
     # 2 / (1 / recall + 1 / precision), written so that a 0 is none to divide by

@@ -79,7 +79,7 @@ def patient_rows(c: Counts) -> list[dict[str, float | str]]:
     ]
 
 
-def summary(c: Counts, resamples: int) -> dict[str, float]:
+def summarize(c: Counts, resamples: int) -> dict[str, float]:
     """Every convention of Dice and IoU under its own name, and the mean of each rate, at the one threshold of `c`.
 
         dice, dice_median, dice_ci_low, dice_ci_high   a volume a patient: mean, median, 95 % interval of the mean
@@ -99,28 +99,28 @@ def summary(c: Counts, resamples: int) -> dict[str, float]:
         defined = patients[~np.isnan(patients)]
         low, high = mean_interval(defined, resamples)
         values |= {
-            name: mean(defined),
+            name: nan_mean(defined),
             f"{name}_median": float(np.median(defined)) if defined.size else float("nan"),
             f"{name}_ci_low": low,
             f"{name}_ci_high": high,
             f"{name}_patients": len(defined),
             f"{name}_pooled": score(c.pooled())[0, 0].item(),
-            f"{name}_slice_lesion": mean(slices[lesion]),
-            f"{name}_slice_empty_one": mean(np.where(np.isnan(slices), 1, slices)),
+            f"{name}_slice_lesion": nan_mean(slices[lesion]),
+            f"{name}_slice_empty_one": nan_mean(np.where(np.isnan(slices), 1, slices)),
             f"{name}_all_background": float(np.mean(~lesion)),
         }
-    return values | means({name: score(volumes)[:, 0] for name, score in RATES.items()})
+    return values | mean_columns({name: score(volumes)[:, 0] for name, score in RATES.items()})
 
 
-def means(columns: Mapping[str, Array]) -> dict[str, float]:
+def mean_columns(columns: Mapping[str, Array]) -> dict[str, float]:
     """The mean of each column of patients' scores under its name, and as <name>_patients over how many it is defined."""
     values: dict[str, float] = {}
     for name, patients in columns.items():
-        values |= {name: mean(patients), f"{name}_patients": int(np.sum(~np.isnan(patients)))}
+        values |= {name: nan_mean(patients), f"{name}_patients": int(np.sum(~np.isnan(patients)))}
     return values
 
 
-def mean(values: Array) -> float:
+def nan_mean(values: Array) -> float:
     """The mean of the values that are defined; NaN, without a warning, of none."""
     defined = values[~np.isnan(values)]
     return float(np.mean(defined)) if defined.size else float("nan")
@@ -128,7 +128,7 @@ def mean(values: Array) -> float:
 
 def mean_dice_by_threshold(c: Counts) -> Array:
     """(thresholds,): the mean of the patients' volumetric Dice at each threshold; NaN where it has none."""
-    return np.array([mean(column) for column in dice(c.by_patient()).T])
+    return np.array([nan_mean(column) for column in dice(c.by_patient()).T])
 
 
 def best_threshold(c: Counts) -> float:

@@ -45,14 +45,14 @@ def mean_intervals(values: np.ndarray, resamples: int, seed: int = 0, level: flo
                 batch=max(1, CELLS // (len(chosen) * n)),
                 axis=-1,
                 method="BCa",
-                confidence_level=min(widened(level, n), 1 - 1 / resamples),  # more than the resamples can tell
+                confidence_level=min(widen(level, n), 1 - 1 / resamples),  # more than the resamples can tell
                 rng=np.random.default_rng(seed),
             ).confidence_interval
             intervals[rows[chosen]] = np.stack([interval.low, interval.high], axis=1)
     return intervals
 
 
-def widened(level: float, n: int) -> float:
+def widen(level: float, n: int) -> float:
     """The level whose normal quantiles are those of Student's t over n values at `level`: 2 Phi(t) - 1.
 
     A bootstrap's quantiles are in effect normal ones, too near to each other where values are few; so the length of the

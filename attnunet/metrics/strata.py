@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from attnunet.metrics.scores import mean
+from attnunet.metrics.scores import nan_mean
 from attnunet.metrics.statistics import mean_interval
 
 Row = Mapping[str, float | str]
 
 
-def strata(rows: Sequence[Row], resamples: int) -> list[dict[str, float | str]]:
+def group_patients(rows: Sequence[Row], resamples: int) -> list[dict[str, float | str]]:
     """A row a group of patients, from their rows of patients.csv.
 
         by, stratum                      what groups them, and the group's name
@@ -26,17 +26,17 @@ def strata(rows: Sequence[Row], resamples: int) -> list[dict[str, float | str]]:
     groupings = {
         "site": [str(row["site"]) or "unknown" for row in rows],
         "missing": [str(row["missing"]) or "none" for row in rows],
-        "lesion size": thirds(volumes),
+        "lesion size": volume_thirds(volumes),
     }
     return [
-        {"by": by, "stratum": name, **of_group(volumes[of_it], scores[of_it], resamples)}
+        {"by": by, "stratum": name, **summarize_group(volumes[of_it], scores[of_it], resamples)}
         for by, names in groupings.items()
         for name in sorted(set(names))
         for of_it in [np.array(names) == name]
     ]
 
 
-def of_group(volumes: np.ndarray, scores: np.ndarray, resamples: int) -> dict[str, float | str]:
+def summarize_group(volumes: np.ndarray, scores: np.ndarray, resamples: int) -> dict[str, float | str]:
     defined = scores[~np.isnan(scores)]
     low, high = mean_interval(defined, resamples)
     return {
@@ -44,13 +44,13 @@ def of_group(volumes: np.ndarray, scores: np.ndarray, resamples: int) -> dict[st
         "dice_patients": len(defined),
         "voxels_low": int(volumes.min()),
         "voxels_high": int(volumes.max()),
-        "dice": mean(defined),
+        "dice": nan_mean(defined),
         "dice_ci_low": low,
         "dice_ci_high": high,
     }
 
 
-def thirds(volumes: np.ndarray) -> list[str]:
+def volume_thirds(volumes: np.ndarray) -> list[str]:
     """Each volume's third, by the terciles of all; equal volumes are in the same."""
     terciles = np.quantile(volumes, [1 / 3, 2 / 3])
     names = ("1st third", "2nd third", "3rd third")

@@ -79,7 +79,7 @@ class Distances:
 
 def distances(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float] | None) -> Distances:
     """Of a patient's two masks (D, h, w) of 0 and 1; `spacing` in mm between slices, rows and columns, if it is known."""
-    pieces = [(truth, prediction)] if spacing else list(slices_with_any(truth, prediction))
+    pieces = [(truth, prediction)] if spacing else list(nonempty_slices(truth, prediction))
     to_prediction, to_reference, unmatched_pixels, unmatched_slices = [np.empty(0)], [np.empty(0)], 0, 0
     for one, other in pieces:
         box = bounding_box(one | other)
@@ -95,7 +95,7 @@ def distances(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float
     return Distances(there, back, unmatched_pixels, unmatched_slices, diagonal)
 
 
-def slices_with_any(truth: np.ndarray, prediction: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def nonempty_slices(truth: np.ndarray, prediction: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The pairs of slices in which there is anything at all."""
     for one, other in zip(truth, prediction, strict=True):
         if one.any() or other.any():

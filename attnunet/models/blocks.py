@@ -6,8 +6,8 @@ from typing import TypeAlias
 import keras
 from keras import KerasTensor, layers
 
-from attnunet.models.joining import Joined
 from attnunet.models.normalization import FusedBatchNormalization
+from attnunet.models.upsample_concat import Joined
 
 Convolution = Callable[..., layers.Layer]
 """Called as `convolution(filters, kernel_size, padding=..., use_bias=..., name=...)`: Conv2D or SeparableConv2D."""
@@ -17,7 +17,7 @@ Features: TypeAlias = KerasTensor | tuple[KerasTensor, KerasTensor]
 """(B, H, W, C), or the pair (B, H/2, W/2, G), (B, H, W, S) that stands for the first one up-sampled, beside the second."""
 
 
-def convolved(x: Features, convolution: layers.Layer) -> KerasTensor:
+def convolve(x: Features, convolution: layers.Layer) -> KerasTensor:
     return Joined(convolution, name=convolution.name)(x) if isinstance(x, tuple) else convolution(x)
 
 
@@ -29,7 +29,7 @@ def conv_block(
     The second ReLU is left to the caller, so that a shortcut can be added before it (He et al. 2016, arXiv 1512.03385).
     The convolutions have no bias: the normalisation that follows would subtract it.
     """
-    x = convolved(x, convolution(filters, 3, padding="same", use_bias=False, name=f"{name}_conv1"))
+    x = convolve(x, convolution(filters, 3, padding="same", use_bias=False, name=f"{name}_conv1"))
     x = FusedBatchNormalization(momentum=bn_momentum, name=f"{name}_bn1")(x)
     x = layers.ReLU(name=f"{name}_relu1")(x)
     if dropout > 0:
@@ -51,7 +51,7 @@ def res_conv_block(
     y = conv_block(x, filters, convolution, dropout, bn_momentum, name)
     if residual:
         projection = layers.Conv2D(filters, 1, padding="same", use_bias=False, name=f"{name}_shortcut")
-        shortcut = convolved(x, projection)
+        shortcut = convolve(x, projection)
         shortcut = FusedBatchNormalization(momentum=bn_momentum, name=f"{name}_shortcut_bn")(shortcut)
         y = layers.Add(name=f"{name}_add")([y, shortcut])
     return layers.ReLU(name=f"{name}_relu2")(y)

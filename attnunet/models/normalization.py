@@ -24,18 +24,18 @@ class FusedBatchNormalization(layers.BatchNormalization):
 
     def call(self, inputs: Any, training: bool | None = None, mask: None = None) -> Any:
         if not (training and self.trainable):
-            return self.normalized(inputs, self.moving_mean, self.moving_variance, is_training=False)[0]
+            return self.normalize(inputs, self.moving_mean, self.moving_variance, is_training=False)[0]
         # The kernel moves the statistics too, towards the unbiased variance, where Keras keeps the biased one.
         pixels = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), self.moving_variance.dtype)
         bias = tf.maximum(pixels - 1, 1) / pixels
-        outputs, mean, variance = self.normalized(
+        outputs, mean, variance = self.normalize(
             inputs, self.moving_mean, self.moving_variance / bias, is_training=True, exponential_avg_factor=1 - self.momentum
         )
         self.moving_mean.assign(mean)
         self.moving_variance.assign(variance * bias)
         return outputs
 
-    def normalized(self, inputs: Any, mean: Any, variance: Any, **settings: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def normalize(self, inputs: Any, mean: Any, variance: Any, **settings: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return tf.raw_ops.FusedBatchNormV3(
             x=inputs, scale=self.gamma, offset=self.beta, mean=mean, variance=variance, epsilon=self.epsilon, **settings
         )[:3]

@@ -24,7 +24,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, flag_override
 
 from attnunet import config
-from attnunet.config import check_folder, check_keys, own, ready, settle, typed
+from attnunet.config import as_typed, check_folder, check_keys, check_run, settle, without_hydra
 from attnunet.errors import exit_on_error, explain, first_line
 from attnunet.sweeps import composition, terminal
 from attnunet.training import runtime
@@ -66,7 +66,7 @@ def open_runs(tracking: DictConfig) -> Store:
 def load_tensorflow() -> None:
     """Set TensorFlow up as training has it."""
 
-    runtime.configure(0, runtime.available(None), "float32")
+    runtime.configure(0, runtime.available_threads(None), "float32")
 
 
 class Check(Callback):
@@ -80,15 +80,15 @@ class Check(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         with exit_on_error():
-            runtime.available(None)
-            ready(settle(own(config), typed(config.hydra.overrides.task)))
+            runtime.available_threads(None)
+            check_run(settle(without_hydra(config), as_typed(config.hydra.overrides.task)))
             check_folder("hydra.run.dir", config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         with exit_on_error():
             from attnunet.sweeps.grid import check_grid
 
-            runtime.available(None)
+            runtime.available_threads(None)
             Check.jobs = check_grid(config)
 
 
@@ -112,8 +112,8 @@ class CheckKeys(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         with exit_on_error():
-            runtime.available(None)
-            check_store(check_keys(own(config), get_class(self.keys))["tracking"])
+            runtime.available_threads(None)
+            check_store(check_keys(without_hydra(config), get_class(self.keys))["tracking"])
             check_folder("hydra.run.dir", config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
@@ -138,16 +138,16 @@ class Begin(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         with exit_on_error():
-            Begin.sweep = begun(config, *Check.jobs)
+            Begin.sweep = open_sweep(config, *Check.jobs)
 
 
-def begun(cfg: DictConfig, jobs: list[list[str]] | None, first: DictConfig) -> Sweep:
+def open_sweep(cfg: DictConfig, jobs: list[list[str]] | None, first: DictConfig) -> Sweep:
     """The sweep, whose jobs learn their parent in every launcher, on whatever machine: by an override."""
     from attnunet.tracking.store import open_store
     from attnunet.tracking.sweep import PARENT, Sweep
 
     store = open_store(Path(first.tracking.root).resolve(), first.tracking.uri, first.tracking.patience)
-    overrides, folder = typed(cfg.hydra.overrides.task), Path(cfg.hydra.sweep.dir)
+    overrides, folder = as_typed(cfg.hydra.overrides.task), Path(cfg.hydra.sweep.dir)
     sweep = Sweep(store, first.study, first.monitor, overrides, jobs, folder, terminal.console(160))
     with flag_override(cfg, "readonly", False):
         cfg.hydra.overrides.hydra.append(f"+hydra.job.env_set.{PARENT}='{sweep.run.id}'")
@@ -165,7 +165,7 @@ class Environment(Callback):
             os.environ.setdefault(name, value)
 
 
-def explained(job: Callable[[], Any], config_name: str) -> None:
+def run_command(job: Callable[[], Any], config_name: str) -> None:
     """Run a command's task function, which ends by itself where a run fails: what comes here is Hydra's or a plugin's."""
     terminal.escape_unknown_characters()
     with exit_on_error():
@@ -185,7 +185,7 @@ def explained(job: Callable[[], Any], config_name: str) -> None:
                 raise
             with initialize_config_dir(config.CONF, version_base="1.3"):
                 loader = GlobalHydra.instance().config_loader()
-                lines = reasons(error, loader, config_name, arguments)
+                lines = explain_arguments(error, loader, config_name, arguments)
             raise config.ConfigError("\n".join(lines)) from error
         if Begin.sweep is not None and not Begin.sweep.close():
             sys.exit(1)
@@ -201,12 +201,12 @@ def check_arguments(arguments: Namespace) -> None:
             raise config.ConfigError(f"{override}: these check a run; allowed: callbacks beside them, +hydra.callbacks.NAME")
 
 
-def reasons(error: Exception, loader: ConfigLoader, config_name: str, arguments: Namespace) -> list[str]:
+def explain_arguments(error: Exception, loader: ConfigLoader, config_name: str, arguments: Namespace) -> list[str]:
     """Return a line for each argument that Hydra refuses; where it is none by itself, the error's own."""
-    from attnunet.sweeps.overrides import refusals
+    from attnunet.sweeps.overrides import explain_refusals
 
     search = [f"hydra.searchpath=[file://{Path(arguments.config_dir).resolve()}]"] if arguments.config_dir else []
-    found = refusals(loader, config_name, search, arguments.overrides, arguments.multirun)
+    found = explain_refusals(loader, config_name, search, arguments.overrides, arguments.multirun)
     given = " ".join(override for override in arguments.overrides if "tracking.uri=" not in override)  # it may hold a password
     reason = explain(error) or f"{type(error).__name__}: {first_line(error)} (HYDRA_FULL_ERROR=1 shows where)"
     return found or [f"{given}: {reason}" if given else reason]

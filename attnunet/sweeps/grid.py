@@ -17,11 +17,11 @@ from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from attnunet import config
-from attnunet.config import own, typed
+from attnunet.config import as_typed, without_hydra
 from attnunet.config.checks import check_targets
 from attnunet.errors import UserError, first_line
 from attnunet.sweeps import composition
-from attnunet.sweeps.overrides import refusals
+from attnunet.sweeps.overrides import explain_refusals
 
 MOST_JOBS = 10_000
 
@@ -69,13 +69,13 @@ def check_grid(cfg: DictConfig) -> tuple[list[list[str]] | None, DictConfig]:
     jobs, threads, folders = {}, set(), set()
     overrides_of_jobs = list(itertools.islice(grid(cfg), MOST_JOBS + 1))
     if len(overrides_of_jobs) > MOST_JOBS:
-        raise config.ConfigError(f"{' '.join(typed(cfg.hydra.overrides.task))}: allowed: at most {MOST_JOBS} jobs")
+        raise config.ConfigError(f"{' '.join(as_typed(cfg.hydra.overrides.task))}: allowed: at most {MOST_JOBS} jobs")
     for number, overrides in enumerate(overrides_of_jobs):
         try:
             composed = compose(cfg, overrides)
-            job = config.settle(own(composed), overrides)
+            job = config.settle(without_hydra(composed), overrides)
             config.check(job)
-            folders.add(folder(composed, number))
+            folders.add(job_folder(composed, number))
         except UserError as error:
             shown = [override for override in overrides if not override.startswith("tracking.uri=")]  # it may hold a password
             raise config.ConfigError(f"job {' '.join(shown)}\n{error}") from error
@@ -89,7 +89,7 @@ def check_grid(cfg: DictConfig) -> tuple[list[list[str]] | None, DictConfig]:
         found = composed.hydra.sweep.subdir
         raise config.ConfigError(f"hydra.sweep.subdir={found}: jobs would share a folder; allowed: a name for each job")
     for job in jobs.values():
-        config.ready(job)
+        config.check_run(job)
     config.check_folder("hydra.sweep.dir", cfg.hydra.sweep.dir)
     return overrides_of_jobs if is_grid(cfg) else None, next(iter(jobs.values()))
 
@@ -100,11 +100,11 @@ def compose(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     try:
         return composition.job(loader, cfg, overrides)
     except Exception as error:  # Hydra's own, OmegaConf's, and ValueError
-        wrong = refusals(loader, cfg.hydra.job.config_name, cfg.hydra.overrides.hydra, overrides, sweep=False)
+        wrong = explain_refusals(loader, cfg.hydra.job.config_name, cfg.hydra.overrides.hydra, overrides, sweep=False)
         raise config.ConfigError("\n".join(wrong) or first_line(error)) from error
 
 
-def folder(composed: DictConfig, number: int) -> str:
+def job_folder(composed: DictConfig, number: int) -> str:
     """Return the name of a job's folder below hydra.sweep.dir, in which the table of all looks for its outcome."""
     with open_dict(composed.hydra), flag_override(composed, "readonly", False):
         composed.hydra.job.num = composed.hydra.job.id = number
@@ -120,26 +120,26 @@ def grid(cfg: DictConfig) -> Iterator[list[str]]:
     A sweeper that searches is not bound to a grid: of it the ends and choices of each key, the others at their first.
     """
     params = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()]
-    overrides = parsed([*params, *typed(cfg.hydra.overrides.task)])
+    overrides = parse([*params, *as_typed(cfg.hydra.overrides.task)])
     if is_grid(cfg):
         if searched := [str(o.input_line) for o in overrides if o.value_type == ValueType.INTERVAL_SWEEP]:
             raise config.ConfigError(f"{searched[0]}: an interval needs hydra/sweeper=optuna; allowed: A,B or range(A,B,STEP)")
-        yield from (list(job) for job in itertools.product(*(listed(o, values) for o in overrides)))
+        yield from (list(job) for job in itertools.product(*(list_values(o, values) for o in overrides)))
         return
-    choices = [listed(o, ends) for o in overrides]
+    choices = [list_values(o, extremes) for o in overrides]
     first = [key[0] for key in choices]
     yield first
     for place, key in enumerate(choices):
         yield from ([*first[:place], value, *first[place + 1 :]] for value in key[1:])
 
 
-def parsed(overrides: Sequence[str]) -> list[Override]:
+def parse(overrides: Sequence[str]) -> list[Override]:
     """One a key: a sweeper's params come first, the command line has the last word."""
     loader: Any = GlobalHydra.instance().config_loader() if GlobalHydra.instance().is_initialized() else None  # for glob()
     return list({o.get_key_element(): o for o in OverridesParser.create(loader).parse_overrides(list(overrides))}.values())
 
 
-def listed(override: Override, of: Callable[[Override], Iterator[str]]) -> list[str]:
+def list_values(override: Override, of: Callable[[Override], Iterator[str]]) -> list[str]:
     """Return what `of` yields of an override.
 
     Raises:
@@ -168,7 +168,7 @@ def values(override: Override) -> Iterator[str]:
         yield str(override.input_line)
 
 
-def ends(override: Override) -> Iterator[str]:
+def extremes(override: Override) -> Iterator[str]:
     """The same where a sweeper searches: of numbers only the lowest and the highest."""
     sweep, key = override.value(), override.get_key_element()
     if isinstance(sweep, IntervalSweep):

@@ -17,7 +17,9 @@ from attnunet.errors import first_line
 QUOTE = """write key=value; quote a value that holds brackets, accents, blanks, '~' or '=', twice: 'data.root="/s (new)"'"""
 
 
-def refusals(loader: ConfigLoader, name: str, search: Sequence[str], overrides: Sequence[str], sweep: bool) -> list[str]:
+def explain_refusals(
+    loader: ConfigLoader, name: str, search: Sequence[str], overrides: Sequence[str], sweep: bool
+) -> list[str]:
     """Return a line for each override that Hydra refuses: the override, why, what is allowed.
 
     Args:
@@ -35,43 +37,45 @@ def refusals(loader: ConfigLoader, name: str, search: Sequence[str], overrides: 
                 raise ValueError(line)
         except (HydraException, ValueError):
             wrong.append(f"{'tracking.uri' if 'tracking.uri=' in line else line}: cannot be read; {QUOTE}")
-    return wrong or list(refused(loader, name, search, parsed, sweep))
+    return wrong or list(find_refused(loader, name, search, parsed, sweep))
 
 
-def refused(loader: ConfigLoader, name: str, search: Sequence[str], parsed: Sequence[Override], sweep: bool) -> Iterator[str]:
+def find_refused(
+    loader: ConfigLoader, name: str, search: Sequence[str], parsed: Sequence[Override], sweep: bool
+) -> Iterator[str]:
     several = [override for override in parsed if override.is_sweep_override()]
     if lone := [o for o in several if not sweep or o.key_or_group.startswith("hydra")]:
         hint = "allowed: one value of Hydra's own keys" if sweep else "allowed: one value; several need -m, a list is [A,B]"
-        yield from (f"{shown(override)}: {hint}" for override in lone)
+        yield from (f"{display(override)}: {hint}" for override in lone)
         return
     choices: list[str] = []
     settings: list[Override] = []
     for override in parsed:
         groups = loader.get_group_options(override.key_or_group, config_name=name, overrides=list(search))
         alone = [*search, str(override.input_line)]
-        if groups and override.is_delete() and isinstance(composed(loader, name, alone), Exception):
+        if groups and override.is_delete() and isinstance(try_compose(loader, name, alone), Exception):
             yield f"{override.input_line}: the group is needed; allowed: {', '.join(groups)}"
         elif not groups or isinstance(override.value(), dict) or override.is_delete():
             settings.append(override)
-        elif any(value not in groups for value in chosen(override)):
+        elif any(value not in groups for value in group_choices(override)):
             yield f"{override.input_line}: no such choice; allowed: {', '.join(groups)}"
         else:
-            choices.append(f"{override.get_key_element()}={next(iter(chosen(override)), None)}")
+            choices.append(f"{override.get_key_element()}={next(iter(group_choices(override)), None)}")
     taken = [*search, *choices]
-    cfg = composed(loader, name, taken)
+    cfg = try_compose(loader, name, taken)
     if not isinstance(cfg, DictConfig):
         return  # of the choices together; the caller has Hydra's own words
     for override in settings:
         if override.is_sweep_override():
             continue  # each job's is looked at
-        found = composed(loader, name, [*taken, str(override.input_line)])
+        found = try_compose(loader, name, [*taken, str(override.input_line)])
         if isinstance(found, DictConfig):
             taken, cfg = [*taken, str(override.input_line)], found
         else:
-            yield f"{shown(override)}: {reason(override, cfg, found)}"
+            yield f"{display(override)}: {explain_value(override, cfg, found)}"
 
 
-def composed(loader: ConfigLoader, name: str, overrides: list[str]) -> DictConfig | Exception:
+def try_compose(loader: ConfigLoader, name: str, overrides: list[str]) -> DictConfig | Exception:
     """Return the configuration, or Hydra's error."""
     try:
         return loader.load_configuration(name, overrides, RunMode.RUN)
@@ -79,12 +83,12 @@ def composed(loader: ConfigLoader, name: str, overrides: list[str]) -> DictConfi
         return error
 
 
-def shown(override: Override) -> str:
+def display(override: Override) -> str:
     """Return an override for a message; a server's address may hold a password."""
     return str(override.input_line) if override.key_or_group != "tracking.uri" else override.key_or_group
 
 
-def chosen(override: Override) -> list[Any]:
+def group_choices(override: Override) -> list[Any]:
     """Return the choices that an override of a group makes."""
     if override.value_type == ValueType.INTERVAL_SWEEP:
         return []
@@ -94,7 +98,7 @@ def chosen(override: Override) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def reason(override: Override, cfg: DictConfig, error: Exception) -> str:
+def explain_value(override: Override, cfg: DictConfig, error: Exception) -> str:
     """Return why an override of a value cannot be applied to a configuration."""
     *parents, name = override.key_or_group.split(".")
     parent = OmegaConf.select(cfg, ".".join(parents), throw_on_missing=False) if parents else cfg

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from attnunet.errors import UserError
-from attnunet.sweeps.grid import parsed, values
+from attnunet.sweeps.grid import parse, values
 
 if TYPE_CHECKING:
     import optuna
@@ -38,8 +38,8 @@ def search(sweeper: OptunaSweeper, overrides: Sequence[str]) -> None:
         log.info(f"Waiting: another process is at study {sweeper.study_name}")
         lock.acquire()
     try:
-        study = opened(sweeper, root / "optuna.db")
-        run_trials(sweeper, study, parsed(overrides))
+        study = open_study(sweeper, root / "optuna.db")
+        run_trials(sweeper, study, parse(overrides))
     finally:
         lock.release()
     if any(trial.value is not None for trial in study.trials):
@@ -47,7 +47,7 @@ def search(sweeper: OptunaSweeper, overrides: Sequence[str]) -> None:
         log.info(f"Best of study {study.study_name}: trial {best.number}, {sweeper.config.monitor} {best.value:.4f}")
 
 
-def opened(sweeper: OptunaSweeper, database: Path) -> optuna.Study:
+def open_study(sweeper: OptunaSweeper, database: Path) -> optuna.Study:
     """The study, in which what a dead process left under way is FAIL and comes again.
 
     Raises:
@@ -56,7 +56,7 @@ def opened(sweeper: OptunaSweeper, database: Path) -> optuna.Study:
     import optuna
     from optuna.trial import TrialState
 
-    from attnunet.tracking.sqlite import address, trouble
+    from attnunet.tracking.sqlite import address, explain_fault
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -68,7 +68,7 @@ def opened(sweeper: OptunaSweeper, database: Path) -> optuna.Study:
             load_if_exists=True,
         )
     except Exception as error:
-        told = None if sweeper.storage else trouble(database, error)
+        told = None if sweeper.storage else explain_fault(database, error)
         if told is None:
             raise
         raise UserError(told) from error
@@ -121,14 +121,14 @@ def distribution(override: Override) -> BaseDistribution:
 
     sweep = override.value()
     if isinstance(sweep, IntervalSweep):
-        return numeric(sweep.start, sweep.end, log="log" in sweep.tags)
+        return numeric_distribution(sweep.start, sweep.end, log="log" in sweep.tags)
     if isinstance(sweep, RangeSweep) and not sweep.shuffle:
         numbers = list(sweep.range())
-        return numeric(min(numbers), max(numbers), step=abs(sweep.step))
+        return numeric_distribution(min(numbers), max(numbers), step=abs(sweep.step))
     return CategoricalDistribution([value.partition("=")[2] for value in values(override)])
 
 
-def numeric(low: Any, high: Any, **options: Any) -> BaseDistribution:
+def numeric_distribution(low: Any, high: Any, **options: Any) -> BaseDistribution:
     """Of whole numbers where both ends are."""
     from optuna.distributions import FloatDistribution, IntDistribution
 

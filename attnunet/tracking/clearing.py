@@ -23,8 +23,8 @@ def clear(root: Path, dry_run: bool) -> None:
     store.reap()
     studies = [study.experiment_id for study in store.client.search_experiments(ViewType.ALL)]
     runs = store.client.search_runs(studies, run_view_type=ViewType.ALL, max_results=50_000)
-    stays = {run.data.tags.get("fingerprint") for run in runs if not reason(run)}
-    parents = {run.data.tags.get("mlflow.parentRunId") for run in runs if not reason(run)}
+    stays = {run.data.tags.get("fingerprint") for run in runs if not reason_to_clear(run)}
+    parents = {run.data.tags.get("mlflow.parentRunId") for run in runs if not reason_to_clear(run)}
     gone, freed = 0, 0
     for run in runs:
         if run.info.run_id in parents:
@@ -33,7 +33,7 @@ def clear(root: Path, dry_run: bool) -> None:
         known = re.fullmatch("[0-9a-z]+", fingerprint or "")  # else a pattern of paths, in a store from elsewhere
         left = {path.with_suffix("") for path in store.root.glob(f"unfinished/{fingerprint}-*")} if known else set()
         try:
-            with locked(left):
+            with hold_locks(left):
                 size = remove(store, run.info.run_id, left if fingerprint not in stays else set(), dry_run)
         except Timeout:
             continue  # a process is at it
@@ -43,7 +43,7 @@ def clear(root: Path, dry_run: bool) -> None:
 
 
 @contextmanager
-def locked(folders: Iterable[Path]) -> Iterator[None]:
+def hold_locks(folders: Iterable[Path]) -> Iterator[None]:
     """For a block in which no process takes up what is kept in these folders.
 
     Raises:
@@ -61,11 +61,11 @@ def locked(folders: Iterable[Path]) -> Iterator[None]:
 def remove(store: Store, run_id: str, left: Iterable[Path], dry_run: bool) -> int | None:
     """Remove a run that can go, with its files, its models and what is `left` of it; -> bytes, None of one that stays."""
     run = store.client.get_run(run_id)  # as it is now, that no other process can take it up
-    why, deleted = reason(run), run.info.lifecycle_stage == "deleted"
+    why, deleted = reason_to_clear(run), run.info.lifecycle_stage == "deleted"
     models = store.client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
     addresses = {run_id: Path(local_path(run.info.artifact_uri)).parent}
     addresses |= {model.model_id: Path(local_path(model.artifact_location)) for model in models}
-    folders = [*(folder for identity, folder in addresses.items() if store.owns(folder, identity)), *left]
+    folders = [*(folder for identity, folder in addresses.items() if store.owns_folder(folder, identity)), *left]
     if not why or (deleted and not any(folder.exists() for folder in folders)):
         return None
     size = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
@@ -80,7 +80,7 @@ def remove(store: Store, run_id: str, left: Iterable[Path], dry_run: bool) -> in
     return size
 
 
-def reason(run: Run) -> str | None:
+def reason_to_clear(run: Run) -> str | None:
     """Why a run can go; None for one that stays, as each does that is under way."""
     if run.info.status == "RUNNING":
         return None

@@ -11,31 +11,31 @@ SILENCE = 600.0  # seconds without a heartbeat, after which a process on another
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
-def identity() -> dict[str, str]:
+def process_tags() -> dict[str, str]:
     """Return the tags by which another process can tell whether this one is alive."""
     number = psutil.Process().pid
     return {
         "host": platform.node(),
-        "process": f"{number} {birth(number)}",
+        "process": f"{number} {birth_of(number)}",
         "heartbeat": f"{time.time():.0f}",
     }
 
 
-def alive(tags: Mapping[str, str]) -> bool:
+def is_alive(tags: Mapping[str, str]) -> bool:
     """Return whether the process that a run's tags name lives.
 
     On this host the system is asked. On another one, or where the tags name no process, the heartbeat tells. One from the
     future tells nothing: some clock was wrong, and the run would count as alive until that time has come.
     """
     if tags.get("host") == platform.node() and "process" in tags:
-        return lives(tags["process"])
+        return is_running(tags["process"])
     try:
         return abs(time.time() - float(tags["heartbeat"])) < SILENCE
     except (KeyError, ValueError):
         return False
 
 
-def lives(process: str) -> bool:
+def is_running(process: str) -> bool:
     """Return whether the process of this host lives that the tag `process` names by its number and its birth."""
     number, _, born = process.partition(" ")
     try:
@@ -43,13 +43,13 @@ def lives(process: str) -> bool:
         if found.status() == psutil.STATUS_ZOMBIE:
             return False
         if "/" in born:
-            return birth(found.pid) == born
+            return birth_of(found.pid) == born
         return abs(found.create_time() - float(born)) < 2  # seconds: a time, where there is no /proc
     except (psutil.NoSuchProcess, OSError, ValueError):
         return False
 
 
-def birth(number: int) -> str:
+def birth_of(number: int) -> str:
     """Return what tells a process from all others that ever have its number.
 
     On Linux, the boot's id and the start in clock ticks since that boot (`man 5 proc_pid_stat`, field 22), which stay as they

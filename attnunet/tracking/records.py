@@ -22,15 +22,15 @@ from attnunet.tracking.store import Store, local_path
 PAGE = 1000  # runs that a store answers at once
 
 
-class Refused(UserError):
+class RunError(UserError):
     """What runs cannot answer, or could answer only with a number that means something else; the message says why."""
 
 
-class NotFound(Refused):
+class NotFound(RunError):
     """A run, sweep or study that the store does not have; the message names it."""
 
 
-class Tampered(Refused):
+class Tampered(RunError):
     """A file that is not the one that its run wrote; the message names both."""
 
 
@@ -82,7 +82,7 @@ class Record:
         return sum(epoch.value for epoch in self.store.attempt(history)) / 60
 
     @property
-    def stands(self) -> bool:
+    def is_current(self) -> bool:
         """Whether the run has finished, and no later one replaced it."""
         return self.status == "FINISHED" and "superseded" not in self.tags
 
@@ -184,60 +184,64 @@ class Record:
         return [row for row in self.rows("patients.csv") if row["part"] == part]
 
 
-def by_id(store: Store, ids: Sequence[str]) -> list[Record]:
+def find_runs(store: Store, ids: Sequence[str]) -> list[Record]:
     """Runs by their ids, or by as many first digits as tell them from the others of the store."""
-    return [Record(store, one(store, run_id)) for run_id in ids]
+    return [Record(store, find_run(store, run_id)) for run_id in ids]
 
 
-def with_checkpoint(store: Store, run_id: str) -> Record:
+def find_checkpoint(store: Store, run_id: str) -> Record:
     """Return the run of an id, or of its first digits, once it is known to have finished and to keep its best checkpoint."""
-    record = Record(store, one(store, run_id))
+    record = Record(store, find_run(store, run_id))
     record.check_checkpoint()
     return record
 
 
-def one(store: Store, run_id: str) -> Run:
+def find_run(store: Store, run_id: str) -> Run:
     try:
         return store.client.get_run(run_id)
     except MlflowException:
-        found = [run for run in search(store, studies(store)) if run.info.run_id.startswith(run_id)]
+        found = [run for run in search_runs(store, list_studies(store)) if run.info.run_id.startswith(run_id)]
     if len(found) != 1:
-        raise NotFound(f"run={run_id}: {len(found)} runs of {store.address_shown} begin so; allowed: a run's id")
+        raise NotFound(f"run={run_id}: {len(found)} runs of {store.shown_address} begin so; allowed: a run's id")
     return found[0]
 
 
-def of_study(store: Store, name: str) -> list[Record]:
+def runs_of_study(store: Store, name: str) -> list[Record]:
     """The runs of a study, oldest first, without the parents of its sweeps and what was joined of its folds."""
     study = store.client.get_experiment_by_name(name)
     if study is not None and study.lifecycle_stage == "deleted":
         raise NotFound(f"study={name} was deleted in MLflow: take another name, or {store.restore_command(study)}")
     if study is None:
         known = sorted(e.name for e in store.client.search_experiments())
-        raise NotFound(f"study={name}: not in {store.address_shown}; it has {', '.join(known)}")
-    found = search(store, [study.experiment_id])
+        raise NotFound(f"study={name}: not in {store.shown_address}; it has {', '.join(known)}")
+    found = search_runs(store, [study.experiment_id])
     return [Record(store, run) for run in found if not {"sweep", "cross_validated"} & set(run.data.tags)]
 
 
-def of_sweep(store: Store, parent: str) -> list[Record]:
+def runs_of_sweep(store: Store, parent: str) -> list[Record]:
     """The jobs of a sweep, oldest first, those that it found finished among them."""
-    run = one(store, parent)
+    run = find_run(store, parent)
     if "sweep" not in run.data.tags:
         raise NotFound(f"sweep={parent}: {run.info.run_name} is a run, not the parent of a sweep")
-    conditions = (f"tags.mlflow.parentRunId = '{run.info.run_id}'", f"tags.`{reused_by(run.info.run_id)}` = 'true'")
-    jobs = {job.info.run_id: job for condition in conditions for job in search(store, [run.info.experiment_id], condition)}
+    conditions = (f"tags.mlflow.parentRunId = '{run.info.run_id}'", f"tags.`{reuse_tag(run.info.run_id)}` = 'true'")
+    jobs = {
+        job.info.run_id: job for condition in conditions for job in search_runs(store, [run.info.experiment_id], condition)
+    }
     return [Record(store, job) for job in sorted(jobs.values(), key=lambda job: job.info.start_time)]
 
 
-def reused_by(parent: str) -> str:
+def reuse_tag(parent: str) -> str:
     """The tag of a run that a later sweep found finished; its own parent stays the sweep that trained it."""
     return f"reused_by.{parent}"
 
 
-def studies(store: Store, view: int = ViewType.ACTIVE_ONLY) -> list[str]:
+def list_studies(store: Store, view: int = ViewType.ACTIVE_ONLY) -> list[str]:
     return [str(study.experiment_id) for study in store.attempt(lambda: store.client.search_experiments(view))]
 
 
-def search(store: Store, experiments: Sequence[str], condition: str = "", view: int = ViewType.ACTIVE_ONLY) -> Iterator[Run]:
+def search_runs(
+    store: Store, experiments: Sequence[str], condition: str = "", view: int = ViewType.ACTIVE_ONLY
+) -> Iterator[Run]:
     """All runs that meet MLflow's condition, oldest first, page by page."""
     token: str | None = None
     while True:

@@ -17,7 +17,7 @@ SCORE = "final/monitor"
 
 
 @dataclass(frozen=True)
-class Standing:
+class Start:
     """Where a run stands before it starts.
 
     Attributes:
@@ -51,7 +51,7 @@ def lock_of(folder: Path) -> FileLock:
 
 
 @contextmanager
-def standing(
+def claim_start(
     store: Store,
     study: str,
     fingerprint: str,
@@ -59,7 +59,7 @@ def standing(
     arithmetic: Mapping[str, str],
     resume: str,
     say: Callable[[str], None],
-) -> Iterator[Standing]:
+) -> Iterator[Start]:
     """Where the run with this fingerprint stands; no other process on this disk trains it while the block lasts.
 
     Args:
@@ -82,7 +82,7 @@ def standing(
         say("waiting: another process trains this run")
         lock.acquire()
     try:
-        found = look(store, study, fingerprint, recipe, arithmetic, resume, folder)
+        found = find_start(store, study, fingerprint, recipe, arithmetic, resume, folder)
         if found.score is None:
             folder.mkdir(exist_ok=True)  # by which the next start knows that its state, if any, was on this disk
         yield found
@@ -93,40 +93,40 @@ def standing(
         lock.release()
 
 
-def look(
+def find_start(
     store: Store, study: str, fingerprint: str, recipe: str, arithmetic: Mapping[str, str], resume: str, folder: Path
-) -> Standing:
+) -> Start:
     store.reap()
     runs = [run for run in store.runs(study, f"tags.fingerprint = '{fingerprint}'") if "superseded" not in run.data.tags]
     earlier = tuple(run.info.run_id for run in runs)
     if resume == "never":
         shutil.rmtree(folder, ignore_errors=True)
-        return Standing("finished", "new run: resume=never", folder, replaces=earlier)
+        return Start("finished", "new run: resume=never", folder, replaces=earlier)
 
     for run in runs:
         if run.info.status == "FINISHED" and SCORE in run.data.metrics:
             shutil.rmtree(folder, ignore_errors=True)
             ended = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.info.end_time / 1000))
             why = f"reused run {run.info.run_id}, finished {ended}: {run.info.run_name}, with the same data, code and threads"
-            return Standing("reused", why, folder, run.info.run_id, run.data.metrics[SCORE])
+            return Start("reused", why, folder, run.info.run_id, run.data.metrics[SCORE])
         if run.info.status == "RUNNING":
             raise Busy(f"run {run.info.run_id} is being trained on {run.data.tags.get('host')}: wait for it, or resume=never")
 
     state = any(folder.glob("state*.npz"))
     if not runs:
         if state:
-            return Standing("resumed", "resumed from its state on disk: its run was deleted in MLflow", folder)
-        return Standing("finished", f"new run: {why_new(store, study, recipe, arithmetic)}", folder)
+            return Start("resumed", "resumed from its state on disk: its run was deleted in MLflow", folder)
+        return Start("finished", f"new run: {explain_new(store, study, recipe, arithmetic)}", folder)
     last, replaced = runs[0], earlier[1:]
     name = f"run {last.info.run_id} ({last.info.status})"
     if folder.exists() or not last.data.metrics:
         why = f"resumed {name} {'from its last epoch' if state else ', which had ended no epoch'}"
-        return Standing("resumed", why, folder, last.info.run_id, replaces=replaced, machine=last.data.tags.get("machine"))
+        return Start("resumed", why, folder, last.info.run_id, replaces=replaced, machine=last.data.tags.get("machine"))
     why = f"new run: the state of {name} is not in {folder}"
-    return Standing("finished", why, folder, replaces=earlier)
+    return Start("finished", why, folder, replaces=earlier)
 
 
-def why_new(store: Store, study: str, recipe: str, arithmetic: Mapping[str, str]) -> str:
+def explain_new(store: Store, study: str, recipe: str, arithmetic: Mapping[str, str]) -> str:
     same = store.runs(study, f"tags.recipe = '{recipe}'")
     if not same:
         return "none with this fingerprint"

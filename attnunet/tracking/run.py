@@ -95,11 +95,11 @@ class Run:
             self.file(file, str(Path(path).parent))
 
     def file(self, file: Path, folder: str) -> None:
-        with naming(Path(self.artifacts)), self.vouched({str(Path(folder, file.name)): checksum(file)}):
+        with naming(Path(self.artifacts)), self.record_checksums({str(Path(folder, file.name)): checksum(file)}):
             self.store.attempt(lambda: self.store.client.log_artifact(self.id, str(file), None if folder == "." else folder))
 
     @contextmanager
-    def vouched(self, checksums: Mapping[str, str]) -> Iterator[None]:
+    def record_checksums(self, checksums: Mapping[str, str]) -> Iterator[None]:
         """For a block that writes artifacts: their checksums, by path, become tags, by which `Record.file` checks them.
 
         While an artifact is replaced its earlier checksum holds too: where the process dies in between, either can be read.
@@ -126,10 +126,10 @@ class Run:
 
     def figures(self, drawn: "Mapping[str, Figure]", folder: str = "figures") -> None:
         """Each as PNG and, for papers, as PDF, below `folder`."""
-        from attnunet.figures import save
+        from attnunet.figures import save_figures
 
         with tempfile.TemporaryDirectory() as here:
-            save(drawn, Path(here))
+            save_figures(drawn, Path(here))
             self.store.attempt(lambda: self.store.client.log_artifacts(self.id, here, folder))
 
     def predictor(self, predictor: "Predictor") -> None:
@@ -139,7 +139,7 @@ class Run:
             with naming(Path(folder)):
                 predictor.save(Path(folder))
             checksums = {f"checkpoints/{file.name}": checksum(file) for file in Path(folder).iterdir()}
-            with naming(Path(self.artifacts)), self.vouched(checksums):
+            with naming(Path(self.artifacts)), self.record_checksums(checksums):
                 self.store.attempt(lambda: self.store.client.log_artifacts(self.id, folder, "checkpoints"))
             with naming(Path(self.artifacts)):
                 self.store.attempt(lambda: self.log_model(folder, len(predictor.preparation.file_channels)))
@@ -152,7 +152,7 @@ class Run:
                 return
             client.delete_logged_model(model.model_id)
             left = Path(local_path(model.artifact_location))  # MLflow keeps the files
-            if self.store.owns(left, model.model_id):
+            if self.store.owns_folder(left, model.model_id):
                 shutil.rmtree(left, ignore_errors=True)
         signature = ModelSignature(
             inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, channels))]),
@@ -182,7 +182,7 @@ class Run:
 
 
 @contextmanager
-def run(
+def open_run(
     store: Store, study: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str], run_id: str | None = None
 ) -> Iterator[Run]:
     """A run of the study, a new one or `run_id` again.
@@ -190,10 +190,10 @@ def run(
     It ends FINISHED; KILLED on Ctrl-C or SIGTERM, which wait for no server; FAILED, with its traceback, on an error. Where the
     server is away to the end, nobody can tell it: the next command that opens the store ends the run as KILLED.
     """
-    with terminable():
+    with stop_on_sigterm():
         current = Run(store, store.begin(study, name, tags, run_id))
         current.params(params)
-        with pulse(current):
+        with heartbeat(current):
             try:
                 yield current
             except Away:
@@ -209,12 +209,12 @@ def run(
                         partial(current.tags, {"error": f"{type(error).__name__}: {error}"[:500]}),
                         partial(current.end, "FAILED"),
                     ):
-                        attempt(tell)
+                        tell_failure(tell)
                 raise
             current.end("FINISHED")
 
 
-def attempt(tell: Callable[[], None]) -> None:
+def tell_failure(tell: Callable[[], None]) -> None:
     """Tell the store of a failure, if it can be told: a full disk may refuse the traceback and take the status."""
     try:
         tell()
@@ -225,7 +225,7 @@ def attempt(tell: Callable[[], None]) -> None:
 
 
 @contextmanager
-def pulse(current: Run) -> Iterator[None]:
+def heartbeat(current: Run) -> Iterator[None]:
     """For a block: a thread that sends the run's metrics, so that training waits for no store, and a heartbeat every PULSE
     seconds, by which other machines see that the run's process lives."""
     ended = threading.Event()
@@ -259,7 +259,7 @@ def pulse(current: Run) -> Iterator[None]:
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
+def stop_on_sigterm() -> Iterator[None]:
     """SIGTERM ends the block as Ctrl-C does, so that the run does not stay RUNNING."""
     if threading.current_thread() is not threading.main_thread():  # where some launchers run a job; signals are not theirs
         yield
@@ -275,20 +275,20 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as the command line writes them: {"loss.weights.dice": 1.0, ...}, without Hydra's own keys."""
     values: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
-            values |= flat(value, f"{prefix}{name}.")
+            values |= flatten(value, f"{prefix}{name}.")
         elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-            values |= {f"{prefix}{name}.{place}": call(item) for place, item in enumerate(value)}
+            values |= {f"{prefix}{name}.{place}": format_call(item) for place, item in enumerate(value)}
         elif not str(name).startswith("_"):
             values[f"{prefix}{name}"] = value
     return values
 
 
-def call(node: Mapping[str, Any]) -> str:
+def format_call(node: Mapping[str, Any]) -> str:
     """A `_target_` with its arguments as one reads it in code: HorizontalFlip(p=0.5)."""
     arguments = (f"{name}={value}" for name, value in node.items() if not name.startswith("_"))
     return f"{node['_target_'].rpartition('.')[2]}({', '.join(arguments)})"

@@ -37,13 +37,13 @@ def address(database: Path) -> str:
     return URL.create("sqlite+pysqlite", database=str(database), query=query).render_as_string(hide_password=False)
 
 
-def trouble(database: Path, error: BaseException) -> str | None:
+def explain_fault(database: Path, error: BaseException) -> str | None:
     """Return a sentence on what is wrong with the file and what to do; None for an error that tells of something else."""
     said = str(error)
     return next((f"{database}: {advice}" for words, advice in TROUBLES.items() if words in said), None)
 
 
-def check(database: Path) -> None:
+def check_file(database: Path) -> None:
     """Raise SQLite's error where the file is no store; MLflow would try again and again for two minutes."""
     with closing(sqlite3.connect(database, timeout=WAIT)) as connection:
         connection.execute("SELECT version_num FROM alembic_version").fetchone()

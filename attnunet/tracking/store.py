@@ -65,7 +65,7 @@ class Store:
         return self.uri or sqlite.address(self.database)
 
     @property
-    def address_shown(self) -> str:
+    def shown_address(self) -> str:
         """Where the store is, for messages."""
         return redact(self.uri) if self.uri else str(self.database)
 
@@ -73,7 +73,7 @@ class Store:
     def ui_command(self) -> str:
         """What to type to see the runs."""
         if self.uri:
-            return f"open {self.address_shown} in a browser"
+            return f"open {self.shown_address} in a browser"
         mlflow_command = str(Path(sys.executable).with_name("mlflow"))
         return shlex.join([mlflow_command, "ui", "--backend-store-uri", self.address, "--host", "127.0.0.1"])
 
@@ -86,11 +86,11 @@ class Store:
     def client(self) -> mlflow.MlflowClient:
         """Made under a lock, with a moved folder's addresses mended: processes that open a new SQLite store at once
         break it."""
-        with self.locked():
+        with self.lock():
             if self.uri:
                 self.answers()  # a call would let one that hangs take MLFLOW_HTTP_REQUEST_TIMEOUT
             else:
-                make = sqlite.check if self.database.exists() else sqlite.create
+                make = sqlite.check_file if self.database.exists() else sqlite.create
                 self.attempt(lambda: make(self.database))
             client = self.attempt(lambda: mlflow.MlflowClient(self.address))
             self.attempt(lambda: client.search_experiments(max_results=1))
@@ -98,7 +98,7 @@ class Store:
                 self.attempt(lambda: sqlite.relocate(self.database, self.root / "artifacts"))
         return client
 
-    def locked(self) -> FileLock:
+    def lock(self) -> FileLock:
         """For a block in which no other process of this disk changes what is there of studies and sweeps."""
         return FileLock(self.root / ".lock")
 
@@ -110,7 +110,7 @@ class Store:
         """
         client = self.client
         location = None if self.uri else (self.root / "artifacts").as_uri()
-        with self.locked():
+        with self.lock():
             found = self.attempt(lambda: client.get_experiment_by_name(name))
             if found is None:
                 try:
@@ -134,12 +134,12 @@ class Store:
         studies = [study.experiment_id for study in self.attempt(self.client.search_experiments)]
         running = "attributes.status = 'RUNNING'"
         for run in self.attempt(lambda: self.client.search_runs(studies, running, max_results=1000)):
-            if OURS & set(run.data.tags) and not processes.alive(run.data.tags):
+            if OURS & set(run.data.tags) and not processes.is_alive(run.data.tags):
                 self.attempt(partial(self.client.set_terminated, run.info.run_id, "KILLED"))
 
     def begin(self, study: str, name: str, tags: Mapping[str, str], run_id: str | None = None) -> str:
         """Let a run be this process's, a new one or `run_id` again; -> its id."""
-        tags = {**tags, **processes.identity()}
+        tags = {**tags, **processes.process_tags()}
         if run_id is None:
             shown = {tag: redact(value) for tag, value in tags.items()}
             created = self.attempt(lambda: self.client.create_run(study, tags=shown, run_name=redact(name)))
@@ -149,7 +149,7 @@ class Store:
         self.attempt(lambda: self.client.update_run(run_id, status="RUNNING"))
         return run_id
 
-    def owns(self, folder: Path, identity: str) -> bool:
+    def owns_folder(self, folder: Path, identity: str) -> bool:
         """Return whether a folder is the store's own of a run or model; an address in a store from elsewhere may be any."""
         place = folder.resolve()
         return place.is_relative_to(self.root / "artifacts") and identity in place.parts
@@ -171,15 +171,15 @@ class Store:
         """
         status = self.status()
         if status is None:
-            self.trouble = f"the tracking server {self.address_shown} does not answer"
+            self.trouble = f"the tracking server {self.shown_address} does not answer"
         elif status in DENIED:
             self.trouble = (
-                f"the tracking server {self.address_shown} refuses this user (HTTP {status}): set MLFLOW_TRACKING_USERNAME "
+                f"the tracking server {self.shown_address} refuses this user (HTTP {status}): set MLFLOW_TRACKING_USERNAME "
                 "and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to what it takes"
             )
             raise Away(self.trouble)
         else:
-            self.trouble = f"the tracking server {self.address_shown} answers with HTTP {status}" if status >= 500 else None
+            self.trouble = f"the tracking server {self.shown_address} answers with HTTP {status}" if status >= 500 else None
         return self.trouble is None
 
     def status(self) -> int | None:
@@ -221,7 +221,7 @@ class Store:
                     return answer
                 except Exception as error:
                     if self.uri is None:
-                        told = sqlite.trouble(self.database, error)
+                        told = sqlite.explain_fault(self.database, error)
                         if told is None:
                             raise
                         raise Unavailable(told) from error

@@ -21,7 +21,7 @@ from rich.text import Text
 from attnunet.data.files import write_csv
 from attnunet.tracking.provenance import provenance
 from attnunet.tracking.resume import SCORE
-from attnunet.tracking.run import Run, pulse, terminable
+from attnunet.tracking.run import Run, heartbeat, stop_on_sigterm
 from attnunet.tracking.store import Store, Unavailable
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Outcome:
     reason: str = ""
 
 
-def job(work: Callable[[], Outcome], number: int, overrides: Sequence[str], folder: Path) -> Outcome:
+def run_job(work: Callable[[], Outcome], number: int, overrides: Sequence[str], folder: Path) -> Outcome:
     """work(), with its outcome written to `folder` for the sweep's table.
 
     A failure is one of the outcomes: its traceback goes to the job's log, and the other jobs go on.
@@ -58,7 +58,7 @@ def job(work: Callable[[], Outcome], number: int, overrides: Sequence[str], fold
     return outcome
 
 
-def facts_of(run: entities.Run) -> dict:
+def read_facts(run: entities.Run) -> dict:
     """What the job of a finished run had written for the table."""
     seconds = round((run.info.end_time - run.info.start_time) / 1000, 1)
     outcome = Outcome("finished", run.info.run_id, run.data.metrics[SCORE])
@@ -99,15 +99,15 @@ class Sweep:
         identified = hashlib.blake2b(json.dumps([study, *sorted(overrides)]).encode(), digest_size=8).hexdigest()
         name = f"sweep {' '.join(self.swept)}"[:200]
         tags = {**provenance(overrides), "sweep": identified}
-        with store.locked():
+        with store.lock():
             store.reap()
             earlier = store.runs(experiment, f"tags.sweep = '{identified}'")
             free = next((run.info.run_id for run in earlier if run.info.status != "RUNNING"), None)
             self.run = Run(store, store.begin(experiment, name, tags, free))
         self.run.params(dict(override.lstrip("+").split("=", 1) for override in self.overrides if "=" in override))
         self.stack = ExitStack()
-        self.stack.enter_context(terminable())
-        self.stack.enter_context(pulse(self.run))
+        self.stack.enter_context(stop_on_sigterm())
+        self.stack.enter_context(heartbeat(self.run))
 
     @property
     def swept(self) -> list[str]:
@@ -137,7 +137,7 @@ class Sweep:
         if self.jobs is None:
             told = {" ".join(row["overrides"]) for row in table}
             before = [run for run in children if SCORE in run.data.metrics and run.data.tags["overrides"] not in told]
-            table = [{**row, "job": place} for place, row in enumerate([*map(facts_of, before), *table])]
+            table = [{**row, "job": place} for place, row in enumerate([*map(read_facts, before), *table])]
         ids = {run.data.tags["overrides"]: run.info.run_id for run in children}
         for row in table:  # one that failed could not tell
             row["run_id"] = row["run_id"] or ids.get(" ".join(row["overrides"]))
@@ -158,7 +158,7 @@ class Sweep:
             status: of a sweep that was interrupted; else FINISHED or FAILED, as the jobs were.
         """
         rows = self.rows()
-        parameters = [name for name in rows[0] if name in varied(rows)] if rows else []
+        parameters = [name for name in rows[0] if name in varying_keys(rows)] if rows else []
         complete = status is None and all(row["how"] in ("finished", "resumed", "reused") for row in rows)
         try:
             with self.stack:
@@ -167,7 +167,7 @@ class Sweep:
             print(f"attnunet: {unavailable}; the same command sends what it lacks", file=sys.stderr)
             complete = False
         # A log needs no narrow columns.
-        show(self.console, rows, parameters, lowest=self.monitor.endswith("loss"))
+        print_jobs(self.console, rows, parameters, lowest=self.monitor.endswith("loss"))
         print(f"sweep {self.run.id} on {platform.node()}; log and traceback of each job: {self.folder}")
         return complete
 
@@ -181,12 +181,12 @@ class Sweep:
         self.store.attempt(lambda: self.store.client.delete_run(self.run.id))
 
     def log(self, rows: Sequence[dict], parameters: Sequence[str], status: str) -> None:
-        from attnunet.figures import of_sweep
+        from attnunet.figures import sweep_scores
 
         self.store.reap()  # a job whose process was killed
         self.run.text(write_csv(rows), "sweep.csv")
         self.run.text(json.dumps({"overrides": self.overrides, "jobs": self.jobs}, indent=1), "grid.json")
-        if drawn := of_sweep({p: [str(row.get(p, "")) for row in rows] for p in parameters}, [r["score"] for r in rows]):
+        if drawn := sweep_scores({p: [str(row.get(p, "")) for row in rows] for p in parameters}, [r["score"] for r in rows]):
             self.run.figures({"sweep": drawn})
         self.run.end(status)
 
@@ -194,12 +194,12 @@ class Sweep:
 COLUMNS = ("job", "how", "score", "seconds", "run_id", "reason")
 
 
-def varied(rows: Sequence[dict]) -> set[str]:
+def varying_keys(rows: Sequence[dict]) -> set[str]:
     """The parameters that take more than one value in a table."""
     return {name for row in rows for name in row if name not in COLUMNS and len({str(r.get(name)) for r in rows}) > 1}
 
 
-def show(console: Console, rows: Sequence[dict], parameters: Sequence[str], lowest: bool) -> None:
+def print_jobs(console: Console, rows: Sequence[dict], parameters: Sequence[str], lowest: bool) -> None:
     """A row a job; the best score is starred, the lowest or the highest.
 
     Overrides are printed as they are, not as rich's markup.

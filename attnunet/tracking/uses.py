@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from filelock import FileLock
 from mlflow.entities import ViewType
 
-from attnunet.tracking.records import Record, search, studies
+from attnunet.tracking.records import Record, list_studies, search_runs
 from attnunet.tracking.run import Run
 from attnunet.tracking.store import Store
 
 
-def tag_of(test: Iterable[tuple[str, int]]) -> str:
+def use_tag(test: Iterable[tuple[str, int]]) -> str:
     """`test_scored.<digest>`, with a hash of the test split's slices, patient and number each, in whatever order they come.
 
     Of nothing else, so that it is the same split where other patients are added to the data or left out.
@@ -25,7 +25,7 @@ OWN = "test_scored_own"
 """The tag of a run whose own result, with what training froze, was scored on the test split."""
 
 
-def count(run: Run, test: Iterable[tuple[str, int]], own: bool = False) -> int:
+def count_use(run: Run, test: Iterable[tuple[str, int]], own: bool = False) -> int:
     """Note that the run was scored on slices of its test split; -> how often this was by the runs of its store, this time
     included.
 
@@ -36,25 +36,25 @@ def count(run: Run, test: Iterable[tuple[str, int]], own: bool = False) -> int:
         own: whether what training froze was scored as training does. A run that is interrupted after that scores the same
             again, which counts once.
     """
-    tag, store = tag_of(test), run.store
+    tag, store = use_tag(test), run.store
     with FileLock(store.root / "uses.lock"):
         tags = store.attempt(lambda: store.client.get_run(run.id)).data.tags
         if not (own and OWN in tags):
             run.tags({tag: str(int(tags.get(tag, "0")) + 1), **({OWN: "true"} if own else {})})
-        return total(store, tag)
+        return count_uses(store, tag)
 
 
-def total(store: Store, tag: str) -> int:
-    runs = search(store, studies(store, ViewType.ALL), f"tags.`{tag}` LIKE '%'", ViewType.ALL)
+def count_uses(store: Store, tag: str) -> int:
+    runs = search_runs(store, list_studies(store, ViewType.ALL), f"tags.`{tag}` LIKE '%'", ViewType.ALL)
     return sum(int(found.data.tags[tag]) for found in runs)
 
 
-def so_far(store: Store, records: Iterable[Record]) -> int:
+def uses_so_far(store: Store, records: Iterable[Record]) -> int:
     """How often the test split of these runs was scored, by all runs of the store; of several splits, the most."""
-    tags = {tag_of(record.slices("test")) for record in records}
-    return max((total(store, tag) for tag in tags), default=0)
+    tags = {use_tag(record.slices("test")) for record in records}
+    return max((count_uses(store, tag) for tag in tags), default=0)
 
 
-def sentence(times: int) -> str:
+def describe_uses(times: int) -> str:
     """What a reader of the score should know of `count`."""
     return f"this test split has now been scored {'once' if times == 1 else f'{times} times'}"

@@ -16,7 +16,7 @@ from attnunet.data.files import replacing
 from attnunet.data.intensity import resize_mask
 from attnunet.inference.predictor import Predictor, to_native
 from attnunet.metrics.counts import count
-from attnunet.metrics.scores import best_threshold, dice, iou, mean
+from attnunet.metrics.scores import best_threshold, dice, iou, nan_mean
 from attnunet.training.state import History, State
 
 
@@ -56,10 +56,10 @@ class Validation(keras.callbacks.Callback):
         assert logs is not None
         logs |= {
             "val/loss": float(np.mean(losses)),
-            "val/dice": mean(dice(best)),
-            "val/iou": mean(iou(best)),
+            "val/dice": nan_mean(dice(best)),
+            "val/iou": nan_mean(iou(best)),
             "val/threshold": threshold,
-            "val/dice_at_0.5": mean(dice(half)),
+            "val/dice_at_0.5": nan_mean(dice(half)),
         }
 
 

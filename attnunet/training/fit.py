@@ -92,7 +92,7 @@ def as_tf_data(source: grain.IterDataset, draws: Draws, devices: int = 1) -> tf.
     size, channels = draws.prepared.images.shape[1], draws.prepared.images.shape[3]
     shape = (draws.batch_size, size, size)
     signature = (tf.TensorSpec((*shape, channels), tf.uint8), tf.TensorSpec((*shape, 1), tf.uint8))
-    stream = (lambda: iterate(source)) if devices == 1 else (lambda: dealt(iterate(source), devices))
+    stream = (lambda: iterate(source)) if devices == 1 else (lambda: deal(iterate(source), devices))
     dataset = tf.data.Dataset.from_generator(stream, output_signature=signature).prefetch(2)
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -100,7 +100,7 @@ def as_tf_data(source: grain.IterDataset, draws: Draws, devices: int = 1) -> tf.
     return dataset.with_options(options)
 
 
-def dealt(stream: Iterator[tuple[np.ndarray, np.ndarray]], devices: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def deal(stream: Iterator[tuple[np.ndarray, np.ndarray]], devices: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches in the order in which cards are dealt: TensorFlow cuts one into stretches, and lesions stand first in it."""
     for images, masks in stream:
         order = np.concatenate([np.arange(len(images))[device::devices] for device in range(devices)])

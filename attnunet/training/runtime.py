@@ -27,7 +27,7 @@ DEFAULTS = {"TF_ENABLE_ONEDNN_OPTS": "1"}
 """oneDNN: 1.5 times the images a second on processors where TensorFlow leaves it off."""
 
 
-def available(threads: int | None) -> int:
+def available_threads(threads: int | None) -> int:
     """Return TensorFlow's intra-op threads: `threads`; else OMP_NUM_THREADS, by which a launcher shares out cores; else all.
 
     Of a list, which OpenMP reads as threads a level, the first number counts. An empty value counts as none.
@@ -44,7 +44,7 @@ def available(threads: int | None) -> int:
     return threads or shared or cores
 
 
-def settings() -> str:
+def library_settings() -> str:
     """Return what the environment sets of the libraries that compute, on which the last bits of a result depend.
 
     NAME=VALUE for each, with our defaults; an empty value counts as none.
@@ -70,7 +70,7 @@ def configure(seed: int, threads: int, precision: str) -> None:
         os.environ[name] = os.environ.get(name) or value
     logging.getLogger("absl").setLevel(logging.ERROR)  # Grain tells of a profiler of JAX's that is not there
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # that some jobs of a sweep trace a network of their own
-    with quiet():
+    with silence_tensorflow():
         try:  # Keras first: TensorFlow has an old copy, which asserts what this one explains
             import keras
             import tensorflow as tf
@@ -103,11 +103,11 @@ def gpus(strategy: Literal["mirrored"] | None) -> list[str]:
 def strategy(name: Literal["mirrored"] | None) -> AbstractContextManager:
     """The scope in which a network is made and compiled: "mirrored" trains a copy of it on each GPU, or without any on each
     logical CPU, every copy on its share of a batch."""
-    return nullcontext() if name is None else mirrored().scope()
+    return nullcontext() if name is None else mirrored_strategy().scope()
 
 
 @cache
-def mirrored() -> Any:
+def mirrored_strategy() -> Any:
     """One for all jobs of a process: two would number their reductions alike, and TensorFlow confuse them."""
     import tensorflow as tf
 
@@ -116,7 +116,7 @@ def mirrored() -> Any:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_tensorflow() -> Iterator[None]:
     """Hold back what TensorFlow's C++ side writes to stderr before its log level holds; shown after all on an error."""
     sys.stderr.flush()
     stderr = os.dup(2)

@@ -30,13 +30,13 @@ SCORES = ("dice_slice_lesion", "dice_slice_empty_one", "dice_all_background", "d
 def tested(store: Store, study: str, console: Console) -> list[Record]:
     """The finished runs of the study that none replaced, scored on their test slices where they were not yet."""
     from attnunet.evaluation.scoring import score_test
-    from attnunet.tracking.uses import sentence
+    from attnunet.tracking.uses import describe_uses
 
-    runs = [run for run in records.of_study(store, study) if run.stands]
+    runs = [run for run in records.runs_of_study(store, study) if run.is_current]
     for run in runs:
         if not run.tested:
-            console.print(f"{run.name}: {sentence(score_test(run, store.root / 'cache'))}", soft_wrap=True)
-    return records.by_id(store, [run.id for run in runs])
+            console.print(f"{run.name}: {describe_uses(score_test(run, store.root / 'cache'))}", soft_wrap=True)
+    return records.find_runs(store, [run.id for run in runs])
 
 
 def test_slices(run: Record) -> set[tuple[str, int]]:
@@ -53,12 +53,12 @@ def rows(store: Store, runs: list[Record]) -> Rows:
     table: Rows = []
     for run in sorted(runs, key=lambda run: (run.params["split"], int(run.params["seed"]))):
         shared = set.intersection(*(test_slices(other) for other in runs if other.params["seed"] == run.params["seed"]))
-        predictor = scoring.frozen(run)
-        chosen = scoring.choose(run, predictor.preparation, None, None, "test", store.root / "cache")
+        predictor = scoring.load_predictor(run)
+        chosen = scoring.select_slices(run, predictor.preparation, None, None, "test", store.root / "cache")
         slices = chosen.prepared.slices
         for where, wanted in (("own", test_slices(run)), ("shared", shared)):
             indices = [i for i in chosen.indices if (slices[i].patient, slices[i].number) in wanted]
-            found = report.scored(predictor, chosen.prepared, indices, "test", **scoring.rules(run)).summary
+            found = report.score_patients(predictor, chosen.prepared, indices, "test", **scoring.scoring_rules(run)).summary
             table.append(
                 {
                     "test": where,
@@ -92,7 +92,7 @@ def show(console: Console, table: Rows, where: str) -> None:
 
 
 def main(study: str = "leakage", root: str = "mlruns") -> None:
-    runtime.configure(0, runtime.available(None), "float32")
+    runtime.configure(0, runtime.available_threads(None), "float32")
     from attnunet.data.files import write_csv
 
     store, console = Store(Path(root), None, 0), Console(width=100)

@@ -32,13 +32,13 @@ def measured(name: str, scratch: Path) -> dict[str, list[float]]:
         "trainer.figures=false",
         *PHANTOM,
     )
-    prepared, split = config.data_and_split(cfg)
+    prepared, split = config.prepare_data(cfg)
     size = cfg.batch_size
     images = len(split.train) // size * size
     assert images >= 1000, images
     from attnunet.training import callbacks, fit, runtime
 
-    runtime.configure(cfg.seed, runtime.available(cfg.trainer.threads), cfg.trainer.precision)
+    runtime.configure(cfg.seed, runtime.available_threads(cfg.trainer.threads), cfg.trainer.precision)
     bare = config.make(cfg.model, "model")(cfg.image_size, len(prepared.channels))
     bare.compile(config.make(cfg.optimizer, "optimizer")(1000), config.make(cfg.loss, "loss")(), jit_compile=False)
     bare.optimizer.build(bare.trainable_variables)

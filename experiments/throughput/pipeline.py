@@ -54,7 +54,7 @@ def growth(draws: Draws) -> float:
 def main() -> list[Row]:
     with tempfile.TemporaryDirectory() as scratch:
         cfg = composed(f"tracking.root={scratch}", "augment=mri")
-        prepared, split = config.data_and_split(cfg)
+        prepared, split = config.prepare_data(cfg)
         augment = config.make(cfg.augment, "augment")()
         size = cfg.batch_size
         draws = Draws(prepared, split.train, size, cfg.seed, cfg.trainer.lesion_share, augment)

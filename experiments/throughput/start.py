@@ -59,7 +59,7 @@ def stages(root: str) -> dict[str, float]:
     def tensorflow() -> None:
         from attnunet.training import runtime
 
-        runtime.configure(cfg.seed, runtime.available(cfg.trainer.threads), cfg.trainer.precision)
+        runtime.configure(cfg.seed, runtime.available_threads(cfg.trainer.threads), cfg.trainer.precision)
 
     def training() -> None:
         import attnunet.evaluation.report
@@ -67,12 +67,12 @@ def stages(root: str) -> dict[str, float]:
 
     config = timed(PARTS[0], commands)
     cfg = timed(PARTS[1], compose)
-    prepared, split = timed(PARTS[2], lambda: config.data_and_split(cfg))
+    prepared, split = timed(PARTS[2], lambda: config.prepare_data(cfg))
     run, store = timed(PARTS[3], tracking)
 
     def opened() -> None:
         opened = store.open_store(Path(root), None, 1.0)
-        with run.run(opened, opened.study("start"), "start", {"seed": 0}, {}):
+        with run.open_run(opened, opened.study("start"), "start", {"seed": 0}, {}):
             pass
 
     timed(PARTS[4], opened)

@@ -63,7 +63,7 @@ def operations(network) -> int:  # noqa: ANN001
 def main() -> list[Row]:
     cfg = composed()
     size, batch = cfg.image_size, cfg.batch_size
-    threads = runtime.available(cfg.trainer.threads)
+    threads = runtime.available_threads(cfg.trainer.threads)
     runtime.configure(cfg.seed, threads, cfg.trainer.precision)
     import tensorflow as tf
 

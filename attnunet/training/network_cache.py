@@ -10,7 +10,7 @@ from attnunet.training.state import variables
 kept: dict[str, keras.Model] = {}
 
 
-def compiled(key: str, build: Callable[[], keras.Model]) -> keras.Model:
+def compile_once(key: str, build: Callable[[], keras.Model]) -> keras.Model:
     """The compiled network that `build` makes, or the last job's in its place, made equal to it to the last bit.
 
     Args:
@@ -30,7 +30,7 @@ def compiled(key: str, build: Callable[[], keras.Model]) -> keras.Model:
 
 
 @lru_cache(maxsize=1)
-def bare(network: keras.Model) -> keras.Model:
+def without_optimizer(network: keras.Model) -> keras.Model:
     """The same layers without loss and optimizer: what predicts, and what is kept in a checkpoint."""
     with network.distribute_strategy.scope():
         model = keras.Model(network.input, network.output, name=network.name)

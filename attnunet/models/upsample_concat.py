@@ -29,14 +29,14 @@ class Joined(layers.Wrapper):
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         below, skip = inputs
-        convolution, up = self.layer, repeated if training else resized
+        convolution, up = self.layer, repeat if training else resize
         if type(convolution) is layers.Conv2D and is_plain(convolution):
             if convolution.kernel_size == (1, 1):
-                return joined_pointwise(below, skip, convolution.kernel, up)
+                return pointwise_of_concat(below, skip, convolution.kernel, up)
             if convolution.kernel_size == (3, 3):
-                return joined_convolution(below, skip, convolution.kernel)
+                return convolution_of_concat(below, skip, convolution.kernel)
         if type(convolution) is layers.SeparableConv2D and is_plain(convolution) and convolution.depth_multiplier == 1:
-            return joined_separable(below, skip, convolution.depthwise_kernel, convolution.pointwise_kernel, up)
+            return separable_of_concat(below, skip, convolution.depthwise_kernel, convolution.pointwise_kernel, up)
         return convolution(tf.concat([up(below), skip], axis=3))
 
     def compute_output_shape(self, shapes: tuple[tuple, tuple]) -> tuple:
@@ -58,12 +58,12 @@ def is_plain(convolution: Any) -> bool:
     )
 
 
-def repeated(x: tf.Tensor) -> tf.Tensor:
+def repeat(x: tf.Tensor) -> tf.Tensor:
     """(B, H, W, C) -> (B, 2H, 2W, C), each pixel four times."""
     return tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)
 
 
-def resized(x: tf.Tensor) -> tf.Tensor:
+def resize(x: tf.Tensor) -> tf.Tensor:
     """The same in two thirds of the time; XLA has no gradient of it."""
     return tf.raw_ops.ResizeNearestNeighbor(images=x, size=2 * tf.shape(x)[1:3])
 
@@ -76,19 +76,19 @@ def split_kernel(kernel: Any, below: tf.Tensor, skip: tf.Tensor) -> list[tf.Tens
     return tf.split(kernel, [below.shape[3], skip.shape[3]], axis=2)
 
 
-def joined_pointwise(below: tf.Tensor, skip: tf.Tensor, kernel: Any, up: Up) -> tf.Tensor:
+def pointwise_of_concat(below: tf.Tensor, skip: tf.Tensor, kernel: Any, up: Up) -> tf.Tensor:
     of_below, of_skip = split_kernel(kernel, below, skip)
     return up(tf.nn.conv2d(below, of_below, 1, "SAME")) + tf.nn.conv2d(skip, of_skip, 1, "SAME")
 
 
-def joined_convolution(below: tf.Tensor, skip: tf.Tensor, kernel: Any) -> tf.Tensor:
+def convolution_of_concat(below: tf.Tensor, skip: tf.Tensor, kernel: Any) -> tf.Tensor:
     of_below, of_skip = split_kernel(kernel, below, skip)
     shape = tf.concat([tf.shape(skip)[:3], [kernel.shape[3]]], axis=0)
     enlarged = tf.nn.conv2d_transpose(below, transposed_kernel(of_below), shape, 2, "SAME")
     return enlarged + tf.nn.conv2d(skip, of_skip, 1, "SAME")
 
 
-def joined_separable(below: tf.Tensor, skip: tf.Tensor, depthwise: Any, pointwise: Any, up: Up) -> tf.Tensor:
+def separable_of_concat(below: tf.Tensor, skip: tf.Tensor, depthwise: Any, pointwise: Any, up: Up) -> tf.Tensor:
     parts = zip((up(below), skip), split_kernel(depthwise, below, skip), split_kernel(pointwise, below, skip), strict=True)
     one, other = (tf.nn.conv2d(tf.nn.depthwise_conv2d(x, d, (1, 1, 1, 1), "SAME"), p, 1, "SAME") for x, d, p in parts)
     return one + other
