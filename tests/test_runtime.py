@@ -86,13 +86,13 @@ CONFIGURED = """
 import os
 from attnunet.training import runtime
 
-before = runtime.settings()
+before = runtime.library_settings()
 runtime.configure(0, 1, "mixed_float16")
 import keras
 
 print(keras.config.backend(), keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format())
 print(keras.config.max_epochs(), keras.config.max_steps_per_epoch(), keras.config.dtype_policy().name)
-print(before == runtime.settings(), os.environ["TF_ENABLE_ONEDNN_OPTS"])
+print(before == runtime.library_settings(), os.environ["TF_ENABLE_ONEDNN_OPTS"])
 """
 
 
