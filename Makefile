@@ -4,7 +4,7 @@ BIN := .venv/bin
 HEADLESS := $(shell grep opencv-python-headless requirements.lock)
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup train test test-ci test-all lint audit format ui bench lock clean
+.PHONY: help setup train test test-ci test-all lint docs audit format ui bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -37,6 +37,10 @@ lint: setup ## ruff (check and format), types, and that imports point downward
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+docs: setup ## the documentation as a site in site/; a dead link, a missing anchor and a page without place in the menu fail
+	$(BIN)/python .ci/reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 audit: setup ## known vulnerabilities of the locked packages, where the registry tells of them
 	$(BIN)/python .ci/audit.py
 
@@ -54,5 +58,5 @@ lock: setup ## resolve pyproject.toml anew into requirements.lock
 	$(BIN)/python .ci/lock.py
 
 clean: ## remove .venv and caches; runs in mlruns/ stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache dist
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache dist site
 	find . -name __pycache__ -not -path './mlruns/*' -prune -exec rm -rf {} +
