@@ -196,7 +196,7 @@ class FocalTversky(Loss):
 
 @register
 class WeightedSum(Loss):
-    """sum over terms of weights[name] * terms[name](y, z); every mix of losses is one of these.
+    """Weighted sum of losses: `weights[name] * terms[name](y, z)` over all names. Every mix of losses is one of these.
 
     Raises:
         ValueError: terms and weights do not have the same names.
