@@ -23,9 +23,9 @@ LIMITS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at mos
 INTRODUCTION = """<!-- `make docs` writes this page from the comments in conf/. Change it there. -->
 # Configuration
 
-Set a key with `KEY=VALUE`, and choose a file of a group with `GROUP=CHOICE`, such as `model=conv model.dropout=0.1`. Each table lists the
-keys of one file in `conf/` with their defaults. `python -m attnunet.train --cfg job` prints the composed configuration.
-[Set a run up](../guides/configure.md) explains how the parts fit together.
+Set a key with `KEY=VALUE`, and choose a file of a group with `GROUP=CHOICE`, such as `model=conv model.dropout=0.1`. Each
+table lists the keys of one file in `conf/` with their defaults. `python -m attnunet.train --cfg job` prints the composed
+configuration. [Set a run up](../guides/configure.md) explains how the parts fit together.
 """
 
 
