@@ -68,6 +68,16 @@ def allowed(part: dict[str, Any]) -> str:
     return ", ".join([TYPES.get(part.get("type", ""), ""), *limits])
 
 
+def known_keys(file: Path, group: str, prefix: str) -> dict[str, dict[str, Any]]:
+    """Return the JSON schema of each key of a group's file, as far as attnunet checks them itself."""
+    if not prefix:
+        return of_model(schema.Train)
+    if target := re.search(r"^_target_: (\S+)", file.read_text(), re.MULTILINE):
+        return of_target(target[1])
+    model = {"trainer": schema.Trainer, "evaluation": schema.Evaluation, "tracking": schema.Tracking}.get(group)
+    return of_model(model) if model else {}
+
+
 def default(node: yaml.Node) -> str:
     """Return a YAML value on one line; of a list of objects, the names of their classes."""
     value: Any = yaml.safe_load(yaml.serialize(node))
@@ -120,15 +130,9 @@ def page() -> str:
     for group in (*GROUPS, *PLUGINS):
         parts.append(f"## {group}\n")
         for file in sorted((CONF / group).glob("*.yaml")):
-            text = file.read_text()
-            package = re.search(r"# @package (\S+)", text)
+            package = re.search(r"# @package (\S+)", file.read_text())
             prefix = {"_global_": "", "hydra": "hydra.", None: f"{group}."}[package and package[1]]
-            target = re.search(r"^_target_: (\S+)", text, re.MULTILINE)
-            model = getattr(schema, group.capitalize(), None)
-            known = (
-                of_target(target[1]) if target else of_model(schema.Train) if not prefix else of_model(model) if model else {}
-            )
-            parts += [f"### {group}={file.stem}\n", *table(file, prefix, known)]
+            parts += [f"### {group}={file.stem}\n", *table(file, prefix, known_keys(file, group, prefix))]
     return "\n".join(parts).rstrip() + "\n"
 
 
