@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from attnunet.comparison.patients import SCORES
+from attnunet.metrics import catalog
 from attnunet.metrics.statistics import POWER, detectable, holm, mean_intervals, patients_needed, smallest_p, wilcoxon_p
 
 ROUNDING = 12  # decimals of a difference that are kept, so that rounding makes no zero a difference and breaks no tie
@@ -21,7 +21,7 @@ class Question:
     """What a difference is held against.
 
     Attributes:
-        score: the column that is compared, one of SCORES.
+        score: the column that is compared, one of `catalog.rankings`.
         margin: the largest difference that does not matter, in units of the score.
         alpha: of all pairs together; intervals are at 1 - alpha.
         resamples, seed: of the bootstrap.
@@ -40,7 +40,7 @@ class Question:
     @property
     def sign(self) -> int:
         """Of a difference that is an improvement."""
-        return SCORES[self.score]
+        return catalog.metric(self.score).better
 
     @property
     def level(self) -> str:

@@ -9,18 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from attnunet.config import fingerprints
-from attnunet.evaluation.report import Rows, Scores
-from attnunet.metrics import scores
+from attnunet.evaluation.patients import Rows, Scores
+from attnunet.metrics import catalog
 from attnunet.metrics.calibration import BINS, Calibration
-from attnunet.metrics.counts import Counts
 from attnunet.metrics.strata import group_patients
+from attnunet.metrics.summary import summarize_patients
 from attnunet.tracking.records import Record, RunError
 
 FREE = {*fingerprints.FREE, "split.fold"} - {"split"}
 """Settings in which the folds of one recipe may differ."""
 COUNTS = ("tp", "fp", "fn", "tn")
-LESIONS = ("lesions", "lesions_found", "lesions_false", "lesion_recall", "lesion_precision", "lesion_f1")
-VOLUMES = ("hd95", "assd", "hd95_worst", "assd_worst", "surface_dice", "unmatched_slices", *LESIONS)
 BY_SLICE = {"slice_lesion": "lesion_slices", "slice_empty_one": "slices", "all_background": "slices"}
 """The means over slices, and the column that says over how many of a patient's."""
 
@@ -69,9 +67,8 @@ class CrossValidation:
         rows.sort(key=lambda row: str(row["patient"]))
         resamples = self.folds[0].config.evaluation.resamples
         none = np.zeros(BINS)
-        return Scores(
-            summarize(rows, resamples) | self.by_slice(), rows, Calibration(none, none, none), group_patients(rows, resamples)
-        )
+        summary = summarize_patients(rows, resamples) | self.by_slice()
+        return Scores(summary, rows, Calibration(none, none, none), group_patients(rows, resamples))
 
     def by_slice(self) -> dict[str, float]:
         """The means over all slices: of the folds' means, each with the number of its slices as its weight."""
@@ -80,7 +77,7 @@ class CrossValidation:
         for convention, column in BY_SLICE.items():
             weights = np.array([sum(int(row[column]) for row in table) for table in tables])
             some = weights > 0
-            for name in (f"{overlap}_{convention}" for overlap in scores.OVERLAPS):
+            for name in (f"{metric.name}_{convention}" for metric in catalog.METRICS if metric.overlap):
                 means = np.array([fold.metrics[f"final/test/{name}"] for fold in self.folds])
                 values[name] = float(np.average(means[some], weights=weights[some])) if some.any() else float("nan")
         return values
@@ -90,7 +87,7 @@ def find_cross_validations(records: Iterable[Record]) -> list[CrossValidation]:
     """The cross-validations among the runs of a study; what differs in more than the fold, in `seed` say, stays apart.
 
     Raises:
-        Refused: there are no finished runs with split=kfold.
+        RunError: there are no finished runs with split=kfold.
     """
     recipes: dict[tuple, list[Record]] = {}
     for record in records:
@@ -104,17 +101,3 @@ def find_cross_validations(records: Iterable[Record]) -> list[CrossValidation]:
 def recipe_of(params: Mapping[str, str]) -> tuple:
     """A run's settings less those that are free."""
     return tuple(sorted(item for item in params.items() if not any(f"{item[0]}.".startswith(f"{key}.") for key in FREE)))
-
-
-def summarize(rows: Rows, resamples: int) -> dict[str, float]:
-    """The scores over all patients, under their names in patients.csv and `attnunet.metrics.scores.summary`.
-
-    Those by slice are left out, which the rows of patients do not tell: see `CrossValidation.by_slice`. So are those that a
-    fold lacks, since an earlier version scored it.
-    """
-    counts = (np.array([[int(row[name])] for row in rows]) for name in COUNTS)
-    patients = tuple(str(row["patient"]) for row in rows)
-    values = scores.summarize(Counts(patients, (float("nan"),), *counts), resamples)
-    overlaps = {name: value for name, value in values.items() if "_slice_" not in name and "_all_" not in name}
-    there = [name for name in VOLUMES if all(row.get(name, "") != "" for row in rows)]
-    return overlaps | scores.mean_columns({name: np.array([float(row[name]) for row in rows]) for name in there})

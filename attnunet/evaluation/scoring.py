@@ -17,7 +17,7 @@ from attnunet.data.checks import find_doubts
 from attnunet.data.files import write_csv
 from attnunet.data.names import fold_name
 from attnunet.data.slices import DataError
-from attnunet.evaluation import report
+from attnunet.evaluation.patients import Scores, score_patients
 from attnunet.inference.predictor import Predictor, Preparation
 from attnunet.tracking import records, uses
 from attnunet.tracking.records import Record
@@ -65,7 +65,7 @@ def load_predictor(record: Record) -> Predictor:
 
 
 def scoring_rules(record: Record) -> dict[str, Any]:
-    """How the run scores: what `report.score_patients` takes besides the slices."""
+    """How the run scores: what `score_patients` takes besides the slices."""
     return {name: record.config.evaluation[name] for name in ("resamples", "tolerance")}
 
 
@@ -149,7 +149,7 @@ def claim_name(record: Record, wanted: str | None, default: str, leaking: bool) 
     is free again where the block fails.
 
     Raises:
-        Refused: the wanted name is taken.
+        RunError: the wanted name is taken.
     """
     store, mark = record.store, "LEAKING-" if leaking else ""
     with store.lock():
@@ -189,7 +189,7 @@ def score_test(record: Record, cache: Path) -> int:
         NotFound: it keeps no checkpoint.
         DataError: the data are not those that it was made with.
         Tampered: see `Record.file`.
-        Refused: it has test scores.
+        RunError: it has test scores.
     """
     if record.tested:
         raise records.RunError(f"run {record.id} ({record.name}) has test scores")
@@ -197,7 +197,7 @@ def score_test(record: Record, cache: Path) -> int:
     chosen = select_slices(record, predictor.preparation, None, None, "test", cache)
     if chosen.prepared.fingerprint != record.split["fingerprint"]:
         raise DataError(f"run {record.id} ({record.name}): {chosen.notes[0]}; `attnunet.evaluate` scores it on changed data")
-    found = report.score_patients(predictor, chosen.prepared, chosen.indices, "test", **scoring_rules(record))
+    found = score_patients(predictor, chosen.prepared, chosen.indices, "test", **scoring_rules(record))
 
     run = Run(record.store, record.id)
     times = uses.count_use(run, record.slices("test"), own=True)
@@ -210,7 +210,7 @@ def score_test(record: Record, cache: Path) -> int:
     return times
 
 
-def log_evaluation(run: Run, name: str, found: report.Scores, notes: Sequence[str], settings: str) -> None:
+def log_evaluation(run: Run, name: str, found: Scores, notes: Sequence[str], settings: str) -> None:
     """Below evaluate/<name>/ and evaluations/<name>/ of the run."""
     run.tags({EVALUATION + name: "; ".join(notes) or f"{len(found.rows)} patients"})
     run.metrics({f"evaluate/{name}/{key}": value for key, value in found.summary.items()}, step=0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from attnunet.metrics.lesions import bounding_box
+from attnunet.metrics.components import bounding_box
 
 BINS = 10
 MARGIN = 10  # pixels

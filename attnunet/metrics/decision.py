@@ -7,8 +7,8 @@ from itertools import chain, product
 import numpy as np
 from scipy import ndimage
 
+from attnunet.metrics.components import bounding_box, components
 from attnunet.metrics.counts import Counts, concatenate, count, count_masks
-from attnunet.metrics.lesions import bounding_box, components
 from attnunet.metrics.scores import best_threshold, dice, nan_mean
 
 
