@@ -9,7 +9,7 @@ Table = Sequence[Mapping[str, str]]
 
 
 def find_lack(rows: Table, score: str) -> str:
-    """Return what a table lacks that a comparison by a score needs, as a run's predicate; "" where it lacks nothing."""
+    """Return what the table of a run lacks for a comparison by a score, as the end of a sentence; "" if it lacks nothing."""
     if any(score not in row for row in rows):
         return f"has no score {score}"
     if unknown := [row["patient"] for row in rows if is_undefined(row, score) and not row.get(catalog.metric(score).worst)]:
@@ -21,9 +21,9 @@ def find_lack(rows: Table, score: str) -> str:
 
 
 def read_patients(rows: Table, score: str) -> tuple[dict[str, float], frozenset[str]]:
-    """Return each patient's score, NaN where it has none, and the patients whose undefined distance counts as the worst.
+    """Return each patient's score, NaN where it is undefined, and the patients whose distance counts as the worst.
 
-    Where reference and prediction are both empty, the distance is 0, which is no worst value.
+    If reference and prediction are both empty, the distance is 0, which is not the worst.
     """
     worst = {row["patient"]: float(row[catalog.metric(score).worst]) for row in rows if is_undefined(row, score)}
     scores = {row["patient"]: float(row[score]) for row in rows} | worst
@@ -32,5 +32,5 @@ def read_patients(rows: Table, score: str) -> tuple[dict[str, float], frozenset[
 
 
 def is_undefined(row: Mapping[str, str], score: str) -> bool:
-    """Whether a score is a distance that is not defined."""
+    """Return whether a score is undefined and has a worst case."""
     return catalog.metric(score).worst != "" and math.isnan(float(row[score]))
