@@ -4,6 +4,7 @@ import io
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from rich.console import Console
@@ -14,10 +15,12 @@ from attnunet.comparison.patients import find_lack, read_patients
 from attnunet.config import schema
 from attnunet.data.files import read_csv, write_csv
 from attnunet.evaluation import report
+from attnunet.figures.comparison import draw_all
 from attnunet.metrics import catalog
 from attnunet.metrics.catalog import Metric
 from attnunet.metrics.decision import Choice, Decision
 from attnunet.tracking.store import Store, local_path
+from tests.test_comparison import table
 from tests.test_cross_validation import fold, join, joined
 from tests.test_report import Patients, soft
 from tests.volumes import CORNER, EMPTY, PIXEL, SEVERAL
@@ -66,6 +69,8 @@ def test_an_added_metric_is_compared() -> None:
     assert find_lack(rows, "depth_error") == ""
     assert read_patients(rows, "depth_error") == ({"a": 3, "b": 1, "c": 0}, frozenset())
     assert Question("depth_error").sign == -1
+    picture = draw_all(table(np.array([[3.0, 1.0, 0.0], [0.0, 1.0, 0.0]]), score="depth_error"))["intervals"]
+    assert "depth error (slices): mean over patients" in picture
 
 
 @pytest.mark.usefixtures("_added")

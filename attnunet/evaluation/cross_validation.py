@@ -1,4 +1,4 @@
-"""The folds of a cross-validation joined into one result: every patient tested once, by a network that never saw it."""
+"""The folds of a cross-validation, joined into one result: every patient is tested once by a network that never saw it."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ FREE = {*fingerprints.FREE, "split.fold"} - {"split"}
 """Settings in which the folds of one recipe may differ."""
 COUNTS = ("tp", "fp", "fn", "tn")
 BY_SLICE = {"slice_lesion": "lesion_slices", "slice_empty_one": "slices", "all_background": "slices"}
-"""The means over slices, and the column that says over how many of a patient's."""
+"""The means over slices, and the column of patients.csv with the number of slices that each is taken over."""
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """The runs of one recipe, which differ in split.fold alone."""
+    """The runs of one recipe, which differ only in split.fold."""
 
     folds: tuple[Record, ...]
 
     @property
     def name(self) -> str:
-        """As a fold's, which does not tell the fold."""
+        """The name of the result. All folds have the same name."""
         return f"cross-validated {self.folds[0].name}"
 
     @property
     def params(self) -> dict[str, str]:
-        """What the folds share."""
+        """The parameters that all folds share."""
         return {n: v for n, v in self.folds[0].params.items() if all(fold.params.get(n) == v for fold in self.folds)}
 
     def problems(self) -> list[str]:
-        """What keeps the folds from being one result, a line each: each fold is there, each patient tested once, all with
-        the same data."""
+        """Return one line for each reason that the folds cannot be joined: a fold is missing, a patient is tested twice or
+        never, or the data differ."""
         wanted = int(self.params["split.folds"])
         there = {int(fold.params["split.fold"]) for fold in self.folds}
         lines = [f"{self.name}: no finished run of fold {fold} of {wanted}" for fold in range(wanted) if fold not in there]
@@ -58,7 +58,7 @@ class CrossValidation:
         return lines
 
     def join_scores(self) -> Scores:
-        """The scores of all patients, from the test rows of the folds' patients.csv, with fold and run before them."""
+        """Return the scores of all patients, from the test rows of the folds' patients.csv, with the columns fold and run."""
         rows: Rows = [
             {"fold": fold.params["split.fold"], "run": fold.id, **row, **{name: int(row[name]) for name in COUNTS}}
             for fold in self.folds
@@ -71,7 +71,7 @@ class CrossValidation:
         return Scores(summary, rows, Calibration(none, none, none), group_patients(rows, resamples))
 
     def by_slice(self) -> dict[str, float]:
-        """The means over all slices: of the folds' means, each with the number of its slices as its weight."""
+        """Return the means over all slices: the folds' means, weighted by their numbers of slices."""
         tables = [fold.patients("test") for fold in self.folds]
         values = {}
         for convention, column in BY_SLICE.items():
@@ -84,7 +84,7 @@ class CrossValidation:
 
 
 def find_cross_validations(records: Iterable[Record]) -> list[CrossValidation]:
-    """The cross-validations among the runs of a study; what differs in more than the fold, in `seed` say, stays apart.
+    """Return the cross-validations among the runs of a study. Runs that differ in more than the fold stay apart.
 
     Raises:
         RunError: there are no finished runs with split=kfold.
@@ -99,5 +99,5 @@ def find_cross_validations(records: Iterable[Record]) -> list[CrossValidation]:
 
 
 def recipe_of(params: Mapping[str, str]) -> tuple:
-    """A run's settings less those that are free."""
+    """Return a run's settings without those in which folds may differ."""
     return tuple(sorted(item for item in params.items() if not any(f"{item[0]}.".startswith(f"{key}.") for key in FREE)))

@@ -1,4 +1,4 @@
-"""The jobs of a sweep, side by side."""
+"""The figure of a sweep."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,9 +9,10 @@ from attnunet.figures.style import FONT, PREDICTION, TRUTH, WIDTH, name_places, 
 
 
 def sweep_scores(parameters: Mapping[str, Sequence[str]], scores: Sequence[float]) -> Figure | None:
-    """A panel for each swept parameter: the jobs' scores over its values, in the order of numbers where all are numbers.
+    """Draw one panel for each swept parameter: the scores of the jobs over its values, with the mean of each value.
 
-    None where nothing was swept or nothing has a score.
+    Returns:
+        The figure; None if nothing was swept or no job has a score.
     """
     if not parameters or np.isnan(scores).all():
         return None
@@ -36,11 +37,12 @@ def sweep_scores(parameters: Mapping[str, Sequence[str]], scores: Sequence[float
 
 
 def group_by_value(values: Sequence[str], scores: Sequence[float], order: Sequence[str]) -> list[np.ndarray]:
+    """Return the scores of each value, in the given order of the values."""
     return [np.array([s for v, s in zip(values, scores, strict=True) if v == value]) for value in order]
 
 
 def number_or_text(value: str) -> tuple[bool, float, str]:
-    """Sorts numbers by size, before text by letters."""
+    """Return a key that sorts numbers by size, before text by letters."""
     try:
         return False, float(value), value
     except ValueError:

@@ -63,6 +63,11 @@ class Metric:
     averaged: bool = True
     overlap: Callable[[Counts], np.ndarray] | None = None
 
+    @property
+    def axis(self) -> str:
+        """The label of a figure's axis, with the unit."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
 
 @dataclass(frozen=True, kw_only=True)
 class Statistic:

@@ -1,7 +1,7 @@
-"""From counts to scores: one row a patient, then the summary under every convention in use.
+"""Scores from counts, and the best threshold.
 
-With tp, fp, fn, tn the true and false positives and negatives in pixels (Taha and Hanbury 2015, doi
-10.1186/s12880-015-0068-x). A score whose denominator is 0 is not defined and is NaN.
+The counts tp, fp, fn and tn are true and false positives and negatives in pixels (Taha and Hanbury 2015, doi
+10.1186/s12880-015-0068-x). A score is undefined, NaN, if its denominator is 0.
 """
 
 import numpy as np
@@ -12,59 +12,60 @@ Array = np.ndarray
 
 
 def ratio(numerator: Array, denominator: Array) -> Array:
-    """numerator / denominator, NaN where the denominator is 0."""
+    """Return numerator / denominator, NaN where the denominator is 0."""
     undefined = np.full(np.broadcast(numerator, denominator).shape, np.nan)
     return np.divide(numerator, denominator, out=undefined, where=denominator != 0)
 
 
 def dice(c: Counts) -> Array:
-    """2 tp / (2 tp + fp + fn), in [0, 1]; NaN where reference and prediction are both empty. Dice 1945."""
+    """Return 2 tp / (2 tp + fp + fn), in [0, 1]; NaN where reference and prediction are both empty. Dice 1945."""
     return ratio(2 * c.tp, 2 * c.tp + c.fp + c.fn)
 
 
 def iou(c: Counts) -> Array:
-    """tp / (tp + fp + fn), in [0, 1]; NaN where reference and prediction are both empty. Jaccard 1912."""
+    """Return tp / (tp + fp + fn), in [0, 1]; NaN where reference and prediction are both empty. Jaccard 1912."""
     return ratio(c.tp, c.tp + c.fp + c.fn)
 
 
 def sensitivity(c: Counts) -> Array:
-    """tp / (tp + fn), the share of the lesion that was found; NaN where the reference is empty."""
+    """Return tp / (tp + fn), the share of the lesion that was found; NaN where the reference is empty."""
     return ratio(c.tp, c.tp + c.fn)
 
 
 def specificity(c: Counts) -> Array:
-    """tn / (tn + fp), the share of the background left alone; NaN where the reference is full."""
+    """Return tn / (tn + fp), the share of the background that is not predicted; NaN where the reference is full."""
     return ratio(c.tn, c.tn + c.fp)
 
 
 def precision(c: Counts) -> Array:
-    """tp / (tp + fp), the share of the prediction that is lesion; NaN where the prediction is empty."""
+    """Return tp / (tp + fp), the share of the prediction that is lesion; NaN where the prediction is empty."""
     return ratio(c.tp, c.tp + c.fp)
 
 
 def volume_error(c: Counts) -> Array:
-    """(predicted - reference volume) / reference volume, in [-1, inf); NaN where the reference is empty."""
+    """Return (predicted - reference volume) / reference volume, in [-1, inf); NaN where the reference is empty."""
     return ratio(c.fp - c.fn, c.tp + c.fn)
 
 
 def nan_mean(values: Array) -> float:
-    """The mean of the values that are defined; NaN, without a warning, of none."""
+    """Return the mean of the defined values; NaN, without a warning, if there are none."""
     defined = values[~np.isnan(values)]
     return float(np.mean(defined)) if defined.size else float("nan")
 
 
 def mean_dice_by_threshold(c: Counts) -> Array:
-    """(thresholds,): the mean of the patients' volumetric Dice at each threshold; NaN where it has none."""
+    """Return the mean of the patients' volumetric Dice at each threshold, (thresholds,); NaN where no Dice is defined."""
     return np.array([nan_mean(column) for column in dice(c.by_patient()).T])
 
 
 def best_threshold(c: Counts) -> float:
-    """The threshold of the highest mean volumetric Dice; of equals, the one nearest to 0.5, then the lower.
+    """Return the threshold with the highest mean volumetric Dice. Ties go to the one closest to 0.5, then to the lower one.
 
-    0.5 where Dice is defined for no patient at any threshold.
+    It is 0.5 if Dice is undefined for every patient at every threshold.
     """
     scores = mean_dice_by_threshold(c)
     if np.isnan(scores).all():
         return 0.5
     best = np.flatnonzero(scores == np.nanmax(scores))
-    return min((c.thresholds[i] for i in best), key=lambda t: (round(abs(t - 0.5), 9), t))  # 0.7 - 0.5 < 0.5 - 0.3 in floats
+    # Rounded, since 0.7 - 0.5 < 0.5 - 0.3 in floats.
+    return min((c.thresholds[i] for i in best), key=lambda t: (round(abs(t - 0.5), 9), t))
