@@ -19,7 +19,7 @@ from attnunet.data.files import read_csv
 from attnunet.data.slices import Slice
 from attnunet.evaluation import pictures, report
 from attnunet.evaluation.patients import Scores, choose_decision, score_patients
-from attnunet.figures.style import printable
+from attnunet.figures.style import format_name
 from attnunet.inference.predictor import Volume
 from attnunet.metrics import catalog
 from attnunet.metrics.calibration import calibration, near_lesions
@@ -269,7 +269,7 @@ def test_a_patient_of_any_name_is_drawn(name: str, monkeypatch: pytest.MonkeyPat
     assert set(drawn) == {"patients", "reliability", "predictions"}
     figures.save_figures(drawn, tmp_path)
     title = drawn["predictions"].axes[0].get_title()
-    assert title == f"{printable(f'worst: {name}', 1.96)}\nslice 1, Dice of the patient 1.000"
+    assert title == f"{format_name(f'worst: {name}', 1.96)}\nslice 1, Dice of the patient 1.000"
 
 
 def test_pictures_are_of_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:

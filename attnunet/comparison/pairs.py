@@ -9,7 +9,15 @@ import numpy as np
 from scipy import stats
 
 from attnunet.metrics import catalog
-from attnunet.metrics.statistics import POWER, detectable, holm, mean_intervals, patients_needed, smallest_p, wilcoxon_p
+from attnunet.metrics.statistics import (
+    POWER,
+    detectable_difference,
+    holm,
+    mean_intervals,
+    required_patients,
+    smallest_p,
+    wilcoxon_p,
+)
 
 ROUNDING = 12  # decimals of a difference; without it, floating-point errors would make zeros nonzero and break ties
 FEW = 10
@@ -99,7 +107,7 @@ def compare_pairs(scores: np.ndarray, question: Question) -> list[Pair]:
             verdict = "better" if difference * question.sign > 0 else "worse"
         shown = math.inf
         if smallest_p(n) * len(places) < question.alpha:
-            shown = detectable(float(row.std(ddof=1)), n, question.alpha / len(places))
+            shown = detectable_difference(float(row.std(ddof=1)), n, question.alpha / len(places))
         found.append(
             Pair(
                 a, b, n, scores.shape[1] - n, difference, float(low), float(high), float(raw), float(adjusted), shown, verdict
@@ -168,12 +176,12 @@ def explain_powerless(patients: int, tests: int, alpha: float) -> str:
     least = smallest_p(patients)
     return (
         f"{count_powerless(patients, tests)} The smallest p of the signed rank test is {format_p(least)}, "
-        f"{format_p(min(1, least * tests))} after Holm, and {alpha:g} is asked for. It takes {patients_needed(tests, alpha)} "
-        "patients, or fewer pairs."
+        f"{format_p(min(1, least * tests))} after Holm, and {alpha:g} is asked for. It takes "
+        f"{required_patients(tests, alpha)} patients, or fewer pairs."
     )
 
 
-def caution(patients: int) -> str:
+def warn_of_few(patients: int) -> str:
     """Return a warning about intervals over few patients; "" if there are enough."""
     if patients >= FEW:
         return ""

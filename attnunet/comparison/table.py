@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from attnunet.comparison.pairs import Pair, Question, caution, compare_pairs, describe, explain_powerless, plural
+from attnunet.comparison.pairs import Pair, Question, compare_pairs, describe, explain_powerless, plural, warn_of_few
 from attnunet.comparison.rows import Row, mean, pair_patients
 from attnunet.data.files import write_csv
 from attnunet.metrics.statistics import mean_intervals, smallest_p
@@ -115,7 +115,7 @@ class Comparison:
             yield "Rows are means over those of their patients who have a defined score, not all over the same: see patients."
         if self.part == "test" and any(math.isnan(v) for s in self.standings for v in s.row.scores("val").values()):
             yield "Ranks are by means over those validation patients who have a defined score, not all over the same."
-        if few := caution(len(self.patients)):
+        if few := warn_of_few(len(self.patients)):
             yield few
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from attnunet.figures import sweep_scores
-from attnunet.figures.style import FONT, PREDICTION, THIRD, TRUTH, WIDTH, printable
+from attnunet.figures.style import FONT, PREDICTION, THIRD, TRUTH, WIDTH, format_name
 from attnunet.metrics import catalog
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def draw_intervals(standings: Sequence[Place], label: str) -> Figure:
     for place, row in enumerate(standings):
         axes.plot([row.low, row.high], [place, place], color=PREDICTION, linewidth=2.5, solid_capstyle="butt")
         axes.plot(row.mean, place, "o", color=TRUTH, markersize=5)
-    rank_axis(axes, [f"{standing.rank}  {printable(standing.row.name, WIDTH * 0.45)}" for standing in standings])
+    rank_axis(axes, [f"{standing.rank}  {format_name(standing.row.name, WIDTH * 0.45)}" for standing in standings])
     axes.set_xlabel(f"{label}: mean over patients with its interval")
     return figure
 

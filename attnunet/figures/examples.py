@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from attnunet.figures.style import FONT, PREDICTION, TRUTH, WIDTH, contour, legend, printable, show_image
+from attnunet.figures.style import FONT, PREDICTION, TRUTH, WIDTH, contour, format_name, legend, show_image
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Example:
 
     def heading(self, width: float, size: float) -> str:
         """Return title and note, with the title at most `width` inches wide in letters of `size` points."""
-        title = printable(self.title, width, size)
+        title = format_name(self.title, width, size)
         return f"{title}\n{self.note}" if self.note else title
 
 

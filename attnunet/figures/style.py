@@ -49,7 +49,7 @@ def advance(text: str) -> float:
     return sum(font().load_char(ord(c)).linearHoriAdvance for c in text.replace(r"\$", "$")) / 65536 / 1000
 
 
-def printable(text: str, width: float, size: float = FONT) -> str:
+def format_name(text: str, width: float, size: float = FONT) -> str:
     """Return a name in a form that a figure can draw, at most `width` inches wide in letters of `size` points.
 
     The middle of a name that is too long is left out.
@@ -64,11 +64,11 @@ def printable(text: str, width: float, size: float = FONT) -> str:
 
 
 def labels(names: Sequence[str], width: float, size: float = FONT) -> list[str]:
-    """Return each name as `printable` does. Names that then look the same end in their places among the names, from 1."""
-    shown = [printable(name, width, size) for name in names]
+    """Return each name as `format_name` does. Names that then look the same end in their places among the names, from 1."""
+    shown = [format_name(name, width, size) for name in names]
     times = Counter(shown)
     return [
-        label if times[label] == 1 else f"{printable(name, width - 5 * size / 72, size)} ({place})"
+        label if times[label] == 1 else f"{format_name(name, width - 5 * size / 72, size)} ({place})"
         for place, (name, label) in enumerate(zip(names, shown, strict=True), 1)
     ]
 

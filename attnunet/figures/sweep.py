@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from attnunet.figures.style import FONT, PREDICTION, TRUTH, WIDTH, name_places, printable
+from attnunet.figures.style import FONT, PREDICTION, TRUTH, WIDTH, format_name, name_places
 
 
 def sweep_scores(parameters: Mapping[str, Sequence[str]], scores: Sequence[float]) -> Figure | None:
@@ -27,7 +27,7 @@ def sweep_scores(parameters: Mapping[str, Sequence[str]], scores: Sequence[float
         axes.plot(range(len(order)), means, "_", color=TRUTH, markersize=18, markeredgewidth=2)
         name_places(axes, order, figure.get_figwidth() / columns - 0.5)
         axes.set_xlim(-0.5, len(order) - 0.5)
-        axes.set_xlabel(printable(name, WIDTH / 3), fontsize=FONT)
+        axes.set_xlabel(format_name(name, WIDTH / 3), fontsize=FONT)
         axes.tick_params(labelsize=FONT)
     for axes in panels[::columns]:
         axes.set_ylabel("score (bar: mean)", fontsize=FONT)

@@ -82,7 +82,7 @@ def smallest_p(n: int) -> float:
     return min(1.0, 2.0 ** (1 - n))
 
 
-def patients_needed(tests: int, alpha: float) -> int:
+def required_patients(tests: int, alpha: float) -> int:
     """Return the number of patients with which one of `tests` signed rank tests can fall below alpha after Holm."""
     return math.floor(math.log2(2 * tests / alpha)) + 1
 
@@ -94,7 +94,7 @@ def holm(p: np.ndarray) -> np.ndarray:
     return multipletests(p, method="holm")[1] if len(p) else p
 
 
-def detectable(spread: float, n: int, alpha: float) -> float:
+def detectable_difference(spread: float, n: int, alpha: float) -> float:
     """Return the smallest mean difference that a paired t test over n patients finds with a power of 0.8 at a two-sided alpha.
 
     (t(1 - alpha / 2) + t(0.8)) spread / sqrt(n), with Student's quantiles at n - 1 degrees of freedom and `spread` the
