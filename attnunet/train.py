@@ -106,7 +106,8 @@ def fit_and_score(
     from attnunet import figures
     from attnunet.data.batches import Draws
     from attnunet.evaluation import report
-    from attnunet.evaluation.patients import choose_decision, score_patients
+    from attnunet.evaluation.decision import choose_decision
+    from attnunet.evaluation.patients import score_patients
     from attnunet.evaluation.pictures import draw_scores
     from attnunet.inference.predictor import Predictor, Preparation
     from attnunet.tracking import uses

@@ -18,7 +18,8 @@ from attnunet import figures
 from attnunet.data.files import read_csv
 from attnunet.data.slices import Slice
 from attnunet.evaluation import pictures, report
-from attnunet.evaluation.patients import Scores, choose_decision, score_patients
+from attnunet.evaluation.decision import choose_decision
+from attnunet.evaluation.patients import Scores, score_patients
 from attnunet.figures.style import format_name
 from attnunet.inference.predictor import Volume
 from attnunet.metrics import catalog

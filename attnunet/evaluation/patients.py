@@ -1,15 +1,13 @@
-"""The scores of a predictor on some patients, and the choice of its decision."""
+"""The scores of a predictor on some patients."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass
 
 from attnunet.data.cache import Prepared
+from attnunet.evaluation.decision import read_truth
 from attnunet.inference.predictor import Predictor, Volume
 from attnunet.metrics.calibration import Calibration, calibration, near_lesions, pool
 from attnunet.metrics.counts import concatenate, count
-from attnunet.metrics.decision import Case, Choice, decide
 from attnunet.metrics.masks import Masks
 from attnunet.metrics.scores import mean_dice_by_threshold
 from attnunet.metrics.strata import group_patients
@@ -38,27 +36,6 @@ class Scores:
     def nothing(self) -> bool:
         """Whether not a single pixel is predicted as lesion."""
         return not any(row["tp"] or row["fp"] for row in self.rows)
-
-
-def choose_decision(
-    predictor: Predictor,
-    prepared: Prepared,
-    indices: Sequence[int],
-    *,
-    thresholds: Sequence[float],
-    smallest_lesions: Sequence[int],
-    fill_holes: Sequence[bool],
-) -> tuple[Predictor, Choice, list[Volume]]:
-    """Choose the decision on these validation slices.
-
-    Returns:
-        The predictor with the chosen decision, what it was chosen from, and the volumes of the slices. All volumes stay in
-        memory, at 4 bytes a pixel.
-    """
-    volumes = list(predictor.volumes(prepared, indices))
-    cases = [Case(v.patient, v.probabilities, read_truth(prepared, v)) for v in volumes]
-    choice = decide(cases, thresholds, smallest_lesions, fill_holes)
-    return replace(predictor, decision=choice.decision), choice, volumes
 
 
 def score_patients(
@@ -111,8 +88,3 @@ def score_patients(
         "ece_all_pixels": pool(everywhere).ece,
     }
     return Scores(summary, rows, pool(around), [{"part": part, **row} for row in group_patients(rows, resamples)])
-
-
-def read_truth(prepared: Prepared, volume: Volume) -> np.ndarray:
-    """Return the reference masks of a volume, uint8 (D, h, w)."""
-    return np.stack([prepared.mask(index) for index in volume.indices])
