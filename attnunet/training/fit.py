@@ -12,6 +12,7 @@ from rich.console import Console
 
 from attnunet.data.batches import Draws, batches, iterate
 from attnunet.training.callbacks import Keep, Log, ShowProgress, Validation
+from attnunet.training.keras_internals import skip_gradient_sum
 from attnunet.training.state import History, State, read_weights
 
 
@@ -63,10 +64,7 @@ def fit(
         ]
         devices = network.distribute_strategy.num_replicas_in_sync
         if devices == 1:
-            # Keras sums gradients over devices by a custom gradient, which TensorFlow keeps for ever, and with it the step's
-            # graph: 10 MB a job. One device has nothing to sum.
-            optimizer = getattr(network.optimizer, "inner_optimizer", network.optimizer)
-            optimizer._all_reduce_sum_gradients = list
+            skip_gradient_sum(network.optimizer)
         dataset = as_tf_data(batches(draws, workers, start_step=done * steps), draws, devices)
         try:
             network.fit(

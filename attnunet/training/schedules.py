@@ -7,8 +7,6 @@ import keras
 from annotated_types import Ge, Gt, Le, Lt
 from keras import ops
 
-from attnunet.training import fused
-
 
 @keras.saving.register_keras_serializable(package="attnunet")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -54,7 +52,7 @@ Warmup = Annotated[float, Ge(0), Lt(1)]
 
 def adam(steps: int, learning_rate: Rate, schedule: Decay = "cosine", warmup: Warmup = 0.0) -> keras.optimizers.Adam:
     """Adam (Kingma and Ba 2015, arXiv 1412.6980), its rate following `schedule` over a run of `steps` training steps."""
-    return fused.Adam(Schedule(learning_rate, steps, schedule, warmup))
+    return keras.optimizers.Adam(Schedule(learning_rate, steps, schedule, warmup))
 
 
 def adamw(
@@ -65,4 +63,14 @@ def adamw(
     weight_decay: Annotated[float, Ge(0), Le(1)] = 1e-4,
 ) -> keras.optimizers.AdamW:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101), its rate as in `adam`."""
-    return fused.AdamW(Schedule(learning_rate, steps, schedule, warmup), weight_decay=weight_decay)
+    return keras.optimizers.AdamW(Schedule(learning_rate, steps, schedule, warmup), weight_decay=weight_decay)
+
+
+@keras.saving.register_keras_serializable(package="attnunet")
+class Adam(keras.optimizers.Adam):
+    """Keras's Adam under the name that it has in earlier checkpoints."""
+
+
+@keras.saving.register_keras_serializable(package="attnunet")
+class AdamW(keras.optimizers.AdamW):
+    """As `Adam`."""
