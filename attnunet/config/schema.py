@@ -169,6 +169,7 @@ class Predict(Keys):
     output: Text
     probabilities: bool
     overwrite: bool
+    modules: list[Module]
     tracking: Tracking
 
 
@@ -178,6 +179,7 @@ class Export(Keys):
     run: Text
     format: Literal["keras", "savedmodel", "onnx", "tflite"]
     output: Text
+    modules: list[Module]
     tracking: Tracking
 
 

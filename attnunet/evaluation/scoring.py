@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from attnunet import config
+from attnunet.config import targets
 from attnunet.data.cache import Prepared, prepare
 from attnunet.data.checks import find_doubts
 from attnunet.data.files import write_csv
@@ -54,12 +55,14 @@ class Selection:
 
 
 def load_predictor(record: Record) -> Predictor:
-    """The best checkpoint with its preparation and decision.
+    """Return the best checkpoint with its preparation and decision.
 
     Raises:
         NotFound: the run keeps no checkpoint.
+        TargetError: the network needs a module that the command line did not allow, or that cannot be imported.
     """
     record.check_checkpoint()
+    targets.import_modules(record.modules, f"run {record.id} ({record.name})")
     with record.file("checkpoints") as folder:
         return Predictor.load(folder)
 
