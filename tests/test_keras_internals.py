@@ -1,13 +1,18 @@
-"""The private part of Keras: on the version that it was written for it does its work, on another one it is left alone."""
+"""The private part of Keras works on the version that it was written for, and is left alone on any other."""
 
+import ast
 import gc
+import re
 import weakref
+from collections.abc import Iterator
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from attnunet.config.targets import PACKAGE
 from attnunet.training import keras_internals
 from attnunet.training.keras_internals import WRITTEN_FOR, skip_gradient_sum
 
@@ -66,3 +71,26 @@ def test_another_version_of_keras_is_left_alone(monkeypatch: pytest.MonkeyPatch)
     adam = keras.optimizers.Adam(0.1)
     skip_gradient_sum(adam)
     assert "_all_reduce_sum_gradients" not in vars(adam)
+
+
+PRIVATE = ("keras.src", "mlflow.utils", "mlflow.store", "mlflow.tracking._", "tensorflow.python")
+
+
+def uses_of_private_parts(file: Path) -> Iterator[str]:
+    """Yield imports of private modules, and private attributes of anything but the class itself."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PRIVATE):
+            yield f"{file.name}: {node.module}"
+        if isinstance(node, ast.Attribute) and re.match("_[a-z]", node.attr) and ast.unparse(node.value) != "self":
+            yield f"{file.name}: {ast.unparse(node)}"
+
+
+def test_private_parts_are_used_in_one_file_for_each_package() -> None:
+    files = [file for file in PACKAGE.rglob("*.py") if "sweeps" not in file.parts]  # sweeps stand for Hydra
+    found = [use for file in files for use in uses_of_private_parts(file)]
+    assert sorted(found) == [
+        "keras_internals.py: inner._all_reduce_sum_gradients",
+        "mlflow_internals.py: mlflow.utils.credentials",
+        "mlflow_internals.py: mlflow.utils.rest_utils",
+        "workers.py: os._exit",  # Python's, and documented
+    ]
