@@ -129,6 +129,13 @@ def test_a_checkpoint_imports_nothing_that_was_not_allowed(wish: object, module:
     assert module not in sys.modules
 
 
+def test_a_network_from_before_modules_were_listed_is_loaded_with_the_key(module: str, tmp_path: Path) -> None:
+    predictor = save(module, tmp_path)
+    (tmp_path / "predictor.json").write_text(replace(predictor, modules=()).facts)
+    targets.allow([module])
+    np.testing.assert_array_equal(load_predictor(kept(tmp_path)).network.get_weights()[0], predictor.network.get_weights()[0])
+
+
 def test_a_module_that_is_gone_is_named(module: str, tmp_path: Path) -> None:
     save(module, tmp_path / "checkpoints")
     (tmp_path / f"{module}.py").unlink()

@@ -69,13 +69,15 @@ def check_modules(modules: Sequence[Any], user: str) -> None:
 
 
 def import_modules(modules: Sequence[Any], user: str) -> None:
-    """Import the modules that `user`, a stored run, needs.
+    """Import the modules that `user`, a stored run, needs, and all that the command line named.
+
+    A run from before predictor.json listed its modules needs one that only the command line knows.
 
     Raises:
         TargetError: one may not be imported, or cannot.
     """
     check_modules(modules, user)
-    for module in modules:
+    for module in sorted(own.union(modules)):
         try:
             import_module(module)
         except Exception as error:  # an import runs any code
