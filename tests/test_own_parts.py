@@ -136,6 +136,14 @@ def test_a_network_from_before_modules_were_listed_is_loaded_with_the_key(module
     np.testing.assert_array_equal(load_predictor(kept(tmp_path)).network.get_weights()[0], predictor.network.get_weights()[0])
 
 
+def test_modules_are_looked_for_where_the_command_starts(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", ["elsewhere"])
+    targets.allow([])
+    assert sys.path == ["elsewhere"]
+    targets.allow([module])
+    assert sys.path == ["", "elsewhere"]
+
+
 def test_a_module_that_is_gone_is_named(module: str, tmp_path: Path) -> None:
     save(module, tmp_path / "checkpoints")
     (tmp_path / f"{module}.py").unlink()

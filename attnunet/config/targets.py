@@ -40,8 +40,8 @@ class TargetError(UserError):
 def allow(modules: Iterable[str]) -> None:
     """Let configurations and checkpoints name what the user's own `modules` define.
 
-    Only the command line grants this, never a stored run, not even one that was made here: a store that was copied here
-    cannot be told from it.
+    Only the command line grants this, never a stored run. A run that was made here cannot be told from one of a store that
+    was copied here.
     """
     own.update(modules)
     if own and "" not in sys.path:

@@ -134,7 +134,7 @@ class Record:
         return path in [found.path for found in self.store.attempt(lambda: self.store.client.list_artifacts(self.id, folder))]
 
     def check_checkpoint(self) -> None:
-        """Check that the run has finished, keeps its best checkpoint, and needs no code but what the command line allowed.
+        """Check that the run has finished, keeps its best checkpoint, and needs no module that the command line did not allow.
 
         Raises:
             NotFound: the run has not finished, or keeps no best checkpoint.
@@ -150,7 +150,7 @@ class Record:
 
     @cached_property
     def modules(self) -> list[Any]:
-        """The modules of a user's own that the run's network needs, as the store says: a wish, and no permission."""
+        """The modules of a user's own that the network needs; the store asks for them, only the command line allows them."""
         return list(json.loads(self.text("checkpoints/predictor.json")).get("modules", ()))
 
     def text(self, path: str) -> str:
