@@ -132,8 +132,13 @@ def fit_and_score(
     network = network_cache.compile_once(config.computation(cfg, len(prepared.channels), steps), build)
     preparation = Preparation(cfg.image_size, prepared.file_channels, prepared.channels, prepared.intensity)
     predictor = Predictor(
-        network_cache.without_optimizer(network), preparation, flip=cfg.evaluation.flip, batch_size=cfg.evaluation.batch_size
+        network_cache.without_optimizer(network),
+        preparation,
+        flip=cfg.evaluation.flip,
+        batch_size=cfg.evaluation.batch_size,
+        modules=targets.own_modules(OmegaConf.to_container(cfg.model, resolve=True)),
     )
+    predictor.check_loadable()
     console.print(f"{network.count_params():,} parameters, {len(split.train)} training slices")
     run.text(OmegaConf.to_yaml(cfg, resolve=True), "config.yaml")
     run.text(split.manifest(prepared.slices, prepared.fingerprint), "split.json")

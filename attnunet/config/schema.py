@@ -182,6 +182,7 @@ class Predict(Keys):
     output: Text
     probabilities: bool
     overwrite: bool
+    modules: list[Module]
     tracking: Tracking
 
 
@@ -191,6 +192,7 @@ class Export(Keys):
     run: Text
     format: Literal["keras", "savedmodel", "onnx", "tflite"]
     output: Text
+    modules: list[Module]
     tracking: Tracking
 
 

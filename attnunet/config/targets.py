@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -37,8 +38,51 @@ class TargetError(UserError):
 
 
 def allow(modules: Iterable[str]) -> None:
-    """Let configurations name what the user's own `modules` define. The command line grants this, never a stored run."""
+    """Let configurations and checkpoints name what the user's own `modules` define.
+
+    Only the command line grants this, never a stored run. A run that was made here cannot be told from one of a store that
+    was copied here.
+    """
     own.update(modules)
+    if own and "" not in sys.path:
+        sys.path.insert(0, "")  # as `python -m` has it: they lie in the folder where the command starts
+
+
+def own_modules(node: Any) -> tuple[str, ...]:
+    """Return the modules of the user's own that the `_target_`s of a configuration name."""
+    modules = {target.rpartition(".")[0] for target in find_targets(node)}
+    return tuple(sorted(module for module in modules if is_within(module, own)))
+
+
+def check_modules(modules: Sequence[Any], user: str) -> None:
+    """Check that `user`, a stored run, may have these modules imported.
+
+    Raises:
+        TargetError: the command line did not name all of them.
+    """
+    if any(not isinstance(module, str) or not is_within(module, own) for module in modules):
+        wanted = ",".join(str(module) for module in modules)
+        raise TargetError(
+            f"{user}: to load its network, the modules {wanted} have to be imported, which runs them; modules=[...] allows "
+            f"{', '.join(sorted(own)) or 'none'}; give 'modules=[{wanted}]' if you trust them"
+        )
+
+
+def import_modules(modules: Sequence[Any], user: str) -> None:
+    """Import the modules that `user`, a stored run, needs, and all that the command line named.
+
+    A run from before predictor.json listed its modules needs one that only the command line knows.
+
+    Raises:
+        TargetError: one may not be imported, or cannot.
+    """
+    check_modules(modules, user)
+    for module in sorted(own.union(modules)):
+        try:
+            import_module(module)
+        except Exception as error:  # an import runs any code
+            where = "modules are looked for in the folder where the command starts, and among the installed packages"
+            raise TargetError(f"modules=[{module}]: cannot be imported ({first_line(error)}); {where}") from error
 
 
 @cache

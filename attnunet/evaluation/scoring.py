@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from attnunet import config
+from attnunet.config import targets
 from attnunet.data.cache import Prepared, prepare
 from attnunet.data.checks import find_doubts
 from attnunet.data.files import write_csv
@@ -58,8 +59,10 @@ def load_predictor(record: Record) -> Predictor:
 
     Raises:
         NotFound: the run keeps no checkpoint.
+        TargetError: the network needs a module that the command line did not allow, or that cannot be imported.
     """
     record.check_checkpoint()
+    targets.import_modules(record.modules, f"run {record.id} ({record.name})")
     with record.file("checkpoints") as folder:
         return Predictor.load(folder)
 

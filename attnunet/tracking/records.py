@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from attnunet.config import targets
 from attnunet.data.files import checksum, read_csv
 from attnunet.errors import UserError
 from attnunet.tracking.store import Store, local_path
@@ -133,13 +134,24 @@ class Record:
         return path in [found.path for found in self.store.attempt(lambda: self.store.client.list_artifacts(self.id, folder))]
 
     def check_checkpoint(self) -> None:
-        """Raises NotFound where the run has not finished, or keeps no best checkpoint."""
+        """Check that the run has finished, keeps its best checkpoint, and needs no module that the command line did not allow.
+
+        Raises:
+            NotFound: the run has not finished, or keeps no best checkpoint.
+            TargetError: see `targets.check_modules`.
+        """
         if self.status != "FINISHED":
             raise NotFound(f"run {self.id} ({self.name}) is {self.status}; only a finished run has a best checkpoint")
         if not (self.has("checkpoints/best.keras") and self.has("checkpoints/predictor.json")):
             keep = self.params.get("trainer.keep")
             lacking = "lacks checkpoints/best.keras or predictor.json"
             raise NotFound(f"run {self.id} ({self.name}) {lacking}; its trainer.keep was {keep}")
+        targets.check_modules(self.modules, f"run {self.id} ({self.name})")
+
+    @cached_property
+    def modules(self) -> list[Any]:
+        """The modules of a user's own that the network needs; the store asks for them, only the command line allows them."""
+        return list(json.loads(self.text("checkpoints/predictor.json")).get("modules", ()))
 
     def text(self, path: str) -> str:
         with self.file(path) as file:

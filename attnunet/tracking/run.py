@@ -8,10 +8,11 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,6 @@ import psutil
 from mlflow.entities import Metric, Param
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
-from mlflow.utils.mlflow_tags import MLFLOW_USER
 
 from attnunet.data.files import checksum, naming
 from attnunet.errors import first_line
@@ -142,9 +142,9 @@ class Run:
             with naming(Path(self.artifacts)), self.record_checksums(checksums):
                 self.store.attempt(lambda: self.store.client.log_artifacts(self.id, folder, "checkpoints"))
             with naming(Path(self.artifacts)):
-                self.store.attempt(lambda: self.log_model(folder, len(predictor.preparation.file_channels)))
+                self.store.attempt(lambda: self.log_model(folder, len(predictor.preparation.file_channels), predictor.modules))
 
-    def log_model(self, folder: str, channels: int) -> None:
+    def log_model(self, folder: str, channels: int, modules: Sequence[str]) -> None:
         """Once: one that was logged whole before an interruption stays, one that was not goes."""
         client = self.store.client
         for model in client.search_logged_models([self.experiment_id], f"source_run_id = '{self.id}'"):
@@ -168,11 +168,11 @@ class Run:
                 flavor=mlflow.pyfunc,
                 run_id=self.id,
                 name="model",
-                python_model=str(Path(__file__).with_name("served.py")),
-                artifacts={"predictor": folder},
+                loader_module="attnunet.inference.served",
+                data_path=folder,
                 signature=signature,
-                tags={MLFLOW_USER: psutil.Process().username()},  # else MLFLOW_TRACKING_USERNAME, a credential
-                code_paths=[str(PACKAGE)],
+                tags={"mlflow.user": psutil.Process().username()},  # else MLFLOW_TRACKING_USERNAME, a credential
+                code_paths=[str(PACKAGE), *sorted({find_source(module) for module in modules})],
                 pip_requirements=[f"{name}=={metadata.version(name)}" for name in SERVING],
             )
 
@@ -222,6 +222,13 @@ def tell_failure(tell: Callable[[], None]) -> None:
         raise
     except Exception as error:
         log.warning("the store does not take why the run failed: %s", first_line(error))
+
+
+def find_source(module: str) -> str:
+    """Return the file or folder of the package that an imported module belongs to."""
+    spec = find_spec(module.partition(".")[0])
+    assert spec is not None
+    return str(spec.submodule_search_locations[0] if spec.submodule_search_locations else spec.origin)
 
 
 @contextmanager

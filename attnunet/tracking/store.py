@@ -15,11 +15,9 @@ import mlflow
 from filelock import FileLock
 from mlflow.entities import Experiment, Run, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.rest_utils import http_request
 
 from attnunet.errors import UserError, first_line
-from attnunet.tracking import processes, sqlite
+from attnunet.tracking import mlflow_internals, processes, sqlite
 from attnunet.tracking.redaction import redact
 
 T = TypeVar("T")
@@ -90,12 +88,13 @@ class Store:
             if self.uri:
                 self.answers()  # a call would let one that hangs take MLFLOW_HTTP_REQUEST_TIMEOUT
             else:
-                make = sqlite.check_file if self.database.exists() else sqlite.create
+                make = mlflow_internals.check_file if self.database.exists() else sqlite.create
                 self.attempt(lambda: make(self.database))
             client = self.attempt(lambda: mlflow.MlflowClient(self.address))
-            self.attempt(lambda: client.search_experiments(max_results=1))
-            if not self.uri:
-                self.attempt(lambda: sqlite.relocate(self.database, self.root / "artifacts"))
+            if self.uri:
+                self.attempt(lambda: client.search_experiments(max_results=1))
+            else:
+                self.attempt(lambda: mlflow_internals.relocate(client, self.database, self.root / "artifacts"))
         return client
 
     def lock(self) -> FileLock:
@@ -183,18 +182,9 @@ class Store:
         return self.trouble is None
 
     def status(self) -> int | None:
-        """The HTTP status with which the server answers a question to its database; None where it does not answer.
-
-        By what MLflow's own client is made of (3.17), which knows all its settings of credentials and certificates, but takes
-        a time-out from the environment alone.
-        """
+        """Return the HTTP status with which the server answers a question to its database; None if it does not answer."""
         assert self.uri is not None
-        question = {"endpoint": "/api/2.0/mlflow/experiments/search", "method": "GET", "params": {"max_results": 1}}
-        once = {"timeout": PROBE, "max_retries": 0, "raise_on_status": False}
-        try:
-            return http_request(get_default_host_creds(self.uri), **question, **once).status_code
-        except MlflowException:
-            return None
+        return mlflow_internals.http_status(self.uri, PROBE)
 
     def warn(self, message: str) -> None:
         """Log a warning, one an outage."""
