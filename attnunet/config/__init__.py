@@ -1,27 +1,22 @@
 """Where the configuration is, what it may hold, and what a run is made of.
 
-Imported by every command at once, so it imports only Hydra; pydantic, NumPy and the data modules come with the first check.
+Entry modules import this package, so it imports only Hydra. `checks` and `objects`, which import pydantic and NumPy, come
+with the first check.
 """
 
-from attnunet.config.checks import ConfigError, as_typed, check, check_folder, check_keys, settle, without_hydra
+from attnunet.config.entry import ConfigError, as_typed, check_folder, group_choices, settle, without_hydra
 from attnunet.config.fingerprints import computation, digest, fingerprint, recipe
-from attnunet.config.objects import check_run, divide, make, prepare_data
 from attnunet.config.targets import CONF
 
 __all__ = [
     "CONF",
     "ConfigError",
     "as_typed",
-    "check",
     "check_folder",
-    "check_keys",
-    "check_run",
     "computation",
     "digest",
-    "divide",
     "fingerprint",
-    "make",
-    "prepare_data",
+    "group_choices",
     "recipe",
     "settle",
     "without_hydra",

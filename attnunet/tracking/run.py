@@ -273,22 +273,3 @@ def stop_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as the command line writes them: {"loss.weights.dice": 1.0, ...}, without Hydra's own keys."""
-    values: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            values |= flatten(value, f"{prefix}{name}.")
-        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-            values |= {f"{prefix}{name}.{place}": format_call(item) for place, item in enumerate(value)}
-        elif not str(name).startswith("_"):
-            values[f"{prefix}{name}"] = value
-    return values
-
-
-def format_call(node: Mapping[str, Any]) -> str:
-    """A `_target_` with its arguments as one reads it in code: HorizontalFlip(p=0.5)."""
-    arguments = (f"{name}={value}" for name, value in node.items() if not name.startswith("_"))
-    return f"{node['_target_'].rpartition('.')[2]}({', '.join(arguments)})"

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from attnunet.data.files import write_csv
 from attnunet.tracking.provenance import provenance
+from attnunet.tracking.records import reuse_tag
 from attnunet.tracking.resume import SCORE
 from attnunet.tracking.run import Run, heartbeat, stop_on_sigterm
 from attnunet.tracking.store import Store, Unavailable
@@ -70,6 +71,13 @@ def membership(store: Store, parent: str | None) -> dict[str, str]:
     if parent is None:
         return {}
     return {"mlflow.parentRunId": parent, "command": store.attempt(partial(store.client.get_run, parent)).data.tags["command"]}
+
+
+def reuse(store: Store, run_id: str | None, score: float, parent: str | None) -> Outcome:
+    """Return the outcome of a job whose run was finished before; a tag tells the run's later sweeps."""
+    if parent and run_id:
+        store.tag(run_id, {reuse_tag(parent): "true"})
+    return Outcome("reused", run_id, score)
 
 
 class Sweep:

@@ -6,9 +6,8 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
-from typing import Any, Literal
+from contextlib import contextmanager
+from typing import Literal
 
 from attnunet.errors import UserError, first_line
 
@@ -98,21 +97,6 @@ def gpus(strategy: Literal["mirrored"] | None) -> list[str]:
     found = tf.config.list_physical_devices("GPU")
     used = found if strategy else found[:1]
     return [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in used]
-
-
-def strategy(name: Literal["mirrored"] | None) -> AbstractContextManager:
-    """The scope in which a network is made and compiled: "mirrored" trains a copy of it on each GPU, or without any on each
-    logical CPU, every copy on its share of a batch."""
-    return nullcontext() if name is None else mirrored_strategy().scope()
-
-
-@cache
-def mirrored_strategy() -> Any:
-    """One for all jobs of a process: two would number their reductions alike, and TensorFlow confuse them."""
-    import tensorflow as tf
-
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
 @contextmanager
