@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from attnunet import config
-from attnunet.config import targets
+from attnunet.config import fingerprints, targets
 from attnunet.data.workers import end_with_parent
 from attnunet.errors import exit_on_error
 from attnunet.sweeps import commands, terminal
@@ -54,8 +54,8 @@ def train(
     # The same run, if it was made before.
     threads = runtime.available_threads(cfg.trainer.threads)
     arithmetic = {"threads": str(threads), "settings": runtime.library_settings()}
-    recipe = config.recipe(cfg, prepared.fingerprint, split, score_test)
-    fingerprint = config.fingerprint(recipe, arithmetic)
+    recipe = fingerprints.recipe(cfg, prepared.fingerprint, split, score_test)
+    fingerprint = fingerprints.fingerprint(recipe, arithmetic)
     store = commands.open_runs(cfg.tracking)
     study = store.study(cfg.study)
     with resume.claim_start(store, study, fingerprint, recipe, arithmetic, cfg.resume, say) as start:

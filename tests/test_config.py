@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from attnunet import config
-from attnunet.config import checks, objects, schema, signatures
+from attnunet.config import checks, fingerprints, objects, schema, signatures
 from attnunet.config.fingerprints import without_docstrings
 from attnunet.data.split import Split
 from attnunet.sweeps import composition
@@ -355,8 +355,8 @@ SPLIT = Split((0,), (1,), (2,), dict(enumerate("abc")))
 
 
 def fingerprint(*overrides: str, data: str = "data", split: Split = SPLIT, test: bool = True, **arithmetic: str) -> str:
-    recipe = config.recipe(composed(*overrides), data, split, test)
-    return config.fingerprint(recipe, {"threads": "2", "settings": "TF_ENABLE_ONEDNN_OPTS=1", **arithmetic})
+    recipe = fingerprints.recipe(composed(*overrides), data, split, test)
+    return fingerprints.fingerprint(recipe, {"threads": "2", "settings": "TF_ENABLE_ONEDNN_OPTS=1", **arithmetic})
 
 
 FREE = ("study=other", "trainer.workers=2", "trainer.keep=none", "trainer.figures=false", "data.root=x", "data.exclude=[x]")

@@ -13,8 +13,8 @@ import annotated_types
 PACKAGE = Path(__file__).parent.parent
 
 
-class Made:
-    """What a `_target_` makes, in the place of which it is checked; in an annotation, any class of others."""
+class StandIn:
+    """What takes the place of an object while the arguments around it are checked."""
 
     def __init__(self, target: str) -> None:
         self.target = target
@@ -23,17 +23,15 @@ class Made:
         return self.target
 
 
-class Maker:
-    """What a `_target_` with `_partial_: true` is: to be called."""
+class Made(StandIn):
+    """The object that a `_target_` makes; in an annotation, any class of another package."""
 
-    def __init__(self, target: str) -> None:
-        self.target = target
+
+class Maker(StandIn):
+    """The function that a `_target_` with `_partial_: true` makes."""
 
     def __call__(self) -> Made:
         return Made(self.target)
-
-    def __repr__(self) -> str:
-        return self.target
 
 
 def stand_ins(value: Any) -> Any:

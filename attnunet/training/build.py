@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from omegaconf import DictConfig
 
-from attnunet import config
+from attnunet.config.fingerprints import computation
 from attnunet.config.objects import make
 from attnunet.data.batches import Draws
 from attnunet.data.cache import Prepared
@@ -39,7 +39,7 @@ def build_network(cfg: DictConfig, channels: int, steps: int) -> keras.Model:
             network.compile(optimizer, loss, jit_compile=cfg.trainer.jit_compile)
         return network
 
-    return network_cache.compile_once(config.computation(cfg, channels, steps), build)
+    return network_cache.compile_once(computation(cfg, channels, steps), build)
 
 
 def build_predictor(cfg: DictConfig, network: keras.Model, prepared: Prepared) -> Predictor:
