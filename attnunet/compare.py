@@ -1,4 +1,4 @@
-"""Which runs are better than which, and whether that is real: `python -m attnunet.compare study=NAME`."""
+"""Compare runs patient by patient: `python -m attnunet.compare study=NAME`."""
 
 from __future__ import annotations
 

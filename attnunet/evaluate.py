@@ -1,4 +1,4 @@
-"""A run scored again, or folds joined: `python -m attnunet.evaluate run=RUN_ID`, `python -m attnunet.evaluate study=NAME`."""
+"""Score a run again: `python -m attnunet.evaluate run=RUN_ID`; or join the folds of a study: `... study=NAME`."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], record: Record, console: 
     say = partial(console.print, soft_wrap=True, highlight=False)
     say(f"run {record.id}: {record.name}")
 
-    # What is scored.
+    # The predictor, with the requested decision.
     predictor = scoring.load_predictor(record)
     set_here = {key: cfg[key] for key in ("threshold", "smallest_lesion", "fill_holes") if cfg[key] is not None}
     predictor = replace(predictor, decision=replace(predictor.decision, **set_here))
 
-    # On whom, and whether that may be.
+    # The slices, which must not be training data.
     cache = Path(cfg.tracking.root) / "cache"
     chosen = scoring.select_slices(record, predictor.preparation, cfg.get("data"), cfg.get("split"), cfg.part, cache)
     if chosen.trained and not cfg.allow_training_patients:
@@ -46,7 +46,7 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], record: Record, console: 
     words = [*choices.values(), cfg.part, *(f"{key}{value}" for key, value in set_here.items())]
     own = record.slices("test")
 
-    # The scores, and what stays of them.
+    # The scores, logged and shown.
     current = Run(record.store, record.id)
     with scoring.claim_name(record, cfg.name, "-".join(words), leaking=bool(chosen.trained)) as name:
         found = report.score_patients(predictor, chosen.prepared, chosen.indices, cfg.part, **scoring.scoring_rules(record))

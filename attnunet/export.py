@@ -1,4 +1,4 @@
-"""A run's network for other runtimes: `python -m attnunet.export run=RUN_ID format=onnx`."""
+"""Export a run's network for other runtimes: `python -m attnunet.export run=RUN_ID format=onnx`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def export(cfg: DictConfig, record: Record, console: Console) -> None:
 
 
 def check_output(folder: Path) -> None:
-    """Raise ConfigError where the folder is there already, or cannot be made."""
+    """Raise ConfigError if the folder exists already or cannot be made."""
     if os.path.lexists(folder):
         raise config.ConfigError(f"output={folder}: exists; give a folder that does not")
     config.check_folder("output", str(folder))

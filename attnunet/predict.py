@@ -1,4 +1,4 @@
-"""New images segmented by a run's network: `python -m attnunet.predict run=RUN_ID input=PATH output=DIR`."""
+"""Segment new images by a run's network: `python -m attnunet.predict run=RUN_ID input=PATH output=DIR`."""
 
 from __future__ import annotations
 

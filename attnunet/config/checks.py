@@ -24,7 +24,7 @@ SUPPLIED = {"model": ("image_size", "channels"), "optimizer": ("steps",), "split
 
 
 def check(cfg: DictConfig) -> None:
-    """Every key, type, range and combination of a run, without importing what the `_target_`s name.
+    """Check every key, type, range and combination of a run, without importing what the `_target_`s name.
 
     Raises:
         ConfigError: with one line for each thing that is wrong.
@@ -72,7 +72,7 @@ REPHRASED = {
     "callable_type": "must be a `_target_` with `_partial_: true`",
     "is_instance_of": "must be a `_target_`, without `_partial_: true`",
 }
-"""What pydantic tells of Python's types, in the configuration's terms."""
+"""Messages in the configuration's terms, where pydantic speaks of Python's types."""
 
 
 def complaints(schema: Any, values: dict, prefix: str) -> Iterator[str]:
@@ -124,7 +124,7 @@ def keys_at(schema: Any, location: tuple) -> list[str]:
 
 
 def check_targets(node: Any, key: str, group: str) -> Iterator[str]:
-    """Yield what is wrong with every `_target_` below a group's `node`, which may name it, and with its arguments."""
+    """Yield a line for each `_target_` below `node` that the group may not name, and for each wrong argument."""
     if isinstance(node, dict) and "_target_" in node:
         try:
             targets.check(node["_target_"], group)
@@ -136,7 +136,7 @@ def check_targets(node: Any, key: str, group: str) -> Iterator[str]:
 
 
 def check_arguments(node: dict, key: str) -> Iterator[str]:
-    """Yield what is wrong with the keys beside a `_target_`; of ours, its signature tells their types and ranges."""
+    """Yield a line for each wrong key beside a `_target_`; the signature of a target of ours gives types and ranges."""
     special = {name for name in node if str(name).startswith("_")} - {"_target_", "_partial_"}
     yield from (f"{key}.{name}={node[name]}: no such key; allowed beside arguments: _target_, _partial_" for name in special)
     if "_partial_" in node and (key in GROUPS or not isinstance(node["_partial_"], bool)):
@@ -151,7 +151,7 @@ def check_arguments(node: dict, key: str) -> Iterator[str]:
 
 
 def check_combinations(plain: dict) -> Iterator[str]:
-    """Yield what no single key can tell."""
+    """Yield a line for each combination of keys that cannot run."""
     if (plain["epochs"] is None) == (plain["budget_images"] is None):
         yield f"epochs={plain['epochs']}, budget_images={plain['budget_images']}: give one of the two"
     if isinstance(filters := plain["model"].get("filters"), list):

@@ -15,11 +15,11 @@ from attnunet.errors import UserError
 
 
 class ConfigError(UserError):
-    """The configuration is not one that can run; the message names key, value and what is allowed, a line each."""
+    """The configuration cannot run; each line of the message names a key, its value and what is allowed."""
 
 
 def without_hydra(cfg: DictConfig) -> DictConfig:
-    """A command's configuration without Hydra's."""
+    """Return a command's configuration without Hydra's part."""
     return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
 
 
@@ -53,10 +53,10 @@ def settle(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
 
 def check_folder(key: str, folder: str) -> None:
-    """Raise ConfigError where a folder is not there and cannot be made, or cannot be written to."""
+    """Raise ConfigError if a folder does not exist and cannot be made, or cannot be written to."""
     path = Path(folder).absolute()
     try:
-        path.exists()  # else a name that is too long is told from one that is not there by nobody
+        path.exists()  # raises OSError if the name is too long
         there = next(parent for parent in (path, *path.parents) if os.path.lexists(parent))
         found = "cannot be written to" if there.is_dir() else "is not a folder"
         usable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)

@@ -51,7 +51,7 @@ def make(node: DictConfig, group: str) -> Callable[..., Any]:
 
 
 def prepare_data(cfg: DictConfig) -> tuple[Prepared, Split]:
-    """The prepared arrays and who is in which part; imports no TensorFlow.
+    """Return the prepared arrays and the split of their patients; TensorFlow is not imported.
 
     Raises:
         DataError: the message names the file, the patient or the key.
@@ -68,13 +68,13 @@ def prepare_data(cfg: DictConfig) -> tuple[Prepared, Split]:
 
 
 def divide(split: DictConfig, prepared: Prepared) -> Split:
-    """The split of the prepared data that a group's `_target_` makes."""
+    """Return the split of the prepared data that the `_target_` of a group makes."""
     pixels, slices = prepared.lesion_pixels, prepared.slices
     subjects = [
         Subject(patient, slices[indices[0]].site, int(pixels[indices].sum()), tuple(indices))
         for patient, indices in prepared.patients.items()
     ]
-    # The owners are ours whatever the split says, so that one from elsewhere cannot leak unmarked either.
+    # The owners come from the data, so that a split of a user's own cannot leak unmarked.
     made = replace(make(split, "split")(subjects), owners={i: item.patient for i, item in enumerate(slices)})
     refuse_copies(prepared, made)
     return made

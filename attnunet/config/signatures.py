@@ -1,4 +1,4 @@
-"""Signatures of our own functions and classes, read from their source: nothing is imported, TensorFlow least of all."""
+"""The signatures of our own functions and classes, read from their source, since an import would load TensorFlow."""
 
 import ast
 import builtins
@@ -35,7 +35,7 @@ class Maker(StandIn):
 
 
 def stand_ins(value: Any) -> Any:
-    """Return an argument with what stands for each `_target_` in it."""
+    """Return an argument with a stand-in for each `_target_` in it."""
     if isinstance(value, dict) and "_target_" in value:
         return (Maker if value.get("_partial_") is True else Made)(str(value["_target_"]))
     if isinstance(value, dict):
@@ -45,9 +45,9 @@ def stand_ins(value: Any) -> Any:
 
 @cache
 def signature(target: str) -> dict[str, tuple[Any, Any]] | None:
-    """Return the parameters of a function or class of ours, read from its source without importing it; None of another.
+    """Return the parameters of one of our functions or classes, read from its source; None of any other target.
 
-    Each is what pydantic takes for a field: its annotation, and `...` where it has no default, else None. In an annotation
+    Each parameter is what pydantic takes for a field: its annotation, and `...` without a default, else None. In an annotation
     a name that is not from the standard library, annotated_types or the module's own aliases is `Made`.
     """
     package, _, place = target.partition(".")
@@ -95,7 +95,7 @@ class Names(dict):
 
 
 class Foreign(ast.NodeTransformer):
-    """Puts `Made` for each dotted name that begins with none of the `known` ones."""
+    """Replaces each dotted name that begins with none of the `known` names by `Made`."""
 
     def __init__(self, known: set[str]) -> None:
         self.known = known

@@ -19,7 +19,7 @@ def list_parameters(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, An
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as the command line writes them: {"loss.weights.dice": 1.0, ...}, without Hydra's own keys."""
+    """Return nested settings by the keys of the command line, {"loss.weights.dice": 1.0, ...}, without Hydra's keys."""
     values: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
@@ -32,6 +32,6 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def format_call(node: Mapping[str, Any]) -> str:
-    """A `_target_` with its arguments as one reads it in code: HorizontalFlip(p=0.5)."""
+    """Return a `_target_` with its arguments as it reads in code: HorizontalFlip(p=0.5)."""
     arguments = (f"{name}={value}" for name, value in node.items() if not name.startswith("_"))
     return f"{node['_target_'].rpartition('.')[2]}({', '.join(arguments)})"

@@ -1,4 +1,4 @@
-"""The machine's settings, made before TensorFlow starts and the same for every run of a process."""
+"""The settings of the machine, which are made before TensorFlow starts and hold for every run of a process."""
 
 import logging
 import os
@@ -16,12 +16,12 @@ NUMBERS = re.compile(r"[1-9]\d{0,2}(\s*,\s*[1-9]\d{0,2})*", re.ASCII)
 TENSORFLOW = ("XLA", "ENABLE", "DISABLE", "USE", "DETERMINISTIC", "AUTOTUNE", "CUDNN", "CUBLAS", "MLIR", "FP16", "CONV")
 LIBRARIES = (*(f"TF_{kind}_" for kind in TENSORFLOW), "XLA_", "ONEDNN_", "DNNL_", "CUDNN_", "CUBLAS_", "NVIDIA_TF32_")
 LIBRARIES += ("NPY_", "OPENCV_")
-"""How the names of environment variables begin by which TensorFlow and the libraries below it are set.
+"""The first letters of the environment variables that set TensorFlow and the libraries below it.
 
-Not all that begin with TF_: Terraform has such variables too, some of them secret.
+TF_ alone would be too wide: Terraform has such variables too, some of them secret.
 """
 SILENT = ("ONEDNN_VERBOSE", "DNNL_VERBOSE", "OPENCV_LOG_LEVEL")
-"""How those begin that change no bit of a result."""
+"""The first letters of the variables that change no bit of a result."""
 DEFAULTS = {"TF_ENABLE_ONEDNN_OPTS": "1"}
 """oneDNN: 1.5 times the images a second on processors where TensorFlow leaves it off."""
 
@@ -32,7 +32,7 @@ def available_threads(threads: int | None) -> int:
     Of a list, which OpenMP reads as threads a level, the first number counts. An empty value counts as none.
 
     Raises:
-        UserError: OMP_NUM_THREADS is neither.
+        UserError: OMP_NUM_THREADS is neither a number nor a list.
     """
     given = os.environ.get(THREADS, "").strip()
     if given and not NUMBERS.fullmatch(given):
@@ -44,7 +44,7 @@ def available_threads(threads: int | None) -> int:
 
 
 def library_settings() -> str:
-    """Return what the environment sets of the libraries that compute, on which the last bits of a result depend.
+    """Return the environment's settings of the numerical libraries, on which the last bits of a result depend.
 
     NAME=VALUE for each, with our defaults; an empty value counts as none.
     """
@@ -101,7 +101,7 @@ def gpus(strategy: Literal["mirrored"] | None) -> list[str]:
 
 @contextmanager
 def silence_tensorflow() -> Iterator[None]:
-    """Hold back what TensorFlow's C++ side writes to stderr before its log level holds; shown after all on an error."""
+    """Hold back what TensorFlow's C++ code writes to stderr before its log level is set; show it on an error."""
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held:
