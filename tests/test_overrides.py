@@ -14,6 +14,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from attnunet import config
+from attnunet.config import checks, objects
 from attnunet.config.checks import items_of
 from attnunet.errors import UserError
 from attnunet.sweeps import commands, grid
@@ -147,7 +148,7 @@ def refusal(loader: ConfigLoader, override: str, sweep: bool) -> str | None:
             cfg.hydra.job.name = "train"
             grid.check_grid(cfg)
         else:
-            config.check(config.settle(config.without_hydra(cfg), config.as_typed(cfg.hydra.overrides.task)))
+            checks.check(config.settle(config.without_hydra(cfg), config.as_typed(cfg.hydra.overrides.task)))
             config.check_folder("tracking.root", cfg.tracking.root)
             config.check_folder("hydra.run.dir", cfg.hydra.run.dir)
     except UserError as error:
@@ -174,7 +175,7 @@ def refusal(loader: ConfigLoader, override: str, sweep: bool) -> str | None:
 def test_what_hydra_or_a_sweep_cannot_take_is_refused_by_key(
     override: str, sweep: bool, message: str, loader: ConfigLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(config, "check_run", config.check)  # without data
+    monkeypatch.setattr(objects, "check_run", checks.check)  # without data
     said = refusal(loader, override, sweep)
     assert said is not None
     assert said.startswith(message)
@@ -206,7 +207,7 @@ SAYS_WHAT = "allowed|must|should|lacks|expected|is missing|not Optional|not a va
 
 
 def check(loader: ConfigLoader, monkeypatch: pytest.MonkeyPatch, number: int, seed: int) -> None:
-    monkeypatch.setattr(config, "check_run", config.check)  # without data
+    monkeypatch.setattr(objects, "check_run", checks.check)  # without data
     said = {override: (key, refusal(loader, override, sweep)) for key, override, sweep in draws(loader, number, seed)}
     refused = {override: (key, message) for override, (key, message) in said.items() if message is not None}
     assert len(refused) > len(said) / 2

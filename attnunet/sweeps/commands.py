@@ -24,7 +24,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, flag_override
 
 from attnunet import config
-from attnunet.config import as_typed, check_folder, check_keys, check_run, settle, without_hydra
+from attnunet.config import as_typed, check_folder, settle, without_hydra
 from attnunet.errors import exit_on_error, explain, first_line
 from attnunet.sweeps import composition, terminal
 from attnunet.training import runtime
@@ -80,6 +80,8 @@ class Check(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         with exit_on_error():
+            from attnunet.config.objects import check_run
+
             runtime.available_threads(None)
             check_run(settle(without_hydra(config), as_typed(config.hydra.overrides.task)))
             check_folder("hydra.run.dir", config.hydra.run.dir)
@@ -112,6 +114,8 @@ class CheckKeys(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         with exit_on_error():
+            from attnunet.config.checks import check_keys
+
             runtime.available_threads(None)
             check_store(check_keys(without_hydra(config), get_class(self.keys))["tracking"])
             check_folder("hydra.run.dir", config.hydra.run.dir)

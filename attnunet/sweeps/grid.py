@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from attnunet import config
-from attnunet.config import as_typed, without_hydra
+from attnunet.config import as_typed, checks, objects, without_hydra
 from attnunet.config.checks import check_targets
 from attnunet.errors import UserError, first_line
 from attnunet.sweeps import composition
@@ -74,7 +74,7 @@ def check_grid(cfg: DictConfig) -> tuple[list[list[str]] | None, DictConfig]:
         try:
             composed = compose(cfg, overrides)
             job = config.settle(without_hydra(composed), overrides)
-            config.check(job)
+            checks.check(job)
             folders.add(job_folder(composed, number))
         except UserError as error:
             shown = [override for override in overrides if not override.startswith("tracking.uri=")]  # it may hold a password
@@ -89,7 +89,7 @@ def check_grid(cfg: DictConfig) -> tuple[list[list[str]] | None, DictConfig]:
         found = composed.hydra.sweep.subdir
         raise config.ConfigError(f"hydra.sweep.subdir={found}: jobs would share a folder; allowed: a name for each job")
     for job in jobs.values():
-        config.check_run(job)
+        objects.check_run(job)
     config.check_folder("hydra.sweep.dir", cfg.hydra.sweep.dir)
     return overrides_of_jobs if is_grid(cfg) else None, next(iter(jobs.values()))
 

@@ -1,4 +1,4 @@
-"""One run in the store: how it begins, goes on after an interruption, and ends."""
+"""One run in the store: its start, its end, and everything that it logs."""
 
 import logging
 import shutil
@@ -43,7 +43,7 @@ PULSE = 60.0  # seconds between heartbeats
 
 
 class Run:
-    """One MLflow run that is under way.
+    """One MLflow run of this process.
 
     A metric is logged once for each step, whatever was logged before an interruption. Metrics wait in memory until `pulse`'s
     thread or `send` has sent them; everything else waits for a server up to `Store.patience` seconds.
@@ -73,14 +73,14 @@ class Run:
         self.news.set()
 
     def send(self, patience: float | None = None) -> None:
-        """The metrics that wait. One that is sent twice, because the answer was lost, is stored once: its time is the same."""
+        """Send the waiting metrics. A metric that is sent twice, after a lost answer, is stored once: its time is the same."""
         with self.sending:
             while batch := self.waiting[:500]:
                 self.store.attempt(partial(self.store.client.log_batch, self.id, metrics=batch), patience)
                 del self.waiting[: len(batch)]
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Those that are not there; what an interrupted run was begun with stays."""
+        """Log new parameters; the ones of an interrupted run stay as they are."""
         params = [Param(name, redact(str(value))) for name, value in values.items() if name not in self.known]
         for start in range(0, len(params), 100):
             self.store.attempt(partial(self.store.client.log_batch, self.id, params=params[start : start + 100]))
@@ -100,9 +100,9 @@ class Run:
 
     @contextmanager
     def record_checksums(self, checksums: Mapping[str, str]) -> Iterator[None]:
-        """For a block that writes artifacts: their checksums, by path, become tags, by which `Record.file` checks them.
+        """Store the checksums of the artifacts that a block writes as tags, by which `Record.file` checks them.
 
-        While an artifact is replaced its earlier checksum holds too: where the process dies in between, either can be read.
+        While an artifact is replaced, its earlier checksum is valid too, since the process may die before or after.
         """
         new = {checksum_tag(path): value for path, value in checksums.items()}
         changed = {tag: value for tag, value in new.items() if self.checksums.get(tag) != value}
@@ -121,11 +121,11 @@ class Run:
             self.file(file, str(Path(path).parent))
 
     def last_step(self, metric: str) -> int:
-        """The last step at which the metric was logged."""
+        """Return the last step at which the metric was logged."""
         return max(step for name, step in self.logged if name == metric)
 
     def figures(self, drawn: "Mapping[str, Figure]", folder: str = "figures") -> None:
-        """Each as PNG and, for papers, as PDF, below `folder`."""
+        """Log each figure as PNG and, for papers, as PDF."""
         from attnunet.figures import save_figures
 
         with tempfile.TemporaryDirectory() as here:
@@ -185,10 +185,10 @@ class Run:
 def open_run(
     store: Store, study: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str], run_id: str | None = None
 ) -> Iterator[Run]:
-    """A run of the study, a new one or `run_id` again.
+    """Open a run of the study for a block: a new run, or `run_id` again.
 
-    It ends FINISHED; KILLED on Ctrl-C or SIGTERM, which wait for no server; FAILED, with its traceback, on an error. Where the
-    server is away to the end, nobody can tell it: the next command that opens the store ends the run as KILLED.
+    The run ends FINISHED; KILLED on Ctrl-C or SIGTERM, without waiting for a server; FAILED on an error, with the traceback.
+    If the server is away at the end, the next command that opens the store ends the run as KILLED.
     """
     with stop_on_sigterm():
         current = Run(store, store.begin(study, name, tags, run_id))
@@ -215,7 +215,7 @@ def open_run(
 
 
 def tell_failure(tell: Callable[[], None]) -> None:
-    """Tell the store of a failure, if it can be told: a full disk may refuse the traceback and take the status."""
+    """Call `tell`, and log an error: a full disk may refuse the traceback and still take the status."""
     try:
         tell()
     except Unavailable:
@@ -233,8 +233,8 @@ def find_source(module: str) -> str:
 
 @contextmanager
 def heartbeat(current: Run) -> Iterator[None]:
-    """For a block: a thread that sends the run's metrics, so that training waits for no store, and a heartbeat every PULSE
-    seconds, by which other machines see that the run's process lives."""
+    """Run a thread for a block that sends the run's metrics, so that training never waits for the store, and a heartbeat every
+    PULSE seconds, which tells other machines that the run's process is alive."""
     ended = threading.Event()
 
     def work() -> None:
@@ -267,7 +267,7 @@ def heartbeat(current: Run) -> Iterator[None]:
 
 @contextmanager
 def stop_on_sigterm() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, so that the run does not stay RUNNING."""
+    """Let SIGTERM end the block as Ctrl-C does, so that the run does not stay RUNNING."""
     if threading.current_thread() is not threading.main_thread():  # where some launchers run a job; signals are not theirs
         yield
         return
@@ -280,22 +280,3 @@ def stop_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as the command line writes them: {"loss.weights.dice": 1.0, ...}, without Hydra's own keys."""
-    values: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            values |= flatten(value, f"{prefix}{name}.")
-        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-            values |= {f"{prefix}{name}.{place}": format_call(item) for place, item in enumerate(value)}
-        elif not str(name).startswith("_"):
-            values[f"{prefix}{name}"] = value
-    return values
-
-
-def format_call(node: Mapping[str, Any]) -> str:
-    """A `_target_` with its arguments as one reads it in code: HorizontalFlip(p=0.5)."""
-    arguments = (f"{name}={value}" for name, value in node.items() if not name.startswith("_"))
-    return f"{node['_target_'].rpartition('.')[2]}({', '.join(arguments)})"

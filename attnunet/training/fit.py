@@ -8,6 +8,7 @@ import grain
 import keras
 import numpy as np
 import tensorflow as tf
+from omegaconf import DictConfig
 from rich.console import Console
 
 from attnunet.data.batches import Draws, batches, iterate
@@ -29,14 +30,11 @@ class Fitted:
 
 
 def fit(
+    cfg: DictConfig,
     network: keras.Model,
     draws: Draws,
     epochs: int,
     validation: Validation,
-    *,
-    monitor: str,
-    early_stopping: int | None,
-    workers: int,
     folder: Path,
     log: Callable[[dict[str, float], int], None],
     console: Console,
@@ -53,18 +51,18 @@ def fit(
         log(metrics, epoch)  # the interruption may have come before the log
 
     done = len(history)
-    keep = Keep(state, history, monitor, early_stopping)
+    keep = Keep(state, history, cfg.monitor, cfg.trainer.early_stopping)
     if done < epochs and not (done and keep.stopped):
         callbacks: Sequence[keras.callbacks.Callback] = [
             validation,  # first: the others read its scores
             Log(log, steps * draws.batch_size, history),
             keep,
-            progress := ShowProgress(console, epochs, steps, monitor, done),
+            progress := ShowProgress(console, epochs, steps, cfg.monitor, done),
         ]
         devices = network.distribute_strategy.num_replicas_in_sync
         if devices == 1:
             skip_gradient_sum(network.optimizer)
-        dataset = as_tf_data(batches(draws, workers, start_step=done * steps), draws, devices)
+        dataset = as_tf_data(batches(draws, cfg.trainer.workers, start_step=done * steps), draws, devices)
         try:
             network.fit(
                 dataset,

@@ -1,4 +1,4 @@
-"""Settings of TensorFlow and the machine, made before TensorFlow starts and equal for all runs of a process."""
+"""The settings of the machine, which are made before TensorFlow starts and hold for every run of a process."""
 
 import logging
 import os
@@ -6,9 +6,8 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
-from typing import Any, Literal
+from contextlib import contextmanager
+from typing import Literal
 
 from attnunet.errors import UserError, first_line
 
@@ -17,12 +16,12 @@ NUMBERS = re.compile(r"[1-9]\d{0,2}(\s*,\s*[1-9]\d{0,2})*", re.ASCII)
 TENSORFLOW = ("XLA", "ENABLE", "DISABLE", "USE", "DETERMINISTIC", "AUTOTUNE", "CUDNN", "CUBLAS", "MLIR", "FP16", "CONV")
 LIBRARIES = (*(f"TF_{kind}_" for kind in TENSORFLOW), "XLA_", "ONEDNN_", "DNNL_", "CUDNN_", "CUBLAS_", "NVIDIA_TF32_")
 LIBRARIES += ("NPY_", "OPENCV_")
-"""Prefixes of the environment variables that configure TensorFlow and the libraries below it.
+"""The first letters of the environment variables that set TensorFlow and the libraries below it.
 
-Not every TF_: Terraform's variables begin with it too, and some are secret.
+TF_ alone would be too wide: Terraform has such variables too, some of them secret.
 """
 SILENT = ("ONEDNN_VERBOSE", "DNNL_VERBOSE", "OPENCV_LOG_LEVEL")
-"""Prefixes of variables among them that change no bit of a result."""
+"""The first letters of the variables that change no bit of a result."""
 DEFAULTS = {"TF_ENABLE_ONEDNN_OPTS": "1"}
 """oneDNN gives 1.5 times the images a second on processors where TensorFlow leaves it off."""
 
@@ -101,27 +100,9 @@ def gpus(strategy: Literal["mirrored"] | None) -> list[str]:
     return [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in used]
 
 
-def strategy(name: Literal["mirrored"] | None) -> AbstractContextManager:
-    """Return the scope in which a network is made and compiled.
-
-    "mirrored" trains a copy of the network on each GPU, or on each logical CPU if there is none. Each copy gets its share of
-    a batch.
-    """
-    return nullcontext() if name is None else mirrored_strategy().scope()
-
-
-@cache
-def mirrored_strategy() -> Any:
-    """Return one strategy for all jobs of a process: two would number their reductions alike, and TensorFlow mixes them up."""
-    import tensorflow as tf
-
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
-
-
 @contextmanager
 def silence_tensorflow() -> Iterator[None]:
-    """Hold back what TensorFlow's C++ code writes to stderr before its log level applies, but show it on an error."""
+    """Hold back what TensorFlow's C++ code writes to stderr before its log level is set; show it on an error."""
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held:
