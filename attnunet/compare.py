@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from attnunet import __version__, config
@@ -239,7 +238,6 @@ def log_results(store: Store, sweep: str, folder: Path, name: str) -> None:
         run.file(file, f"compare/{name}")
 
 
-@hydra.main(version_base="1.3", config_path=config.CONF, config_name="compare")
 def job(cfg: DictConfig) -> None:
     """Hydra's task function."""
     with exit_on_error():

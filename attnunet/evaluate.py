@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from attnunet import config
 from attnunet.errors import exit_on_error
 from attnunet.sweeps import commands, terminal
 
@@ -96,7 +94,6 @@ def join_studies(cfg: DictConfig, store: Store, runs: Sequence[Record], console:
         report.print_scores(console, {"test": joined}, "every patient tested once, by a network that never saw it")
 
 
-@hydra.main(version_base="1.3", config_path=config.CONF, config_name="evaluate")
 def job(cfg: DictConfig) -> None:
     """Hydra's task function."""
     chosen = HydraConfig.get().runtime.choices

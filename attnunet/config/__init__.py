@@ -5,7 +5,7 @@ Imported by every command at once, so it imports only Hydra; pydantic, NumPy and
 
 from attnunet.config.checks import ConfigError, as_typed, check, check_folder, check_keys, settle, without_hydra
 from attnunet.config.fingerprints import computation, digest, fingerprint, recipe
-from attnunet.config.objects import check_run, divide, make, prepare_data
+from attnunet.config.objects import check_objects, check_run, divide, make, prepare_data
 from attnunet.config.targets import CONF
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "check",
     "check_folder",
     "check_keys",
+    "check_objects",
     "check_run",
     "computation",
     "digest",
