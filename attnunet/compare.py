@@ -6,10 +6,8 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
-import hydra
 from omegaconf import DictConfig
 
-from attnunet import config
 from attnunet.config.fingerprints import NO_EFFECT
 from attnunet.errors import exit_on_error
 from attnunet.sweeps import commands, terminal
@@ -72,7 +70,6 @@ def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
     return comparison
 
 
-@hydra.main(version_base="1.3", config_path=config.CONF, config_name="compare")
 def job(cfg: DictConfig) -> None:
     """Hydra's task function."""
     with exit_on_error():

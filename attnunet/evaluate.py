@@ -7,11 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from attnunet import config
 from attnunet.errors import exit_on_error
 from attnunet.sweeps import commands, terminal
 
@@ -63,7 +61,6 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], record: Record, console: 
         say(line)
 
 
-@hydra.main(version_base="1.3", config_path=config.CONF, config_name="evaluate")
 def job(cfg: DictConfig) -> None:
     """Hydra's task function."""
     chosen = HydraConfig.get().runtime.choices

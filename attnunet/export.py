@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hydra
 from omegaconf import DictConfig
 
 from attnunet import config
@@ -40,7 +39,6 @@ def check_output(folder: Path) -> None:
     config.check_folder("output", str(folder))
 
 
-@hydra.main(version_base="1.3", config_path=config.CONF, config_name="export")
 def job(cfg: DictConfig) -> None:
     """Hydra's task function."""
     with exit_on_error():

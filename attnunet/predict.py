@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hydra
 from omegaconf import DictConfig
 
 from attnunet import config
@@ -84,7 +83,6 @@ def check_outputs(sources: list[Source], endings: list[str], output: Path, overw
         targets.add(target)
 
 
-@hydra.main(version_base="1.3", config_path=config.CONF, config_name="predict")
 def job(cfg: DictConfig) -> None:
     """Hydra's task function."""
     with exit_on_error():

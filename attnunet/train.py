@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -123,7 +122,6 @@ def fit_and_score(cfg: DictConfig, prepared: Prepared, split: Split, run: Run, f
     return score
 
 
-@hydra.main(version_base="1.3", config_path=config.CONF, config_name="train")
 def job(cfg: DictConfig) -> float:
     """Hydra's task function: a single run, or one job of a sweep."""
     from attnunet.tracking import sweep

@@ -17,7 +17,8 @@ from attnunet import config
 from attnunet.config import checks, objects
 from attnunet.config.checks import items_of
 from attnunet.errors import UserError
-from attnunet.sweeps import commands, grid
+from attnunet.sweeps import commands, grid, plugins
+from attnunet.sweeps.composition import CachingLoader
 
 NASTY = [
     *(
@@ -113,8 +114,9 @@ FORMS = [*["{key}={value}"] * 6, "+{key}={value}", "++{key}={value}", "~{key}", 
 
 @pytest.fixture
 def loader() -> Iterator[ConfigLoader]:
+    plugins.store_launchers()
     with initialize_config_dir(config.CONF, version_base="1.3"):
-        yield GlobalHydra.instance().config_loader()
+        yield CachingLoader(GlobalHydra.instance().config_loader().get_search_path())
 
 
 def keys(node: Any, prefix: str = "") -> Iterator[str]:
@@ -137,16 +139,17 @@ def draws(loader: ConfigLoader, number: int, seed: int) -> Iterator[tuple[str, s
 
 def refusal(loader: ConfigLoader, override: str, sweep: bool) -> str | None:
     """What the train command says of an override before it looks at data; None if it says nothing. Other errors are raised."""
-    arguments = Namespace(overrides=[override], config_dir=None, multirun=sweep, experimental_rerun=None)
+    arguments = Namespace(overrides=[override], config_dir=None, config_path=None, experimental_rerun=None)
     try:
         commands.check_arguments(arguments)
         try:
             cfg = loader.load_configuration("train", [override], RunMode.MULTIRUN if sweep else RunMode.RUN)
         except Exception as error:  # as it reaches `run_command`
-            return "\n".join(commands.explain_arguments(error, loader, "train", arguments))
+            return "\n".join(commands.explain_arguments(error, loader, "train", [override], sweep))
         if sweep:
             cfg.hydra.job.name = "train"
-            grid.check_grid(cfg)
+            plugins.check_plugins(cfg)
+            grid.check_grid(cfg, loader)
         else:
             checks.check(config.settle(config.without_hydra(cfg), config.as_typed(cfg.hydra.overrides.task)))
             config.check_folder("tracking.root", cfg.tracking.root)
@@ -169,6 +172,7 @@ def refusal(loader: ConfigLoader, override: str, sweep: bool) -> str | None:
         ("model=glob(x*)", True, "model=glob(x*): allowed: at least one value"),
         ("seed=glob(*)", True, "seed=glob(*): allowed: at least one value"),
         ("hydra.launcher._target_=foo", True, "hydra.launcher._target_=foo: no such launcher"),
+        ("hydra/sweeper=basic", True, "hydra/sweeper=basic: makes no parent run for its jobs; allowed: grid, optuna"),
         ("hydra.sweep.dir=/dev/null/x", True, "hydra.sweep.dir=/dev/null/x: /dev/null is not a folder; allowed"),
     ],
 )
@@ -195,7 +199,7 @@ def test_a_password_is_not_repeated(loader: ConfigLoader) -> None:
 
 def test_a_pickle_is_not_read() -> None:
     with pytest.raises(config.ConfigError, match="--experimental-rerun: reads a pickle, which runs code; allowed: "):
-        commands.check_arguments(Namespace(overrides=[], experimental_rerun="run.pickle"))
+        commands.check_arguments(Namespace(experimental_rerun="run.pickle"))
 
 
 def test_a_group_is_swept_by_a_pattern(loader: ConfigLoader) -> None:

@@ -39,15 +39,23 @@ def make(node: DictConfig, group: str) -> Callable[..., Any]:
     """
     if not isinstance(node, DictConfig) or "_target_" not in node:
         raise ConfigError(f"{group}: lacks `_target_`, the function or class that the group's choice names")
-    plain = OmegaConf.to_container(node, resolve=True)
-    if wrong := list(check_targets(plain, group, group)):
+    check_objects(OmegaConf.to_container(node, resolve=True), group, group)
+    return instantiate(node, _partial_=True, _convert_="all")
+
+
+def check_objects(plain: Any, key: str, group: str) -> None:
+    """Check every `_target_` below a key, with its arguments, and import it: what a group may name is where it says.
+
+    Raises:
+        ConfigError: the group may not name it, it is not there, or it does not take these arguments.
+    """
+    if wrong := list(check_targets(plain, key, group)):
         raise ConfigError("\n".join(wrong))
     try:
         for target in targets.find_targets(plain):
             targets.check_identity(target, group)
     except targets.TargetError as error:
-        raise ConfigError(f"{group}: {error}") from error
-    return instantiate(node, _partial_=True, _convert_="all")
+        raise ConfigError(f"{key}: {error}") from error
 
 
 def prepare_data(cfg: DictConfig) -> tuple[Prepared, Split]:
