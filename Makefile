@@ -2,7 +2,7 @@
 PYTHONS := 3.11 3.12 3.13
 # Where the first Python of version $(1) that starts is. A shim of pyenv starts only the versions that pyenv was told to.
 find = $(shell for python in python$(1) $(HOME)/.pyenv/versions/$(1).*/bin/python; \
-	do $$python -c '' 2>/dev/null && echo $$python && break; done)
+	do $$python -c '' >/dev/null 2>&1 && echo $$python && break; done)
 PYTHON ?= $(or $(firstword $(wildcard $(VENV)/bin/python) $(foreach version,$(PYTHONS),$(call find,$(version)))),python3)
 VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 VENV ?= .venv

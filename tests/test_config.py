@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from attnunet import config
 from attnunet.config import schema, signatures
-from attnunet.config.fingerprints import without_docstrings
+from attnunet.config.fingerprints import versions, without_docstrings
 from attnunet.data.split import Split
 from attnunet.sweeps import composition
 
@@ -389,6 +389,16 @@ def test_the_code_of_a_users_own_loss_is_in_the_fingerprint(tmp_path: Path, monk
         (tmp_path / "ownloss.py").write_text(f"class Mine:\n    factor = {factor}\n")
         seen.add(fingerprint("loss._target_=ownloss.Mine"))
     assert len(seen) == 2
+
+
+def test_the_version_of_python_is_in_the_fingerprint_but_not_its_patch(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    for version in (("3", "12", "1"), ("3", "12", "7"), ("3", "13", "1")):
+        versions.cache_clear()
+        monkeypatch.setattr("platform.python_version_tuple", lambda version=version: version)
+        seen.append(fingerprint())
+    versions.cache_clear()
+    assert seen[0] == seen[1] != seen[2]
 
 
 def test_docstrings_are_not_in_the_fingerprint() -> None:
