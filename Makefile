@@ -18,7 +18,7 @@ help: ## this list
 setup: $(VENV)/installed ## make .venv with the locked versions (2 to 5 minutes, 3.5 GB)
 
 $(VENV)/installed: requirements.lock pyproject.toml
-	$(if $(filter $(PYTHONS),$(VERSION)),,$(error attnunet needs one of Python $(PYTHONS), as TensorFlow 2.21 does; \
+	$(if $(filter $(PYTHONS),$(VERSION)),,$(error attnunet needs one of Python $(PYTHONS), and \
 		$(PYTHON) is $(or $(VERSION),not found): make setup PYTHON=/path/to/python))
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check --progress-bar off --quiet --requirement requirements.lock
