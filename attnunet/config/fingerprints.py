@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import platform
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
@@ -61,8 +62,8 @@ def recipe(cfg: DictConfig, data: str, split: Split, score_test: bool) -> str:
     """16 hexadecimal digits that differ where a run's result could.
 
     They hash the resolved configuration less what is free, the prepared data, the slices of each part, the code that
-    trains and scores (without docstrings and comments; a user's own modules that a `_target_` names too), the numerical
-    packages, and whether the test is scored.
+    trains and scores (without docstrings and comments; a user's own modules that a `_target_` names too), the versions
+    of Python and of the numerical packages, and whether the test is scored.
     """
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     for key in FREE:
@@ -93,7 +94,9 @@ def computation(cfg: DictConfig, channels: int, steps: int) -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in NUMERICAL}
+    """Return the versions of Python, whose sum() rounds floats otherwise since 3.12, and of the numerical packages."""
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"python": python, **{name: metadata.version(name) for name in NUMERICAL}}
 
 
 def code(plain: dict) -> list[str]:
