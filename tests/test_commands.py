@@ -39,7 +39,7 @@ REFUSED = [
     ((*LGG, "data.exclude=[nobody]"), "data.exclude names patients that are not in the data: nobody"),
     ((*LGG, "split.seed=-1"), "split.seed=-1: Input should be greater than or equal to 0"),
     ((*LGG, "+model.image_size=64"), "model.image_size=64: no such key"),
-    ((*LGG, "batch_size=1"), "trainer.lesion_share=0.5: of batch_size=1 it gives 0 slices with lesion"),
+    ((*LGG, "batch_size=1"), "trainer.lesion_share=0.5: gives 0 slices with a lesion in a batch of batch_size=1"),
     (("data.root=/a(b",), "data.root=/a(b: cannot be read; write key=value; quote a value that holds brackets"),
     (("data.root=~/x",), "quote a value that holds brackets"),
     (("experiment=-0.5",), "experiment=-0.5: no such choice; allowed: best, leakage"),
