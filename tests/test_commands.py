@@ -45,8 +45,11 @@ REFUSED = [
     (("experiment=-0.5",), "experiment=-0.5: no such choice; allowed: best, leakage"),
     (("~model",), "~model: the group is needed; allowed: conv, separable"),
     (("=5",), "=5: cannot be read; write key=value"),
-    (("--config-path", "conf"), "--config-path=conf: attnunet's own configuration checks a run; allowed: --config-dir FOLDER"),
-    (("--config-dir", "none"), "--config-dir=none: no such folder; allowed: one of groups of your own"),
+    (
+        ("--config-path", "conf"),
+        "--config-path=conf: takes away attnunet's configuration and its checks; allowed: --config-dir FOLDER",
+    ),
+    (("--config-dir", "none"), "--config-dir=none: no such folder; allowed: a folder with groups of your own"),
     (("--cfg", "job", "foo=1"), "foo=1: no such key; allowed: augment, batch_size,"),
     (("--resolve",), "The --resolve flag can only be used in conjunction with --cfg or --help"),
     (("model.filters.foo=1",), "model.filters.foo=1: model.filters is a list; allowed: model.filters.N"),
@@ -54,7 +57,10 @@ REFUSED = [
     ((*LGG, "batch_size=4", "augment.transforms.0._target_=albumentations.Flip"), "_target_=albumentations.Flip: there is"),
     # The last job of a grid.
     (("-m", "data=lgg", "data.root={root},null"), "data=lgg needs data.root"),
-    (("-m", *LGG, "batch_size=4", "trainer.threads=1,2"), "trainer.threads=['1', '2']: TensorFlow sets it once a process"),
+    (
+        ("-m", *LGG, "batch_size=4", "trainer.threads=1,2"),
+        "trainer.threads=['1', '2']: the jobs share a process, which sets it once",
+    ),
     (("-m", *LGG, "seed=0,1", "batch_size=4,0"), "job data=lgg"),
     (("-m", *LGG, "loss=dice,foo"), "loss=foo: no such choice; allowed: bce_dice, dice"),
     (("-m", *LGG, "epochs=1,ten"), "epochs=ten: Input should be a valid integer"),

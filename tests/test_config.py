@@ -107,9 +107,13 @@ def test_evaluate_takes_every_choice_of_its_groups(choice: str) -> None:
         (
             "export",
             ["run=12345678"],
-            "run=12345678: is read as a number; to give a text, put it in two pairs of quotes: 'run=\"...\"'",
+            "run=12345678: is read as a number; quote a text twice: 'run=\"...\"'",
         ),
-        ("evaluate", ["study=a", "part=val"], "study=a: joins stored scores, and takes no part; allowed: these with run=RUN_ID"),
+        (
+            "evaluate",
+            ["study=a", "part=val"],
+            "study=a: joins stored scores, and takes no part; allowed: these with run=RUN_ID",
+        ),
         ("evaluate", ["study=a", "allow_training_patients=true"], "study=a: joins stored scores, and takes no allow_training"),
         ("export", ["run=abc", "format=torch"], "format=torch: Input should be 'keras', 'savedmodel', 'onnx' or 'tflite'"),
     ],
@@ -176,7 +180,10 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["tracking=server", "tracking.uri=http://me:secret@host"], "tracking.uri: holds credentials"),
         (["+unheard=1"], "unheard=1: no such key; allowed: seed, image_size"),
         (["batch_size=1"], "trainer.lesion_share=0.5: gives 0 slices with a lesion in a batch of batch_size=1"),
-        (["trainer.lesion_share=0.99"], "trainer.lesion_share=0.99: gives 16 slices with a lesion in a batch of batch_size=16"),
+        (
+            ["trainer.lesion_share=0.99"],
+            "trainer.lesion_share=0.99: gives 16 slices with a lesion in a batch of batch_size=16",
+        ),
         (["evaluation.thresholds=[0.5,0.4]"], r"evaluation.thresholds=\[0.5, 0.4\]: must ascend"),
         (["split.seed=-1"], "split.seed=-1: Input should be greater than or equal to 0"),
         (["+optimizer.steps=3"], "optimizer.steps=3: no such key; allowed: learning_rate"),
@@ -187,16 +194,22 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["data.exclude=[{a:1}]"], "data.exclude.0="),
         (
             ["data.exclude=[1_2]"],
-            r"data.exclude.0=12: is read as a number; .* two pairs of quotes: 'data.exclude=\[\"\.\.\.\"\]'",
+            r"data.exclude.0=12: is read as a number; quote .* twice: 'data.exclude=\[\"\.\.\.\"\]'",
         ),
         (["data.exclude=1_2"], r"data.exclude=12: is read as a number; .* twice: 'data.exclude=\"\.\.\.\"'"),
         (["data.exclude=[true]"], "data.exclude.0=True: is read as true or false; quote"),
         (["data.exclude=[1e5]"], "data.exclude.0=100000.0: is read as a number; quote"),
         (["data=table", "data.file_channels=[1]"], "data.file_channels.0=1: is read as a number; quote"),
-        (["split=site", "split.site=1_2"], "split.site=12: is read as a number; to give a text, put it in two pairs of quotes"),
+        (
+            ["split=site", "split.site=1_2"],
+            "split.site=12: is read as a number; quote a text twice",
+        ),
         (["study=20_24"], "study=2024: is read as a number; quote"),
         # Numbers that no run can mean.
-        (["loss.weights.focal=0", "loss.weights.dice=0"], "loss.weights={.*}: no term has a weight; allowed: at least one weight"),
+        (
+            ["loss.weights.focal=0", "loss.weights.dice=0"],
+            "loss.weights={.*}: no term has a weight; allowed: at least one weight",
+        ),
         (["loss.weights.focal=inf"], "loss.weights.focal=inf: must be a finite number"),
         (["loss.weights.focal=nan"], "loss.weights.focal=nan: must be a finite number"),
         (["augment.transforms.1.rotate.0=nan"], "augment.transforms.1.rotate.0=nan: must be a finite number"),

@@ -77,7 +77,7 @@ def test_the_table_names_each_job_by_what_it_changed(root: Path, tmp_path: Path,
     printed = capsys.readouterr().out
     assert "3 jobs: 1 finished, 1 reused, 1 missing" in printed
     assert "0.7500 *" in printed
-    assert "without a word" in " ".join(printed.split())
+    assert "its process died" in " ".join(printed.split())
 
 
 def test_a_sweep_whose_jobs_all_have_a_result_is_finished(root: Path, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_the_table_is_printed_where_the_server_stays_away(
     assert not begun.close()
     printed = capsys.readouterr()
     assert "3 jobs: 3 finished" in printed.out
-    assert "attnunet: the tracking server does not answer; the same command sends what it lacks" in printed.err
+    assert "attnunet: the tracking server does not answer; the same command sends the missing results" in printed.err
 
 
 def test_a_sweep_that_could_not_start_leaves_no_parent_run(root: Path, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def explain_number(key: str, error: Any) -> str:
     """Return how to write a text that was read as another type, such as 1_2, which was read as 12."""
     option = f'{key.rpartition(".")[0]}=["..."]' if isinstance(error["loc"][-1], int) else f'{key}="..."'
     kind = "true or false" if isinstance(error["input"], bool) else "a number"
-    return f"is read as {kind}; to give a text, put it in two pairs of quotes: '{option}'"
+    return f"is read as {kind}; quote a text twice: '{option}'"
 
 
 def locate_keys(location: tuple, values: Any) -> Iterator[str]:
