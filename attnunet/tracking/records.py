@@ -214,7 +214,7 @@ def find_run(store: Store, run_id: str) -> Run:
     except MlflowException:
         found = [run for run in search_runs(store, list_studies(store)) if run.info.run_id.startswith(run_id)]
     if len(found) != 1:
-        raise NotFound(f"run={run_id}: {len(found)} ids in {store.shown_address} begin so; allowed: the id of one run")
+        raise NotFound(f"run={run_id}: {len(found)} runs in {store.shown_address} begin so; allowed: the id of one run")
     return found[0]
 
 
