@@ -127,7 +127,8 @@ def fit_and_score(
         return network
 
     network = network_cache.compile_once(config.computation(cfg, len(prepared.channels), steps), build)
-    preparation = Preparation(cfg.image_size, prepared.file_channels, prepared.channels, prepared.intensity)
+    seen = (prepared.file_channels, prepared.channels, prepared.intensity, prepared.plane)
+    preparation = Preparation(cfg.image_size, *seen)
     predictor = Predictor(
         network_cache.without_optimizer(network), preparation, flip=cfg.evaluation.flip, batch_size=cfg.evaluation.batch_size
     )

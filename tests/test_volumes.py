@@ -24,7 +24,7 @@ def test_a_folders_images_are_one_volume_in_natural_order_without_masks(tmp_path
         write_image(tmp_path / f"s_{number}_mask.tif", 255, (3, 4))
     (tmp_path / "notes.txt").touch()
     (source,), passed = volumes.find_volumes(tmp_path)
-    assert source.read(3)[:, 0, 0, 0].tolist() == [1, 2, 10]
+    assert source.read(3, "axial")[:, 0, 0, 0].tolist() == [1, 2, 10]
     assert {path.name for path in passed} == {"s_1_mask.tif", "s_2_mask.tif", "s_10_mask.tif", "notes.txt"}
 
 
@@ -40,13 +40,13 @@ def test_folders_in_a_folder_are_volumes_of_their_own(tmp_path: Path) -> None:
 def test_one_image_is_a_volume_of_depth_one(name: str, mask: str, tmp_path: Path) -> None:
     write_image(tmp_path / name, 7)
     (source,), _ = volumes.find_volumes(tmp_path / name)
-    assert source.read(3).shape == (1, 3, 4, 3)
+    assert source.read(3, "axial").shape == (1, 3, 4, 3)
     (tmp_path / "out").mkdir()
-    source.write(RAMP[:1] % 2, tmp_path / "out", "")
+    source.write(RAMP[:1] % 2, tmp_path / "out", "", "axial")
     written = cv2.imread(str(tmp_path / "out" / mask), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(written, RAMP[0] % 2 * 255)
     probabilities = (RAMP[:1] / 24).astype(np.float32)
-    source.write(probabilities, tmp_path / "out", "_probability")
+    source.write(probabilities, tmp_path / "out", "_probability", "axial")
     written = cv2.imread(str(tmp_path / "out" / f"{Path(name).stem}_probability.tif"), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(written, probabilities[0])
 
@@ -55,9 +55,9 @@ def test_a_numpy_volume_becomes_a_numpy_mask(tmp_path: Path) -> None:
     volume = np.stack([RAMP] * 3, axis=-1)
     np.save(tmp_path / "v.npy", volume)
     (source,), _ = volumes.find_volumes(tmp_path / "v.npy")
-    np.testing.assert_array_equal(source.read(3), volume)
+    np.testing.assert_array_equal(source.read(3, "axial"), volume)
     (tmp_path / "out").mkdir()
-    source.write(RAMP % 2, tmp_path / "out", "")
+    source.write(RAMP % 2, tmp_path / "out", "", "axial")
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "v.npy"), RAMP % 2)
 
 
@@ -71,10 +71,10 @@ def test_nifti_is_seen_from_below_with_the_front_up_and_its_mask_lies_over_it(ax
     stored = lps.as_reoriented(turn)
     nibabel.save(stored, tmp_path / f"scan{suffix}")
     (source,), _ = volumes.find_volumes(tmp_path)
-    np.testing.assert_array_equal(source.read(1)[..., 0], RAMP)
+    np.testing.assert_array_equal(source.read(1, "axial")[..., 0], RAMP)
 
     (tmp_path / "out").mkdir()
-    source.write(RAMP, tmp_path / "out", "")
+    source.write(RAMP, tmp_path / "out", "", "axial")
     written = nibabel.load(tmp_path / "out" / f"scan{suffix}")
     np.testing.assert_array_equal(np.asanyarray(written.dataobj), np.asanyarray(stored.dataobj))
     np.testing.assert_array_equal(written.affine, stored.affine)
@@ -84,7 +84,7 @@ def test_nifti_of_several_channels_has_them_last(tmp_path: Path) -> None:
     channels = np.stack([RAMP.transpose(2, 1, 0), RAMP.transpose(2, 1, 0) + 50, RAMP.transpose(2, 1, 0) + 100], axis=-1)
     nibabel.save(nibabel.Nifti1Image(channels, np.diag([-1.0, -1.0, 1.0, 1.0])), tmp_path / "scan.nii.gz")
     (source,), _ = volumes.find_volumes(tmp_path)
-    np.testing.assert_array_equal(source.read(3)[..., 2], RAMP + 100)
+    np.testing.assert_array_equal(source.read(3, "axial")[..., 2], RAMP + 100)
     assert source.targets("_probability") == [Path("scan_probability.nii.gz")]
 
 
@@ -99,7 +99,7 @@ def test_a_mask_that_cannot_be_written_whole_leaves_what_was_there(tmp_path: Pat
     (tmp_path / "out" / "v.npy").write_text("of before")
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(OSError, match=f"No space left on device: '{tmp_path / 'out' / 'v.npy'}'"):
-        source.write(RAMP, tmp_path / "out", "")
+        source.write(RAMP, tmp_path / "out", "", "axial")
     assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["of before"]
 
 
@@ -127,15 +127,19 @@ def of_half_a_header(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"}", b"{"))
 
 
-def of_floats(path: Path) -> None:
-    np.save(path, np.zeros((1, 2, 2, 3)))
+def of_complex_numbers(path: Path) -> None:
+    np.save(path, np.zeros((1, 2, 2, 3), complex))
+
+
+def of_nan(path: Path) -> None:
+    np.save(path, np.full((1, 2, 2, 3), np.nan))
 
 
 def of_two_channels(path: Path) -> None:
     np.save(path, np.zeros((1, 2, 2, 2), np.uint8))
 
 
-def of_floats_in_nifti(path: Path) -> None:
+def of_one_channel(path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(np.zeros((2, 2, 2), np.float32), np.eye(4)), path)
 
 
@@ -153,9 +157,10 @@ def flat(path: Path) -> None:
         ("a.npy", without_end, "cannot be read as a NumPy array"),
         ("a.npy", of_half_a_header, "cannot be read as a NumPy array"),
         ("a.nii", broken, "cannot be read as NIfTI"),
-        ("a.npy", of_floats, "float64 values; only uint8 is read"),
+        ("a.npy", of_complex_numbers, "complex128 values; allowed: integers and real numbers"),
+        ("a.npy", of_nan, "values that are NaN or infinite"),
         ("a.npy", of_two_channels, r"are \(1, 2, 2, 2\); 3 channel"),
-        ("a.nii.gz", of_floats_in_nifti, "float32 values; only uint8"),
+        ("a.nii.gz", of_one_channel, r"are \(2, 2, 2, 1\); 3 channel"),
         ("a.nii.gz", flat, "2 dimensions; allowed"),
     ],
 )
@@ -163,7 +168,7 @@ def test_what_cannot_be_read_is_named(name: str, make, message: str, tmp_path: P
     make(tmp_path / name)
     (source,), _ = volumes.find_volumes(tmp_path)
     with pytest.raises(DataError, match=f"{name}: .*{message}"):
-        source.read(3)
+        source.read(3, "axial")
 
 
 def test_slices_of_two_sizes_are_no_volume(tmp_path: Path) -> None:
@@ -171,7 +176,7 @@ def test_slices_of_two_sizes_are_no_volume(tmp_path: Path) -> None:
     write_image(tmp_path / "2.png", 1, (5, 4, 3))
     (source,), _ = volumes.find_volumes(tmp_path)
     with pytest.raises(DataError, match=r"2\.png: \(5, 4\) pixels, but .*1\.png beside it has \(3, 4\)"):
-        source.read(3)
+        source.read(3, "axial")
 
 
 def test_nothing_to_segment_is_said(tmp_path: Path) -> None:

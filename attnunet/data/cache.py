@@ -12,20 +12,21 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
+from itertools import accumulate, chain, groupby
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from filelock import FileLock
 
 from attnunet.data.files import building, checksum, naming, reserve, write_atomically
-from attnunet.data.images import read_image, read_mask
-from attnunet.data.intensity import prepare_volume
+from attnunet.data.intensity import ValuesError, prepare_volume
 from attnunet.data.slices import DataError, Dataset, Slice, refuse
 
 VERSION = 3  # of what is written here; a change of the code that changes the arrays raises it
@@ -42,6 +43,7 @@ class Prepared:
     intensity: str
     spacing: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
+    plane: str = "axial"
 
     @cached_property
     def facts(self) -> dict:
@@ -49,7 +51,7 @@ class Prepared:
 
     @cached_property
     def slices(self) -> tuple[Slice, ...]:
-        return tuple(Slice(**{**row, "missing": tuple(row["missing"])}) for row in self.facts["slices"])
+        return tuple(map(as_slice, self.facts["slices"]))
 
     @cached_property
     def images(self) -> np.ndarray:
@@ -86,13 +88,23 @@ class Prepared:
             indices.setdefault(item.patient, []).append(index)
         return indices
 
+    def spacing_of(self, index: int) -> tuple[float, ...] | None:
+        """Return the distance in mm between the slices, rows and columns of a slice's scan; None where unknown."""
+        return self.spacing or self.slices[index].spacing
+
     @property
     def fingerprint(self) -> str:
         return f"{self.folder.name}/{self.images_file}"
 
     def __reduce__(self) -> tuple:
-        fields = (self.file_channels, self.channels, self.intensity, self.spacing, self.notes)
+        fields = (self.file_channels, self.channels, self.intensity, self.spacing, self.notes, self.plane)
         return Prepared, (self.folder, self.images_file, *fields)
+
+
+def as_slice(row: dict[str, Any]) -> Slice:
+    """Return a slice from its row of slices.json, where tuples are lists."""
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+    return Slice(**fields)
 
 
 def prepare(dataset: Dataset, image_size: int, cache: Path) -> Prepared:
@@ -113,16 +125,17 @@ def prepare(dataset: Dataset, image_size: int, cache: Path) -> Prepared:
             write_images(dataset, image_size, folder / name)
         if dataset.verify:
             verify(folder, name)
-    kept = (dataset.file_channels, dataset.channels, dataset.intensity, dataset.spacing, dataset.notes)
+    kept = (dataset.file_channels, dataset.channels, dataset.intensity, dataset.spacing, dataset.notes, dataset.plane)
     return Prepared(folder.resolve(), name, *kept)
 
 
 def hash_contents(dataset: Dataset, cache: Path) -> str:
     """A hash of every file's name and bytes, looked up by path, size and modification time where none has changed."""
-    paths = [path for s in dataset.slices for path in (s.image, s.mask)]
+    paths = dataset.source.files(dataset.slices)
     stats = [os.stat(path) for path in paths]
     state = [(os.path.abspath(p), s.st_size, s.st_mtime_ns) for p, s in zip(paths, stats, strict=True)]
-    identity = [VERSION, dataset.file_channels, [(s.patient, s.number, s.site) for s in dataset.slices]]
+    slices = [(s.patient, s.number, s.site) for s in dataset.slices]
+    identity = [VERSION, dataset.file_channels, slices, *dataset.source.settings]
     index = cache / "index" / digest([identity, state])
     if index.is_file() and not dataset.verify:
         return index.read_text()
@@ -136,32 +149,31 @@ def hash_contents(dataset: Dataset, cache: Path) -> str:
 def write_masks(dataset: Dataset, folder: Path) -> None:
     """masks.npy and slices.json, and on the way every file decoded and checked once."""
 
-    def check(item: Slice) -> Checked | DataError:
-        try:
-            return check_slice(item, dataset.file_channels)
-        except DataError as error:
-            return error
+    def check(slices: Sequence[Slice]) -> list[Checked | DataError]:
+        read = dataset.source.pixels(slices).slices()  # fewer than `slices` where an error holds for all
+        return [check_slice(item, found, dataset.file_channels) for item, found in zip(slices, read, strict=False)]
 
-    results = map_parallel(check, dataset.slices)
-    checked = [result for result in results if isinstance(result, Checked)]
+    results = list(chain.from_iterable(map_parallel(check, by_scan(dataset.slices))))
     refuse([str(result) for result in results if isinstance(result, DataError)])
+    checked = [result for result in results if isinstance(result, Checked)]
     shapes = [found.mask.shape for found in checked]
     neighbours = zip(dataset.slices, dataset.slices[1:], shapes, shapes[1:], strict=False)
     refuse(
         [
             f"{item.image}: {b} pixels, but {previous.image} of the same patient has {a}"
             for previous, item, a, b in neighbours
-            if previous.patient == item.patient and a != b
+            if (previous.patient, previous.scan) == (item.patient, item.scan) and a != b
         ]
     )
     np.save(folder / "masks.npy", np.concatenate([found.mask.ravel() for found in checked]))
 
     # A sequence is missing when another stands in for it on every slice that shows anything.
-    copies: dict[str, set[str]] = {}
+    copies: dict[tuple[str, str], set[str]] = {}
     for item, found in zip(dataset.slices, checked, strict=True):
         if found.pixels:
-            copies[item.patient] = copies.get(item.patient, found.copies) & found.copies
-    slices = [replace(s, missing=tuple(sorted(copies.get(s.patient, ())))) for s in dataset.slices]
+            copies[item.patient, item.scan] = copies.get((item.patient, item.scan), found.copies) & found.copies
+    missing = [{*item.missing, *copies.get((item.patient, item.scan), ())} for item in dataset.slices]
+    slices = [replace(item, missing=tuple(sorted(names))) for item, names in zip(dataset.slices, missing, strict=True)]
     facts = {
         "slices": [asdict(s) for s in slices],
         "shapes": shapes,
@@ -187,11 +199,15 @@ class Checked:
     outside: int
 
 
-def check_slice(item: Slice, file_channels: Sequence[str]) -> Checked:
-    """Read a slice's files and return its mask and facts. Raises DataError, which names the file."""
-    image, mask = read_image(item.image, len(file_channels)), read_mask(item.mask)
+def check_slice(
+    item: Slice, found: tuple[np.ndarray, np.ndarray] | DataError, file_channels: Sequence[str]
+) -> Checked | DataError:
+    """Return the mask and the facts of a slice whose image and mask were read, or the error where they are not to be used."""
+    if isinstance(found, DataError):
+        return found
+    image, mask = found
     if mask.shape != image.shape[:2]:
-        raise DataError(f"{item.mask}: {mask.shape} pixels, but its image {item.image} has {image.shape[:2]}")
+        return DataError(f"{item.mask}: {mask.shape} pixels, but its image {item.image} has {image.shape[:2]}")
     blank = bool((image == image[:1, :1]).all())
     pixels = "" if blank else blake2b(str(image.shape).encode() + image.tobytes(), digest_size=8).hexdigest()
     copies: set[str] = set()
@@ -204,19 +220,21 @@ def check_slice(item: Slice, file_channels: Sequence[str]) -> Checked:
 
 def find_head(image: np.ndarray) -> np.ndarray:
     """bool (h, w): where a channel of the image exceeds a tenth of its range, and what such pixels enclose."""
-    low, high = image.min(axis=(0, 1)), image.max(axis=(0, 1))
-    bright = (image > low + (high - low) // 10).any(axis=-1).astype(np.uint8)
+    low, high = image.min(axis=(0, 1)).astype(np.float64), image.max(axis=(0, 1)).astype(np.float64)
+    bright = (image > low + (high - low) / 10).any(axis=-1).astype(np.uint8)
     outlines, _ = cv2.findContours(bright, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(bright, outlines, -1, 1, cv2.FILLED).astype(bool)
+
+
+def by_scan(slices: Sequence[Slice]) -> list[list[Slice]]:
+    """Return the slices of each scan."""
+    return [list(group) for _, group in groupby(slices, key=lambda item: (item.patient, item.scan))]
 
 
 def write_images(dataset: Dataset, image_size: int, path: Path) -> None:
     """The images at `image_size`, straight into a memory map that moves to `path` when it is whole."""
     wanted = [dataset.file_channels.index(name) for name in dataset.channels]
     shape = (len(dataset.slices), image_size, image_size, len(wanted))
-    by_patient: dict[str, list[int]] = {}
-    for index, item in enumerate(dataset.slices):
-        by_patient.setdefault(item.patient, []).append(index)
 
     with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
         temporary = Path(folder) / path.name
@@ -225,11 +243,16 @@ def write_images(dataset: Dataset, image_size: int, path: Path) -> None:
             reserve(stream, math.prod(shape))
         images = np.lib.format.open_memmap(temporary, mode="r+")
 
-        def write(indices: list[int]) -> None:
-            files = [read_image(dataset.slices[i].image, len(dataset.file_channels)) for i in indices]
-            images[indices] = prepare_volume(np.stack(files)[..., wanted], image_size, dataset.intensity)
+        def write(slices: Sequence[Slice], first: int) -> None:
+            pixels = dataset.source.pixels(slices)
+            sequences = (pixels.sequence(channel) for channel in wanted)
+            try:
+                images[first : first + len(slices)] = prepare_volume(sequences, image_size, dataset.intensity)
+            except ValuesError as error:
+                raise DataError(f"{slices[0].image}: {error}") from None
 
-        map_parallel(write, list(by_patient.values()))
+        of_scans = by_scan(dataset.slices)
+        map_parallel(write, of_scans, accumulate(map(len, of_scans), initial=0))
         images.flush()
         write_atomically(path.with_suffix(".sum"), checksum(temporary).encode())  # first: no array is without its checksum
         os.replace(temporary, path)
@@ -246,10 +269,10 @@ def verify(folder: Path, images: str) -> None:
             raise DataError(f"{folder / name}: damaged (checksum differs); delete {folder} and start again")
 
 
-def map_parallel(function: Callable, items: Sequence) -> list:
-    """[function(item) for item in items] on all cores; most of it is work of decoders and disk, without Python's lock."""
+def map_parallel(function: Callable, *items: Iterable) -> list:
+    """Return list(map(function, *items)), by all cores: most of it is work of decoders and disk, without Python's lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(function, items))
+        return list(pool.map(function, *items))
 
 
 def digest(value: object) -> str:

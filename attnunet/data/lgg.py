@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from annotated_types import Gt, Le, Len
 
 from attnunet.data.listing import IMAGES, is_image, list_files
+from attnunet.data.pictures import Pictures
 from attnunet.data.slices import DataError, Dataset, Slice, choose_channels, drop_patients, refuse
 
 CHANNELS = ("pre", "flair", "post")
@@ -46,7 +47,8 @@ def lgg(
     slices = drop_patients(found, exclude)
     refuse_second_scans(slices)
     picked = choose_channels(channels, CHANNELS)
-    return Dataset("lgg", slices, CHANNELS, picked, intensity, verify, tuple(spacing) if spacing else None, tuple(notes))
+    known = tuple(spacing) if spacing else None
+    return Dataset("lgg", slices, Pictures(3), CHANNELS, picked, intensity, verify, known, tuple(notes))
 
 
 def refuse_second_scans(slices: Sequence[Slice]) -> None:

@@ -98,7 +98,7 @@ def score_patients(
         reference, prediction = read_truth(prepared, volume), predictor.decision(volume.probabilities)
         counts.append(count_masks(volume.patient, prediction, reference))
         at_half.append(count([volume.patient] * len(reference), volume.probabilities, reference, [0.5]))
-        scores[volume.patient] = score_volume(reference, prediction, tolerance, prepared.spacing)
+        scores[volume.patient] = score_volume(reference, prediction, tolerance, prepared.spacing_of(volume.indices[0]))
         everywhere.append(calibration(volume.probabilities, reference))
         region = near_lesions(reference, prediction)
         around.append(calibration(volume.probabilities[region], reference[region]))

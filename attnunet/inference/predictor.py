@@ -24,17 +24,18 @@ class Preparation:
     file_channels: tuple[str, ...]
     channels: tuple[str, ...]
     intensity: str
+    plane: str = "axial"
 
     def __call__(self, volume: np.ndarray) -> np.ndarray:
-        """uint8 (D, h, w, file channels) -> uint8 (D, image_size, image_size, channels), D >= 1."""
-        as_needed = volume.ndim == 4 and volume.shape[-1] == len(self.file_channels) and volume.dtype == np.uint8
+        """Return uint8 (D, image_size, image_size, channels) of a volume (D, h, w, file channels) of numbers, D >= 1."""
+        as_needed = volume.ndim == 4 and volume.shape[-1] == len(self.file_channels) and volume.dtype.kind in "iuf"
         if not as_needed or volume.size == 0:
             raise ValueError(
-                f"a volume is uint8 (slices, height, width, {len(self.file_channels)}: {', '.join(self.file_channels)}), "
+                f"a volume is numbers (slices, height, width, {len(self.file_channels)}: {', '.join(self.file_channels)}), "
                 f"found {volume.dtype} {volume.shape}"
             )
         wanted = [self.file_channels.index(name) for name in self.channels]
-        return prepare_volume(volume[..., wanted], self.image_size, self.intensity)
+        return prepare_volume([volume[..., channel] for channel in wanted], self.image_size, self.intensity)
 
 
 class Volume(NamedTuple):
@@ -106,14 +107,14 @@ class Predictor:
             yield Volume(patient, members, np.stack(list(islice(probabilities, len(members)))))
 
     def probabilities_of(self, volume: np.ndarray) -> np.ndarray:
-        """A patient's volume uint8 (D, h, w, file channels) -> the lesion's probability float32 (D, h, w)."""
+        """A patient's volume (D, h, w, file channels) of numbers -> the lesion's probability float32 (D, h, w)."""
         images = self.preparation(volume)
         starts = range(0, len(images), self.batch_size)
         small = np.concatenate([self.predict_batch(images[start : start + self.batch_size]) for start in starts])
         return np.stack([resize(probability, volume.shape[1:3]) for probability in small])
 
     def segment(self, volume: np.ndarray) -> np.ndarray:
-        """A patient's volume uint8 (D, h, w, file channels) -> mask uint8 (D, h, w) of 0 and 1. A slice is D = 1."""
+        """A patient's volume (D, h, w, file channels) of numbers -> mask uint8 (D, h, w) of 0 and 1. A slice is D = 1."""
         return self.decision(self.probabilities_of(volume))
 
     @property
