@@ -6,9 +6,11 @@ import cv2
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from attnunet.data.slices import DataError
 from attnunet.inference import volumes
+from tests import scans
 
 RAMP = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)  # (D, h, w)
 
@@ -201,3 +203,62 @@ def test_a_slice_that_is_a_link_to_nothing_is_named(tmp_path: Path) -> None:
     (tmp_path / "p2" / "s_2.png").symlink_to("annex")
     with pytest.raises(DataError, match=r"p2/s_2\.png: a link to annex, which is not there"):
         volumes.find_volumes(tmp_path)
+
+
+def place_sequences(folder: Path, *names: str, axes: str = "RAS") -> None:
+    for place, name in enumerate(names):
+        scans.save(folder / name, RAMP + np.uint8(50 * place), axes)
+
+
+def find_joined(folder: Path, *channels: str) -> dict[str, list[str]]:
+    """The names of the files of each volume by the name of its mask."""
+    found, _ = volumes.find_volumes(folder)
+    joined = volumes.join(found, channels)
+    return {str(source.targets("")[0]): [file.name for file in source.files] for source in joined}
+
+
+def test_files_that_are_named_as_a_runs_channels_are_one_volume(tmp_path: Path) -> None:
+    names = [f"{patient}_{sequence}.nii.gz" for patient in ("p1", "p2") for sequence in ("t1", "flair", "seg")]
+    place_sequences(tmp_path / "flat", *names)
+    place_sequences(tmp_path / "folders" / "p3", "t1.nii", "flair.nii", "other.nii")
+    place_sequences(tmp_path / "else", "whole.nii")
+    assert find_joined(tmp_path, "flair", "t1") == {
+        "flat/p1.nii.gz": ["p1_flair.nii.gz", "p1_t1.nii.gz"],
+        "flat/p2.nii.gz": ["p2_flair.nii.gz", "p2_t1.nii.gz"],
+        "folders/p3/mask.nii": ["flair.nii", "t1.nii"],
+        "else/whole.nii": ["whole.nii"],
+    }
+    assert find_joined(tmp_path / "flat", "flair") == {
+        "p1_flair.nii.gz": ["p1_flair.nii.gz"],
+        "p2_flair.nii.gz": ["p2_flair.nii.gz"],
+    }
+
+
+def test_a_volume_without_one_of_a_runs_channels_is_named(tmp_path: Path) -> None:
+    place_sequences(tmp_path, "p1_t1.nii.gz", "p2_t1.nii.gz", "p2_flair.nii.gz")
+    with pytest.raises(DataError, match=r"p1_t1\.nii\.gz: no file for the sequence flair beside it, which the run's network"):
+        find_joined(tmp_path, "flair", "t1")
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+@pytest.mark.parametrize("axes", scans.ORIENTATIONS)
+def test_the_mask_of_several_files_lies_over_the_first_in_the_world(axes: str, plane: str, tmp_path: Path) -> None:
+    place_sequences(tmp_path, "p_t1.nii.gz", axes=axes)
+    place_sequences(tmp_path, "p_flair.nii.gz", axes="LPS")  # on the same grid, in another order
+    (source,) = volumes.join(volumes.find_volumes(tmp_path)[0], ["t1", "flair"])
+    seen = source.read(2, plane)
+    np.testing.assert_array_equal(seen[..., 0], seen[..., 1])
+    source.write((seen[..., 0] >= 20).astype(np.uint8), tmp_path / "out", "", plane)
+    image, mask = sitk.ReadImage(str(tmp_path / "p_t1.nii.gz")), sitk.ReadImage(str(tmp_path / "out" / "p.nii.gz"))
+    assert mask.GetPixelID() == sitk.sitkUInt8
+    for place in ("GetOrigin", "GetSpacing", "GetDirection", "GetSize"):
+        assert getattr(mask, place)() == getattr(image, place)()
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(image) >= 20)
+
+
+def test_channels_on_two_grids_are_refused(tmp_path: Path) -> None:
+    place_sequences(tmp_path, "p_t1.nii.gz")
+    scans.save(tmp_path / "p_flair.nii.gz", RAMP, spacing=(5, 0.5, 0.5))
+    (source,) = volumes.join(volumes.find_volumes(tmp_path)[0], ["t1", "flair"])
+    with pytest.raises(DataError, match=r"p_flair\.nii\.gz: lies on another grid than .*p_t1\.nii\.gz: corners"):
+        source.read(2, "axial")
