@@ -10,6 +10,7 @@ import pytest
 
 from attnunet.data.brats import brats
 from attnunet.data.cache import Prepared, prepare
+from attnunet.data.dicom import dicom
 from attnunet.data.lgg import lgg
 from attnunet.data.nifti import nifti
 from attnunet.data.nnunet import nnunet
@@ -31,6 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, patients: scans.Patients) -
     scans.write_lgg(folder / "lgg", patients)
     scans.write_nifti(folder / "nifti", patients)
     scans.write_nifti(folder / "scaled", patients, lambda volume: (volume * 3.7 - 500).astype(np.float32))
+    scans.write_dicom(folder / "dicom", patients)
     for version in (1, 2):
         scans.write_nnunet(folder / f"Dataset00{version}_Phantom", patients, version)
     for year in (2020, 2023):
@@ -47,6 +49,7 @@ LAYOUTS: dict[str, Callable[..., Dataset]] = {
     "nifti": nifti,
     "Dataset001_Phantom": nnunet,
     "Dataset002_Phantom": nnunet,
+    "dicom": dicom,
 }
 
 

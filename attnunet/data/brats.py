@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from attnunet.data.nifti import find_scans
+from attnunet.data.nifti import find_scans, find_volumes
 from attnunet.data.slices import DataError, Dataset
 from attnunet.data.volumes import Choices, Scan, make_dataset
 
@@ -35,7 +35,7 @@ def brats(
     """
     if root is None:
         raise DataError("data=brats needs data.root, the folder with one folder a scan (BraTS20_Training_001, ...)")
-    scans = [rename(scan) for scan in find_scans(Path(root), "seg", NAMES)]
+    scans = [rename(scan) for scan in find_scans(Path(root), find_volumes(root), "seg", NAMES)]
     choices = Choices(tuple(labels), (0, *sorted(set(LABELS) - set(labels))), missing, axis)
     return make_dataset("brats", scans, SEQUENCES, channels, choices, exclude, intensity, verify)
 

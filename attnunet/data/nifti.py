@@ -1,6 +1,6 @@
 """NIfTI files of one's own: a file for each sequence and one for the label, found by their names or listed in a CSV."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -38,18 +38,27 @@ def nifti(
     """
     if (root is None) == (file is None):
         raise DataError(f"data.root={root}, data.file={file}\n\n{NEEDED}")
-    scans = read_scans(Path(file)) if file else find_scans(Path(str(root)), label, channels or ())
+    given = str(root)
+    scans = read_scans(Path(file)) if file else find_scans(Path(given), find_volumes(given), label, channels or ())
     names = dict.fromkeys(name for scan in scans for name in scan.images)
     choices = Choices(tuple(labels), tuple(background), missing, axis)
     return make_dataset("nifti", scans, tuple(names), channels, choices, exclude, intensity, verify)
 
 
-def find_scans(root: Path, label: str, names: Collection[str]) -> list[Scan]:
-    """Return the scans whose files lie below a folder."""
-    if not root.is_dir():
+def find_volumes(root: str) -> list[Path]:
+    """Return the NIfTI files below a folder."""
+    if not Path(root).is_dir():
         raise DataError(f"data.root={root}: no such folder\n\n{NEEDED}")
-    files, faults = listing.list_files(root)
-    found, more = sequences.group((path for path in files if is_nifti(path.name)), root, [*names, label])
+    files, faults = listing.list_files(Path(root))
+    refuse(faults)
+    if not (found := [path for path in files if is_nifti(path.name)]):
+        raise DataError(f"data.root={root}: no NIfTI files there\n\n{NEEDED}")
+    return found
+
+
+def find_scans(root: Path, volumes: Iterable[Path], label: str, names: Collection[str]) -> list[Scan]:
+    """Return the scans that volumes below a folder make, by their names; see `sequences.group`."""
+    found, faults = sequences.group(volumes, root, [*names, label])
     scans = []
     for (patient, scan), images in found.items():
         mask = images.pop(label, None)
@@ -59,9 +68,7 @@ def find_scans(root: Path, label: str, names: Collection[str]) -> list[Scan]:
             there = mask or next(iter(images.values()))
             lacks = "no image" if mask else f"no label named {label} (data.label)"
             faults.append(f"{there}: the patient {patient} has {lacks}; found {', '.join([*images, *[label] * bool(mask)])}")
-    refuse(faults + more)
-    if not scans:
-        raise DataError(f"data.root={root}: no NIfTI files there\n\n{NEEDED}")
+    refuse(faults)
     return scans
 
 
@@ -84,7 +91,7 @@ def read_scans(file: Path) -> list[Scan]:
         absent = [f"no {name}" for name in COLUMNS if not row.get(name)] or ([] if len(paths) > 1 else ["no image"])
         if len(values) > len(columns) and any(values[len(columns) :]):
             absent.append("more cells than the header has")
-        absent += [f"no file {path}" for path in paths.values() if not Path(path).is_file()]
+        absent += [f"no file {path}" for path in paths.values() if not Path(path).exists()]
         if not absent and (key := (row["patient"], row.get("scan", ""))) in scans:
             absent.append(f"the patient {' '.join(key).strip()} stands in an earlier line; name scans in a column scan")
         if absent:

@@ -1,11 +1,12 @@
-"""Which files are the sequences of one scan, by their names."""
+"""Which files, or folders of DICOM series, are the sequences of one scan, by their names."""
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from attnunet.data.decoders.nifti import SUFFIXES
+from attnunet.data.decoders import nifti
 
+SUFFIXES = (*nifti.SUFFIXES, ".dcm")
 Key = tuple[str, str]
 """A patient, and a scan among the patient's: "" where there is one."""
 
@@ -44,6 +45,6 @@ def divide(stem: str, names: Iterable[str]) -> Key:
 
 
 def stem(path: Path) -> str:
-    """Return a file's name without its suffix."""
-    suffix = next(suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix))
-    return path.name[: -len(suffix)]
+    """Return the name of a volume's file without its suffix, or of its folder."""
+    suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
+    return path.name[: len(path.name) - len(suffix)]

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from attnunet.data.decoders import nifti
+from attnunet.data.decoders import dicom, nifti
 from attnunet.data.grids import Grid
 from attnunet.data.slices import DataError, Dataset, Slice, choose_channels, drop_patients, refuse
 
 
 @dataclass(frozen=True)
 class Scan:
-    """The files of one scan of a patient.
+    """The volumes of one scan of a patient: NIfTI files, or folders of DICOM series; a label may be a DICOM SEG.
 
     Attributes:
         name: of the scan among the patient's, "" where there is one.
@@ -28,6 +28,10 @@ class Scan:
     site: str
     images: Mapping[str, str]
     label: str
+
+    def volumes(self, sequences: Sequence[str]) -> list[str]:
+        """Return the paths of those sequences that are there, and of the label."""
+        return [*(self.images[name] for name in sequences if name in self.images), self.label]
 
     def stand_in(self, sequences: Sequence[str]) -> str:
         """Return the sequence that is shown in place of a missing one: FLAIR, else the first that is there."""
@@ -68,7 +72,8 @@ class Volumes:
 
     def files(self, slices: Sequence[Slice]) -> list[str]:
         scans = [self.scans[key] for key in dict.fromkeys((item.patient, item.scan) for item in slices)]
-        return [path for scan in scans for path in (*(scan.images[n] for n in self.sequences if n in scan.images), scan.label)]
+        volumes = [path for scan in scans for path in scan.volumes(self.sequences)]
+        return [part for path in volumes for part in list_parts(path)]
 
     def pixels(self, slices: Sequence[Slice]) -> "Turned":
         return Turned(self.scans[slices[0].patient, slices[0].scan], self.sequences, self.choices, self.plane)
@@ -101,7 +106,7 @@ class Turned:
 
     def mask(self) -> np.ndarray:
         """uint8 (slices, h, w) of 0 and 1."""
-        values = read_volume(self.files.label, self.plane)
+        values = read_label(self.files.label, self.files.images[self.files.stand_in(self.sequences)], self.plane)
         lesion = np.isin(values, self.choices.labels)
         if not (lesion | np.isin(values, self.choices.background)).all():
             found = [f"{value:g}" for value in np.unique(values)[:10].tolist()]
@@ -112,10 +117,27 @@ class Turned:
         return lesion.astype(np.uint8)
 
 
+def list_parts(path: str) -> list[str]:
+    """Return the files of a volume: itself, or the slices of a DICOM series in a folder."""
+    return [str(part) for part in dicom.list_slices(Path(path))] if Path(path).is_dir() else [path]
+
+
 def read_volume(path: str, plane: str) -> np.ndarray:
-    """Return a volume's values (slices, rows, columns) in a plane."""
-    image = nifti.read(Path(path))
-    return image.grid.show(image.values.reshape(image.grid.shape, order="F"), plane)
+    """Return the values of a NIfTI file, or of the DICOM series in a folder, as (slices, rows, columns) in a plane."""
+    if Path(path).is_dir():
+        values, grid = dicom.read_volume(Path(path))
+    else:
+        image = nifti.read(Path(path))
+        values, grid = image.values.reshape(image.grid.shape, order="F"), image.grid
+    return grid.show(values, plane)
+
+
+def read_label(path: str, image: str, plane: str) -> np.ndarray:
+    """Return a label's values as `read_volume` does; of a DICOM SEG those on the grid of its image."""
+    if nifti.is_nifti(path) or not dicom.is_segmentation(Path(path)):
+        return read_volume(path, plane)
+    grid = read_grid(image)
+    return grid.show(dicom.read_segmentation(Path(path), grid), plane)
 
 
 def read_grid(path: str) -> Grid:
@@ -124,6 +146,8 @@ def read_grid(path: str) -> Grid:
     Raises:
         DataError: it has more than three dimensions, of which the last is not one.
     """
+    if Path(path).is_dir():
+        return dicom.read_series(Path(path)).grid
     header = nifti.read_header(Path(path))
     if header.shape[3:] not in ((), (1,)):
         raise DataError(
@@ -155,7 +179,7 @@ def make_dataset(
     kept = {item.patient for item in drop_patients([Slice(s.patient, 0, "", s.label, s.site) for s in ordered], exclude)}
     scans = [scan for scan in ordered if scan.patient in kept]
     picked = choose_channels(channels or sequences, sequences)
-    refuse(list(find_lacking(scans, picked, choices.missing)))
+    refuse([*find_second_scans(scans), *find_lacking(scans, picked, choices.missing)])
     grids = read_grids(scans, picked)
     plane = choices.plane or find_plane(scans, grids)
 
@@ -170,6 +194,12 @@ def make_dataset(
         ]
     source = Volumes({(scan.patient, scan.name): scan for scan in scans}, picked, choices, plane)
     return Dataset(name, tuple(slices), source, picked, picked, intensity, verify, None, tuple(notes), plane)
+
+
+def find_second_scans(scans: Sequence[Scan]) -> list[str]:
+    """Return a line for each scan whose patient has another one: scores do not tell the two apart."""
+    pairs = ((a, b) for a, b in pairwise(scans) if a.patient == b.patient)
+    return [f"{b.label}: a second scan of the patient {b.patient}, beside {a.label}; allowed: one a patient" for a, b in pairs]
 
 
 def find_lacking(scans: Sequence[Scan], sequences: Sequence[str], policy: str) -> list[str]:
@@ -189,14 +219,20 @@ def read_grids(scans: Sequence[Scan], sequences: Sequence[str]) -> list[Grid]:
     grids: list[Grid] = []
     faults: list[str] = []
     for scan in scans:
-        first, *others = [*(scan.images[name] for name in sequences if name in scan.images), scan.label]
+        first, *others = scan.volumes(sequences)
+        if not nifti.is_nifti(scan.label) and dicom.is_segmentation(Path(scan.label)):
+            others.remove(scan.label)  # whose frames tell their place themselves
         try:
             grids.append(read_grid(first))
             differing = {path: grids[-1].differs(read_grid(path)) for path in others}
-            faults += [f"{path}: lies on another grid than {first}: {told}" for path, told in differing.items() if told]
+            faults += [
+                f"{path}: lies on another grid than {first}: {told}; allowed: one grid a scan, so resample it"
+                for path, told in differing.items()
+                if told
+            ]
         except DataError as error:
             faults.append(str(error))
-    refuse([f"{line}; allowed: one grid a scan, so resample it" if "another grid" in line else line for line in faults])
+    refuse(faults)
     return grids
 
 
