@@ -58,7 +58,7 @@ def predict(cfg: DictConfig, sources: list[Source], record: Record, console: Con
     check_outputs(sources, file_endings(cfg), output, cfg.overwrite)
     for source in sources:
         try:
-            probabilities = predictor.probabilities_of(source.read(len(channels), plane))
+            probabilities = predictor.probabilities_of(source.read(len(channels), plane), source.spacing(plane))
         except (DataError, OSError) as error:
             where = f"{source.files[0]}: " if isinstance(error, ValuesError) else ""
             print(f"attnunet: {where}{explain(error) or error}", file=sys.stderr)

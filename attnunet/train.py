@@ -127,7 +127,7 @@ def fit_and_score(
         return network
 
     network = network_cache.compile_once(config.computation(cfg, len(prepared.channels), steps), build)
-    seen = (prepared.file_channels, prepared.channels, prepared.intensity, prepared.plane)
+    seen = (prepared.file_channels, prepared.channels, prepared.intensity, prepared.plane, prepared.pixel_size)
     preparation = Preparation(cfg.image_size, *seen)
     predictor = Predictor(
         network_cache.without_optimizer(network), preparation, flip=cfg.evaluation.flip, batch_size=cfg.evaluation.batch_size

@@ -21,8 +21,9 @@ import pytest
 from attnunet.data import cache as preparation
 from attnunet.data import pictures
 from attnunet.data.cache import Prepared, prepare
+from attnunet.data.frames import resize_mask
 from attnunet.data.images import read_image, read_mask
-from attnunet.data.intensity import prepare_volume, resize_mask
+from attnunet.data.intensity import prepare_volume
 from attnunet.data.lgg import lgg as read
 from attnunet.data.slices import DataError, Dataset, Slice
 from tests.conftest import write_patient, write_slice

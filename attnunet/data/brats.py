@@ -3,7 +3,9 @@
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Gt, Le
 
 from attnunet.data.nifti import find_scans, find_volumes
 from attnunet.data.slices import DataError, Dataset
@@ -22,6 +24,7 @@ def brats(
     labels: list[Literal[1, 2, 3, 4]] = LABELS,  # type: ignore[assignment]
     missing: Literal["refuse", "zero", "copy"] = "refuse",
     axis: Literal["axial", "coronal", "sagittal"] | None = None,
+    pixel_size: Annotated[float, Gt(0), Le(100)] | None = None,
     exclude: list[str] | str = (),  # type: ignore[assignment]
     intensity: Literal["raw", "percentile", "zscore"] = "zscore",
     verify: bool = False,
@@ -36,7 +39,7 @@ def brats(
     if root is None:
         raise DataError("data=brats needs data.root, the folder with one folder a scan (BraTS20_Training_001, ...)")
     scans = [rename(scan) for scan in find_scans(Path(root), find_volumes(root), "seg", NAMES)]
-    choices = Choices(tuple(labels), (0, *sorted(set(LABELS) - set(labels))), missing, axis)
+    choices = Choices(tuple(labels), (0, *sorted(set(LABELS) - set(labels))), missing, axis, pixel_size)
     return make_dataset("brats", scans, SEQUENCES, channels, choices, exclude, intensity, verify)
 
 

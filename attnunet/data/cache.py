@@ -26,6 +26,7 @@ import numpy as np
 from filelock import FileLock
 
 from attnunet.data.files import building, checksum, naming, reserve, write_atomically
+from attnunet.data.frames import Frame, make_frame
 from attnunet.data.intensity import ValuesError, prepare_volume
 from attnunet.data.slices import DataError, Dataset, Slice, refuse
 
@@ -44,6 +45,7 @@ class Prepared:
     spacing: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
     plane: str = "axial"
+    pixel_size: float | None = None
 
     @cached_property
     def facts(self) -> dict:
@@ -88,6 +90,11 @@ class Prepared:
             indices.setdefault(item.patient, []).append(index)
         return indices
 
+    def frame(self, index: int) -> Frame:
+        """Return how a slice comes to the square that the network sees, and back."""
+        spacing = self.spacing_of(index) if self.pixel_size else None
+        return make_frame(self.facts["shapes"][index], self.image_size, self.pixel_size, spacing)
+
     def spacing_of(self, index: int) -> tuple[float, ...] | None:
         """Return the distance in mm between the slices, rows and columns of a slice's scan; None where unknown."""
         return self.spacing or self.slices[index].spacing
@@ -97,7 +104,7 @@ class Prepared:
         return f"{self.folder.name}/{self.images_file}"
 
     def __reduce__(self) -> tuple:
-        fields = (self.file_channels, self.channels, self.intensity, self.spacing, self.notes, self.plane)
+        fields = (self.file_channels, self.channels, self.intensity, self.spacing, self.notes, self.plane, self.pixel_size)
         return Prepared, (self.folder, self.images_file, *fields)
 
 
@@ -120,13 +127,14 @@ def prepare(dataset: Dataset, image_size: int, cache: Path) -> Prepared:
         if not folder.is_dir():
             with building(folder) as temporary:
                 write_masks(dataset, temporary)
-        name = f"images-{digest([VERSION, image_size, dataset.channels, dataset.intensity])}.npy"
+        resampled = [dataset.pixel_size, dataset.spacing] if dataset.pixel_size else []
+        name = f"images-{digest([VERSION, image_size, dataset.channels, dataset.intensity, *resampled])}.npy"
         if not (folder / name).is_file():
             write_images(dataset, image_size, folder / name)
         if dataset.verify:
             verify(folder, name)
-    kept = (dataset.file_channels, dataset.channels, dataset.intensity, dataset.spacing, dataset.notes, dataset.plane)
-    return Prepared(folder.resolve(), name, *kept)
+    kept = ("file_channels", "channels", "intensity", "spacing", "notes", "plane", "pixel_size")
+    return Prepared(folder.resolve(), name, **{field: getattr(dataset, field) for field in kept})
 
 
 def hash_contents(dataset: Dataset, cache: Path) -> str:
@@ -247,7 +255,9 @@ def write_images(dataset: Dataset, image_size: int, path: Path) -> None:
             pixels = dataset.source.pixels(slices)
             sequences = (pixels.sequence(channel) for channel in wanted)
             try:
-                images[first : first + len(slices)] = prepare_volume(sequences, image_size, dataset.intensity)
+                images[first : first + len(slices)] = prepare_volume(
+                    sequences, image_size, dataset.intensity, dataset.pixel_size, dataset.spacing or slices[0].spacing
+                )
             except ValuesError as error:
                 raise DataError(f"{slices[0].image}: {error}") from None
 

@@ -1,7 +1,9 @@
 """DICOM series of one's own: a folder for each sequence of a patient, and a segmentation beside them."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Gt, Le
 
 from attnunet.data import listing
 from attnunet.data.decoders.dicom import is_dicom
@@ -23,6 +25,7 @@ def dicom(
     background: list[int] = (0,),  # type: ignore[assignment]
     missing: Literal["refuse", "zero", "copy"] = "refuse",
     axis: Literal["axial", "coronal", "sagittal"] | None = None,
+    pixel_size: Annotated[float, Gt(0), Le(100)] | None = None,
     exclude: list[str] | str = (),  # type: ignore[assignment]
     intensity: Literal["raw", "percentile", "zscore"] = "zscore",
     verify: bool = False,
@@ -36,7 +39,7 @@ def dicom(
         raise DataError(f"data.root={root}: no such folder\n\n{NEEDED}")
     scans = find_scans(Path(root), find_volumes(Path(root), label), label, channels or ())
     names = dict.fromkeys(name for scan in scans for name in scan.images)
-    choices = Choices(tuple(labels), tuple(background), missing, axis)
+    choices = Choices(tuple(labels), tuple(background), missing, axis, pixel_size)
     return make_dataset("dicom", scans, tuple(names), channels, choices, exclude, intensity, verify)
 
 

@@ -1,10 +1,10 @@
 """A patient's slices as a network sees them: intensities scaled, resized to a square."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-import cv2
 import numpy as np
 
+from attnunet.data.frames import make_frame
 from attnunet.data.slices import DataError
 
 
@@ -12,17 +12,24 @@ class ValuesError(DataError):
     """Values that an intensity cannot take; the message does not know their file."""
 
 
-def prepare_volume(sequences: Iterable[np.ndarray], image_size: int, intensity: str) -> np.ndarray:
+def prepare_volume(
+    sequences: Iterable[np.ndarray],
+    image_size: int,
+    intensity: str,
+    pixel_size: float | None = None,
+    spacing: Sequence[float] | None = None,
+) -> np.ndarray:
     """Return a scan as a network sees it: sequences (D, h, w) of any type of numbers as uint8 (D, image_size, image_size, C).
 
     Intensities are scaled a sequence of the scan, from the values that the files hold, and then rounded (see INTENSITIES).
-    Slices are resized to a square: by area averaging when they shrink, bilinearly when they grow.
+    Slices are brought to a square as `frames.make_frame` says: by area averaging when they shrink, bilinearly when they grow.
 
     Raises:
         ValuesError: intensity "raw", and a value that uint8 does not hold.
     """
     scaled = np.stack([INTENSITIES[intensity](values) for values in sequences], axis=-1)
-    return np.stack([resize(image, (image_size, image_size)) for image in scaled])
+    frame = make_frame(scaled.shape[1:3], image_size, pixel_size, spacing)
+    return np.stack([frame.show(image) for image in scaled])
 
 
 def linear(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -64,17 +71,3 @@ def zscore(values: np.ndarray) -> np.ndarray:
 
 
 INTENSITIES = {"raw": raw, "percentile": percentile, "zscore": zscore}
-
-
-def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """(h, w) or (h, w, C) to (*shape) or (*shape, C): area averaging to shrink, bilinear to grow."""
-    if image.shape[:2] == shape:
-        return image
-    shrinks = shape[0] <= image.shape[0] and shape[1] <= image.shape[1]
-    resized = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return resized.reshape(*shape, *image.shape[2:])  # OpenCV drops a channel axis of length one
-
-
-def resize_mask(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """uint8 0 or 1 (h, w) -> uint8 0 or 1 (*shape): a pixel is lesion where at least half of it is."""
-    return (resize(mask * np.uint8(255), shape) >= 128).astype(np.uint8)

@@ -2,7 +2,9 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Gt, Le
 
 from attnunet.data import listing, sequences, table
 from attnunet.data.decoders.nifti import is_nifti
@@ -25,6 +27,7 @@ def nifti(
     background: list[int] = (0,),  # type: ignore[assignment]
     missing: Literal["refuse", "zero", "copy"] = "refuse",
     axis: Literal["axial", "coronal", "sagittal"] | None = None,
+    pixel_size: Annotated[float, Gt(0), Le(100)] | None = None,
     exclude: list[str] | str = (),  # type: ignore[assignment]
     intensity: Literal["raw", "percentile", "zscore"] = "zscore",
     verify: bool = False,
@@ -41,7 +44,7 @@ def nifti(
     given = str(root)
     scans = read_scans(Path(file)) if file else find_scans(Path(given), find_volumes(given), label, channels or ())
     names = dict.fromkeys(name for scan in scans for name in scan.images)
-    choices = Choices(tuple(labels), tuple(background), missing, axis)
+    choices = Choices(tuple(labels), tuple(background), missing, axis, pixel_size)
     return make_dataset("nifti", scans, tuple(names), channels, choices, exclude, intensity, verify)
 
 

@@ -5,7 +5,9 @@ The format: nnU-Net's documentation/dataset_format.md, of version 1 and 2.
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Gt, Le
 
 from attnunet.data import listing
 from attnunet.data.decoders.nifti import SUFFIXES, is_nifti
@@ -19,6 +21,7 @@ def nnunet(
     labels: list[int] | None = None,
     missing: Literal["refuse", "zero", "copy"] = "refuse",
     axis: Literal["axial", "coronal", "sagittal"] | None = None,
+    pixel_size: Annotated[float, Gt(0), Le(100)] | None = None,
     exclude: list[str] | str = (),  # type: ignore[assignment]
     intensity: Literal["raw", "percentile", "zscore"] = "zscore",
     verify: bool = False,
@@ -37,7 +40,7 @@ def nnunet(
     if set(labels or ()) - values:
         raise DataError(f"data.labels={labels}: {folder / 'dataset.json'} has the labels {sorted(values)}; allowed: these")
     lesion = tuple(sorted(values) if labels is None else labels)
-    choices = Choices(lesion, (0, *sorted(values - set(lesion))), missing, axis)
+    choices = Choices(lesion, (0, *sorted(values - set(lesion))), missing, axis, pixel_size)
     return make_dataset("nnunet", find_cases(folder, described, names), names, channels, choices, exclude, intensity, verify)
 
 

@@ -81,7 +81,8 @@ class Dataset:
     use. `intensity` is "raw", "percentile" or "zscore" (see `attnunet.data.cache`). `verify` distrusts sizes and
     modification times and reads all. `spacing` is the distance in mm between slices, between rows and between columns, None
     where unknown or where each slice has its own. `notes` are lines that a user should read before training. `plane` is
-    that of the slices, as far as it is known.
+    that of the slices, as far as it is known. `pixel_size` is the one in mm that they are resampled to, None where each is
+    squeezed into a square.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Dataset:
     spacing: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
     plane: str = "axial"
+    pixel_size: float | None = None
 
 
 def read_text(path: Path) -> str:

@@ -48,12 +48,14 @@ class Choices:
         background: those that are none; any other value is refused.
         missing: what is done where a scan lacks a sequence: "refuse" it, show "zero", or a "copy" of another.
         plane: of the slices; None for the one across the axis with the largest spacing.
+        pixel_size: in mm that slices are resampled to; None where they are squeezed into a square.
     """
 
     labels: tuple[int, ...]
     background: tuple[int, ...] = (0,)
     missing: str = "refuse"
     plane: str | None = None
+    pixel_size: float | None = None
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,6 @@ def make_dataset(
     exclude: Sequence[str] | str,
     intensity: str,
     verify: bool,
-    notes: Sequence[str] = (),
 ) -> Dataset:
     """Return the slices of scans, numbered along each patient's scans; `sequences` are the names that the files have.
 
@@ -193,7 +194,8 @@ def make_dataset(
             for number in range(first, first + grid.shown(plane).shape[0])
         ]
     source = Volumes({(scan.patient, scan.name): scan for scan in scans}, picked, choices, plane)
-    return Dataset(name, tuple(slices), source, picked, picked, intensity, verify, None, tuple(notes), plane)
+    size = choices.pixel_size
+    return Dataset(name, tuple(slices), source, picked, picked, intensity, verify, plane=plane, pixel_size=size)
 
 
 def find_second_scans(scans: Sequence[Scan]) -> list[str]:

@@ -13,7 +13,6 @@ from rich.text import Text
 from attnunet import figures
 from attnunet.data.cache import Prepared
 from attnunet.data.files import write_csv
-from attnunet.data.intensity import resize
 from attnunet.inference.predictor import Predictor, Volume
 from attnunet.metrics.calibration import Calibration, calibration, near_lesions, pool
 from attnunet.metrics.counts import concatenate, count, count_masks
@@ -206,16 +205,15 @@ def example(
     (volume,) = predictor.volumes(prepared, [i for i in indices if prepared.slices[i].patient == row["patient"]])
     place = int(np.argmax(prepared.lesion_pixels[volume.indices]))
     index = volume.indices[place]
-    mask = prepared.mask(index)
-    image = prepared.images[index]
+    frame, image = prepared.frame(index), prepared.images[index]
     channel = prepared.channels.index("flair") if "flair" in prepared.channels else 0
     gates = maps(image[None]) if maps is not None else {}  # called, since tracing takes a second and three images little
     return figures.Example(
         f"{name}: {row['patient']}",
-        resize(np.ascontiguousarray(image[..., channel]), mask.shape),
-        mask,
+        frame.restore(np.ascontiguousarray(image[..., channel])),
+        prepared.mask(index),
         predictor.decision(volume.probabilities)[place],
-        {gate: resize(np.asarray(weights)[0, ..., 0], mask.shape) for gate, weights in gates.items()},
+        {gate: frame.restore(np.asarray(weights)[0, ..., 0]) for gate, weights in gates.items()},
         f"slice {prepared.slices[index].number}, Dice of the patient {row['dice']:.3f}",
     )
 

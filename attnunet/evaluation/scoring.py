@@ -82,7 +82,9 @@ def prepare_as_trained(data: DictConfig, preparation: Preparation, cache: Path) 
     if dataset.plane != preparation.plane:
         own = preparation.plane
         raise DataError(f"data: the slices are {dataset.plane}, those of the run {own}; allowed: data.axis={own}")
-    dataset = replace(dataset, channels=preparation.channels, intensity=preparation.intensity)
+    dataset = replace(
+        dataset, channels=preparation.channels, intensity=preparation.intensity, pixel_size=preparation.pixel_size
+    )
     return prepare(dataset, preparation.image_size, cache)
 
 

@@ -11,7 +11,8 @@ import keras
 import numpy as np
 
 from attnunet.data.cache import Prepared
-from attnunet.data.intensity import prepare_volume, resize
+from attnunet.data.frames import make_frame
+from attnunet.data.intensity import prepare_volume
 from attnunet.metrics.decision import Decision
 from attnunet.models import blocks  # noqa: F401 - Keras loads layers of ours only where they are known
 
@@ -25,9 +26,13 @@ class Preparation:
     channels: tuple[str, ...]
     intensity: str
     plane: str = "axial"
+    pixel_size: float | None = None
 
-    def __call__(self, volume: np.ndarray) -> np.ndarray:
-        """Return uint8 (D, image_size, image_size, channels) of a volume (D, h, w, file channels) of numbers, D >= 1."""
+    def __call__(self, volume: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
+        """Return uint8 (D, image_size, image_size, channels) of a volume (D, h, w, file channels) of numbers, D >= 1.
+
+        `spacing` is the distance in mm between its slices, rows and columns, which a `pixel_size` needs.
+        """
         as_needed = volume.ndim == 4 and volume.shape[-1] == len(self.file_channels) and volume.dtype.kind in "iuf"
         if not as_needed or volume.size == 0:
             raise ValueError(
@@ -35,7 +40,8 @@ class Preparation:
                 f"found {volume.dtype} {volume.shape}"
             )
         wanted = [self.file_channels.index(name) for name in self.channels]
-        return prepare_volume([volume[..., channel] for channel in wanted], self.image_size, self.intensity)
+        sequences = [volume[..., channel] for channel in wanted]
+        return prepare_volume(sequences, self.image_size, self.intensity, self.pixel_size, spacing)
 
 
 class Volume(NamedTuple):
@@ -92,7 +98,7 @@ class Predictor:
         """The lesion's probability at native size, float32 (h, w) in [0, 1], slice by slice."""
         for batch, images in self.batches(prepared, indices):
             for index, probability in zip(batch, self.predict_batch(images), strict=True):
-                yield resize(probability, prepared.mask(index).shape)
+                yield prepared.frame(index).restore(probability)
 
     def volumes(self, prepared: Prepared, indices: Sequence[int]) -> Iterator[Volume]:
         """Patient by patient in alphabetical order, the slices among `indices` stacked in their order.
@@ -106,12 +112,13 @@ class Predictor:
             members = list(group)
             yield Volume(patient, members, np.stack(list(islice(probabilities, len(members)))))
 
-    def probabilities_of(self, volume: np.ndarray) -> np.ndarray:
+    def probabilities_of(self, volume: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
         """A patient's volume (D, h, w, file channels) of numbers -> the lesion's probability float32 (D, h, w)."""
-        images = self.preparation(volume)
+        images = self.preparation(volume, spacing)
         starts = range(0, len(images), self.batch_size)
         small = np.concatenate([self.predict_batch(images[start : start + self.batch_size]) for start in starts])
-        return np.stack([resize(probability, volume.shape[1:3]) for probability in small])
+        frame = make_frame(volume.shape[1:3], self.preparation.image_size, self.preparation.pixel_size, spacing)
+        return np.stack([frame.restore(probability) for probability in small])
 
     def segment(self, volume: np.ndarray) -> np.ndarray:
         """A patient's volume (D, h, w, file channels) of numbers -> mask uint8 (D, h, w) of 0 and 1. A slice is D = 1."""
@@ -156,8 +163,3 @@ def load_network(path: Path) -> keras.Model:
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """float32 logits (..., 1) -> probabilities (...)."""
     return 1 / (1 + np.exp(-np.clip(logits[..., 0], -80, 80, dtype=np.float32)))
-
-
-def to_native(logits: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """float32 logits (S, S, 1) -> probabilities (*shape): the sigmoid, then resized."""
-    return resize(sigmoid(logits), shape)

@@ -32,6 +32,9 @@ class Source(Protocol):
     def read(self, channels: int, plane: str) -> np.ndarray:
         """(D, h, w, channels) of numbers, in a plane where that is known. Raises DataError, which names the file."""
 
+    def spacing(self, plane: str) -> tuple[float, ...] | None:
+        """Return the distance in mm between slices, rows and columns; None where the files do not tell it."""
+
     def targets(self, ending: str) -> list[Path]:
         """Where `write` writes, relative to the output; `ending` goes before the suffix."""
 
@@ -52,6 +55,9 @@ class Stack:
             if image.shape != slices[0].shape:
                 raise DataError(f"{file}: {image.shape[:2]} pixels, but {self.files[0]} beside it has {slices[0].shape[:2]}")
         return np.stack(slices)
+
+    def spacing(self, plane: str) -> None:
+        return None
 
     def targets(self, ending: str) -> list[Path]:
         suffixes = [".tif" if ending else LOSSLESS.get(file.suffix.lower(), file.suffix) for file in self.files]
@@ -81,6 +87,9 @@ class Array:
             raise DataError(f"{file}: cannot be read as a NumPy array: it goes on behind the array")
         return np.array(check_channels(volume, file, channels), order="C")  # off the disk, where the file may change
 
+    def spacing(self, plane: str) -> None:
+        return None
+
     def targets(self, ending: str) -> list[Path]:
         return [self.place / f"{self.files[0].stem}{ending}.npy"]
 
@@ -108,6 +117,9 @@ class Nifti:
                 raise DataError(f"{file}: lies on another grid than {self.files[0]}: {told}; allowed: one grid a scan")
         shown = [image.grid.show(image.values.reshape(*image.grid.shape, -1), plane) for image in images]
         return check_channels(np.concatenate(shown, axis=-1), self.files[0], channels)
+
+    def spacing(self, plane: str) -> tuple[float, ...]:
+        return nifti.read_header(self.files[0]).grid.spacing(plane)
 
     def targets(self, ending: str) -> list[Path]:
         return [self.place / f"{self.name}{ending}{self.files[0].name.removeprefix(stem(self.files[0]))}"]
