@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from attnunet.data.decoders import dicom
 from attnunet.data.slices import DataError
 from attnunet.inference import volumes
 from tests import scans
@@ -262,3 +263,36 @@ def test_channels_on_two_grids_are_refused(tmp_path: Path) -> None:
     (source,) = volumes.join(volumes.find_volumes(tmp_path)[0], ["t1", "flair"])
     with pytest.raises(DataError, match=r"p_flair\.nii\.gz: lies on another grid than .*p_t1\.nii\.gz: corners"):
         source.read(2, "axial")
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal"])
+@pytest.mark.parametrize("threshold", [20, 255])
+@pytest.mark.parametrize("axes", ["LPS", "RAS", "PIR"])
+def test_the_mask_of_a_dicom_series_is_a_segmentation_of_its_slices(
+    axes: str, threshold: int, plane: str, tmp_path: Path
+) -> None:
+    """An empty one too; a viewer reads it by the places of its frames. highdicom 0.28 packs slices below 8 pixels wrongly."""
+    ramp = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
+    scans.write_series(tmp_path / "in" / "p1" / "t1", ramp, axes)
+    scans.write_series(tmp_path / "in" / "p1" / "flair", ramp + 1, "LPS")
+    assert find_joined(tmp_path / "in", "t1", "flair").keys() == {"p1/mask.dcm"}
+    (source,) = volumes.join(volumes.find_volumes(tmp_path / "in")[0], ["t1", "flair"])
+    seen = source.read(2, plane)
+    np.testing.assert_array_equal(seen[..., 0] + 1, seen[..., 1])
+    source.write((seen[..., 0] >= threshold).astype(np.uint8), tmp_path / "out", "", plane)
+    source.write((seen[..., 0] / np.float32(59)), tmp_path / "out", "_probability", plane)
+    grid = dicom.read_series(tmp_path / "in" / "p1" / "t1").grid
+    mask = grid.show(dicom.read_segmentation(tmp_path / "out" / "p1" / "mask.dcm", grid), "axial")
+    np.testing.assert_array_equal(mask, threshold <= ramp)
+    image = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(tmp_path / "in" / "p1" / "t1")))
+    found = sitk.ReadImage(str(tmp_path / "out" / "p1" / "mask_probability.nii.gz"))
+    np.testing.assert_allclose(found.GetOrigin(), image.GetOrigin(), atol=1e-4)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found), sitk.GetArrayFromImage(image) / np.float32(59))
+
+
+def test_the_input_may_be_one_dicom_series(tmp_path: Path) -> None:
+    scans.write_series(tmp_path / "t1", RAMP)
+    (source,), passed = volumes.find_volumes(tmp_path / "t1")
+    assert (source.targets(""), source.targets("_probability")) == ([Path("t1.dcm")], [Path("t1_probability.nii.gz")])
+    assert len(source.files) == 2
+    assert not passed

@@ -124,14 +124,18 @@ def list_parts(path: str) -> list[str]:
     return [str(part) for part in dicom.list_slices(Path(path))] if Path(path).is_dir() else [path]
 
 
-def read_volume(path: str, plane: str) -> np.ndarray:
-    """Return the values of a NIfTI file, or of the DICOM series in a folder, as (slices, rows, columns) in a plane."""
+def read_values(path: str) -> tuple[np.ndarray, Grid]:
+    """Return the values of a NIfTI file, or of the DICOM series in a folder, in the order of its grid, and that."""
     if Path(path).is_dir():
-        values, grid = dicom.read_volume(Path(path))
-    else:
-        image = nifti.read(Path(path))
-        values, grid = image.values.reshape(image.grid.shape, order="F"), image.grid
-    return grid.show(values, plane)
+        return dicom.read_volume(Path(path))
+    image = nifti.read(Path(path))
+    return image.values, image.header.grid
+
+
+def read_volume(path: str, plane: str) -> np.ndarray:
+    """Return the values of a volume as (slices, rows, columns) in a plane."""
+    values, grid = read_values(path)
+    return grid.show(values.reshape(grid.shape, order="F"), plane)
 
 
 def read_label(path: str, image: str, plane: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""New images as volumes, and masks beside each other as the images were: slices, folders of slices, .npy, NIfTI."""
+"""New images as volumes, and masks beside each other as the images were: slices, folders of slices, .npy, NIfTI, DICOM."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 
 from attnunet.data import listing, sequences
-from attnunet.data.decoders import nifti
+from attnunet.data.decoders import dicom, nifti
 from attnunet.data.files import replacing, write_atomically
 from attnunet.data.images import read_image
 from attnunet.data.listing import IMAGES
 from attnunet.data.sequences import stem
 from attnunet.data.slices import DataError, refuse
+from attnunet.data.volumes import list_parts, read_grid, read_values
 
 LOSSLESS = {".jpg": ".png", ".jpeg": ".png"}
 """What a mask is written as, where not as its image."""
@@ -99,34 +100,51 @@ class Array:
 
 
 @dataclass(frozen=True)
-class Nifti:
-    """NIfTI files on one grid, one for each channel; or one file, (x, y, z), or (x, y, z, channels) for several channels.
+class Sequences:
+    """Volumes on one grid, one for each channel: NIfTI files, or folders of DICOM series; or a NIfTI file of all channels.
 
     Slices are shown to the network as in training: in its plane, from below with the front at the top if that is axial.
-    What is written lies over the image in every viewer, since it has the first file's header; a mask is of 0 and 1.
+    A mask lies over the first volume in every viewer: a NIfTI file has its header, a DICOM SEG names its slices. Where the
+    image is DICOM, probabilities are a NIfTI file.
     """
 
-    files: tuple[Path, ...]
+    volumes: tuple[Path, ...]
     place: Path
     name: str
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(Path(part) for volume in self.volumes for part in list_parts(str(volume)))
+
     def read(self, channels: int, plane: str) -> np.ndarray:
-        images = [nifti.read(file) for file in self.files]
-        for file, image in zip(self.files, images, strict=True):
-            if told := images[0].grid.differs(image.grid):
-                raise DataError(f"{file}: lies on another grid than {self.files[0]}: {told}; allowed: one grid a scan")
-        shown = [image.grid.show(image.values.reshape(*image.grid.shape, -1), plane) for image in images]
-        return check_channels(np.concatenate(shown, axis=-1), self.files[0], channels)
+        read = [read_values(str(volume)) for volume in self.volumes]
+        _, first = read[0]
+        for volume, (_, grid) in zip(self.volumes, read, strict=True):
+            if told := first.differs(grid):
+                raise DataError(f"{volume}: lies on another grid than {self.volumes[0]}: {told}; allowed: one grid a scan")
+        shown = [grid.show(values.reshape(*grid.shape, -1), plane) for values, grid in read]
+        return check_channels(np.concatenate(shown, axis=-1), self.volumes[0], channels)
 
     def spacing(self, plane: str) -> tuple[float, ...]:
-        return nifti.read_header(self.files[0]).grid.spacing(plane)
+        return read_grid(str(self.volumes[0])).spacing(plane)
 
     def targets(self, ending: str) -> list[Path]:
-        return [self.place / f"{self.name}{ending}{self.files[0].name.removeprefix(stem(self.files[0]))}"]
+        first = self.volumes[0]
+        suffix = first.name.removeprefix(stem(first)) if first.is_file() else ".nii.gz" if ending else ".dcm"
+        return [self.place / f"{self.name}{ending}{suffix}"]
 
     def write(self, values: np.ndarray, folder: Path, ending: str, plane: str) -> None:
-        image = nifti.read(self.files[0])
-        image.write(folder / self.targets(ending)[0], image.grid.restore(values, plane))
+        first, target = self.volumes[0], folder / self.targets(ending)[0]
+        if first.is_file():
+            image = nifti.read(first)
+            image.write(target, image.grid.restore(values, plane))
+            return
+        series = dicom.read_series(first)
+        turned = series.grid.restore(values, plane)
+        if ending:
+            nifti.write(target, turned, series.grid)
+        else:
+            dicom.write_segmentation(target, turned, series)
 
 
 def check_channels(volume: np.ndarray, file: Path, channels: int) -> np.ndarray:
@@ -141,13 +159,14 @@ def check_channels(volume: np.ndarray, file: Path, channels: int) -> np.ndarray:
 
 
 VOLUMES = (".npy", *nifti.SUFFIXES)
-ALLOWED = f"images ({', '.join(IMAGES)}), volumes ({', '.join(VOLUMES)}), or folders of such"
+ALLOWED = f"images ({', '.join(IMAGES)}), volumes ({', '.join(VOLUMES)}), or folders of such or of DICOM series"
 
 
 def find_volumes(path: Path) -> tuple[list[Source], list[Path]]:
     """The volumes at `path`, and the files that are passed over: those named *_mask, and those that are none of ALLOWED.
 
-    A folder's images are one volume, in natural order (slice_2 before slice_10), and so are those of each folder in it.
+    A folder's images are one volume, in natural order (slice_2 before slice_10), and so are those of each folder in it; so is
+    a folder's DICOM series.
 
     Raises:
         DataError: there is nothing, or a fault of `listing.files`.
@@ -157,7 +176,9 @@ def find_volumes(path: Path) -> tuple[list[Source], list[Path]]:
     images: dict[Path, list[Path]] = {}
     volumes: list[Source] = []
     passed: list[Path] = []
-    for file in files:
+    series = {file.parent for file in files if path.is_dir() and file.suffix.lower() in (".dcm", "") and dicom.is_dicom(file)}
+    volumes += [Sequences((folder,), place_below(folder, path), folder.name) for folder in sorted(series)]
+    for file in (file for file in files if file.parent not in series):
         place = Path() if path.is_file() else file.parent.relative_to(path)
         name = file.name.lower()
         suffix = next((suffix for suffix in (*IMAGES, *VOLUMES) if name.endswith(suffix)), "")
@@ -166,7 +187,7 @@ def find_volumes(path: Path) -> tuple[list[Source], list[Path]]:
         elif suffix == ".npy":
             volumes.append(Array((file,), place))
         elif suffix in nifti.SUFFIXES:
-            volumes.append(Nifti((file,), place, stem(file)))
+            volumes.append(Sequences((file,), place, stem(file)))
         else:
             images.setdefault(place, []).append(file)
     sources = [*(Stack(tuple(slices), place) for place, slices in images.items()), *volumes]
@@ -175,26 +196,31 @@ def find_volumes(path: Path) -> tuple[list[Source], list[Path]]:
     return sources, passed
 
 
-def join(found: Sequence[Source], names: Sequence[str]) -> list[Source]:
-    """Return the volumes, NIfTI files of one scan as one: those that are named as a run's channels.
+def place_below(folder: Path, root: Path) -> Path:
+    """Return where a folder's mask goes, relative to the output; that of the input itself goes to its top."""
+    return folder.parent.relative_to(root) if folder != root else Path()
 
-    In a folder that has such files, other NIfTI files are passed over, such as labels and sequences that the run does not use.
+
+def join(found: Sequence[Source], names: Sequence[str]) -> list[Source]:
+    """Return the volumes, the NIfTI files or DICOM series of one scan as one: those that are named as a run's channels.
+
+    In a folder that has such, others are passed over, such as labels and sequences that the run does not use.
 
     Raises:
         DataError: some of a scan's files are there, others not.
     """
     scans: dict[tuple[Path, str], dict[str, Path]] = {}
     for source in found:
-        if isinstance(source, Nifti):
+        if isinstance(source, Sequences):
             case, name = sequences.divide(source.name, sorted(names, key=len, reverse=True))
-            scans.setdefault((source.place, case), {})[name] = source.files[0]
+            scans.setdefault((source.place, case), {})[name] = source.volumes[0]
     named = {key: files for key, files in scans.items() if set(files) & set(names)}
     places = {place for place, _ in named}
-    joined = [source for source in found if not (isinstance(source, Nifti) and source.place in places)]
+    joined = [source for source in found if not (isinstance(source, Sequences) and source.place in places)]
     for (place, case), files in named.items():
         if lacking := [name for name in names if name not in files]:
             there = next(iter(files.values()))
             raise DataError(f"{there}: no file for the sequence {', '.join(lacking)} beside it, which the run's network takes")
         paths = tuple(files[name] for name in names)
-        joined.append(Nifti(paths, place, (case or "mask") if len(paths) > 1 else stem(paths[0])))
+        joined.append(Sequences(paths, place, (case or "mask") if len(paths) > 1 else stem(paths[0])))
     return joined

@@ -13,7 +13,9 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import SegmentationStorage
 
+import attnunet
 from attnunet.data.decoders.nifti import scale
+from attnunet.data.files import replacing
 from attnunet.data.grids import CLOSE, Grid
 from attnunet.data.slices import DataError
 from attnunet.errors import first_line
@@ -220,3 +222,37 @@ def find_slice(path: Path, plane: np.ndarray, shape: tuple[int, ...], grid: Grid
             f"{path}: a frame at {plane[:, 2].round(3).tolist()} lies on no slice of its image; allowed: the same grid"
         )
     return place
+
+
+def write_segmentation(path: Path, values: np.ndarray, series: Series) -> None:
+    """Write a mask (x, y, z) of 0 and 1 over a series as a DICOM SEG of one segment."""
+    import highdicom  # takes half a second
+    from pydicom.sr.coding import Code
+
+    lesion = highdicom.seg.SegmentDescription(
+        1,
+        "lesion",
+        Code("49755003", "SCT", "Morphologically Abnormal Structure"),
+        Code("52988006", "SCT", "Lesion"),
+        "AUTOMATIC",
+        highdicom.AlgorithmIdentificationSequence(
+            "attnunet", Code("123110", "DCM", "Artificial Intelligence"), attnunet.__version__
+        ),
+    )
+    made = highdicom.seg.Segmentation(
+        source_images=series.headers,
+        pixel_array=values.transpose(2, 1, 0).astype(np.uint8),
+        segmentation_type="BINARY",
+        segment_descriptions=[lesion],
+        series_instance_uid=highdicom.UID(),
+        series_number=1,
+        sop_instance_uid=highdicom.UID(),
+        instance_number=1,
+        manufacturer="attnunet",
+        manufacturer_model_name="attnunet.predict",
+        software_versions=attnunet.__version__,
+        device_serial_number="none",
+        omit_empty_frames=bool(values.any()),
+    )
+    with replacing(path) as temporary:
+        made.save_as(temporary)

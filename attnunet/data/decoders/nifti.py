@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nibabel import Nifti1Header, Nifti2Header
+from nibabel import Nifti1Header, Nifti1Image, Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 
 from attnunet.data.files import write_atomically
@@ -71,6 +71,11 @@ class Image:
         data = header.binaryblock + self.extensions + values.astype(header.get_data_dtype()).tobytes(order="F")
         # Without the time of writing the same mask is the same bytes.
         write_atomically(path, gzip.compress(data, 6, mtime=0) if is_compressed(path) else data)
+
+
+def write(path: Path, values: np.ndarray, grid: Grid) -> None:
+    """Write values (x, y, z) on a grid as a compressed file."""
+    write_atomically(path, gzip.compress(Nifti1Image(values, grid.affine).to_bytes(), 6, mtime=0))
 
 
 def is_nifti(name: str) -> bool:
