@@ -233,7 +233,7 @@ def test_load_network_leaves_the_optimizer_out(tmp_path: Path) -> None:
 def test_volumes_are_patients_with_their_slices_in_order(predictor: Predictor, prepared: Prepared) -> None:
     shuffled = [7, 0, 9, 4, 5, 1, 6]
     found = list(predictor.volumes(prepared, shuffled))
-    assert [(v.patient, v.indices) for v in found] == list(zip(PATIENTS, ([0, 1, 4], [5, 6, 7, 9]), strict=True))
+    assert [(v.name, v.indices) for v in found] == list(zip(PATIENTS, ([0, 1, 4], [5, 6, 7, 9]), strict=True))
     for volume_ in found:
         assert volume_.probabilities.dtype == np.float32
         np.testing.assert_array_equal(volume_.probabilities, list(predictor.probabilities(prepared, volume_.indices)))

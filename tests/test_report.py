@@ -214,7 +214,7 @@ def test_the_tables_of_a_run() -> None:
         us, us, range(8), thresholds=[0.3, 0.5], smallest_lesions=[0, 5], fill_holes=[False]
     )
     assert predictor.decision == Decision(0.5, 0, False)
-    assert [v.patient for v in volumes] == ["a", "b"]
+    assert [v.name for v in volumes] == ["a", "b"]
     tables = report.tables(choice, {"val": us.scored("val"), "test": us.scored()})
     rows = {name: list(csv.DictReader(io.StringIO(text))) for name, text in tables.items()}
     assert [row["chosen"] for row in rows["decision.csv"]] == ["0", "0", "1", "0"]

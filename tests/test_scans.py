@@ -379,3 +379,18 @@ def test_the_sample_as_nifti_becomes_the_same_arrays(sample: Path, tmp_path: Pat
     np.testing.assert_array_equal(found.images, expected.images)
     assert found.lesion_pixels.tolist() == expected.lesion_pixels.tolist()
     assert [item.missing for item in found.slices] == [item.missing for item in expected.slices]
+
+
+def test_scans_of_a_patient_stay_together_and_are_volumes_of_their_own(tmp_path: Path) -> None:
+    for patient in ("p1", "p2"):
+        for time in ("2019", "2020"):
+            for name in ("flair", "seg"):
+                shape = (2 if time == "2019" else 3, 4, 5)
+                scans.save(tmp_path / "in" / patient / time / f"{name}.nii", np.ones(shape, np.uint8))
+    data = prepared(nifti(str(tmp_path / "in")), tmp_path / "cache")
+    assert list(data.patients) == ["p1", "p2"]
+    assert [(item.patient, item.scan, item.number) for item in data.slices[:5]] == [
+        *(("p1", "2019", number) for number in (1, 2)),
+        *(("p1", "2020", number) for number in (3, 4, 5)),
+    ]
+    assert [item.volume for item in data.slices[1:3]] == ["p1/2019", "p1/2020"]

@@ -30,12 +30,23 @@ def find_lack(rows: Table, score: str) -> str:
 def read_patients(rows: Table, score: str) -> tuple[dict[str, float], frozenset[str]]:
     """Return each patient's score, NaN where it has none, and the patients whose undefined distance counts as the worst.
 
-    Where reference and prediction are both empty, the distance is 0, which is no worst value.
+    Where reference and prediction are both empty, the distance is 0, which is no worst value. The score of a patient with
+    several scans is the mean over those that have one.
     """
-    worst = {row["patient"]: float(row[WORST[score]]) for row in rows if is_undefined(row, score)}
-    scores = {row["patient"]: float(row[score]) for row in rows} | worst
-    sized = {patient: abs(value) for patient, value in scores.items()} if SCORES[score] < 0 else scores
-    return sized, frozenset(patient for patient, value in worst.items() if value > 0)
+    scans: dict[str, list[float]] = {}
+    worst = set()
+    for row in rows:
+        value = float(row[WORST[score] if is_undefined(row, score) else score])
+        scans.setdefault(row["patient"], []).append(abs(value) if SCORES[score] < 0 else value)
+        if is_undefined(row, score) and value > 0:
+            worst.add(row["patient"])
+    return {patient: mean_defined(values) for patient, values in scans.items()}, frozenset(worst)
+
+
+def mean_defined(values: Sequence[float]) -> float:
+    """Return the mean of the values that are no NaN; NaN of none."""
+    defined = [value for value in values if not math.isnan(value)]
+    return math.fsum(defined) / len(defined) if defined else math.nan
 
 
 def is_undefined(row: Mapping[str, str], score: str) -> bool:

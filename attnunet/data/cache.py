@@ -170,17 +170,17 @@ def write_masks(dataset: Dataset, folder: Path) -> None:
         [
             f"{item.image}: {b} pixels, but {previous.image} of the same patient has {a}"
             for previous, item, a, b in neighbours
-            if (previous.patient, previous.scan) == (item.patient, item.scan) and a != b
+            if previous.volume == item.volume and a != b
         ]
     )
     np.save(folder / "masks.npy", np.concatenate([found.mask.ravel() for found in checked]))
 
     # A sequence is missing when another stands in for it on every slice that shows anything.
-    copies: dict[tuple[str, str], set[str]] = {}
+    copies: dict[str, set[str]] = {}
     for item, found in zip(dataset.slices, checked, strict=True):
         if found.pixels:
-            copies[item.patient, item.scan] = copies.get((item.patient, item.scan), found.copies) & found.copies
-    missing = [{*item.missing, *copies.get((item.patient, item.scan), ())} for item in dataset.slices]
+            copies[item.volume] = copies.get(item.volume, found.copies) & found.copies
+    missing = [{*item.missing, *copies.get(item.volume, ())} for item in dataset.slices]
     slices = [replace(item, missing=tuple(sorted(names))) for item, names in zip(dataset.slices, missing, strict=True)]
     facts = {
         "slices": [asdict(s) for s in slices],
@@ -236,7 +236,7 @@ def find_head(image: np.ndarray) -> np.ndarray:
 
 def by_scan(slices: Sequence[Slice]) -> list[list[Slice]]:
     """Return the slices of each scan."""
-    return [list(group) for _, group in groupby(slices, key=lambda item: (item.patient, item.scan))]
+    return [list(group) for _, group in groupby(slices, key=lambda item: item.volume)]
 
 
 def write_images(dataset: Dataset, image_size: int, path: Path) -> None:

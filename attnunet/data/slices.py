@@ -45,6 +45,16 @@ class Slice:
     scan: str = ""
     spacing: tuple[float, ...] | None = None
 
+    @property
+    def volume(self) -> str:
+        """The name of the volume that the slice is of: the patient's, and the scan's where there are several."""
+        return name_volume(self.patient, self.scan)
+
+
+def name_volume(patient: str, scan: str) -> str:
+    """Return the name of a patient's scan; a patient's only scan has none of its own."""
+    return f"{patient}/{scan}" if scan else patient
+
 
 class Pixels(Protocol):
     """The pixels of a scan's slices."""

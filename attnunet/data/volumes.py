@@ -184,7 +184,7 @@ def make_dataset(
     kept = {item.patient for item in drop_patients([Slice(s.patient, 0, "", s.label, s.site) for s in ordered], exclude)}
     scans = [scan for scan in ordered if scan.patient in kept]
     picked = choose_channels(channels or sequences, sequences)
-    refuse([*find_second_scans(scans), *find_lacking(scans, picked, choices.missing)])
+    refuse(find_lacking(scans, picked, choices.missing))
     grids = read_grids(scans, picked)
     plane = choices.plane or find_plane(scans, grids)
 
@@ -200,12 +200,6 @@ def make_dataset(
     source = Volumes({(scan.patient, scan.name): scan for scan in scans}, picked, choices, plane)
     size = choices.pixel_size
     return Dataset(name, tuple(slices), source, picked, picked, intensity, verify, plane=plane, pixel_size=size)
-
-
-def find_second_scans(scans: Sequence[Scan]) -> list[str]:
-    """Return a line for each scan whose patient has another one: scores do not tell the two apart."""
-    pairs = ((a, b) for a, b in pairwise(scans) if a.patient == b.patient)
-    return [f"{b.label}: a second scan of the patient {b.patient}, beside {a.label}; allowed: one a patient" for a, b in pairs]
 
 
 def find_lacking(scans: Sequence[Scan], sequences: Sequence[str], policy: str) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from attnunet.config import fingerprints
-from attnunet.evaluation.report import Rows, Scores
+from attnunet.evaluation.report import Rows, Scores, volume_of
 from attnunet.metrics import scores
 from attnunet.metrics.calibration import BINS, Calibration
 from attnunet.metrics.counts import Counts
@@ -113,8 +113,9 @@ def summarize(rows: Rows, resamples: int) -> dict[str, float]:
     fold lacks, since an earlier version scored it.
     """
     counts = (np.array([[int(row[name])] for row in rows]) for name in COUNTS)
-    patients = tuple(str(row["patient"]) for row in rows)
-    values = scores.summarize(Counts(patients, (float("nan"),), *counts), resamples)
+    owners = {volume_of(row): str(row["patient"]) for row in rows}
+    volumes = tuple(volume_of(row) for row in rows)
+    values = scores.summarize(Counts(volumes, (float("nan"),), *counts), resamples, owners)
     overlaps = {name: value for name, value in values.items() if "_slice_" not in name and "_all_" not in name}
     there = [name for name in VOLUMES if all(row.get(name, "") != "" for row in rows)]
     return overlaps | scores.mean_columns({name: np.array([float(row[name]) for row in rows]) for name in there})

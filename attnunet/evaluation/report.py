@@ -13,6 +13,7 @@ from rich.text import Text
 from attnunet import figures
 from attnunet.data.cache import Prepared
 from attnunet.data.files import write_csv
+from attnunet.data.slices import name_volume
 from attnunet.inference.predictor import Predictor, Volume
 from attnunet.metrics.calibration import Calibration, calibration, near_lesions, pool
 from attnunet.metrics.counts import concatenate, count, count_masks
@@ -61,7 +62,7 @@ def choose_decision(
     The volumes of all patients stay in memory, 4 bytes a pixel.
     """
     volumes = list(predictor.volumes(prepared, indices))
-    cases = [Case(v.patient, v.probabilities, read_truth(prepared, v)) for v in volumes]
+    cases = [Case(v.name, v.probabilities, read_truth(prepared, v)) for v in volumes]
     choice = decide(cases, thresholds, smallest_lesions, fill_holes)
     return replace(predictor, decision=choice.decision), choice, volumes
 
@@ -76,7 +77,9 @@ def score_patients(
     tolerance: float,
     volumes: Iterable[Volume] | None = None,
 ) -> Scores:
-    """The predictor's scores on some slices, patient by patient, so that memory does not grow with their number.
+    """The predictor's scores on some slices, scan by scan, so that memory does not grow with their number.
+
+    Rows and means are over scans. Intervals are over patients: all scans of a patient are resampled together.
 
     The summary holds what `attnunet.metrics.scores.summary` gives, the means over patients of what `volume_scores`
     gives, the decision (threshold, smallest_lesion, fill_holes), dice_at_0.5 (of the threshold 0.5 without post-processing)
@@ -95,9 +98,9 @@ def score_patients(
     scores: dict[str, dict[str, float]] = {}
     for volume in volumes if volumes is not None else predictor.volumes(prepared, indices):
         reference, prediction = read_truth(prepared, volume), predictor.decision(volume.probabilities)
-        counts.append(count_masks(volume.patient, prediction, reference))
-        at_half.append(count([volume.patient] * len(reference), volume.probabilities, reference, [0.5]))
-        scores[volume.patient] = score_volume(reference, prediction, tolerance, prepared.spacing_of(volume.indices[0]))
+        counts.append(count_masks(volume.name, prediction, reference))
+        at_half.append(count([volume.name] * len(reference), volume.probabilities, reference, [0.5]))
+        scores[volume.name] = score_volume(reference, prediction, tolerance, prepared.spacing_of(volume.indices[0]))
         everywhere.append(calibration(volume.probabilities, reference))
         region = near_lesions(reference, prediction)
         around.append(calibration(volume.probabilities[region], reference[region]))
@@ -107,20 +110,24 @@ def score_patients(
         "smallest_lesion": predictor.decision.smallest_lesion,
         "fill_holes": int(predictor.decision.fill_holes),
     }
-    slices = {s.patient: s for s in prepared.slices}
+    slices = {s.volume: s for s in prepared.slices}
     rows: Rows = [
         {
             "part": part,
-            "site": slices[str(row["patient"])].site,
-            "missing": " ".join(slices[str(row["patient"])].missing),
+            "site": slices[name].site,
+            "missing": " ".join(slices[name].missing),
             **decision,
             **row,
-            **scores[str(row["patient"])],
+            "patient": slices[name].patient,
+            "scan": slices[name].scan,
+            **scores[name],
         }
         for row in patient_rows(concatenate(counts))
+        for name in [str(row["patient"])]
     ]
+    owners = {name: slices[name].patient for name in scores}
     values = {
-        **summarize(concatenate(counts), resamples),
+        **summarize(concatenate(counts), resamples, owners),
         **mean_columns({name: np.array([row[name] for row in rows], float) for name in next(iter(scores.values()))}),
         **decision,
         "dice_at_0.5": float(mean_dice_by_threshold(concatenate(at_half))[0]),
@@ -166,13 +173,18 @@ def draw_scores(predictor: Predictor, prepared: Prepared, indices: Sequence[int]
     return drawn
 
 
+def volume_of(row: Mapping[str, float | str]) -> str:
+    """Return the name of the volume that a row scores; rows of earlier versions know no scans."""
+    return name_volume(str(row["patient"]), str(row.get("scan", "")))
+
+
 def draw_charts(found: Scores) -> dict[str, Figure]:
     """The figures that need no slices."""
     values = found.summary
     drawn = {}
     if values["dice_patients"]:
         interval = (values["dice_ci_low"], values["dice_ci_high"])
-        names, scores = zip(*((str(row["patient"]), float(row["dice"])) for row in found.rows), strict=True)
+        names, scores = zip(*((volume_of(row), float(row["dice"])) for row in found.rows), strict=True)
         label = f"Dice, {found.rows[0]['part']} patients"
         drawn["patients"] = figures.patients(names, scores, values["dice"], interval, label)
     if found.calibration.pixels.any():
@@ -202,14 +214,14 @@ def example(
     name: str,
     indices: Sequence[int],
 ) -> figures.Example:
-    (volume,) = predictor.volumes(prepared, [i for i in indices if prepared.slices[i].patient == row["patient"]])
+    (volume,) = predictor.volumes(prepared, [i for i in indices if prepared.slices[i].volume == volume_of(row)])
     place = int(np.argmax(prepared.lesion_pixels[volume.indices]))
     index = volume.indices[place]
     frame, image = prepared.frame(index), prepared.images[index]
     channel = prepared.channels.index("flair") if "flair" in prepared.channels else 0
     gates = maps(image[None]) if maps is not None else {}  # called, since tracing takes a second and three images little
     return figures.Example(
-        f"{name}: {row['patient']}",
+        f"{name}: {volume_of(row)}",
         frame.restore(np.ascontiguousarray(image[..., channel])),
         prepared.mask(index),
         predictor.decision(volume.probabilities)[place],

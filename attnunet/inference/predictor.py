@@ -45,9 +45,9 @@ class Preparation:
 
 
 class Volume(NamedTuple):
-    """A patient, the indices of slices, in their order, and the lesion's probability in them, float32 (D, h, w) in [0, 1]."""
+    """A scan's name, the indices of its slices, in their order, and the lesion's probability, float32 (D, h, w) in [0, 1]."""
 
-    patient: str
+    name: str
     indices: list[int]
     probabilities: np.ndarray
 
@@ -101,16 +101,16 @@ class Predictor:
                 yield prepared.frame(index).restore(probability)
 
     def volumes(self, prepared: Prepared, indices: Sequence[int]) -> Iterator[Volume]:
-        """Patient by patient in alphabetical order, the slices among `indices` stacked in their order.
+        """Yield the volumes in the order of patients and scans, the slices among `indices` stacked in their order.
 
-        Batches are full across patients, and each slice is predicted once. Where a split gives only some of a patient's
+        Batches are full across volumes, and each slice is predicted once. Where a split gives only some of a scan's
         slices, the volume is made of those, as if they were neighbours.
         """
         ordered = sorted(indices)  # a prepared data set is in the order of patients and slices
         probabilities = self.probabilities(prepared, ordered)
-        for patient, group in groupby(ordered, key=lambda index: prepared.slices[index].patient):
+        for name, group in groupby(ordered, key=lambda index: prepared.slices[index].volume):
             members = list(group)
-            yield Volume(patient, members, np.stack(list(islice(probabilities, len(members)))))
+            yield Volume(name, members, np.stack(list(islice(probabilities, len(members)))))
 
     def probabilities_of(self, volume: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
         """A patient's volume (D, h, w, file channels) of numbers -> the lesion's probability float32 (D, h, w)."""

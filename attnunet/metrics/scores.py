@@ -79,7 +79,7 @@ def patient_rows(c: Counts) -> list[dict[str, float | str]]:
     ]
 
 
-def summarize(c: Counts, resamples: int) -> dict[str, float]:
+def summarize(c: Counts, resamples: int, owners: Mapping[str, str] | None = None) -> dict[str, float]:
     """Every convention of Dice and IoU under its own name, and the mean of each rate, at the one threshold of `c`.
 
         dice, dice_median, dice_ci_low, dice_ci_high   a volume a patient: mean, median, 95 % interval of the mean
@@ -89,15 +89,17 @@ def summarize(c: Counts, resamples: int) -> dict[str, float]:
         dice_slice_empty_one                           mean over all slices; both empty counts 1
         dice_all_background                            what a prediction of nothing scores under the row above
 
-    The same for iou. `resamples` is the number of the bootstrap's.
+    The same for iou. `resamples` is the number of the bootstrap's. Where `c` counts scans, `owners` tells the patient of
+    each: the interval is then over patients.
     """
     volumes = c.by_patient()
+    patients_of = np.array([(owners or {}).get(name, name) for name in volumes.patients])
     lesion = (c.tp + c.fn)[:, 0] > 0
     values: dict[str, float] = {}
     for name, score in OVERLAPS.items():
         patients, slices = score(volumes)[:, 0], score(c)[:, 0]
         defined = patients[~np.isnan(patients)]
-        low, high = mean_interval(defined, resamples)
+        low, high = mean_interval(defined, resamples, clusters=patients_of[~np.isnan(patients)])
         values |= {
             name: nan_mean(defined),
             f"{name}_median": float(np.median(defined)) if defined.size else float("nan"),

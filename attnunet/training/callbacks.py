@@ -48,9 +48,9 @@ class Validation(keras.callbacks.Callback):
                 losses.extend([float(self.model.loss(small, logits))] * len(batch))
                 yield from (frame.restore(sigmoid(z)) for frame, z in zip(frames, logits, strict=True))
 
-        patients = [self.prepared.slices[index].patient for index in self.indices]
+        volumes = [self.prepared.slices[index].volume for index in self.indices]
         masks = (self.prepared.mask(index) for index in self.indices)
-        counts = count(patients, probabilities(), masks, sorted({*self.thresholds, 0.5}))
+        counts = count(volumes, probabilities(), masks, sorted({*self.thresholds, 0.5}))
         threshold = best_threshold(counts.at(*self.thresholds))
         best, half = counts.at(threshold).by_patient(), counts.at(0.5).by_patient()
         assert logs is not None
