@@ -18,6 +18,7 @@ from scipy import stats
 from attnunet.comparison import terminal
 from attnunet.comparison.page import page
 from attnunet.comparison.pairs import Question, compare_pairs, describe
+from attnunet.comparison.patients import read_patients
 from attnunet.comparison.rows import Row, ScoredRun, Unpaired, group_rows, pair_patients
 from attnunet.comparison.table import Comparison, compare_rows, tables
 from attnunet.data.files import read_csv
@@ -579,3 +580,15 @@ def test_rows_keep_their_label_when_their_scores_are_read_again() -> None:
     again = row.with_runs([run(0, {"a": 0.9}, loss="dice")])
     assert isinstance(again, Row)
     assert (again.name, again.scores("val")) == ("loss=dice", {"a": 0.9})
+
+
+def test_a_patient_of_several_scans_counts_once_by_their_mean() -> None:
+    rows = [
+        {"patient": "a", "scan": "1", "hd95": "3", "hd95_worst": "3", "volume_error": "-0.5", "dice": "0.2"},
+        {"patient": "a", "scan": "2", "hd95": "nan", "hd95_worst": "9", "volume_error": "0.1", "dice": "0.6"},
+        {"patient": "b", "scan": "1", "hd95": "5", "hd95_worst": "5", "volume_error": "nan", "dice": "nan"},
+        {"patient": "b", "scan": "2", "hd95": "nan", "hd95_worst": "0", "volume_error": "0.3", "dice": "0.8"},
+    ]
+    assert read_patients(rows, "dice") == ({"a": pytest.approx(0.4), "b": 0.8}, frozenset())
+    assert read_patients(rows, "volume_error") == ({"a": pytest.approx(0.3), "b": 0.3}, frozenset())
+    assert read_patients(rows, "hd95") == ({"a": 6, "b": 2.5}, frozenset("a"))
