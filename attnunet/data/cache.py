@@ -164,7 +164,7 @@ def write_masks(dataset: Dataset, folder: Path) -> None:
     results = list(chain.from_iterable(map_parallel(check, by_scan(dataset.slices))))
     refuse([str(result) for result in results if isinstance(result, DataError)])
     checked = [result for result in results if isinstance(result, Checked)]
-    shapes = [found.mask.shape for found in checked]
+    shapes = [found.shape for found in checked]
     neighbours = zip(dataset.slices, dataset.slices[1:], shapes, shapes[1:], strict=False)
     refuse(
         [
@@ -173,7 +173,11 @@ def write_masks(dataset: Dataset, folder: Path) -> None:
             if previous.volume == item.volume and a != b
         ]
     )
-    np.save(folder / "masks.npy", np.concatenate([found.mask.ravel() for found in checked]))
+    with (folder / "masks.npy").open("wb") as stream:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (sum(map(math.prod, shapes)),)}
+        np.lib.format.write_array_header_1_0(stream, header)
+        for found in checked:
+            stream.write(found.mask.tobytes())
 
     # A sequence is missing when another stands in for it on every slice that shows anything.
     copies: dict[str, set[str]] = {}
@@ -185,7 +189,7 @@ def write_masks(dataset: Dataset, folder: Path) -> None:
     facts = {
         "slices": [asdict(s) for s in slices],
         "shapes": shapes,
-        "lesion_pixels": [int(found.mask.sum()) for found in checked],
+        "lesion_pixels": [found.lesion_pixels for found in checked],
         "outside": [found.outside for found in checked],
         "pixels": [found.pixels for found in checked],
         "checksums": {"masks.npy": checksum(folder / "masks.npy")},
@@ -195,16 +199,23 @@ def write_masks(dataset: Dataset, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Checked:
-    """A slice's mask, uint8 (h, w) of 0 and 1, and facts of its image.
+    """A slice's mask, of `shape` and as a bit a pixel, since those of all slices are held at once, and facts of its image.
 
     `pixels` is a hash of the image, "" where it is blank; `copies` names the channels that equal FLAIR; `outside` counts
     lesion pixels that lie outside of the head.
     """
 
-    mask: np.ndarray
+    shape: tuple[int, ...]
+    bits: np.ndarray
+    lesion_pixels: int
     pixels: str
     copies: set[str]
     outside: int
+
+    @property
+    def mask(self) -> np.ndarray:
+        """uint8 (h w,) of 0 and 1."""
+        return np.unpackbits(self.bits, count=math.prod(self.shape))
 
 
 def check_slice(
@@ -223,7 +234,7 @@ def check_slice(
         flair = image[..., file_channels.index("flair")]
         copies = {n for i, n in enumerate(file_channels) if n != "flair" and np.array_equal(image[..., i], flair)}
     outside = int(mask[~find_head(image)].sum()) if mask.any() else 0
-    return Checked(mask, pixels, copies, outside)
+    return Checked(mask.shape, np.packbits(mask), int(mask.sum()), pixels, copies, outside)
 
 
 def find_head(image: np.ndarray) -> np.ndarray:
