@@ -34,15 +34,11 @@ ASKED = "comparison.json"
 def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
     """The runs' rows, ranked on validation patients; each pair's verdict; a page and tables of both."""
     from attnunet.comparison.pairs import Question
-    from attnunet.comparison.patients import SCORES
     from attnunet.comparison.rows import Unpaired, check_pairs, group_rows
     from attnunet.comparison.table import compare_rows, tables
     from attnunet.comparison.terminal import print_comparison
     from attnunet.tracking import uses
     from attnunet.tracking.records import RunError
-
-    if cfg.score not in SCORES:
-        raise RunError(f"score={cfg.score}: says not which run is better; allowed: {', '.join(SCORES)}")
 
     # Which runs, and which of them make a row.
     question = Question(cfg.score, cfg.margin, cfg.alpha, cfg.resamples, cfg.seed)
@@ -100,7 +96,7 @@ def keep_scored(records: Sequence[Record], score: str) -> tuple[list[Record], li
     """-> those that have the score on validation patients; a line for each of the others.
 
     Raises:
-        Refused: there is none.
+        RunError: there is none.
     """
     from attnunet.comparison.patients import find_lack
     from attnunet.tracking.records import NotFound, RunError
@@ -138,7 +134,7 @@ def read_scores(record: Record, question: Question, parts: Sequence[str]) -> Sco
     """The run with each patient's score.
 
     Raises:
-        Refused: a patient of the run's split has no row in patients.csv, or the rows lack the score.
+        RunError: a patient of the run's split has no row in patients.csv, or the rows lack the score.
     """
     from attnunet.comparison.patients import find_lack, read_patients
     from attnunet.comparison.rows import ScoredRun
@@ -198,7 +194,7 @@ def find_folder(cfg: DictConfig, question: str, first: str) -> Path:
         first: the id of the first run.
 
     Raises:
-        Refused: `output` names a folder that holds something else.
+        RunError: `output` names a folder that holds something else.
     """
     from attnunet.tracking.records import RunError
 

@@ -25,7 +25,8 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], record: Record, console: 
     """One evaluation: the run's predictor, with the decision that is asked for, on the slices that are; logged to the run."""
     from dataclasses import replace
 
-    from attnunet.evaluation import report, scoring
+    from attnunet.evaluation import pictures, report, scoring
+    from attnunet.evaluation.patients import score_patients
     from attnunet.tracking import records, uses
     from attnunet.tracking.provenance import command
     from attnunet.tracking.run import Run
@@ -51,14 +52,14 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], record: Record, console: 
     # The scores, and what stays of them.
     current = Run(record.store, record.id)
     with scoring.claim_name(record, cfg.name, "-".join(words), leaking=bool(chosen.trained)) as name:
-        found = report.score_patients(predictor, chosen.prepared, chosen.indices, cfg.part, **scoring.scoring_rules(record))
+        found = score_patients(predictor, chosen.prepared, chosen.indices, cfg.part, **scoring.scoring_rules(record))
     notes = list(chosen.notes)
     if not chosen.slices.isdisjoint(own):
         notes.append(uses.describe_uses(uses.count_use(current, own)))
     facts = {"command": command(), "notes": notes, "settings": OmegaConf.to_container(cfg, resolve=True)}
     scoring.log_evaluation(current, name, found, chosen.notes, OmegaConf.to_yaml(OmegaConf.create(facts)))
-    pictures = report.draw_scores(predictor, chosen.prepared, chosen.indices, found)
-    current.figures(pictures, f"evaluations/{name}/figures")
+    drawn = pictures.draw_scores(predictor, chosen.prepared, chosen.indices, found)
+    current.figures(drawn, f"evaluations/{name}/figures")
 
     report.print_scores(console, {cfg.part: found}, scoring.LEAKING if chosen.trained else None)
     for line in (*notes, f"evaluation {name}: {current.artifacts}/evaluations/{name}"):
@@ -70,7 +71,7 @@ def join_studies(cfg: DictConfig, store: Store, runs: Sequence[Record], console:
     from dataclasses import replace
 
     from attnunet.data.files import write_csv
-    from attnunet.evaluation import cross_validation, report, scoring
+    from attnunet.evaluation import cross_validation, pictures, report, scoring
     from attnunet.tracking import records, uses
     from attnunet.tracking.provenance import provenance
     from attnunet.tracking.run import open_run
@@ -91,7 +92,7 @@ def join_studies(cfg: DictConfig, store: Store, runs: Sequence[Record], console:
             current.metrics({f"final/test/{key}": value for key, value in joined.summary.items()}, step=0)
             current.text(write_csv(joined.rows), "patients.csv")
             current.text(write_csv(joined.strata), "strata.csv")
-            current.figures(report.draw_charts(joined))
+            current.figures(pictures.draw_charts(joined))
         console.print(f"run {current.id}: {found.name}, {len(found.folds)} folds", soft_wrap=True, highlight=False)
         report.print_scores(console, {"test": joined}, "every patient tested once, by a network that never saw it")
 

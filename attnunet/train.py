@@ -106,6 +106,9 @@ def fit_and_score(
     from attnunet import figures
     from attnunet.data.batches import Draws
     from attnunet.evaluation import report
+    from attnunet.evaluation.decision import choose_decision
+    from attnunet.evaluation.patients import score_patients
+    from attnunet.evaluation.pictures import draw_scores
     from attnunet.inference.predictor import Predictor, Preparation
     from attnunet.tracking import uses
     from attnunet.tracking.resume import SCORE
@@ -155,11 +158,11 @@ def fit_and_score(
         run.network(network, "checkpoints/last.keras")
     fitted.restore_best(network)
     tried = {name: list(cfg.evaluation[name]) for name in ("thresholds", "smallest_lesions", "fill_holes")}
-    predictor, choice, volumes = report.choose_decision(predictor, prepared, split.val, **tried)
+    predictor, choice, volumes = choose_decision(predictor, prepared, split.val, **tried)
     rules = {"resamples": cfg.evaluation.resamples, "tolerance": cfg.evaluation.tolerance}
-    scores = {"val": report.score_patients(predictor, prepared, split.val, "val", **rules, volumes=volumes)}
+    scores = {"val": score_patients(predictor, prepared, split.val, "val", **rules, volumes=volumes)}
     if score_test:
-        scores["test"] = report.score_patients(predictor, prepared, split.test, "test", **rules)
+        scores["test"] = score_patients(predictor, prepared, split.test, "test", **rules)
         times = uses.count_use(run, [(prepared.slices[i].patient, prepared.slices[i].number) for i in split.test], own=True)
 
     # What stays: scores, a row a patient, checkpoints, pictures of the patients that were scored last.
@@ -173,7 +176,7 @@ def fit_and_score(
         run.predictor(predictor)
     if cfg.trainer.figures:
         run.figures({"curves": figures.curves(fitted.history, fitted.best_epoch), "decision": figures.decision(choice)})
-        run.figures(report.draw_scores(predictor, prepared, split.parts[part], found))
+        run.figures(draw_scores(predictor, prepared, split.parts[part], found))
 
     report.print_scores(console, scores, "LEAKING split: patients on both sides, scores flatter" if split.leaking else None)
     if score_test:

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from attnunet import compare, config
 from attnunet.comparison.table import Comparison
+from attnunet.config import schema
 from attnunet.data.files import read_csv, write_csv
 from attnunet.tracking import uses
 from attnunet.tracking.records import Record, RunError
@@ -255,11 +256,12 @@ def test_an_earlier_versions_test_scores_without_a_distance_are_refused(runs: Ru
         runs.compare("score=hd95", "test=true")
 
 
-def test_a_score_that_says_not_which_run_is_better_is_refused(runs: Runs) -> None:
-    runs.add(BASE, {"loss": "dice"})
-    for score in ("site", "threshold", "slices", "lesions", "tn"):
-        with pytest.raises(RunError, match=f"score={score}: .* allowed: dice, iou, .*, hd95, .*, fp, fn$"):
-            runs.compare(f"score={score}")
+@pytest.mark.parametrize("score", ["site", "threshold", "slices", "lesions", "tn", "hd95_worst"])
+def test_a_score_that_does_not_tell_which_run_is_better_is_refused(score: str) -> None:
+    with initialize_config_dir(config.CONF, version_base="1.3"):
+        cfg = compose("compare", ["study=any", f"score={score}"])
+    with pytest.raises(config.ConfigError, match=f"score={score}: does not .* allowed: dice, iou, .*, fp, fn, hd95, .*_f1$"):
+        config.check_keys(cfg, schema.Compare)
 
 
 def test_a_run_without_the_score_is_left_out(runs: Runs) -> None:

@@ -19,11 +19,13 @@ from attnunet.tracking.records import Record
 from attnunet.tracking.store import Store, local_path
 from tests.conftest import SMOKE, command
 
-COLUMNS = "part,site,missing,patient,slices,lesion_slices,dice,tp,fp,fn,tn,hd95,assd,hd95_worst,assd_worst,surface_dice,"
-COLUMNS += "unmatched_slices,lesions,lesions_found,lesions_false,lesion_recall,lesion_precision,lesion_f1"
+COLUMNS = "part,site,missing,patient,slices,lesion_slices,dice,iou,sensitivity,precision,tp,fp,fn,tn,hd95,assd,hd95_worst,"
+COLUMNS += "assd_worst,surface_dice,unmatched_slices,lesions,lesions_found,lesions_false,lesion_recall,lesion_precision,"
+COLUMNS += "lesion_f1"
 SLICES = {"a": "2,1", "b": "4,3", "c": "1,0", "d": "2,2"}  # of them, with lesion
 PATIENTS = {"a": (1, 1, 0), "b": (3, 0, 2), "c": (0, 0, 0), "d": (4, 0, 0)}  # tp, fp, fn
 DICE = {"a": 2 / 3, "b": 0.75, "d": 1.0}  # c has nothing, and nothing was found
+RATES = {"a": "0.5,1.0,0.5", "b": "0.6,0.6,1.0", "d": "1.0,1.0,1.0"}  # IoU, sensitivity, precision
 
 
 def fold(store: Store, number: int, tested: str, everyone: str = "abcd", content: str = "data", **params: Any) -> str:
@@ -38,11 +40,12 @@ def fold(store: Store, number: int, tested: str, everyone: str = "abcd", content
     split = {"fingerprint": f"{content}/images", "train": rest[1:], "val": rest[:1], "test": list(tested)}
     client.log_text(run_id, json.dumps(split), "split.json")
     client.log_text(run_id, "evaluation:\n  resamples: 999\n", "config.yaml")
-    rows = [f"val,x,,{rest[0]},2,1,0.1,1,9,9,9,nan,nan,30.0,30.0,nan,0,3,2,1,nan,nan,nan"]
+    rows = [f"val,x,,{rest[0]},2,1,0.1,0.1,0.1,0.1,1,9,9,9,nan,nan,30.0,30.0,nan,0,3,2,1,nan,nan,nan"]
     for patient in tested:
         tp, fp, fn = PATIENTS[patient]
         worst = "20.0,10.0" if patient == "a" else "2.0,1.0"
-        scores = f"{DICE.get(patient, 'nan')},{tp},{fp},{fn},10,2.0,1.0,{worst},0.5,1,3,2,1,nan,nan,0.25"
+        overlaps = f"{DICE.get(patient, 'nan')},{RATES.get(patient, 'nan,nan,nan')}"
+        scores = f"{overlaps},{tp},{fp},{fn},10,2.0,1.0,{worst},0.5,1,3,2,1,nan,nan,0.25"
         rows.append(f"test,x,,{patient},{SLICES[patient]},{scores}")
     client.log_text(run_id, "\n".join([COLUMNS, *rows]), "patients.csv")
     client.log_metric(run_id, "final/test/dice", 0.5)
@@ -101,6 +104,7 @@ def test_folds_become_one_result_over_all_patients(store: Store) -> None:
         "dice_ci_high": high,
         "dice_pooled": 16 / (16 + 1 + 2),
         "iou_pooled": 8 / 11,
+        "iou_median": 0.6,
         "sensitivity": (1 + 3 / 5 + 1) / 3,
         "precision": (1 / 2 + 1 + 1) / 3,
         "hd95": 2.0,

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from attnunet import config, evaluate
 from attnunet.data.slices import DataError
-from attnunet.evaluation import report, scoring
+from attnunet.evaluation import patients, scoring
 from attnunet.tracking import records, uses
 from attnunet.tracking.records import Record
 from attnunet.tracking.run import Run
@@ -113,16 +113,16 @@ def test_a_name_that_is_taken_is_refused_and_a_default_one_gets_a_number(made: M
 
 def test_evaluations_at_once_take_names_of_their_own(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second begins while the first is being scored."""
-    scored, begun = report.score_patients, []
+    scored, begun = patients.score_patients, []
 
-    def slowly(*arguments: Any, **options: Any) -> report.Scores:
+    def slowly(*arguments: Any, **options: Any) -> patients.Scores:
         if not begun:
             begun.append(made.run.tags["evaluation.val"])
             made.again("part=val", "threshold=0.5", "name=val-2")
             made.again("part=val")
         return scored(*arguments, **options)
 
-    monkeypatch.setattr(report, "score_patients", slowly)
+    monkeypatch.setattr(patients, "score_patients", slowly)
     made.again("part=val")
     assert begun == ["being scored"]
     names = {tag for tag in made.run.tags if tag.startswith("evaluation.")}
@@ -135,7 +135,7 @@ def test_an_evaluation_that_fails_gives_its_name_back(made: Made, monkeypatch: p
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr(report, "score_patients", failing)
+        patched.setattr(patients, "score_patients", failing)
         with pytest.raises(MemoryError):
             made.again("part=val", "name=mine")
     made.again("part=val", "name=mine")

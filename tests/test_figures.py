@@ -16,7 +16,7 @@ from matplotlib.textpath import TextPath
 
 from attnunet import figures
 from attnunet.figures import Example
-from attnunet.figures.style import DPI, PREDICTION, THIRD, TRUTH, contour, printable
+from attnunet.figures.style import DPI, PREDICTION, THIRD, TRUTH, contour, format_name
 from attnunet.figures.style import labels as tick_labels
 from attnunet.metrics.calibration import Calibration, calibration
 from attnunet.metrics.decision import Choice, Decision, Trial
@@ -66,12 +66,12 @@ HISTORY = [
     ],
 )
 def test_a_name_is_printed_in_characters_that_a_figure_can_draw(name: str, shown: str) -> None:
-    assert printable(name, width=7) == shown
+    assert format_name(name, width=7) == shown
 
 
 @pytest.mark.parametrize("name", [LONG, "i" * 200, "张" * 50, "$" * 200, UUID * 3])
 def test_of_a_long_name_the_middle_is_left_out(name: str) -> None:
-    whole, shown = printable(name, width=1000), printable(name, width=1.5, size=10)
+    whole, shown = format_name(name, width=1000), format_name(name, width=1.5, size=10)
     start, _, end = shown.partition("…")
     assert whole.startswith(start)
     assert whole.endswith(end)

@@ -15,7 +15,8 @@ from attnunet.data.cache import Prepared, prepare
 from attnunet.data.frames import make_frame, resize
 from attnunet.data.images import read_image
 from attnunet.data.lgg import lgg as read
-from attnunet.evaluation import report
+from attnunet.evaluation.patients import Rows, score_patients
+from attnunet.evaluation.pictures import find_examples
 from attnunet.inference.predictor import Predictor, Preparation, load_network, sigmoid
 from attnunet.metrics.decision import Decision
 from attnunet.models.attention_resunet import attention_resunet
@@ -277,7 +278,7 @@ def test_post_processing_is_part_of_segment(predictor: Predictor, prepared: Prep
 
 def test_scored_equals_segment_against_the_masks(predictor: Predictor, prepared: Prepared) -> None:
     patient, indices = list(prepared.patients.items())[1]
-    (row,) = report.score_patients(predictor, prepared, indices, "test", resamples=99, tolerance=1).rows
+    (row,) = score_patients(predictor, prepared, indices, "test", resamples=99, tolerance=1).rows
     assert (row["part"], row["patient"], row["slices"]) == ("test", patient, SLICES)
     truth = np.stack([prepared.mask(index) for index in indices]).astype(bool)
     found = predictor.segment(volume(prepared, patient)).astype(bool)
@@ -286,7 +287,7 @@ def test_scored_equals_segment_against_the_masks(predictor: Predictor, prepared:
     assert [row[cell] for cell in ("tp", "fp", "fn", "tn")] == expected
 
 
-def table(scores: Sequence[float]) -> report.Rows:
+def table(scores: Sequence[float]) -> Rows:
     return [{"patient": patient, "dice": score} for patient, score in zip(PATIENTS, scores, strict=False)]
 
 
@@ -297,14 +298,14 @@ def table(scores: Sequence[float]) -> report.Rows:
 def test_examples_are_ranked_by_dice(
     predictor: Predictor, prepared: Prepared, scores: tuple[float, float], names: list[str | None]
 ) -> None:
-    shown = report.find_examples(predictor, prepared, table(scores), range(10))
+    shown = find_examples(predictor, prepared, table(scores), range(10))
     expected = {name: patient for name, patient in zip(names, PATIENTS, strict=True) if name}
     assert {e.title.split(":")[0]: e.title.split()[1] for e in shown} == expected
     assert shown[0].title.startswith("worst")
 
 
 def test_an_example_is_the_slice_with_the_largest_lesion(predictor: Predictor, prepared: Prepared) -> None:
-    (shown,) = report.find_examples(predictor, prepared, table([0.25]), range(10))
+    (shown,) = find_examples(predictor, prepared, table([0.25]), range(10))
     index = int(np.argmax(prepared.lesion_pixels[:SLICES]))
     number = prepared.slices[index].number
     assert shown.title == f"worst: {next(iter(PATIENTS))}"
@@ -318,10 +319,10 @@ def test_an_example_is_the_slice_with_the_largest_lesion(predictor: Predictor, p
 
 
 def test_nothing_is_shown_where_no_dice_is_defined(predictor: Predictor, prepared: Prepared) -> None:
-    assert report.find_examples(predictor, prepared, table([float("nan")] * 2), range(10)) == []
+    assert find_examples(predictor, prepared, table([float("nan")] * 2), range(10)) == []
 
 
 def test_a_network_without_gates_shows_none(prepared: Prepared) -> None:
     predictor = predictor_for(prepared, tiny(gate="none"))
-    (shown,) = report.find_examples(predictor, prepared, table([0.25]), range(10))
+    (shown,) = find_examples(predictor, prepared, table([0.25]), range(10))
     assert shown.gates == {}

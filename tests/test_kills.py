@@ -66,7 +66,7 @@ PHASES = {
     "between two epochs": ("attnunet.training.callbacks", "Keep.on_epoch_end", "after", 1),
     "inside a later epoch": ("attnunet.training.callbacks", "ShowProgress.on_train_batch_end", "before", 3),
     "inside a validation": ("attnunet.training.callbacks", "best_threshold", "before", 1),
-    "between training and scores": ("attnunet.evaluation.report", "choose_decision", "before", 1),
+    "between training and scores": ("attnunet.evaluation.decision", "choose_decision", "before", 1),
     "checkpoint write: the best, as a network's file": ("keras", "Model.save", "after", 1),
     "artifact upload: the checkpoint": ("mlflow", "MlflowClient.log_artifact", "after", 3),  # after config.yaml and split.json
     "artifact upload: the model": ("mlflow", "MlflowClient.log_model_artifacts", "before", 1),

@@ -18,12 +18,15 @@ from attnunet import figures
 from attnunet.data.files import read_csv
 from attnunet.data.frames import Frame, make_frame
 from attnunet.data.slices import Slice
-from attnunet.evaluation import report
-from attnunet.figures.style import printable
+from attnunet.evaluation import pictures, report
+from attnunet.evaluation.decision import choose_decision
+from attnunet.evaluation.patients import Scores, score_patients
+from attnunet.figures.style import format_name
 from attnunet.inference.predictor import Volume
+from attnunet.metrics import catalog
 from attnunet.metrics.calibration import calibration, near_lesions
 from attnunet.metrics.decision import Decision
-from attnunet.metrics.lesions import lesion_scores
+from attnunet.metrics.lesions import match_lesions
 from attnunet.metrics.statistics import mean_interval
 from attnunet.metrics.surfaces import distances
 from tests.volumes import CORNER, EDGE, EMPTY, FULL, PIXEL, SEVERAL
@@ -65,9 +68,9 @@ class Patients:
             yield Volume(self.slices[start].volume, members, probabilities)
             start += len(truth)
 
-    def scored(self, part: str = "test", tolerance: float = 1) -> report.Scores:
+    def scored(self, part: str = "test", tolerance: float = 1) -> Scores:
         us: Any = self
-        return report.score_patients(us, us, range(len(self.slices)), part, resamples=99, tolerance=tolerance)
+        return score_patients(us, us, range(len(self.slices)), part, resamples=99, tolerance=tolerance)
 
 
 def soft(volume: np.ndarray, inside: float = 0.9) -> np.ndarray:
@@ -90,7 +93,10 @@ def test_a_row_a_patient_holds_what_the_parts_say_of_it() -> None:
         surfaces = distances(truth, prediction, None)
         expected = {"hd95": surfaces.hd95, "assd": surfaces.assd, "surface_dice": surfaces.surface_dice(1)}
         expected |= {"hd95_worst": surfaces.or_worst(surfaces.hd95), "assd_worst": surfaces.or_worst(surfaces.assd)}
-        expected |= {"unmatched_slices": surfaces.unmatched_slices, **lesion_scores(truth, prediction)}
+        lesions = match_lesions(truth, prediction)
+        expected |= {"unmatched_slices": surfaces.unmatched_slices, "lesions": lesions.reference}
+        expected |= {"lesions_found": lesions.found, "lesions_false": lesions.false}
+        expected |= {"lesion_recall": lesions.recall, "lesion_precision": lesions.precision, "lesion_f1": lesions.f1}
         expected |= {"tp": (truth & prediction).sum(), "slices": 4, "threshold": 0.5, "smallest_lesion": 0, "fill_holes": 0}
         np.testing.assert_equal({name: row[name] for name in expected}, expected)
     assert all(type(value) in (str, int, float) for row in found.rows for value in row.values())
@@ -170,9 +176,18 @@ def test_no_edge_case_warns_and_nan_stands_only_where_nothing_is_defined(
     if truth.all():
         expected |= {"specificity"}
     assert undefined == expected
+    when = {
+        "": False,
+        "empty reference": not truth.any(),
+        "empty prediction": not prediction.any(),
+        "both empty": not truth.any() and not prediction.any(),
+        "full reference": truth.all(),
+        "no distance": "hd95" in expected,
+    }
+    assert undefined == {metric.name for metric in catalog.METRICS if when[metric.undefined]}
 
 
-def printed(found: dict[str, report.Scores], title: str | None = None) -> str:
+def printed(found: dict[str, Scores], title: str | None = None) -> str:
     console = Console(file=io.StringIO(), width=100)
     report.print_scores(console, found, title)
     assert isinstance(console.file, io.StringIO)
@@ -211,15 +226,15 @@ def test_groups_of_patients_are_shown_where_there_is_more_than_one() -> None:
     text = printed({"test": found})
     by_site = {row["stratum"]: row["dice"] for row in found.strata if row["by"] == "site"}
     assert set(by_site) == {"A", "B"}
-    for site, patients in (("A", 2), ("B", 1)):
+    for site, number in (("A", 2), ("B", 1)):
         line = next(line for line in text.splitlines() if f"Dice, site: {site}" in line)
-        assert f"{by_site[site]:.3f} ({patients})" in line
+        assert f"{by_site[site]:.3f} ({number})" in line
     assert "site" not in printed({"test": Patients(PAIRS[:1]).scored()})
 
 
 def test_the_tables_of_a_run() -> None:
     us: Any = Patients([(SEVERAL, soft(SEVERAL)), (PIXEL, soft(PIXEL))])
-    predictor, choice, volumes = report.choose_decision(
+    predictor, choice, volumes = choose_decision(
         us, us, range(8), thresholds=[0.3, 0.5], smallest_lesions=[0, 5], fill_holes=[False]
     )
     assert predictor.decision == Decision(0.5, 0, False)
@@ -236,7 +251,7 @@ AWKWARD = ["=1+1", "-2", "+x", "@y", "'q", "'=q", "a,b", 'a"b', "a\nb", "a\r\nb"
 
 def test_patients_come_back_as_they_were_named_and_their_scores_as_numbers() -> None:
     us: Any = Patients([(PIXEL, soft(EMPTY))] * len(AWKWARD), names=AWKWARD, sites=("=cmd()", "[b]"))
-    _, choice, _ = report.choose_decision(us, us, range(4), thresholds=[0.5], smallest_lesions=[0], fill_holes=[False])
+    _, choice, _ = choose_decision(us, us, range(4), thresholds=[0.5], smallest_lesions=[0], fill_holes=[False])
     tables = report.tables(choice, {"test": us.scored()})
     rows = read_csv(tables["patients.csv"])
     assert [row["patient"] for row in rows] == sorted(AWKWARD)
@@ -256,23 +271,23 @@ def test_groups_are_shown_under_the_names_that_the_data_give_them() -> None:
 
 @pytest.mark.parametrize("name", ["$a$", "_x^{张伟\ncaf\udce9", "W" * 255])
 def test_a_patient_of_any_name_is_drawn(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(report, "gate_maps", lambda network: None)
+    monkeypatch.setattr(pictures, "gate_maps", lambda network: None)
     us: Any = Patients([(PIXEL, soft(PIXEL))], names=[name])
     us.network, us.images, us.channels = None, np.zeros((4, 9, 11, 1), np.uint8), ["flair"]
     us.lesion_pixels = us.masks.sum(axis=(1, 2))
-    drawn = report.draw_scores(us, us, range(4), us.scored())
+    drawn = pictures.draw_scores(us, us, range(4), us.scored())
     assert set(drawn) == {"patients", "reliability", "predictions"}
     figures.save_figures(drawn, tmp_path)
     title = drawn["predictions"].axes[0].get_title()
-    assert title == f"{printable(f'worst: {name}', 1.96)}\nslice 1, Dice of the patient 1.000"
+    assert title == f"{format_name(f'worst: {name}', 1.96)}\nslice 1, Dice of the patient 1.000"
 
 
 def test_pictures_are_of_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """A predictor of nothing on patients without lesions has no Dice and no pixel near one."""
-    monkeypatch.setattr(report, "gate_maps", lambda network: None)
+    monkeypatch.setattr(pictures, "gate_maps", lambda network: None)
     us: Any = Patients([(EMPTY, soft(EMPTY))] * 2)
     us.network = None
-    assert report.draw_scores(us, us, range(8), us.scored()) == {}
+    assert pictures.draw_scores(us, us, range(8), us.scored()) == {}
 
 
 def blobs(rng: np.random.Generator, shape: tuple[int, int, int], share: float) -> np.ndarray:

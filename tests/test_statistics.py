@@ -10,11 +10,11 @@ import pytest
 from scipy import stats
 
 from attnunet.metrics.statistics import (
-    detectable,
+    detectable_difference,
     holm,
     mean_interval,
     mean_intervals,
-    patients_needed,
+    required_patients,
     smallest_p,
     widen,
     wilcoxon_p,
@@ -156,9 +156,9 @@ def test_the_smallest_p_is_that_of_all_patients_in_one_direction(n: int) -> None
 
 def test_the_patients_needed_are_the_fewest_that_can_show_something() -> None:
     """15 pairs: 9 patients reach 2 / 512 * 15 = 0.059, 10 patients 0.029."""
-    assert patients_needed(15, 0.05) == 10
+    assert required_patients(15, 0.05) == 10
     for tests in (1, 2, 15, 100):
-        n = patients_needed(tests, 0.05)
+        n = required_patients(tests, 0.05)
         assert smallest_p(n) * tests < 0.05 <= smallest_p(n - 1) * tests
 
 
@@ -171,13 +171,13 @@ def test_holm_by_hand() -> None:
 
 def test_the_detectable_difference_by_hand() -> None:
     """20 patients, alpha 0.05: t quantiles 2.0930 and 0.8610 at 19 degrees of freedom, over sqrt(20)."""
-    assert detectable(0.1, 20, 0.05) == pytest.approx(0.1 * (2.0930 + 0.8610) / math.sqrt(20), rel=1e-4)
-    assert math.isnan(detectable(0.1, 1, 0.05))
+    assert detectable_difference(0.1, 20, 0.05) == pytest.approx(0.1 * (2.0930 + 0.8610) / math.sqrt(20), rel=1e-4)
+    assert math.isnan(detectable_difference(0.1, 1, 0.05))
 
 
 @pytest.mark.parametrize(("n", "alpha"), [(10, 0.05), (20, 0.05), (20, 0.05 / 15), (40, 0.01)])
 def test_the_detectable_difference_is_found_with_the_power_that_the_noncentral_t_has(n: int, alpha: float) -> None:
-    noncentrality = detectable(1, n, alpha) * math.sqrt(n)
+    noncentrality = detectable_difference(1, n, alpha) * math.sqrt(n)
     power = stats.nct.sf(stats.t.isf(alpha / 2, n - 1), n - 1, noncentrality)
     assert power == pytest.approx(0.8, abs=0.03)
 

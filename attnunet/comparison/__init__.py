@@ -1,1 +1,1 @@
-"""Runs side by side: rows -> pairs -> figures, page; works on plain data, and no part of a run's fingerprint."""
+"""Comparing runs: from rows and pairs to verdicts, figures and a page. Works on plain data."""

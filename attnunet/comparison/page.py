@@ -1,4 +1,4 @@
-"""The comparison as one HTML file that needs nothing else: no network, no script."""
+"""The comparison as one HTML file, which needs neither a network nor a script."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,14 @@ from attnunet.figures.comparison import choose_pairs, draw_all
 
 
 def page(comparison: Comparison, title: str, left_out: Sequence[str], notes: Sequence[str], facts: Mapping[str, str]) -> str:
-    """
+    """Return the page.
+
     Args:
-        title: what was compared.
-        left_out: a line for each run that takes no part.
-        notes: what a reader has to know besides `Comparison.notes`.
-        facts: where the page comes from.
+        comparison: the comparison.
+        title: of the page.
+        left_out: one line for each run that was left out.
+        notes: further notes, beside `Comparison.notes`.
+        facts: the origin of the page, such as the command, by name.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),

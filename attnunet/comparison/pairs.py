@@ -1,4 +1,4 @@
-"""Two rows on the same patients: the difference, what it could be, and the verdict in words."""
+"""Pairs of rows on the same patients: the difference, its interval and test, and the verdict in words."""
 
 import itertools
 import math
@@ -8,23 +8,31 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from attnunet.comparison.patients import SCORES
-from attnunet.metrics.statistics import POWER, detectable, holm, mean_intervals, patients_needed, smallest_p, wilcoxon_p
+from attnunet.metrics import catalog
+from attnunet.metrics.statistics import (
+    POWER,
+    detectable_difference,
+    holm,
+    mean_intervals,
+    required_patients,
+    smallest_p,
+    wilcoxon_p,
+)
 
-ROUNDING = 12  # decimals of a difference that are kept, so that rounding makes no zero a difference and breaks no tie
+ROUNDING = 12  # decimals of a difference; without it, floating-point errors would make zeros nonzero and break ties
 FEW = 10
-"""Below so many patients the interval is too narrow, and nothing is called equivalent: see experiments/coverage."""
+"""With fewer patients the interval is too narrow and no pair is called equivalent; see experiments/coverage."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a difference is held against.
+    """The score that is compared and the thresholds of the verdicts.
 
     Attributes:
-        score: the column that is compared, one of SCORES.
+        score: the name of a metric, one of `catalog.rankings`.
         margin: the largest difference that does not matter, in units of the score.
-        alpha: of all pairs together; intervals are at 1 - alpha.
-        resamples, seed: of the bootstrap.
+        alpha: the significance level of all pairs together; intervals have the level 1 - alpha.
+        resamples, seed: the settings of the bootstrap.
     """
 
     score: str = "dice"
@@ -34,29 +42,30 @@ class Question:
     seed: int = 0
 
     def inside(self, low: float, high: float) -> bool:
-        """Whether an interval lies inside the margin."""
+        """Return whether an interval lies inside the margin."""
         return -self.margin <= low <= high <= self.margin
 
     @property
     def sign(self) -> int:
-        """Of a difference that is an improvement."""
-        return SCORES[self.score]
+        """The sign of a difference that is an improvement."""
+        return catalog.metric(self.score).better
 
     @property
     def level(self) -> str:
-        """Of the intervals, as one reads it: 95%."""
+        """The level of the intervals as text, such as 95%."""
         return f"{100 * (1 - self.alpha):.10g}%"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Row `first` against row `second`, which are places in the table.
+    """The comparison of two rows.
 
     Attributes:
-        patients: over how many; `dropped` have no defined score in one of the two.
-        difference: mean of first - second over these patients; `low` and `high` are the ends of its interval.
-        p: of the signed rank test; `adjusted` by Holm over all pairs.
-        detectable: the smallest mean difference that so many patients could have shown; inf where none, however large.
+        first, second: the rows, as places in the table.
+        patients: the number of patients with a defined score in both rows; `dropped` is the number of the others.
+        difference: the mean of first - second over these patients; `low` and `high` are the ends of its interval.
+        p: of the signed rank test; `adjusted` is corrected by Holm over all pairs.
+        detectable: the smallest mean difference that so many patients can show; inf if they can show none.
         verdict: on the first row: "better", "worse", "equivalent" or "undecided".
     """
 
@@ -74,11 +83,12 @@ class Pair:
 
 
 def compare_pairs(scores: np.ndarray, question: Question) -> list[Pair]:
-    """Every pair of the rows of `scores` (rows, patients), NaN where undefined.
+    """Return the comparison of every pair of rows of `scores` (rows, patients), NaN where a score is undefined.
 
-    Better or worse: the interval of the mean difference does not hold 0, the signed rank test adjusted by Holm over all
-    pairs is below alpha, and both point in the same direction. Equivalent: the interval lies inside +-margin, whatever the
-    test says, and is over FEW patients at least, or there is no difference at all. Else undecided.
+    A row is better or worse if the interval of the mean difference does not contain 0, the p value of the signed rank test
+    is below alpha after Holm's correction, and the mean and the ranks point in the same direction. Two rows are equivalent
+    if the interval lies inside +-margin and either at least FEW patients have scores in both or no patient's scores differ;
+    the test has no say in this. Otherwise the pair is undecided.
     """
     places = list(itertools.combinations(range(len(scores)), 2))
     differences = np.array([scores[a] - scores[b] for a, b in places]).reshape(len(places), scores.shape[1])
@@ -97,7 +107,7 @@ def compare_pairs(scores: np.ndarray, question: Question) -> list[Pair]:
             verdict = "better" if difference * question.sign > 0 else "worse"
         shown = math.inf
         if smallest_p(n) * len(places) < question.alpha:
-            shown = detectable(float(row.std(ddof=1)), n, question.alpha / len(places))
+            shown = detectable_difference(float(row.std(ddof=1)), n, question.alpha / len(places))
         found.append(
             Pair(
                 a, b, n, scores.shape[1] - n, difference, float(low), float(high), float(raw), float(adjusted), shown, verdict
@@ -107,12 +117,20 @@ def compare_pairs(scores: np.ndarray, question: Question) -> list[Pair]:
 
 
 def signed_ranks(differences: np.ndarray) -> float:
-    """The sum of the ranks of the positive differences less that of the negative ones."""
+    """Return the sum of the ranks of the positive differences minus the sum of the ranks of the negative ones."""
     return float(np.sum(np.sign(differences) * stats.rankdata(np.abs(differences))))
 
 
 def describe(pair: Pair, names: Sequence[str], question: Question, tests: int, worst: int = 0) -> str:
-    """The verdict in words, with what it rests on; for `worst` of the patients an undefined distance counts as the worst."""
+    """Return the verdict in words with the numbers behind it.
+
+    Args:
+        pair: the comparison.
+        names: of all rows.
+        question: the score and the thresholds.
+        tests: the number of pairs.
+        worst: the number of patients whose distance is undefined and counts as the worst.
+    """
     first, second = names[pair.first], names[pair.second]
     head = {
         "better": f"{first} is better than {second}",
@@ -149,20 +167,22 @@ def describe(pair: Pair, names: Sequence[str], question: Question, tests: int, w
 
 
 def count_powerless(patients: int, tests: int) -> str:
+    """Return the sentence that so few patients cannot show a difference among so many pairs."""
     return f"{plural(patients, 'patient')} cannot show a difference among {plural(tests, 'pair')}, however large."
 
 
 def explain_powerless(patients: int, tests: int, alpha: float) -> str:
+    """Return the same sentence with the smallest p value and the number of patients that it takes."""
     least = smallest_p(patients)
     return (
         f"{count_powerless(patients, tests)} The smallest p of the signed rank test is {format_p(least)}, "
-        f"{format_p(min(1, least * tests))} after Holm, and {alpha:g} is asked for. It takes {patients_needed(tests, alpha)} "
-        "patients, or fewer pairs."
+        f"{format_p(min(1, least * tests))} after Holm, and {alpha:g} is asked for. It takes "
+        f"{required_patients(tests, alpha)} patients, or fewer pairs."
     )
 
 
-def caution(patients: int) -> str:
-    """What to think of intervals over few patients; "" where there are enough."""
+def warn_of_few(patients: int) -> str:
+    """Return a warning about intervals over few patients; "" if there are enough."""
     if patients >= FEW:
         return ""
     return (
@@ -172,9 +192,10 @@ def caution(patients: int) -> str:
 
 
 def format_p(p: float) -> str:
-    """A p value as one reads it."""
+    """Return a p value as text."""
     return f"{p:.2g}" if p >= 0.0001 else "below 0.0001"
 
 
 def plural(count: int, noun: str) -> str:
+    """Return a count with its noun."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""The rows of a leaderboard: which runs belong together, what tells the rows apart, each patient's score."""
+"""The rows of a leaderboard: the runs of each row, its label, and the scores of its patients."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,21 +14,22 @@ SEED, FOLD = "seed", "split.fold"
 
 
 class Unpaired(ValueError):
-    """Rows that cannot be compared patient by patient; the message names what differs."""
+    """Rows that cannot be compared patient by patient. The message names the difference."""
 
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """A finished run.
+    """A finished run with the scores of its patients.
 
     Attributes:
-        params: as MLflow has them; a group's choice under the group's name.
-        overrides: what the command line changed.
-        minutes: that its epochs took, their validation included.
+        params: the parameters in MLflow; a group's choice has the name of the group.
+        overrides: the command line's overrides.
+        minutes: the time of its epochs with their validation.
+        leaking: whether the run trained on patients who are scored.
         content: a hash of the images and masks.
         slices: the numbers of each patient's slices, by part ("val", "test").
-        scores: of each patient, NaN where it is not defined, by the part that was scored.
-        worst: the patients whose score is an undefined distance that counts as the worst, by part.
+        scores: each patient's score by part, NaN where it is undefined.
+        worst: the patients whose distance is undefined and counts as the worst, by part.
     """
 
     id: str
@@ -47,16 +48,19 @@ class ScoredRun:
 class Row:
     """Runs that differ only in their seed and, of a cross-validation, in their fold.
 
-    A patient's score is the mean over the seeds; of one seed, where several folds scored the patient, the mean over these.
+    A patient's score is the mean over the seeds. If several folds of one seed scored the patient, the seed's score is the
+    mean over these folds.
 
     Attributes:
-        label: the parameters that tell the row from the others, with its values.
+        runs: in the order in which they were given.
+        label: the parameters that differ among the rows, with the values of this row.
     """
 
     runs: tuple[ScoredRun, ...]
     label: Mapping[str, str]
 
     def with_runs(self, runs: Iterable[ScoredRun]) -> "Row":
+        """Return the same row with other runs."""
         return replace(self, runs=tuple(runs))
 
     @property
@@ -70,31 +74,31 @@ class Row:
 
     @property
     def minutes(self) -> float:
-        """Of one run, on average."""
+        """The mean time of one run."""
         return float(np.mean([run.minutes for run in self.runs]))
 
     @cached_property
     def seeds(self) -> dict[str, tuple[ScoredRun, ...]]:
-        """The runs of each seed: one, or a cross-validation's folds."""
+        """The runs of each seed: a single run, or the folds of a cross-validation."""
         found: dict[str, list[ScoredRun]] = {}
         for run in self.runs:
             found.setdefault(run.params.get(SEED, ""), []).append(run)
         return {seed: tuple(runs) for seed, runs in found.items()}
 
     def by_seed(self, part: str) -> dict[str, Scores]:
-        """Each seed's score of each patient."""
+        """Return the scores of the patients for each seed."""
         return {seed: join_runs([run.scores[part] for run in runs]) for seed, runs in self.seeds.items()}
 
     def scores(self, part: str) -> Scores:
-        """Each patient's score, in alphabetical order."""
+        """Return the score of each patient, in alphabetical order."""
         return join_runs(list(self.by_seed(part).values()))
 
     def worst(self, part: str) -> frozenset[str]:
-        """The patients for whom an undefined distance counts as the worst in one of the runs at least."""
+        """Return the patients whose distance is undefined and counts as the worst in at least one run."""
         return frozenset().union(*(run.worst.get(part, ()) for run in self.runs))
 
     def incomplete(self, part: str) -> list[str]:
-        """The patients whose score is the mean over some of the runs, since it is not defined in the others."""
+        """Return the patients whose score is defined in some of the runs only."""
         undefined: dict[str, list[bool]] = {}
         for run in self.runs:
             for patient, score in run.scores[part].items():
@@ -102,32 +106,35 @@ class Row:
         return [patient for patient, runs in undefined.items() if any(runs) and not all(runs)]
 
     def mean(self, part: str) -> float:
+        """Return the mean score over the patients of a part."""
         return mean(list(self.scores(part).values()))
 
     def spread(self, part: str) -> float:
-        """The standard deviation (n - 1) of the seeds' means; NaN for a single seed."""
+        """Return the standard deviation (n - 1) of the seeds' means; NaN for a single seed."""
         means = [mean(list(scores.values())) for scores in self.by_seed(part).values()]
         return float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
 
 
 def mean(values: Sequence[float]) -> float:
-    """Of those that are defined; NaN of none."""
+    """Return the mean of the defined values; NaN if there are none."""
     defined = [value for value in values if not math.isnan(value)]
     return float(np.mean(defined)) if defined else math.nan
 
 
 def join_runs(tables: Sequence[Scores]) -> Scores:
+    """Return each patient's mean over the tables that hold the patient."""
     patients = sorted({patient for table in tables for patient in table})
     return {patient: mean([table[patient] for table in tables if patient in table]) for patient in patients}
 
 
 def group_rows(runs: Sequence[ScoredRun], no_effect: Sequence[str] = ()) -> list[Row]:
-    """The rows that the runs make, in the order of their first run.
+    """Return the rows that the runs form, in the order of each row's first run.
 
-    Two runs with the same parameters, seed and fold make two rows, told apart by the runs' ids.
+    Two runs with the same parameters, seed and fold form two rows; their labels hold the ids of the runs.
 
     Args:
-        no_effect: parameters, or groups of them, that cannot change a result and make no row of their own.
+        runs: the runs.
+        no_effect: parameters, or groups of parameters, that cannot change a result and so do not tell rows apart.
     """
     alike: dict[tuple, list[dict[tuple, ScoredRun]]] = {}
     for run in runs:
@@ -151,13 +158,14 @@ def group_rows(runs: Sequence[ScoredRun], no_effect: Sequence[str] = ()) -> list
 
 
 def is_within(key: str, group: str) -> bool:
+    """Return whether a parameter is the group itself or stands in it."""
     return key == group or key.startswith(f"{group}.")
 
 
 def find_differences(tables: Sequence[Mapping[str, str]], overrides: str) -> Iterator[str]:
-    """The parameters that differ, those of the command line first, as they stand there.
+    """Yield the parameters that differ among the tables, first those of the command line, in its order.
 
-    One that follows from the choice of its group, as loss.weights.dice from loss=dice, is left out.
+    A parameter that follows from the choice of its group is left out, such as loss.weights.dice, which follows from loss=dice.
     """
     keys = {key for table in tables for key in table}
     varied = {key for key in keys if len({table.get(key) for table in tables}) > 1}
@@ -173,10 +181,10 @@ def find_differences(tables: Sequence[Mapping[str, str]], overrides: str) -> Ite
 
 
 def pair_patients(table: Sequence[Row], part: str) -> tuple[tuple[str, ...], np.ndarray]:
-    """-> the patients, in alphabetical order; their scores (rows, patients).
+    """Return the patients of a part, in alphabetical order, and their scores (rows, patients).
 
     Raises:
-        Unpaired: see `check_pairs`.
+        Unpaired: the rows cannot be paired; see `check_pairs`.
     """
     check_pairs(table, part)
     scores = [row.scores(part) for row in table]
@@ -184,10 +192,10 @@ def pair_patients(table: Sequence[Row], part: str) -> tuple[tuple[str, ...], np.
 
 
 def check_pairs(table: Sequence[Row], part: str) -> None:
-    """Whether the rows can be paired by the patients of a part, whether or not these are scored yet.
+    """Check that the rows can be paired by the patients of a part. The patients need not be scored yet.
 
     Raises:
-        Unpaired: two rows, or two seeds of one, have different patients there, other data, or other slices of a patient.
+        Unpaired: two rows, or two seeds of a row, differ in the patients, in the data or in a patient's slices.
     """
     first: tuple[str, ScoredRun, dict[str, Sequence[int]]] | None = None
     for row in table:
@@ -210,6 +218,7 @@ def check_pairs(table: Sequence[Row], part: str) -> None:
 
 
 def describe_difference(part: str, first: str, ours: Sequence[str], second: str, theirs: Sequence[str]) -> str:
+    """Return the message that two rows have different patients."""
     return "\n".join(
         (
             f"these runs cannot be paired by patient: their {part} patients differ.",

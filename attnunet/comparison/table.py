@@ -1,4 +1,4 @@
-"""A comparison as a whole: where each row stands, every pair, and both as tables for files."""
+"""A whole comparison: the place of each row, every pair, and both as CSV tables."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from attnunet.comparison.pairs import Pair, Question, caution, compare_pairs, describe, explain_powerless, plural
+from attnunet.comparison.pairs import Pair, Question, compare_pairs, describe, explain_powerless, plural, warn_of_few
 from attnunet.comparison.rows import Row, mean, pair_patients
 from attnunet.data.files import write_csv
 from attnunet.metrics.statistics import mean_intervals, smallest_p
@@ -15,16 +15,18 @@ from attnunet.metrics.statistics import mean_intervals, smallest_p
 
 @dataclass(frozen=True)
 class Place:
-    """Where a row stands.
+    """The place of a row in the leaderboard.
 
     Attributes:
-        patients: who have a defined score.
-        mean, median: over these; `low` and `high` are the ends of the mean's interval.
-        worst: for how many of these an undefined distance counts as the worst.
-        mean_defined: over the others.
-        validation: the mean over the validation patients, by which rows are ranked.
-        spread: of the seeds' means, their standard deviation; NaN for one seed.
-        minutes: of one run's epochs.
+        rank: from 1.
+        row: the row.
+        patients: the number of patients with a defined score.
+        mean, median: over these patients; `low` and `high` are the ends of the mean's interval.
+        worst: the number of these patients whose distance is undefined and counts as the worst.
+        mean_defined: the mean over the patients whose distance is defined.
+        validation: the mean over the validation patients, which ranks the rows.
+        spread: the standard deviation of the seeds' means; NaN for one seed.
+        minutes: the mean time of a run's epochs.
     """
 
     rank: int
@@ -43,12 +45,16 @@ class Place:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows, best first, on the same patients.
+    """The rows on the same patients, best first.
 
     Attributes:
         part: "val" or "test".
-        scores: (rows, patients), NaN where undefined.
-        worst: (rows, patients), whether a score is an undefined distance that counts as the worst.
+        question: the score and the thresholds of the verdicts.
+        patients: their names, in alphabetical order.
+        scores: (rows, patients), NaN where a score is undefined.
+        worst: (rows, patients), whether a distance is undefined and counts as the worst.
+        standings: the places of the rows.
+        pairs: the comparison of every two rows.
     """
 
     part: str
@@ -61,34 +67,35 @@ class Comparison:
 
     @cached_property
     def names(self) -> list[str]:
+        """The names of the rows."""
         return [standing.row.name for standing in self.standings]
 
     @property
     def partial(self) -> bool:
-        """Whether a row lacks the score of a patient."""
+        """Whether a patient has no defined score in some row."""
         return any(standing.patients < len(self.patients) for standing in self.standings)
 
     @property
     def parameters(self) -> list[str]:
-        """Those that tell the rows apart."""
+        """The names of the parameters that differ among the rows."""
         return list(dict.fromkeys(key for standing in self.standings for key in standing.row.label))
 
     @property
     def swept(self) -> dict[str, list[str]]:
-        """Each of them with its value in every row."""
+        """The parameters that differ, with their values in every row."""
         return {key: [s.row.label.get(key, "") for s in self.standings] for key in self.parameters if key != "run"}
 
     @cached_property
     def sentences(self) -> list[str]:
-        """The verdict on each pair in words."""
+        """The verdict on each pair, in words."""
         return [describe(pair, self.names, self.question, len(self.pairs), self.worst_of(pair)) for pair in self.pairs]
 
     def worst_of(self, pair: Pair) -> int:
-        """Return for how many patients an undefined distance counts as the worst in one of the two rows at least."""
+        """Return the number of patients whose distance counts as the worst in at least one of the two rows."""
         return int(np.sum(self.worst[pair.first] | self.worst[pair.second]))
 
     def notes(self) -> Iterator[str]:
-        """What a reader has to know before the numbers."""
+        """Yield what a reader has to know before the numbers."""
         if leaking := [standing.rank for standing in self.standings if standing.row.leaking]:
             which = f"{'rows' if len(leaking) > 1 else 'row'} {', '.join(map(str, leaking))}"
             yield f"LEAKING: {which} trained on patients who are scored here; scores flatter."
@@ -108,15 +115,15 @@ class Comparison:
             yield "Rows are means over those of their patients who have a defined score, not all over the same: see patients."
         if self.part == "test" and any(math.isnan(v) for s in self.standings for v in s.row.scores("val").values()):
             yield "Ranks are by means over those validation patients who have a defined score, not all over the same."
-        if few := caution(len(self.patients)):
+        if few := warn_of_few(len(self.patients)):
             yield few
 
 
 def compare_rows(table: Sequence[Row], part: str, question: Question) -> Comparison:
-    """The rows, in their order, on the patients of a part.
+    """Return the comparison of the rows, in their order, on the patients of a part.
 
     Raises:
-        Unpaired: these are not the same for all.
+        Unpaired: the rows cannot be paired; see `check_pairs`.
     """
     patients, scores = pair_patients(table, part)
     worst = np.array([np.isin(patients, list(row.worst(part))) for row in table])
@@ -142,7 +149,7 @@ def compare_rows(table: Sequence[Row], part: str, question: Question) -> Compari
 
 
 def tables(comparison: Comparison) -> dict[str, str]:
-    """The CSV files: leaderboard.csv, pairs.csv, and patients.csv with a row a patient."""
+    """Return the CSV files by name: leaderboard.csv, pairs.csv, and patients.csv with one row for each patient."""
     leaderboard = [
         {
             "rank": s.rank,
@@ -177,7 +184,7 @@ def tables(comparison: Comparison) -> dict[str, str]:
 
 
 def summary(comparison: Comparison) -> str:
-    """How many rows, runs, patients and verdicts there are."""
+    """Return the numbers of rows, runs, patients, pairs and verdicts, in words."""
     runs = sum(len(standing.row.runs) for standing in comparison.standings)
     counts = {v: sum(p.verdict == v for p in comparison.pairs) for v in ("better", "worse", "equivalent", "undecided")}
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)

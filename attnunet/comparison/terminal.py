@@ -1,4 +1,4 @@
-"""The comparison in the terminal: the leaderboard, and verdicts in words."""
+"""The comparison in the terminal: the leaderboard and the verdicts in words."""
 
 import math
 
@@ -8,11 +8,11 @@ from rich.text import Text
 
 from attnunet.comparison.table import Comparison, summary
 
-WORDS = 15  # pairs that are put in words; of more, those of the first row
+WORDS = 15  # most verdicts that are printed; if there are more pairs, only those of the first row are
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
-    """Print both. Names are printed as they are, not as rich's markup."""
+    """Print the leaderboard and the verdicts. Names are printed as they are, not as rich's markup."""
     score, level = comparison.question.score, comparison.question.level
     table = Table(title=summary(comparison))
     left = [*comparison.parameters, "runs"]
@@ -63,4 +63,5 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
 
 
 def decimals(value: float) -> str:
+    """Return a score with three decimals; "" for NaN."""
     return "" if math.isnan(value) else f"{value:.3f}"

@@ -33,7 +33,17 @@ NO_EFFECT = (
 """What a result does not depend on."""
 # That, and what `data`, `split` and `arithmetic` below say better.
 FREE = (*NO_EFFECT, "trainer.threads", "data.root", "data.file", "data.exclude", "split")
-CODE = ("data", "models", "training", "metrics", "losses.py", "inference/predictor.py", "evaluation/report.py", "train.py")
+CODE = (
+    "data",
+    "models",
+    "training",
+    "metrics",
+    "losses.py",
+    "inference/predictor.py",
+    "evaluation/decision.py",
+    "evaluation/patients.py",
+    "train.py",
+)
 NUMERICAL = ("tensorflow", "keras", "numpy", "scipy", "opencv-python", "albumentations", "grain", "focal-loss")
 
 

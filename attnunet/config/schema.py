@@ -7,6 +7,8 @@ from annotated_types import Ge, Gt, Le, Len, Lt
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from attnunet.metrics import catalog
+
 Positive = Annotated[int, Gt(0)]
 Seed = Annotated[int, Ge(0), Lt(2**32)]
 Resamples = Annotated[int, Ge(100), Le(1_000_000)]
@@ -37,6 +39,17 @@ def check_study(study: str) -> str:
 
 
 Study = Annotated[str, Len(1), AfterValidator(check_study)]
+
+
+def check_score(score: str) -> str:
+    """Return the name of a metric that tells which run is better."""
+    if score not in catalog.rankings():
+        allowed = {"names": ", ".join(catalog.rankings())}
+        raise PydanticCustomError("score", "does not tell which run is better; allowed: {names}", allowed)
+    return score
+
+
+Score = Annotated[str, AfterValidator(check_score)]
 Module = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
 
 
@@ -188,15 +201,15 @@ def value_error(message: str) -> PydanticCustomError:
 
 class Compare(Keys):
     """study, sweep, runs: what is compared, one of the three. test: whether on the test. top: rows, the best on validation.
-    score: a column of patients.csv. margin: the largest difference that does not matter. alpha: of all pairs together.
-    resamples, seed: of the bootstrap. output: a folder."""
+    score: a metric that tells which run is better. margin: the largest difference that does not matter. alpha: of all pairs
+    together. resamples, seed: of the bootstrap. output: a folder."""
 
     study: Study | None
     sweep: Text | None
     runs: Annotated[list[Text], Len(1)] | None
     test: bool
     top: Positive | None
-    score: Text
+    score: Score
     margin: Annotated[float, Ge(0), Le(1000)]
     alpha: Annotated[float, Gt(0), Lt(0.5)]
     resamples: Resamples

@@ -1,4 +1,4 @@
-"""A finished run's predictor on patients again: with all that the run froze, on whom it may be scored, logged beside it."""
+"""Scoring a finished run again: loading its predictor, selecting the slices, logging the evaluation."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from attnunet.data.checks import find_doubts
 from attnunet.data.files import write_csv
 from attnunet.data.names import fold_name
 from attnunet.data.slices import DataError
-from attnunet.evaluation import report
+from attnunet.evaluation.patients import Scores, score_patients
 from attnunet.inference.predictor import Predictor, Preparation
 from attnunet.tracking import records, uses
 from attnunet.tracking.records import Record
 from attnunet.tracking.run import Run
 
 EVALUATION = "evaluation."
-"""Begins the tag that claims the name of an evaluation."""
+"""The prefix of the tag that claims the name of an evaluation."""
 LEAKING = "LEAKING: patients that the run trained on, scores flatter"
-"""The title of such scores."""
+"""The title of the scores of patients that the run trained on."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Slices to be scored.
+    """The slices to score.
 
     Attributes:
-        prepared: the data, as the run's network sees it.
+        prepared: the data, prepared for the run's network.
         indices: the slices.
-        patients: of these slices, in alphabetical order.
-        trained: those of them that the run trained on.
-        notes: what a reader of the scores has to know besides.
+        patients: their patients, in alphabetical order.
+        trained: the patients among them that the run trained on.
+        notes: warnings for the reader of the scores.
     """
 
     prepared: Prepared
@@ -49,12 +49,12 @@ class Selection:
 
     @property
     def slices(self) -> set[tuple[str, int]]:
-        """Patient and number of each."""
+        """The patient and the number of each slice."""
         return {(self.prepared.slices[i].patient, self.prepared.slices[i].number) for i in self.indices}
 
 
 def load_predictor(record: Record) -> Predictor:
-    """The best checkpoint with its preparation and decision.
+    """Return the predictor of the best checkpoint, with its preparation and decision.
 
     Raises:
         NotFound: the run keeps no checkpoint.
@@ -65,12 +65,14 @@ def load_predictor(record: Record) -> Predictor:
 
 
 def scoring_rules(record: Record) -> dict[str, Any]:
-    """How the run scores: what `report.score_patients` takes besides the slices."""
+    """Return the run's settings of scoring, as keyword arguments of `score_patients`."""
     return {name: record.config.evaluation[name] for name in ("resamples", "tolerance")}
 
 
 def prepare_as_trained(data: DictConfig, preparation: Preparation, cache: Path) -> Prepared:
-    """The data that a group names, prepared as the run's network was trained, whatever channels and intensity the group names.
+    """Return the data of a configuration group, prepared as for the run's training.
+
+    The channels and the intensity are those of the training, whatever the group sets.
 
     Raises:
         DataError: the files lack a channel.
@@ -91,11 +93,19 @@ def prepare_as_trained(data: DictConfig, preparation: Preparation, cache: Path) 
 def select_slices(
     record: Record, preparation: Preparation, data: DictConfig | None, split: DictConfig | None, part: str, cache: Path
 ) -> Selection:
-    """The slices of `part` ("train", "val", "test", or "all" three) of a split of some data; the run's own where None.
+    """Select the slices of a part of a split.
+
+    Args:
+        record: the run.
+        preparation: of its network.
+        data: the configuration of the data; the run's own if None.
+        split: the configuration of the split; the run's own split if None.
+        part: "train", "val", "test", or "all" for all three.
+        cache: the folder of prepared data.
 
     Raises:
         DataError: the data lack patients of the run's split.
-        Tampered: see `Record.file`.
+        Tampered: the file of the split was changed; see `Record.file`.
     """
     prepared = prepare_as_trained(record.config.data if data is None else data, preparation, cache)
     if split is None:
@@ -119,10 +129,11 @@ def select_slices(
 
 
 def known_patients(record: Record, part: str, prepared: Prepared, indices: Sequence[int]) -> tuple[str, ...]:
-    """Return the patients of these slices whom the run's part holds, under whatever name.
+    """Return the patients of these slices that are also in a part of the run's split, even under another name.
 
-    By name whatever its case, blanks and form of accents, and by images that are equal, pixel for pixel; these can be
-    compared while the run's own data lie in the cache, prepared by a version that kept hashes of images.
+    Two patients are the same if their names agree apart from case, blanks and the form of accents, or if an image of both is
+    equal pixel for pixel. Images can be compared only if the run's own data are in the cache with the hashes of the images,
+    which earlier versions did not keep.
     """
     names = {fold_name(name) for name in record.split[part]}
     own, pixels = prepared.folder.with_name(record.content) / "slices.json", set()
@@ -135,7 +146,7 @@ def known_patients(record: Record, part: str, prepared: Prepared, indices: Seque
 
 
 def slices_of_part(record: Record, prepared: Prepared, part: str) -> list[int]:
-    """The slices that the run's own split.json gives a part."""
+    """Return the indices of the slices in a part of the run's own split.json."""
     places = {(s.patient, s.number): index for index, s in enumerate(prepared.slices)}
     wanted = record.slices(part)
     if absent := sorted({patient for patient, number in wanted if (patient, number) not in places}):
@@ -148,13 +159,16 @@ def slices_of_part(record: Record, prepared: Prepared, part: str) -> list[int]:
 
 @contextmanager
 def claim_name(record: Record, wanted: str | None, default: str, leaking: bool) -> Iterator[str]:
-    """The name of a new evaluation of the run: the wanted one, or the default one, with a number if that is taken.
+    """Claim a name for a new evaluation of the run and yield it. If the block fails, the name is free again.
 
-    One of patients that the run trained on is named LEAKING-... The name is this process's from the block's beginning on; it
-    is free again where the block fails.
+    Args:
+        record: the run.
+        wanted: the name; None for the default one.
+        default: gets a number if it is taken.
+        leaking: whether the run trained on some of the patients; the name then begins with LEAKING-.
 
     Raises:
-        Refused: the wanted name is taken.
+        RunError: the wanted name is taken.
     """
     store, mark = record.store, "LEAKING-" if leaking else ""
     with store.lock():
@@ -169,6 +183,7 @@ def claim_name(record: Record, wanted: str | None, default: str, leaking: bool) 
 
 
 def free_name(record: Record, mark: str, wanted: str | None, default: str) -> str:
+    """Return a name that no evaluation of the run has, with the mark before it."""
     taken = {tag.removeprefix(EVALUATION) for tag in record.tags if tag.startswith(EVALUATION)}
     if wanted is None:
         names = [mark + default, *(f"{mark}{default}-{number}" for number in range(2, len(taken) + 3))]
@@ -181,20 +196,20 @@ def free_name(record: Record, mark: str, wanted: str | None, default: str) -> st
 
 
 def score_test(record: Record, cache: Path) -> int:
-    """Score the test patients of a run that left them alone, as training would have; -> how often the split has been scored.
+    """Score the test patients of a run whose training did not, and return how often the test split has been scored.
 
-    Logs final/test/... and adds rows to patients.csv and strata.csv, all with the decision that training froze. The record
-    itself does not see the new metrics; fetch it again.
+    The decision is the one that training chose. The scores go to final/test/..., patients.csv and strata.csv. The record
+    does not show the new metrics; fetch it again.
 
     Args:
         record: a finished run without test scores, such as a job of a sweep.
-        cache: of prepared data.
+        cache: the folder of prepared data.
 
     Raises:
-        NotFound: it keeps no checkpoint.
-        DataError: the data are not those that it was made with.
-        Tampered: see `Record.file`.
-        Refused: it has test scores.
+        NotFound: the run keeps no checkpoint.
+        DataError: the data have changed since the run.
+        Tampered: a file of the run was changed; see `Record.file`.
+        RunError: the run has test scores.
     """
     if record.tested:
         raise records.RunError(f"run {record.id} ({record.name}) has test scores")
@@ -202,21 +217,21 @@ def score_test(record: Record, cache: Path) -> int:
     chosen = select_slices(record, predictor.preparation, None, None, "test", cache)
     if chosen.prepared.fingerprint != record.split["fingerprint"]:
         raise DataError(f"run {record.id} ({record.name}): {chosen.notes[0]}; `attnunet.evaluate` scores it on changed data")
-    found = report.score_patients(predictor, chosen.prepared, chosen.indices, "test", **scoring_rules(record))
+    found = score_patients(predictor, chosen.prepared, chosen.indices, "test", **scoring_rules(record))
 
     run = Run(record.store, record.id)
     times = uses.count_use(run, record.slices("test"), own=True)
     for file, rows in (("patients.csv", found.rows), ("strata.csv", found.strata)):
         earlier: list[Mapping[str, Any]] = [row for row in record.rows(file) if row["part"] != "test"]
         run.text(write_csv([*earlier, *rows]), file)
-    # Last, since by these the run counts as tested: where the process dies before, it is scored again.
+    # Last, since they mark the run as tested. If the process dies before, the run is scored again.
     run.metrics({f"final/test/{key}": value for key, value in found.summary.items()}, step=run.last_step("final/val/dice"))
     run.send()
     return times
 
 
-def log_evaluation(run: Run, name: str, found: report.Scores, notes: Sequence[str], settings: str) -> None:
-    """Below evaluate/<name>/ and evaluations/<name>/ of the run."""
+def log_evaluation(run: Run, name: str, found: Scores, notes: Sequence[str], settings: str) -> None:
+    """Log the metrics of an evaluation below evaluate/<name>/ and its files below evaluations/<name>/."""
     run.tags({EVALUATION + name: "; ".join(notes) or f"{len(found.rows)} patients"})
     run.metrics({f"evaluate/{name}/{key}": value for key, value in found.summary.items()}, step=0)
     run.text(write_csv(found.rows), f"evaluations/{name}/patients.csv")

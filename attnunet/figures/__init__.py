@@ -1,4 +1,4 @@
-"""Figures for a paper's columns, as matplotlib objects without pyplot's state; see `style` for what they share."""
+"""Figures as wide as the columns of a paper, as matplotlib objects without pyplot's state, in the style of `style`."""
 
 from attnunet.figures.examples import Example, gate_maps, predictions
 from attnunet.figures.scores import patients, reliability

@@ -1,4 +1,4 @@
-"""The pictures of a comparison, as SVG for a page: text stays text, and ink is the page's own, light or dark."""
+"""The figures of a comparison as SVG for a page, with text as text and in the page's own text colour, light or dark."""
 
 from __future__ import annotations
 
@@ -15,58 +15,60 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from attnunet.figures import sweep_scores
-from attnunet.figures.style import FONT, PREDICTION, THIRD, TRUTH, WIDTH, printable
+from attnunet.figures.style import FONT, PREDICTION, THIRD, TRUTH, WIDTH, format_name
+from attnunet.metrics import catalog
 
 if TYPE_CHECKING:
-    from attnunet.comparison.pairs import Pair, Question
+    from attnunet.comparison.pairs import Pair
     from attnunet.comparison.table import Comparison, Place
 
-INK = "#010203"  # stands for the page's text colour until the SVG is written
+INK = "#010203"  # replaced by the page's text colour when the SVG is written
 LOOK: Any = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     **{"font.size": FONT, "svg.fonttype": "none", "svg.hashsalt": "attnunet", "legend.frameon": False},
 }
-PAIRS = 45  # that one picture shows: all of ten rows; of more rows, those of the first
+PAIRS = 45  # most pairs of one figure, all of ten rows; of more rows, only the pairs of the first are drawn
 COLORS = {"better": THIRD, "worse": TRUTH, "equivalent": PREDICTION, "undecided": "#888888"}
 MARKS = {"better": "^", "worse": "v", "equivalent": "s", "undecided": "o"}
 
 
 def draw_all(comparison: Comparison) -> dict[str, str]:
-    """Each picture's SVG by its name; those that would show nothing are left out."""
+    """Return the SVG of each figure by its name, without figures that have nothing to show."""
     standings, question = comparison.standings, comparison.question
+    label = catalog.metric(question.score).axis
     with mpl.rc_context(LOOK):
-        figures = {"intervals": draw_intervals(standings, question.score)}
+        figures = {"intervals": draw_intervals(standings, label)}
         if comparison.pairs:
-            figures["pairs"] = draw_differences(choose_pairs(comparison.pairs), question)
-            figures["patients"] = draw_patients(comparison.scores, question.score)
-            figures["time"] = draw_minutes(standings, question.score)
+            figures["pairs"] = draw_differences(choose_pairs(comparison.pairs), question.margin, label)
+            figures["patients"] = draw_patients(comparison.scores, label)
+            figures["time"] = draw_minutes(standings, label)
         if sweep := sweep_scores(comparison.swept, [row.mean for row in standings]):
             figures["parameters"] = sweep
         return {name: as_svg(name, figure) for name, figure in figures.items()}
 
 
 def choose_pairs(compared: Sequence[Pair]) -> list[Pair]:
-    """The pairs that are drawn: all, or those of the first row where all are too many for one picture."""
+    """Return the pairs to draw: all, or those of the first row if all are too many for one figure."""
     return list(compared) if len(compared) <= PAIRS else [pair for pair in compared if pair.first == 0]
 
 
-def draw_intervals(standings: Sequence[Place], score: str) -> Figure:
-    """A line a row, best first: mean and interval."""
+def draw_intervals(standings: Sequence[Place], label: str) -> Figure:
+    """Draw the mean and interval of each row, best first."""
     figure = Figure(figsize=(WIDTH, 0.5 + 0.2 * len(standings)), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(standings):
         axes.plot([row.low, row.high], [place, place], color=PREDICTION, linewidth=2.5, solid_capstyle="butt")
         axes.plot(row.mean, place, "o", color=TRUTH, markersize=5)
-    rank_axis(axes, [f"{standing.rank}  {printable(standing.row.name, WIDTH * 0.45)}" for standing in standings])
-    axes.set_xlabel(f"{score}: mean over patients with its interval")
+    rank_axis(axes, [f"{standing.rank}  {format_name(standing.row.name, WIDTH * 0.45)}" for standing in standings])
+    axes.set_xlabel(f"{label}: mean over patients with its interval")
     return figure
 
 
-def draw_differences(compared: Sequence[Pair], question: Question) -> Figure:
-    """A line a pair: mean difference and interval, the margin shaded, the verdict by colour and shape."""
+def draw_differences(compared: Sequence[Pair], margin: float, label: str) -> Figure:
+    """Draw the mean difference and interval of each pair, with the margin shaded and the verdict by colour and shape."""
     figure = Figure(figsize=(WIDTH, 0.75 + 0.17 * len(compared)), layout="constrained")
     axes = figure.subplots()
-    axes.axvspan(-question.margin, question.margin, color="#888888", alpha=0.25, linewidth=0)
+    axes.axvspan(-margin, margin, color="#888888", alpha=0.25, linewidth=0)
     axes.axvline(0, color=INK, linewidth=0.8)
     for place, pair in enumerate(compared):
         color = COLORS[pair.verdict]
@@ -75,12 +77,13 @@ def draw_differences(compared: Sequence[Pair], question: Question) -> Figure:
     for verdict in dict.fromkeys(pair.verdict for pair in compared):
         axes.plot([], [], MARKS[verdict], color=COLORS[verdict], linestyle="-", linewidth=2, markersize=5, label=verdict)
     rank_axis(axes, [f"{pair.first + 1} less {pair.second + 1}" for pair in compared])
-    axes.set_xlabel(f"{question.score}: mean difference over patients with its interval; shaded: margin")
+    axes.set_xlabel(f"{label}: mean difference over patients with its interval; shaded: margin")
     figure.legend(loc="outside lower center", ncols=4)
     return figure
 
 
 def rank_axis(axes: Axes, labels: Sequence[str]) -> None:
+    """Label the places 0, 1, 2, ... of a vertical axis, from the top."""
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
@@ -88,8 +91,8 @@ def rank_axis(axes: Axes, labels: Sequence[str]) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def draw_patients(scores: np.ndarray, score: str) -> Figure:
-    """A dot a patient in each row, joined across the rows; the rows' means over them."""
+def draw_patients(scores: np.ndarray, label: str) -> Figure:
+    """Draw each patient's scores as dots joined across the rows, with the means of the rows."""
     figure = Figure(figsize=(WIDTH, WIDTH * 0.45), layout="constrained")
     axes = figure.subplots()
     ranks = np.arange(1, len(scores) + 1)
@@ -100,13 +103,13 @@ def draw_patients(scores: np.ndarray, score: str) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=min(len(ranks), 10)))
     axes.set_xlim(0.5, len(ranks) + 0.5)
     axes.set_xlabel("row of the leaderboard")
-    axes.set_ylabel(f"{score} of each patient (bar: mean)")
+    axes.set_ylabel(f"{label} of each patient (bar: mean)")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def draw_minutes(standings: Sequence[Place], score: str) -> Figure:
-    """A point a row, under its number: the score over the minutes that it cost."""
+def draw_minutes(standings: Sequence[Place], label: str) -> Figure:
+    """Draw each row's score over the minutes of a run, with the row's number."""
     figure = Figure(figsize=(WIDTH, WIDTH * 0.4), layout="constrained")
     axes = figure.subplots()
     for row in standings:
@@ -115,15 +118,15 @@ def draw_minutes(standings: Sequence[Place], score: str) -> Figure:
         axes.annotate(str(row.rank), (row.minutes, row.mean), (4, 3), textcoords="offset points")
     axes.set_xlim(left=0)
     axes.set_xlabel("minutes of a run, from start to end")
-    axes.set_ylabel(f"{score}, mean with its interval")
+    axes.set_ylabel(f"{label}, mean with its interval")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def as_svg(name: str, figure: Figure) -> str:
-    """The `<svg>` element, as wide as its share of a page's column and not too narrow to be read.
+    """Return the `<svg>` element, scaled with the page's column down to a readable width.
 
-    Its ids are marked by the figure's name, since several stand on one page.
+    Its ids begin with the figure's name, since a page holds several figures.
     """
     stream = io.StringIO()
     figure.savefig(stream, format="svg", transparent=True)
@@ -133,7 +136,7 @@ def as_svg(name: str, figure: Figure) -> str:
         marked = re.sub(r'( id="|href="#|url\(#)', rf"\1{name}-", tag[0])
         return marked.replace(INK, "currentColor")
 
-    text = re.sub(r"<[^>]*>", mark, text)  # tags alone, not the names that stand between them
+    text = re.sub(r"<[^>]*>", mark, text)  # in tags only, not in the text between them
     share = figure.get_figwidth() / WIDTH
     style = f"width: {share:.0%}; min-width: {44 * share:.0f}rem"
     return f'<svg role="img" aria-labelledby="{name}-caption" style="{style}"{text}'

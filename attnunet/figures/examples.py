@@ -1,4 +1,4 @@
-"""Slices with what was predicted on them."""
+"""Figures of slices with their reference, prediction and gate weights."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,14 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from attnunet.figures.style import FONT, PREDICTION, TRUTH, WIDTH, contour, legend, printable, show_image
+from attnunet.figures.style import FONT, PREDICTION, TRUTH, WIDTH, contour, format_name, legend, show_image
 
 
 @dataclass(frozen=True)
 class Example:
-    """One slice of a patient: image (h, w) in [0, 255], truth and prediction (h, w) of 0 and 1, gates (h, w) in [0, 1].
+    """One slice of a patient.
 
-    title: may hold a patient's name as it was written; note: a line below it.
+    Attributes:
+        title: may contain the patient's name as it was written.
+        image: (h, w) in [0, 255].
+        truth, prediction: (h, w) of 0 and 1.
+        gates: the weights of each gate by its name, (h, w) in [0, 1].
+        note: a line below the title.
     """
 
     title: str
@@ -24,13 +29,13 @@ class Example:
     note: str = ""
 
     def heading(self, width: float, size: float) -> str:
-        """Title and note for a figure, in letters of `size` points, the title at most `width` inches wide."""
-        title = printable(self.title, width, size)
+        """Return title and note, with the title at most `width` inches wide in letters of `size` points."""
+        title = format_name(self.title, width, size)
         return f"{title}\n{self.note}" if self.note else title
 
 
 def predictions(examples: Sequence[Example]) -> Figure:
-    """A row an example: the slice, the same with truth and prediction as contours."""
+    """Draw one row for each example: the slice, and the slice with truth and prediction as contours."""
     figure = Figure(figsize=(WIDTH * 0.6, WIDTH * 0.34 * len(examples) + 0.4), layout="constrained")
     grid = figure.subplots(len(examples), 2, squeeze=False)
     for (plain, drawn), example in zip(grid, examples, strict=True):
@@ -43,10 +48,10 @@ def predictions(examples: Sequence[Example]) -> Figure:
 
 
 def gate_maps(examples: Sequence[Example]) -> Figure:
-    """A row an example, a column a gate, finest first: its weights over the slice and the truth's contour.
+    """Draw the gates' weights over the slice with the truth's contour: one row for each example, one column for each gate.
 
-    Each title gives the share of the gate's mass that lies inside the lesion; a gate that knows nothing would reach the
-    lesion's share of the slice, which stands beside the row.
+    The finest gate comes first. Each title gives the share of the gate's weights that lies inside the lesion. For a uniform
+    gate it would be the lesion's share of the slice, which is printed beside the row.
     """
     names = list(examples[0].gates)
     width = WIDTH / max(len(names), 3)

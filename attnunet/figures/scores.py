@@ -1,4 +1,4 @@
-"""What a predictor reaches on some patients."""
+"""Figures of a predictor's scores: its patients and its calibration."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,18 @@ from matplotlib.ticker import NullFormatter
 from attnunet.figures.style import FONT, PREDICTION, TRUTH, WIDTH, labels
 from attnunet.metrics.calibration import BINS, Calibration
 
-NAMED = 45  # patients; of more, a column has no room for the names
+NAMED = 45  # most patients whose names fit beside a column
 
 
 def patients(names: Sequence[str], scores: Sequence[float], mean: float, interval: tuple[float, float], label: str) -> Figure:
-    """A dot a patient, best on top, and the mean with its interval; patients without a score (NaN) are left out.
+    """Draw one dot for each patient, the best on top, and the mean with its interval. Scores of NaN are left out.
 
-    `label` says what the scores are.
+    Args:
+        names: of the patients.
+        scores: of the patients.
+        mean: of the scores.
+        interval: of the mean.
+        label: of the axis.
     """
     shown = labels(names, WIDTH / 4, FONT - 1)
     ranked = sorted((score, name) for score, name in zip(scores, shown, strict=True) if not np.isnan(score))
@@ -43,7 +48,7 @@ def patients(names: Sequence[str], scores: Sequence[float], mean: float, interva
 
 
 def reliability(calibration: Calibration) -> Figure:
-    """The share of lesion against the mean probability, a dot a bin that holds pixels, and how many those are."""
+    """Draw the share of lesion over the mean probability, one dot for each bin with pixels, and the number of pixels."""
     figure = Figure(figsize=(WIDTH / 2, WIDTH / 2), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     filled = calibration.pixels > 0
@@ -58,7 +63,7 @@ def reliability(calibration: Calibration) -> Figure:
     edges = np.linspace(0, 1, BINS + 1)
     below.bar(edges[:-1][filled], pixels, 1 / BINS, align="edge", color=PREDICTION, edgecolor="black", linewidth=0.5, log=True)
     below.set_ylim(0.5, 2 * max(10, pixels.max()))
-    below.yaxis.set_minor_formatter(NullFormatter())  # which would name more than there is room for where counts are alike
+    below.yaxis.set_minor_formatter(NullFormatter())  # for similar counts its labels would overlap
     below.set_ylabel("pixels", fontsize=FONT)
     below.set_xlabel("probability of lesion, pixels near lesions", fontsize=FONT)
     for axes in (above, below):

@@ -1,4 +1,4 @@
-"""The one look of all figures: sizes, colours that the colour-blind tell apart, names, contours, files."""
+"""The style of all figures: sizes, colours for the colour-blind, names, contours, files."""
 
 import math
 from collections import Counter
@@ -24,7 +24,7 @@ DPI = 150
 
 @cache
 def font() -> FT2Font:
-    """The font of all figures: DejaVu Sans, which comes with matplotlib, unless a matplotlibrc names another."""
+    """Return the font of all figures: DejaVu Sans, which comes with matplotlib, unless a matplotlibrc names another one."""
     loaded = FT2Font(findfont(FontProperties()))
     loaded.set_size(1000, 72)
     return loaded
@@ -32,10 +32,10 @@ def font() -> FT2Font:
 
 @cache
 def glyph(character: str) -> str:
-    """Return a character as a figure can draw it: itself, or escaped as in Python, \\u5f20 say, so that two names stay two.
+    """Return a character in a form that a figure can draw, so that two different names never look the same.
 
-    So are line breaks, control characters and what the font has no glyph for. A dollar sign gets matplotlib's own escape:
-    text between two of them would be set as a formula.
+    Line breaks, control characters, backslashes and characters without a glyph in the font are escaped as in Python, such as
+    \\u5f20. A dollar sign gets matplotlib's own escape, since text between two of them would be set as a formula.
     """
     if character == "$":
         return r"\$"
@@ -45,14 +45,14 @@ def glyph(character: str) -> str:
 
 @cache
 def advance(text: str) -> float:
-    """Return the width of some characters in units of their size."""
+    """Return the width of characters in units of the font size."""
     return sum(font().load_char(ord(c)).linearHoriAdvance for c in text.replace(r"\$", "$")) / 65536 / 1000
 
 
-def printable(text: str, width: float, size: float = FONT) -> str:
-    """Return a name that others chose as a figure can draw it, at most `width` inches wide in letters of `size` points.
+def format_name(text: str, width: float, size: float = FONT) -> str:
+    """Return a name in a form that a figure can draw, at most `width` inches wide in letters of `size` points.
 
-    The middle of a longer one is left out.
+    The middle of a name that is too long is left out.
     """
     glyphs = [glyph(character) for character in text]
     room = width * 72 / size
@@ -64,19 +64,19 @@ def printable(text: str, width: float, size: float = FONT) -> str:
 
 
 def labels(names: Sequence[str], width: float, size: float = FONT) -> list[str]:
-    """Return each name as `printable` does; those that look the same then end in their places among the names, from 1."""
-    shown = [printable(name, width, size) for name in names]
+    """Return each name as `format_name` does. Names that then look the same end in their places among the names, from 1."""
+    shown = [format_name(name, width, size) for name in names]
     times = Counter(shown)
     return [
-        label if times[label] == 1 else f"{printable(name, width - 5 * size / 72, size)} ({place})"
+        label if times[label] == 1 else f"{format_name(name, width - 5 * size / 72, size)} ({place})"
         for place, (name, label) in enumerate(zip(names, shown, strict=True), 1)
     ]
 
 
 def name_places(axes: Axes, names: Sequence[str], width: float) -> None:
-    """Name the places 0, 1, 2, ... of a horizontal axis that is `width` inches wide.
+    """Label the places 0, 1, 2, ... of a horizontal axis that is `width` inches wide.
 
-    Names stand upright where they have no room side by side, and some are left out where they have none even then.
+    Labels are vertical if they do not fit side by side. If they do not fit even then, some are left out.
     """
     level = labels(names, width)
     if max(map(advance, level)) * FONT / 72 * 1.1 * len(names) <= width:
@@ -87,6 +87,7 @@ def name_places(axes: Axes, names: Sequence[str], width: float) -> None:
 
 
 def show_image(axes: Axes, image: np.ndarray, title: str) -> None:
+    """Draw an image (h, w) in [0, 255] in grey, with a title and without ticks."""
     axes.imshow(image, cmap="gray", vmin=0, vmax=255)
     axes.set_title(title, fontsize=FONT)
     axes.set_xticks([])
@@ -94,7 +95,7 @@ def show_image(axes: Axes, image: np.ndarray, title: str) -> None:
 
 
 def contour(axes: Axes, mask: np.ndarray, color: str, style: str) -> None:
-    """The outline of a mask, closed along the image's edge; nothing for an empty one."""
+    """Draw the outline of a mask, closed along the image's edge; nothing for an empty mask."""
     if not mask.any():
         return
     height, width = mask.shape
@@ -112,17 +113,17 @@ def contour(axes: Axes, mask: np.ndarray, color: str, style: str) -> None:
 
 
 def legend(figure: Figure, **lines: tuple[str, Any]) -> None:
-    """Below the whole figure: each line's label with its colour and style."""
+    """Draw a legend below the figure, with the colour and style of each line."""
     handles = [Line2D([], [], color=color, linestyle=style, label=label) for label, (color, style) in lines.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(lines), frameon=False, fontsize=FONT)
 
 
 def save_figures(figures: Mapping[str, Figure], folder: Path) -> None:
-    """Each figure as PNG and as PDF, whose lines stay lines in a paper."""
+    """Write each figure as PNG, and as PDF with vector lines."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        figure.set_dpi(DPI)  # that of the file: at another, letters have other widths, and the layout cuts them
-        if engine := figure.get_layout_engine():  # once; with an engine, each file has the figure laid out and drawn twice
+        figure.set_dpi(DPI)  # as in the file; letters have other widths at another resolution, and the layout would cut them
+        if engine := figure.get_layout_engine():  # lay out once; otherwise each file lays out and draws the figure twice
             engine.execute(figure)
             figure.set_layout_engine(None)
         figure.savefig(folder / f"{name}.png", dpi=DPI)

@@ -1,17 +1,18 @@
-"""The jobs of a sweep, side by side."""
+"""The figure of a sweep."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from attnunet.figures.style import FONT, PREDICTION, TRUTH, WIDTH, name_places, printable
+from attnunet.figures.style import FONT, PREDICTION, TRUTH, WIDTH, format_name, name_places
 
 
 def sweep_scores(parameters: Mapping[str, Sequence[str]], scores: Sequence[float]) -> Figure | None:
-    """A panel for each swept parameter: the jobs' scores over its values, in the order of numbers where all are numbers.
+    """Draw one panel for each swept parameter: the scores of the jobs over its values, with the mean of each value.
 
-    None where nothing was swept or nothing has a score.
+    Returns:
+        The figure; None if nothing was swept or no job has a score.
     """
     if not parameters or np.isnan(scores).all():
         return None
@@ -26,7 +27,7 @@ def sweep_scores(parameters: Mapping[str, Sequence[str]], scores: Sequence[float
         axes.plot(range(len(order)), means, "_", color=TRUTH, markersize=18, markeredgewidth=2)
         name_places(axes, order, figure.get_figwidth() / columns - 0.5)
         axes.set_xlim(-0.5, len(order) - 0.5)
-        axes.set_xlabel(printable(name, WIDTH / 3), fontsize=FONT)
+        axes.set_xlabel(format_name(name, WIDTH / 3), fontsize=FONT)
         axes.tick_params(labelsize=FONT)
     for axes in panels[::columns]:
         axes.set_ylabel("score (bar: mean)", fontsize=FONT)
@@ -36,11 +37,12 @@ def sweep_scores(parameters: Mapping[str, Sequence[str]], scores: Sequence[float
 
 
 def group_by_value(values: Sequence[str], scores: Sequence[float], order: Sequence[str]) -> list[np.ndarray]:
+    """Return the scores of each value, in the given order of the values."""
     return [np.array([s for v, s in zip(values, scores, strict=True) if v == value]) for value in order]
 
 
 def number_or_text(value: str) -> tuple[bool, float, str]:
-    """Sorts numbers by size, before text by letters."""
+    """Return a key that sorts numbers by size, before text by letters."""
     try:
         return False, float(value), value
     except ValueError:

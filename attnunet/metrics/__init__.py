@@ -1,1 +1,1 @@
-"""Counts -> per-patient rows -> summaries, statistics, figures; works on plain arrays and ids."""
+"""Metrics: from masks and counts to the scores of patients, summaries and statistics. Works on plain arrays."""

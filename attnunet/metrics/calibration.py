@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say."""
+"""Calibration: how well predicted probabilities agree with the share of lesion."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from attnunet.metrics.lesions import bounding_box
+from attnunet.metrics.components import bounding_box
 
 BINS = 10
 MARGIN = 10  # pixels
@@ -14,10 +14,12 @@ MARGIN = 10  # pixels
 
 @dataclass(frozen=True)
 class Calibration:
-    """Pixels in BINS bins of equal width over their probability; a probability of 1 is in the last.
+    """Pixels in BINS bins of equal width over their probability. A probability of 1 belongs to the last bin.
 
-    pixels, lesion: how many, and how many of them are lesion in the reference, int64 (BINS,); probability: the sum of
-    theirs, float64 (BINS,).
+    Attributes:
+        pixels: the number of pixels in each bin, int64 (BINS,).
+        lesion: the number of these pixels that are lesion in the reference, int64 (BINS,).
+        probability: the sum of their probabilities, float64 (BINS,).
     """
 
     pixels: np.ndarray
@@ -26,7 +28,7 @@ class Calibration:
 
     @property
     def ece(self) -> float:
-        """Expected calibration error, in [0, 1]; NaN over no pixels.
+        """The expected calibration error, in [0, 1]; NaN if there are no pixels.
 
         sum_b |lesion_b - probability_b| / sum_b pixels_b: the mean over pixels of the distance between the share of lesion
         and the mean probability in a pixel's bin. Naeini, Cooper and Hauskrecht 2015, doi 10.1609/aaai.v29i1.9602.
@@ -36,7 +38,7 @@ class Calibration:
 
 
 def calibration(probabilities: np.ndarray, truth: np.ndarray) -> Calibration:
-    """Of probabilities float32 in [0, 1] and a mask of 0 and 1, of any one shape."""
+    """Return the bins of probabilities, float32 in [0, 1], and a mask of 0 and 1 of the same shape."""
     values = probabilities.ravel()
     place = np.minimum((values * BINS).astype(np.intp), BINS - 1)
     pixels = np.bincount(place, minlength=BINS)
@@ -45,10 +47,11 @@ def calibration(probabilities: np.ndarray, truth: np.ndarray) -> Calibration:
 
 
 def near_lesions(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Two masks (D, h, w) -> bool (D, h, w): within MARGIN rows and MARGIN columns of a lesion, in either, in the same slice.
+    """Return which pixels of two masks (D, h, w) lie within MARGIN rows and columns of a lesion of either, in its slice.
 
-    Most pixels of a brain are background that no network doubts: over all of them any network looks calibrated. Around the
-    lesions it is decided (Mehrtash et al. 2020, doi 10.1109/TMI.2020.3006437, look at boxes around them for this reason).
+    Most pixels of a brain are background that no network doubts, so that over all pixels any network looks calibrated. What
+    matters are the pixels around lesions; Mehrtash et al. 2020, doi 10.1109/TMI.2020.3006437, use boxes around lesions for
+    the same reason.
     """
     either = truth | prediction
     region = np.zeros(either.shape, bool)
@@ -60,7 +63,7 @@ def near_lesions(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 
 
 def pool(parts: Iterable[Calibration]) -> Calibration:
-    """All their pixels together."""
+    """Return the bins of all pixels together."""
     found = list(parts)
     pixels, lesion, probability = (np.sum([getattr(c, n) for c in found], axis=0) for n in ("pixels", "lesion", "probability"))
     return Calibration(pixels, lesion, probability)

@@ -1,4 +1,4 @@
-"""Confusion counts of a patient's slices at every threshold, taken in one pass over the probabilities."""
+"""Counts of true and false positives and negatives for each slice and threshold."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,10 +8,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts of pixels at native size, a row a slice, a column a threshold.
+    """Counts of pixels at native size, with one row for each slice and one column for each threshold.
 
-    tp, fp, fn, tn: int64 (slices, thresholds); `patients` names the patient of each slice. A pixel is predicted as lesion
-    where its probability is at least the threshold.
+    A pixel is predicted as lesion if its probability is at least the threshold.
+
+    Attributes:
+        patients: the name of each slice's patient.
+        thresholds: ascending.
+        tp, fp, fn, tn: int64 (slices, thresholds).
     """
 
     patients: tuple[str, ...]
@@ -22,14 +26,14 @@ class Counts:
     tn: np.ndarray
 
     def at(self, *thresholds: float) -> "Counts":
-        """The counts at some of the thresholds."""
+        """Return the counts at some of the thresholds."""
         column = [self.thresholds.index(threshold) for threshold in thresholds]
         return Counts(
             self.patients, thresholds, self.tp[:, column], self.fp[:, column], self.fn[:, column], self.tn[:, column]
         )
 
     def by_patient(self) -> "Counts":
-        """Slices stacked to their patient's volume: one row a patient, patients in alphabetical order."""
+        """Return the counts of whole volumes: one row for each patient, in alphabetical order."""
         names, rows = np.unique(self.patients, return_inverse=True)
 
         def total(counts: np.ndarray) -> np.ndarray:
@@ -41,7 +45,7 @@ class Counts:
         return Counts(tuple(names.tolist()), self.thresholds, tp, fp, fn, tn)
 
     def pooled(self) -> "Counts":
-        """All pixels together: one row."""
+        """Return the counts of all pixels together, in one row."""
         tp, fp, fn, tn = (c.sum(axis=0, keepdims=True) for c in (self.tp, self.fp, self.fn, self.tn))
         return Counts(("all",), self.thresholds, tp, fp, fn, tn)
 
@@ -52,11 +56,17 @@ def count(
     masks: Iterable[np.ndarray],
     thresholds: Sequence[float],
 ) -> Counts:
-    """Counts from one probability map (h, w) in [0, 1] and one mask (h, w) of 0 and 1 a slice.
+    """Return the counts at every threshold, in one pass over the probabilities.
+
+    Args:
+        patients: the patient of each slice.
+        probabilities: one map (h, w) in [0, 1] for each slice.
+        masks: the reference, one mask (h, w) of 0 and 1 for each slice.
+        thresholds: ascending.
 
     Raises:
-        ValueError: thresholds that do not ascend; a map and its mask of different shapes; not as many patients, maps and
-            masks.
+        ValueError: the thresholds do not ascend, a map and its mask differ in shape, or the numbers of patients, maps and
+            masks differ.
     """
     edges = np.asarray(thresholds, np.float32)
     if len(edges) == 0 or np.any(np.diff(edges) <= 0):
@@ -65,7 +75,7 @@ def count(
     for _, probability, mask in zip(patients, probabilities, masks, strict=True):
         if probability.shape != mask.shape:
             raise ValueError(f"a prediction of {probability.shape} pixels for a mask of {mask.shape}")
-        # How many thresholds a pixel reaches, counted for background and lesion at once.
+        # The number of thresholds that a pixel reaches, counted for background and lesion at once.
         reached = np.searchsorted(edges, probability.ravel().astype(np.float32), side="right")
         histogram = np.bincount(reached + (len(edges) + 1) * (mask.ravel() > 0), minlength=2 * (len(edges) + 1))
         above.append(histogram.reshape(2, -1)[:, ::-1].cumsum(axis=1)[:, ::-1])  # pixels that reach at least k
@@ -75,14 +85,14 @@ def count(
 
 
 def count_masks(patient: str, prediction: np.ndarray, truth: np.ndarray) -> Counts:
-    """Counts of one patient's volume from two masks (D, h, w) of 0 and 1; its one threshold stands for the prediction's."""
+    """Return the counts of a patient's slices from two masks (D, h, w) of 0 and 1, in one column that is named 0.5."""
     tp, predicted, lesion = (np.count_nonzero(mask, axis=(1, 2))[:, None] for mask in (prediction & truth, prediction, truth))
     pixels = truth[0].size
     return Counts((patient,) * len(truth), (0.5,), tp, predicted - tp, lesion - tp, pixels - predicted - lesion + tp)
 
 
 def concatenate(parts: Iterable[Counts]) -> Counts:
-    """The slices of all parts, one after the other; their thresholds are those of the first."""
+    """Return the slices of all parts, one after the other, with the thresholds of the first part."""
     found = list(parts)
     tp, fp, fn, tn = (np.concatenate([getattr(part, cell) for part in found]) for cell in ("tp", "fp", "fn", "tn"))
     return Counts(tuple(name for part in found for name in part.patients), found[0].thresholds, tp, fp, fn, tn)

@@ -1,4 +1,4 @@
-"""From probabilities to a mask: threshold and post-processing, and how validation patients choose them."""
+"""The decision, a threshold with post-processing that turns probabilities into a mask, and how it is chosen."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,17 +7,18 @@ from itertools import chain, product
 import numpy as np
 from scipy import ndimage
 
+from attnunet.metrics.components import bounding_box, components
 from attnunet.metrics.counts import Counts, concatenate, count, count_masks
-from attnunet.metrics.lesions import bounding_box, components
 from attnunet.metrics.scores import best_threshold, dice, nan_mean
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What makes a patient's mask of probabilities, in this order:
+    """Turns a patient's probabilities into a mask, in this order:
 
-    1. A voxel is lesion where its probability is at least `threshold`.
-    2. With `fill_holes`, slice by slice, so is background that no path along rows and columns leads out of.
+    1. A voxel is lesion if its probability is at least `threshold`.
+    2. With `fill_holes`, background becomes lesion if it is enclosed in its slice, that is, if no path along rows and
+       columns leads from it to the border.
     3. 26-connected components of the volume with fewer than `smallest_lesion` voxels are removed; 0 and 1 remove none.
     """
 
@@ -26,9 +27,9 @@ class Decision:
     fill_holes: bool = False
 
     def __call__(self, probabilities: np.ndarray) -> np.ndarray:
-        """float32 (D, h, w) in [0, 1] -> uint8 (D, h, w) of 0 and 1."""
+        """Return the mask, uint8 (D, h, w) of 0 and 1, of probabilities float32 (D, h, w) in [0, 1]."""
         mask = (probabilities >= self.threshold).astype(np.uint8)
-        inside = mask[bounding_box(mask)]  # a view: what follows changes nothing outside
+        inside = mask[bounding_box(mask)]  # a view of the mask; nothing outside it can change
         if self.fill_holes:
             for plane in inside:
                 plane |= ndimage.binary_fill_holes(plane)
@@ -40,7 +41,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Case:
-    """A patient's volume: probabilities float32 (D, h, w) in [0, 1] and truth uint8 (D, h, w) of 0 and 1."""
+    """A patient's volume: the probabilities, float32 (D, h, w) in [0, 1], and the reference, uint8 (D, h, w) of 0 and 1."""
 
     patient: str
     probabilities: np.ndarray
@@ -49,7 +50,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Trial:
-    """A decision and the mean volumetric Dice that it reaches over the `patients` that have one."""
+    """A decision that was tried, its mean volumetric Dice, and the number of patients whose Dice is defined."""
 
     decision: Decision
     dice: float
@@ -58,14 +59,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Choice:
-    """The decision that was chosen, and what it was chosen from: thresholds alone, then post-processing at the best."""
+    """The chosen decision and all trials: the thresholds first, then the post-processing at the best threshold."""
 
     decision: Decision
     thresholds: tuple[Trial, ...]
     processing: tuple[Trial, ...]
 
     def rows(self) -> Iterator[dict[str, float]]:
-        """decision.csv: what was tried first to last, a row each; 1 in `chosen` for the decision that stands."""
+        """Yield the rows of decision.csv, one for each trial; `chosen` is 1 for the chosen decision."""
         for step, trial in chain(((1, t) for t in self.thresholds), ((2, t) for t in self.processing)):
             tried = trial.decision
             yield {
@@ -82,17 +83,17 @@ class Choice:
 def decide(
     cases: Sequence[Case], thresholds: Sequence[float], smallest_lesions: Sequence[int], fill_holes: Sequence[bool]
 ) -> Choice:
-    """The decision of the highest mean volumetric Dice over validation patients, in two steps.
+    """Choose the decision with the highest mean volumetric Dice over validation patients, in two steps.
 
-    First the threshold, without post-processing: of equals the nearest to 0.5, then the lower. At that threshold, every
-    pair of a smallest lesion and hole filling: of equals the smallest of the smallest lesions, then no filling. Patients
-    whose Dice is not defined (nothing there, nothing predicted) do not count. The cases stay in memory throughout.
+    The first step chooses the threshold, without post-processing. Ties go to the threshold closest to 0.5, then to the lower
+    one. The second step tries every pair of a smallest lesion and hole filling at that threshold. Ties go to the smallest
+    number of voxels, then to no filling. Patients whose Dice is undefined, with both masks empty, are left out.
 
     Args:
         cases: the validation patients.
-        thresholds: tried, ascending.
-        smallest_lesions: tried, voxels.
-        fill_holes: tried.
+        thresholds: the thresholds to try, ascending.
+        smallest_lesions: the smallest lesions to try, in voxels.
+        fill_holes: the settings of hole filling to try.
     """
     counts = concatenate(count([case.patient] * len(case.truth), case.probabilities, case.truth, thresholds) for case in cases)
     plain = tuple(try_decision(Decision(threshold), counts.at(threshold)) for threshold in thresholds)
@@ -102,10 +103,11 @@ def decide(
         try_decision(decision, concatenate(count_masks(c.patient, decision(c.probabilities), c.truth) for c in cases))
         for decision in tried
     )
-    best = max(processed, key=lambda t: (t.dice == t.dice, t.dice))  # the first of equals; NaN is no score
+    best = max(processed, key=lambda t: (t.dice == t.dice, t.dice))  # the first one of a tie; NaN loses to every number
     return Choice(best.decision, plain, processed)
 
 
 def try_decision(decision: Decision, counts: Counts) -> Trial:
+    """Return the result of a decision from the counts of its masks."""
     scores = dice(counts.by_patient())[:, 0]
     return Trial(decision, nan_mean(scores), int(np.sum(~np.isnan(scores))))

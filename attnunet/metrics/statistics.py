@@ -1,4 +1,4 @@
-"""Intervals over patients, and what the differences between two runs on the same patients can show."""
+"""Intervals of means over patients, and tests of the paired differences between two runs."""
 
 import math
 
@@ -7,20 +7,21 @@ from scipy import stats
 
 LEVEL = 0.95
 POWER = 0.8
-EXACT = 50  # differences up to which the signed rank's own distribution is computed, beyond it the normal one
-CELLS = 4_000_000  # values that a bootstrap holds at once
-ROUNDING = 1e-12  # of the largest value: values that differ by less are equal, of which BCa has no acceleration
+EXACT = 50  # differences up to which the signed rank test is exact; beyond, it takes the normal approximation
+CELLS = 4_000_000  # values that a bootstrap holds in memory at once
+ROUNDING = 1e-12  # relative; values that differ by less count as equal, for which BCa is undefined
 
 
 def mean_interval(
     values: np.ndarray, resamples: int, seed: int = 0, level: float = LEVEL, clusters: np.ndarray | None = None
 ) -> tuple[float, float]:
-    """The bootstrap interval of the mean of `values` (one a patient): (low, high).
+    """Return the bootstrap interval (low, high) of the mean of `values`, one for each patient.
 
-    Bias-corrected and accelerated (Efron 1987, doi 10.2307/2289144), by SciPy, at a level that is `widened` for few values:
-    of 95 % intervals over 20 patients like the real ones 97 % held the true mean (experiments/coverage). A seed, so that the
-    same scores give the same interval. (NaN, NaN) for fewer than two values; the value itself twice where all are equal.
-    Where `clusters`, the patient of each value, has one more than once, patients are drawn with all their values.
+    The interval is bias-corrected and accelerated (Efron 1987, doi 10.2307/2289144), by SciPy, at a level that `widen` raises
+    for few values: of 95 % intervals over 20 patients like the real ones, 97 % contained the true mean (experiments/coverage).
+    The seed makes the same scores give the same interval. The interval is (NaN, NaN) for fewer than two values, and the value
+    itself twice if all are equal. If `clusters`, the patient of each value, names one more than once, patients are drawn with
+    all their values.
     """
     if clusters is not None and len(np.unique(clusters)) < len(values):
         return cluster_interval(values, clusters, resamples, seed, level)
@@ -29,7 +30,7 @@ def mean_interval(
 
 
 def mean_intervals(values: np.ndarray, resamples: int, seed: int = 0, level: float = LEVEL) -> np.ndarray:
-    """The interval of each row's mean, as `mean_interval` has it: (rows, patients) -> (rows, 2). NaN are left out."""
+    """Return the interval of each row's mean, (rows, 2), as `mean_interval` does. Values of NaN are left out."""
     intervals = np.full((len(values), 2), np.nan)
     defined = ~np.isnan(values)
     for mask in np.unique(defined, axis=0):
@@ -38,7 +39,7 @@ def mean_intervals(values: np.ndarray, resamples: int, seed: int = 0, level: flo
             continue
         rows = np.flatnonzero((defined == mask).all(axis=1))
         found = values[rows][:, mask]
-        intervals[rows] = found[:, :1]  # right for those that are constant
+        intervals[rows] = found[:, :1]  # the interval of constant rows
         varied = np.ptp(found, axis=1) > ROUNDING * np.abs(found).max(axis=1)
         at_once = max(1, CELLS // resamples)
         for start in range(0, int(varied.sum()), at_once):
@@ -50,7 +51,7 @@ def mean_intervals(values: np.ndarray, resamples: int, seed: int = 0, level: flo
                 batch=max(1, CELLS // (len(chosen) * n)),
                 axis=-1,
                 method="BCa",
-                confidence_level=min(widen(level, n), 1 - 1 / resamples),  # more than the resamples can tell
+                confidence_level=min(widen(level, n), 1 - 1 / resamples),  # the highest level that the resamples can resolve
                 rng=np.random.default_rng(seed),
             ).confidence_interval
             intervals[rows[chosen]] = np.stack([interval.low, interval.high], axis=1)
@@ -58,9 +59,9 @@ def mean_intervals(values: np.ndarray, resamples: int, seed: int = 0, level: flo
 
 
 def cluster_interval(values: np.ndarray, clusters: np.ndarray, resamples: int, seed: int, level: float) -> tuple[float, float]:
-    """The interval of the mean of values that come in clusters, as `mean_interval` has it, by resampling clusters.
+    """Return the interval of the mean of values that come in clusters, as `mean_interval` does, by resampling clusters.
 
-    So values of one patient, which are alike, do not count as independent ones (Davison and Hinkley 1997, Bootstrap Methods
+    So the values of one patient, which are alike, do not count as independent (Davison and Hinkley 1997, Bootstrap Methods
     and their Application, section 3.8).
     """
     _, places = np.unique(clusters, return_inverse=True)
@@ -82,20 +83,21 @@ def cluster_interval(values: np.ndarray, clusters: np.ndarray, resamples: int, s
 
 
 def widen(level: float, n: int) -> float:
-    """The level whose normal quantiles are those of Student's t over n values at `level`: 2 Phi(t) - 1.
+    """Return the level whose normal quantiles equal those of Student's t over n values at `level`, 2 Phi(t) - 1.
 
-    A bootstrap's quantiles are in effect normal ones, too near to each other where values are few; so the length of the
-    interval is right, while its shape stays the bootstrap's. After Hesterberg 2015, doi 10.1080/00031305.2015.1089789, who
-    widens by sqrt(n / (n - 1)) besides: with BCa, 97 % of the intervals held the mean then, of 95 (experiments/coverage).
+    The quantiles of a bootstrap are close to normal ones, which lie too near to each other for few values. A wider level
+    corrects the length of the interval and keeps the bootstrap's shape. After Hesterberg 2015, doi
+    10.1080/00031305.2015.1089789, who also widens by sqrt(n / (n - 1)); with that and BCa, 97 % instead of 95 % of the
+    intervals contained the mean (experiments/coverage).
     """
     return float(2 * stats.norm.cdf(stats.t.ppf((1 + level) / 2, n - 1)) - 1)
 
 
 def wilcoxon_p(differences: np.ndarray) -> float:
-    """The two-sided p of the signed rank test (Wilcoxon 1945, doi 10.2307/3001968) over paired differences, by SciPy.
+    """Return the two-sided p of the signed rank test (Wilcoxon 1945, doi 10.2307/3001968) over paired differences, by SciPy.
 
-    Zeros are dropped, as Wilcoxon did; ties share their mean rank. Exact for up to 50 differences, beyond it by the normal
-    approximation with its correction for continuity. 1 where every difference is 0 or there is none.
+    Zeros are dropped, as Wilcoxon did; ties share their mean rank. The test is exact for up to 50 differences; beyond, it
+    takes the normal approximation with continuity correction. p is 1 if every difference is 0 or there are none.
     """
     nonzero = differences[differences != 0]
     if not nonzero.size:
@@ -105,29 +107,29 @@ def wilcoxon_p(differences: np.ndarray) -> float:
 
 
 def smallest_p(n: int) -> float:
-    """The least p that the signed rank test can give over n patients: all differ in one direction, 2 / 2^n."""
+    """Return the smallest p of the signed rank test over n patients, 2 / 2^n, when all differ in one direction."""
     return min(1.0, 2.0 ** (1 - n))
 
 
-def patients_needed(tests: int, alpha: float) -> int:
-    """How many patients there must be so that one of `tests` signed rank tests can fall below alpha after Holm."""
+def required_patients(tests: int, alpha: float) -> int:
+    """Return the number of patients with which one of `tests` signed rank tests can fall below alpha after Holm."""
     return math.floor(math.log2(2 * tests / alpha)) + 1
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """The p values adjusted for their number (Holm 1979), in their order: below alpha where one is to be believed."""
+    """Return the p values, in their order, after Holm's correction for their number (Holm 1979)."""
     from statsmodels.stats.multitest import multipletests
 
     return multipletests(p, method="holm")[1] if len(p) else p
 
 
-def detectable(spread: float, n: int, alpha: float) -> float:
-    """The smallest mean difference that a paired t test over n patients finds with a power of 0.8 at a two-sided alpha.
+def detectable_difference(spread: float, n: int, alpha: float) -> float:
+    """Return the smallest mean difference that a paired t test over n patients finds with a power of 0.8 at a two-sided alpha.
 
     (t(1 - alpha / 2) + t(0.8)) spread / sqrt(n), with Student's quantiles at n - 1 degrees of freedom and `spread` the
-    standard deviation of the paired differences: from ten patients on, and alpha above 0.003, within 3 % of what the
-    noncentral t distribution gives. For normal differences the signed rank test needs 5 % more patients (Pitman
-    efficiency 3 / pi). NaN for fewer than two.
+    standard deviation of the paired differences. For ten or more patients and alpha above 0.003, this is within 3 % of the
+    value from the noncentral t distribution. For normal differences the signed rank test needs 5 % more patients (Pitman
+    efficiency 3 / pi). NaN for fewer than two patients.
     """
     if n < 2:
         return math.nan

@@ -1,4 +1,4 @@
-"""Scores of groups of patients: a mean over all can hide that one site, or small lesions, go badly."""
+"""Scores of groups of patients, since a mean over all can hide low scores at one site or of small lesions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,15 +11,14 @@ Row = Mapping[str, float | str]
 
 
 def group_patients(rows: Sequence[Row], resamples: int) -> list[dict[str, float | str]]:
-    """A row a group of patients, from their rows of patients.csv.
+    """Return one row for each group of patients, from the rows of patients.csv.
 
-        by, stratum                      what groups them, and the group's name
-        patients, dice_patients          how many there are, and how many of them have a Dice
+        by, stratum                      the grouping and the name of the group
+        patients, dice_patients          the number of patients, and the number of those whose Dice is defined
         voxels_low, voxels_high          the smallest and the largest volume of a patient's lesions in the reference
-        dice, dice_ci_low, dice_ci_high  their mean volumetric Dice and its 95 % bootstrap interval
+        dice, dice_ci_low, dice_ci_high  the mean volumetric Dice and its 95 % interval, from `resamples` resamples
 
-    Patients are grouped by site, by the sequences that are missing, and by thirds of that volume. `resamples` is the number
-    of the bootstrap's.
+    Patients are grouped by site, by missing sequences, and by thirds of the lesions' volume.
     """
     volumes = np.array([float(row["tp"]) + float(row["fn"]) for row in rows])
     scores = np.array([float(row["dice"]) for row in rows])
@@ -38,6 +37,7 @@ def group_patients(rows: Sequence[Row], resamples: int) -> list[dict[str, float 
 
 
 def summarize_group(volumes: np.ndarray, scores: np.ndarray, patients: np.ndarray, resamples: int) -> dict[str, float | str]:
+    """Return the columns of a group, from the volumes and Dice scores of its patients."""
     defined = scores[~np.isnan(scores)]
     low, high = mean_interval(defined, resamples, clusters=patients[~np.isnan(scores)])
     return {
@@ -52,7 +52,7 @@ def summarize_group(volumes: np.ndarray, scores: np.ndarray, patients: np.ndarra
 
 
 def volume_thirds(volumes: np.ndarray) -> list[str]:
-    """Each volume's third, by the terciles of all; equal volumes are in the same."""
+    """Return the third that each volume belongs to, by the terciles of all. Equal volumes belong to the same third."""
     terciles = np.quantile(volumes, [1 / 3, 2 / 3])
     names = ("1st third", "2nd third", "3rd third")
     return [names[place] for place in np.searchsorted(terciles, volumes)]

@@ -1,16 +1,16 @@
 """Distances between the surfaces of reference and prediction.
 
-The surface of a mask is made of its pixels with a neighbour outside it along an axis (4 neighbours in a slice, 6 in a
-volume); what lies beyond the image is outside. A directed distance goes from a pixel of one surface to the nearest one of the
-other, between centres.
+The surface of a mask consists of its pixels that have a neighbour outside the mask along an axis (4 neighbours in a slice, 6
+in a volume); everything beyond the image counts as outside. A directed distance goes from the centre of a pixel of one surface
+to the centre of the nearest pixel of the other.
 
-Where the spacing is known, distances are in mm and taken in the volume. Where it is not, a step to the next slice has no
-length: distances are in pixels and taken within slices, and a patient's are those of all slices in which both have a surface.
-Where only one of the two has one, there is no distance: such slices are counted, and their surface is farther than any
-tolerance.
+If the spacing is known, distances are in mm and are taken in the volume. Otherwise a step to the next slice has no length:
+distances are in pixels and are taken within slices, and the distances of a patient are those of all slices in which both masks
+have a surface. A slice in which only one mask has a surface gives no distance; it is counted as unmatched, and its surface is
+farther away than any tolerance.
 
-A patient without any distance would be left out of a mean, so that missing a lesion altogether would pay. Each distance
-therefore has a second form that is always defined, its worst-case value; see `Distances.or_worst`.
+A mean leaves out patients without any distance, so that a network would gain by missing a lesion altogether. Each distance
+therefore has a second form that is always defined, its worst case; see `Distances.or_worst`.
 """
 
 import math
@@ -20,16 +20,19 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from attnunet.metrics.lesions import bounding_box
+from attnunet.metrics.components import bounding_box
 
 
 @dataclass(frozen=True)
 class Distances:
     """A patient's directed distances.
 
-    to_prediction: from each pixel of the reference's surface, float64 (n,); to_reference: from the prediction's.
-    unmatched_pixels: of either surface, for which there is no distance; unmatched_slices: those that hold them.
-    diagonal: of the volume in mm, or of a slice in pixels where the spacing is not known; no distance is larger.
+    Attributes:
+        to_prediction: the distance from each pixel of the reference's surface, float64 (n,).
+        to_reference: the distance from each pixel of the prediction's surface, float64 (m,).
+        unmatched_pixels: the number of pixels of both surfaces that have no distance.
+        unmatched_slices: the number of slices with such pixels.
+        diagonal: of the volume in mm, or of a slice in pixels if the spacing is unknown; no distance is larger.
     """
 
     to_prediction: np.ndarray
@@ -40,7 +43,7 @@ class Distances:
 
     @property
     def hd95(self) -> float:
-        """The larger of the two directed 95th percentiles (interpolated linearly), >= 0; NaN where there is no distance.
+        """The larger of the two directed 95th percentiles (interpolated linearly), >= 0; NaN if there is no distance.
 
         Huttenlocher et al. 1993, doi 10.1109/34.232073; Taha and Hanbury 2015, doi 10.1186/s12880-015-0068-x.
         """
@@ -49,7 +52,7 @@ class Distances:
 
     @property
     def assd(self) -> float:
-        """Average symmetric surface distance: the mean over both surfaces' pixels, >= 0; NaN where there is no distance.
+        """The average symmetric surface distance, the mean over both surfaces' pixels, >= 0; NaN if there is no distance.
 
         Heimann et al. 2009, doi 10.1109/TMI.2009.2013851.
         """
@@ -57,20 +60,21 @@ class Distances:
         return float(both.mean()) if both.size else float("nan")
 
     def or_worst(self, distance: float) -> float:
-        """A distance where it is defined; else the diagonal for a lesion that was missed or invented, 0 for two empty masks.
+        """Return a distance, or its worst case if it is undefined.
 
-        So is a lesion that was found in none of its slices, where the spacing is not known. BraTS has these values (Isensee
-        et al. 2020, arXiv 2011.00848: 0 and 373 mm, the diagonal of its images); Maier-Hein et al. 2024, doi
-        10.1038/s41592-023-02151-z, ask for the worst value where a prediction is missing.
+        The worst case is the diagonal if exactly one mask is empty or, with unknown spacing, if no slice has both surfaces.
+        It is 0 if both masks are empty. BraTS uses these values (Isensee et al. 2020, arXiv 2011.00848: 0 and 373 mm, the
+        diagonal of its images); Maier-Hein et al. 2024, doi 10.1038/s41592-023-02151-z, recommend the worst value for a
+        missing prediction.
         """
         if not math.isnan(distance):
             return distance
         return self.diagonal if self.unmatched_pixels else 0.0
 
     def surface_dice(self, tolerance: float) -> float:
-        """The share of both surfaces' pixels within `tolerance` of the other surface, in [0, 1]; NaN where both are empty.
+        """Return the share of both surfaces' pixels within `tolerance` of the other surface, in [0, 1]; NaN if both are empty.
 
-        Nikolov et al. 2018, arXiv 1809.04430; there pieces of surface have an area, here a pixel counts one.
+        Nikolov et al. 2018, arXiv 1809.04430, weight pieces of surface by their area; here every pixel counts 1.
         """
         both = np.concatenate([self.to_prediction, self.to_reference])
         total = both.size + self.unmatched_pixels
@@ -78,7 +82,10 @@ class Distances:
 
 
 def distances(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float] | None) -> Distances:
-    """Of a patient's two masks (D, h, w) of 0 and 1; `spacing` in mm between slices, rows and columns, if it is known."""
+    """Return the distances between the surfaces of two masks (D, h, w) of 0 and 1.
+
+    `spacing` is in mm between slices, rows and columns; None if it is unknown.
+    """
     pieces = [(truth, prediction)] if spacing else list(nonempty_slices(truth, prediction))
     to_prediction, to_reference, unmatched_pixels, unmatched_slices = [np.empty(0)], [np.empty(0)], 0, 0
     for one, other in pieces:
@@ -96,13 +103,13 @@ def distances(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float
 
 
 def nonempty_slices(truth: np.ndarray, prediction: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The pairs of slices in which there is anything at all."""
+    """Yield the pairs of slices in which at least one mask is not empty."""
     for one, other in zip(truth, prediction, strict=True):
         if one.any() or other.any():
             yield one, other
 
 
 def surface(mask: np.ndarray) -> np.ndarray:
-    """bool, of the mask's shape."""
+    """Return which pixels of a mask belong to its surface, bool of the mask's shape."""
     inside = mask > 0
-    return inside & ~ndimage.binary_erosion(inside)  # with what lies beyond as outside, and neighbours along axes
+    return inside & ~ndimage.binary_erosion(inside)  # beyond the image is outside; neighbours lie along axes

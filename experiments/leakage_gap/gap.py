@@ -19,7 +19,7 @@ from attnunet.tracking.store import Store
 from attnunet.training import runtime
 
 if TYPE_CHECKING:
-    from attnunet.evaluation.report import Rows
+    from attnunet.evaluation.patients import Rows
     from attnunet.tracking.records import Record
 
 HERE = Path(__file__).parent
@@ -48,7 +48,8 @@ def rows(store: Store, runs: list[Record]) -> Rows:
 
     Neither network has seen a shared slice; the leaking one has seen others of its patient.
     """
-    from attnunet.evaluation import report, scoring
+    from attnunet.evaluation import scoring
+    from attnunet.evaluation.patients import score_patients
 
     table: Rows = []
     for run in sorted(runs, key=lambda run: (run.params["split"], int(run.params["seed"]))):
@@ -58,7 +59,7 @@ def rows(store: Store, runs: list[Record]) -> Rows:
         slices = chosen.prepared.slices
         for where, wanted in (("own", test_slices(run)), ("shared", shared)):
             indices = [i for i in chosen.indices if (slices[i].patient, slices[i].number) in wanted]
-            found = report.score_patients(predictor, chosen.prepared, indices, "test", **scoring.scoring_rules(run)).summary
+            found = score_patients(predictor, chosen.prepared, indices, "test", **scoring.scoring_rules(run)).summary
             table.append(
                 {
                     "test": where,

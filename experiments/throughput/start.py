@@ -62,7 +62,7 @@ def stages(root: str) -> dict[str, float]:
         runtime.configure(cfg.seed, runtime.available_threads(cfg.trainer.threads), cfg.trainer.precision)
 
     def training() -> None:
-        import attnunet.evaluation.report
+        import attnunet.evaluation.pictures
         import attnunet.training.fit  # noqa: F401
 
     config = timed(PARTS[0], commands)

@@ -1,0 +1,97 @@
+"""The scores of a predictor on some patients."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from attnunet.data.cache import Prepared
+from attnunet.data.slices import name_volume
+from attnunet.evaluation.decision import read_truth
+from attnunet.inference.predictor import Predictor, Volume
+from attnunet.metrics.calibration import Calibration, calibration, near_lesions, pool
+from attnunet.metrics.counts import concatenate, count
+from attnunet.metrics.masks import Masks
+from attnunet.metrics.scores import mean_dice_by_threshold
+from attnunet.metrics.strata import group_patients
+from attnunet.metrics.summary import score_patient, summarize_patients, summarize_slices
+
+Rows = list[dict[str, float | str]]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of some patients.
+
+    Attributes:
+        summary: the values that a run logs below final/<part>/, by name.
+        rows: the rows of patients.csv, one for each scan of a patient, in alphabetical order.
+        calibration: of the pixels near lesions.
+        strata: the rows of strata.csv, one for each group of patients.
+    """
+
+    summary: dict[str, float]
+    rows: Rows
+    calibration: Calibration
+    strata: Rows
+
+    @property
+    def nothing(self) -> bool:
+        """Whether not a single pixel is predicted as lesion."""
+        return not any(row["tp"] or row["fp"] for row in self.rows)
+
+
+def volume_of(row: Mapping[str, float | str]) -> str:
+    """Return the name of the volume that a row scores; rows of earlier versions have no scan."""
+    return name_volume(str(row["patient"]), str(row.get("scan", "")))
+
+
+def score_patients(
+    predictor: Predictor,
+    prepared: Prepared,
+    indices: Sequence[int],
+    part: str,
+    *,
+    resamples: int,
+    tolerance: float,
+    volumes: Iterable[Volume] | None = None,
+) -> Scores:
+    """Return the scores of the predictor on some slices, scan by scan, so that memory does not grow with their number.
+
+    The summary holds every metric and statistic of `attnunet.metrics.catalog`.
+
+    Args:
+        predictor: with its decision.
+        prepared: the data set.
+        indices: the slices.
+        part: the part of the split, as the rows name it.
+        resamples: the number of resamples of the bootstrap over patients.
+        tolerance: the tolerance of surface Dice, in mm, or in pixels where the spacing is unknown.
+        volumes: the predictor's probabilities for these slices, if they have been computed before.
+    """
+    decision = {
+        "threshold": predictor.decision.threshold,
+        "smallest_lesion": predictor.decision.smallest_lesion,
+        "fill_holes": int(predictor.decision.fill_holes),
+    }
+    rows: Rows = []
+    counts, at_half, everywhere, around = [], [], [], []
+    for volume in volumes if volumes is not None else predictor.volumes(prepared, indices):
+        reference, prediction = read_truth(prepared, volume), predictor.decision(volume.probabilities)
+        last = prepared.slices[volume.indices[-1]]
+        masks = Masks(last.patient, reference, prediction, tolerance, prepared.spacing_of(volume.indices[-1]))
+        scanned = {"site": last.site, "scan": last.scan, "missing": " ".join(last.missing)}
+        rows.append({"part": part, **scanned, **decision, **score_patient(masks)})
+        counts.append(masks.slices)
+        at_half.append(count([volume.name] * len(reference), volume.probabilities, reference, [0.5]))
+        everywhere.append(calibration(volume.probabilities, reference))
+        region = near_lesions(reference, prediction)
+        around.append(calibration(volume.probabilities[region], reference[region]))
+    rows.sort(key=volume_of)
+    summary = {
+        **summarize_patients(rows, resamples),
+        **summarize_slices(concatenate(counts)),
+        **decision,
+        "dice_at_0.5": float(mean_dice_by_threshold(concatenate(at_half))[0]),
+        "ece": pool(around).ece,
+        "ece_all_pixels": pool(everywhere).ece,
+    }
+    return Scores(summary, rows, pool(around), [{"part": part, **row} for row in group_patients(rows, resamples)])

@@ -1,0 +1,77 @@
+"""The figures of a predictor on the patients that were scored."""
+
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+from matplotlib.figure import Figure
+
+from attnunet import figures
+from attnunet.data.cache import Prepared
+from attnunet.evaluation.patients import Rows, Scores, volume_of
+from attnunet.inference.predictor import Predictor
+from attnunet.metrics import catalog
+from attnunet.models.blocks import gate_maps
+
+
+def draw_scores(predictor: Predictor, prepared: Prepared, indices: Sequence[int], found: Scores) -> dict[str, Figure]:
+    """Return the figures of the scores on these slices, by name, without those that have nothing to show."""
+    drawn = draw_charts(found)
+    if shown := find_examples(predictor, prepared, found.rows, indices):
+        drawn["predictions"] = figures.predictions(shown)
+        if shown[0].gates:
+            drawn["gates"] = figures.gate_maps(shown)
+    return drawn
+
+
+def draw_charts(found: Scores) -> dict[str, Figure]:
+    """Return the figures that need no slices, by name."""
+    values = found.summary
+    drawn = {}
+    if values["dice_patients"]:
+        interval = (values["dice_ci_low"], values["dice_ci_high"])
+        names, scores = zip(*((volume_of(row), float(row["dice"])) for row in found.rows), strict=True)
+        label = f"{catalog.metric('dice').label}, {found.rows[0]['part']} patients"
+        drawn["patients"] = figures.patients(names, scores, values["dice"], interval, label)
+    if found.calibration.pixels.any():
+        drawn["reliability"] = figures.reliability(found.calibration)
+    return drawn
+
+
+def find_examples(predictor: Predictor, prepared: Prepared, table: Rows, indices: Sequence[int]) -> list[figures.Example]:
+    """Return the slice with the largest lesion of the worst, the median and the best patient in `table`, by Dice.
+
+    Patients whose Dice is undefined are left out; the list is empty if no patient has a Dice.
+    """
+    ranked = sorted((r for r in table if not np.isnan(float(r["dice"]))), key=lambda r: r["dice"])
+    places = dict.fromkeys((0, len(ranked) // 2, len(ranked) - 1) if ranked else ())
+    names = ("worst", "median", "best") if len(places) == 3 else ("worst", "best")
+    maps = gate_maps(predictor.network)
+    return [
+        example(predictor, maps, prepared, ranked[place], name, indices) for place, name in zip(places, names, strict=False)
+    ]
+
+
+def example(
+    predictor: Predictor,
+    maps: keras.Model | None,
+    prepared: Prepared,
+    row: Mapping[str, float | str],
+    name: str,
+    indices: Sequence[int],
+) -> figures.Example:
+    """Return the patient's slice with the largest lesion, and the weights of the gates on it."""
+    (volume,) = predictor.volumes(prepared, [i for i in indices if prepared.slices[i].volume == volume_of(row)])
+    place = int(np.argmax(prepared.lesion_pixels[volume.indices]))
+    index = volume.indices[place]
+    frame, image = prepared.frame(index), prepared.images[index]
+    channel = prepared.channels.index("flair") if "flair" in prepared.channels else 0
+    gates = maps(image[None]) if maps is not None else {}  # without predict(), whose tracing takes a second
+    return figures.Example(
+        f"{name}: {volume_of(row)}",
+        frame.restore(np.ascontiguousarray(image[..., channel])),
+        prepared.mask(index),
+        predictor.decision(volume.probabilities)[place],
+        {gate: frame.restore(np.asarray(weights)[0, ..., 0]) for gate, weights in gates.items()},
+        f"slice {prepared.slices[index].number}, Dice of the patient {row['dice']:.3f}",
+    )
