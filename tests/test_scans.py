@@ -18,6 +18,7 @@ from attnunet.data.nifti import nifti
 from attnunet.data.nnunet import nnunet
 from attnunet.data.slices import DataError, Dataset
 from tests import scans
+from tests.conftest import command
 
 SIZE = 24
 
@@ -416,3 +417,23 @@ def test_memory_does_not_grow_with_the_number_of_volumes(tmp_path: Path, monkeyp
         scans.save(tmp_path / "in" / f"p{place}_t1.nii", rng.integers(0, 999, (30, 80, 80)).astype(np.int16))
         scans.save(tmp_path / "in" / f"p{place}_seg.nii", np.zeros((30, 80, 80), np.uint8))
     assert peak(30) < 2 * peak(2)  # 6 if all volumes were held
+
+
+@pytest.mark.slow
+def test_nifti_trains_to_the_same_bits_as_the_same_slices(tmp_path: Path) -> None:
+    """The same integers in float32 and in four orientations; the two runs differ in nothing but their reader."""
+    from attnunet.inference.predictor import load_network
+
+    patients = scans.draw(12, slices=6)
+    scans.write_lgg(tmp_path / "lgg", patients)
+    scans.write_nifti(tmp_path / "nifti", patients)
+    trained = []
+    for layout in ("lgg", "nifti"):
+        keys = (f"data={layout}", f"data.root={tmp_path / layout}", "data.channels=[pre,flair,post]")
+        (tmp_path / f"of {layout}").mkdir()
+        result = command("trainer=smoke", "evaluation.batch_size=8", *keys, cwd=tmp_path / f"of {layout}")
+        assert result.returncode == 0, result.stderr
+        (run,) = (tmp_path / f"of {layout}" / "mlruns" / "artifacts").glob("*/artifacts/checkpoints/best.keras")
+        trained.append(load_network(run).get_weights())
+    for one, other in zip(*trained, strict=True):
+        np.testing.assert_array_equal(one, other)
