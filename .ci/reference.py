@@ -18,6 +18,8 @@ PAGE = ROOT / "docs" / "reference" / "configuration.md"
 COMMANDS = ("train", "evaluate", "predict", "compare", "export")
 GROUPS = ("model", "loss", "data", "split", "augment", "optimizer", "trainer", "evaluation", "tracking", "experiment")
 PLUGINS = ("hydra/launcher", "hydra/sweeper")
+FOLDERS = {"hydra/launcher": "hydra/launchers"}
+"""Where the files of a group lie, if not in a folder of its name."""
 TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true`, `false`", "null": "`null`"}
 LIMITS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 INTRODUCTION = """<!-- `make docs` writes this page from the comments in conf/. Change it there. -->
@@ -129,7 +131,7 @@ def page() -> str:
         parts += [f"## attnunet.{command}\n", *table(CONF / f"{command}.yaml", "", of_model(model))]
     for group in (*GROUPS, *PLUGINS):
         parts.append(f"## {group}\n")
-        for file in sorted((CONF / group).glob("*.yaml")):
+        for file in sorted((CONF / FOLDERS.get(group, group)).glob("*.yaml")):
             package = re.search(r"# @package (\S+)", file.read_text())
             prefix = {"_global_": "", "hydra": "hydra.", None: f"{group}."}[package and package[1]]
             parts += [f"### {group}={file.stem}\n", *table(file, prefix, known_keys(file, group, prefix))]

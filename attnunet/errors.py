@@ -1,4 +1,4 @@
-"""Errors that the user can mend, and how they end a command: one message, exit code 1."""
+"""The errors that a user can mend, and the one place that ends a command on an error."""
 
 import errno
 import logging
@@ -17,7 +17,7 @@ HINTS = {
     "EPERM": "give a file or folder that this user may read and write",
     "EADDRINUSE": "give another port",
 }
-"""What to do about an error of the operating system, by its name in `errno`."""
+"""The advice on an error of the operating system, by its name in `errno`."""
 
 FOREIGN = {
     "mlflow": "the MLflow store",
@@ -29,7 +29,7 @@ FOREIGN = {
     "multiprocessing": "worker processes",
     "multiprocess": "worker processes",
 }
-"""Packages whose errors tell of what the user gave or has, and what such an error speaks of."""
+"""Packages whose errors concern the user's input or machine, and the subject of such an error."""
 
 
 class UserError(Exception):
@@ -37,7 +37,7 @@ class UserError(Exception):
 
 
 def explain(error: BaseException) -> str | None:
-    """Return one sentence for an error that the user can mend, None for any other, which needs its traceback."""
+    """Return the message of an error that the user can mend; None for any other error, which needs its traceback."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
@@ -67,7 +67,7 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """End the process with exit code 1: by one message for an error that `explain` knows, by the traceback for others.
+    """Exit with code 1 on an error: with one message if `explain` knows the error, else with the traceback.
 
     HYDRA_FULL_ERROR=1, by which Hydra shows its own tracebacks, shows all.
     """

@@ -1,12 +1,12 @@
-"""A run's network for other runtimes: `python -m attnunet.export run=RUN_ID format=onnx`."""
+"""Export a run's network for other runtimes: `python -m attnunet.export run=RUN_ID format=onnx`."""
 
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hydra
 from omegaconf import DictConfig
 
 from attnunet import config
@@ -18,54 +18,27 @@ if TYPE_CHECKING:
 
     from attnunet.tracking.records import Record
 
-TOLERANCE = 1e-4
-"""How far what the file answers may be from what the network does: absolute, or relative where a logit is above 1."""
-
 
 def export(cfg: DictConfig, record: Record, console: Console) -> None:
-    """Write the network in float32 and predictor.json, which says how images are prepared and masks decided; check; then
-    name it done."""
-    import numpy as np
+    """Export the network of a run in float32, and say how well the file agrees with it."""
+    from attnunet.evaluation.scoring import load_predictor
+    from attnunet.inference.export import TOLERANCE, export_predictor
 
-    from attnunet.data.files import building
-    from attnunet.evaluation import scoring
-    from attnunet.inference.formats import FORMATS, to_float32
-    from attnunet.tracking.records import RunError
-
-    folder = Path(cfg.output)
-    predictor = scoring.load_predictor(record)
-    network = to_float32(predictor.network)
-    write, name = FORMATS[cfg.format]
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with building(folder) as temporary:
-        images = np.random.default_rng(0).integers(0, 256, (2, *network.input_shape[1:]), dtype=np.uint8)
-        expected = network.predict_on_batch(images)  # first: Keras exports no network that has never been called
-        rounding = np.abs(expected - predictor.network.predict_on_batch(images)).max()
-        try:
-            answer = write(network, temporary / name)
-        except ModuleNotFoundError as error:
-            raise RunError(f"format={cfg.format} needs the package {error.name}: pip install {error.name}") from error
-        found = answer(images)
-        if not np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
-            distance = np.abs(found - expected).max()
-            raise RunError(f"format={cfg.format}: the file's logits differ by up to {distance:.2g} from the network's")
-        (temporary / "predictor.json").write_text(predictor.facts)
-    console.print(f"{folder / name}: same logits as the network in float32 (to {TOLERANCE})", soft_wrap=True, highlight=False)
+    say = partial(console.print, soft_wrap=True, highlight=False)
+    file, rounding = export_predictor(load_predictor(record), cfg.format, Path(cfg.output))
+    say(f"{file}: same logits as the network in float32 (to {TOLERANCE})")
     if rounding > TOLERANCE:
-        trained = f"as it was trained, in {record.config.trainer.precision}, its logits differ by up to {rounding:.2g}"
-        console.print(trained, soft_wrap=True, highlight=False)
-    console.print(f"{folder / 'predictor.json'}: preparation and decision", soft_wrap=True, highlight=False)
+        say(f"as it was trained, in {record.config.trainer.precision}, its logits differ by up to {rounding:.2g}")
+    say(f"{file.with_name('predictor.json')}: preparation and decision")
 
 
 def check_output(folder: Path) -> None:
-    """Raise ConfigError where the folder is there already, or cannot be made."""
+    """Raise ConfigError if the folder exists already or cannot be made."""
     if os.path.lexists(folder):
         raise config.ConfigError(f"output={folder}: exists; give a folder that does not")
     config.check_folder("output", str(folder))
 
 
-@hydra.main(version_base="1.3", config_path=config.CONF, config_name="export")
 def job(cfg: DictConfig) -> None:
     """Hydra's task function."""
     with exit_on_error():

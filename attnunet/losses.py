@@ -2,10 +2,10 @@
 
 Shapes: y holds 0 or 1 and z any real logits, both (B, H, W, 1). p = sigmoid(z). Overlap losses sum over a whole batch
 ("batch Dice" as in nnU-Net, Isensee et al. 2021, doi 10.1038/s41592-020-01008-z) unless `per_image` is set: most slices
-of a brain hold no lesion, and the Dice of an empty slice knows nothing but its smoothing.
+of a brain hold no lesion, and the Dice loss of an empty slice depends on the smoothing alone.
 
-Empty masks: with I = sum(p y), P = sum(p), Y = sum(y) and smoothing s > 0, an empty reference (Y = 0) gives the Dice
-loss 1 - s / (P + s): 0 for an empty prediction, towards 1 for a full one, with the gradient s / (P + s)^2 that is finite
+Empty masks: let I = sum(p y), P = sum(p), Y = sum(y) and the smoothing s > 0. For an empty reference (Y = 0) the Dice
+loss is 1 - s / (P + s): 0 for an empty prediction, close to 1 for a full one. Its gradient s / (P + s)^2 is finite
 everywhere and pushes false positives down. The same holds for Jaccard and Tversky.
 """
 
@@ -21,20 +21,20 @@ Tensor = Any
 Weight = Annotated[float, Gt(0), Le(1e6)]
 
 register = keras.saving.register_keras_serializable(package="attnunet")
-"""Under a package name: a class saved as plain `Dice` would load as Keras's own, silently."""
+"""Registers a class under a package name: one that is saved as plain `Dice` would load as Keras's own, silently."""
 
 
 def binary_crossentropy(y: Tensor, z: Tensor) -> Tensor:
-    """-(y log p + (1 - y) log(1 - p)) a pixel, (B, H, W, 1), in [0, inf)."""
+    """Return -(y log p + (1 - y) log(1 - p)) for each pixel, (B, H, W, 1), in [0, inf)."""
     return tf.nn.sigmoid_cross_entropy_with_logits(labels=y, logits=z)
 
 
 def binary_focal(y: Tensor, z: Tensor, gamma: float, pos_weight: float = 1.0) -> Tensor:
-    """-(w y (1 - p)^gamma log p + (1 - y) p^gamma log(1 - p)) a pixel, (B, H, W, 1), in [0, inf).
+    """Return -(w y (1 - p)^gamma log p + (1 - y) p^gamma log(1 - p)) for each pixel, (B, H, W, 1), in [0, inf).
 
-    (1 - p_t)^gamma is taken as exp(gamma * log_sigmoid(-z_t)), z_t = z for lesions and -z elsewhere, whose gradient is
-    finite for every gamma >= 0; a power of 1 - p_t has the derivative gamma (1 - p_t)^(gamma - 1), infinite at confident
-    pixels for gamma < 1. Lin et al. 2017, arXiv 1708.02002, eq. 4.
+    With z_t = z for lesions and -z elsewhere, (1 - p_t)^gamma is computed as exp(gamma * log_sigmoid(-z_t)), whose gradient
+    is finite for every gamma >= 0. The power itself has the derivative gamma (1 - p_t)^(gamma - 1), which is infinite at
+    confident pixels for gamma < 1. Lin et al. 2017, arXiv 1708.02002, eq. 4.
     """
     signed = z * (2 * y - 1)
     weight = 1 + (pos_weight - 1) * y
@@ -42,7 +42,7 @@ def binary_focal(y: Tensor, z: Tensor, gamma: float, pos_weight: float = 1.0) ->
 
 
 def sums(y: Tensor, z: Tensor, per_image: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """(true positives, false positives, false negatives) with p for the prediction: scalars, or (B,) if `per_image`."""
+    """Return true positives, false positives and false negatives of the prediction p: scalars, or (B,) if `per_image`."""
     axis = (1, 2, 3) if per_image else None
     p = ops.sigmoid(z)
     true_positive = ops.sum(y * p, axis=axis)
@@ -50,19 +50,19 @@ def sums(y: Tensor, z: Tensor, per_image: bool) -> tuple[Tensor, Tensor, Tensor]
 
 
 def dice(y: Tensor, z: Tensor, smooth: float = 1.0, per_image: bool = False) -> Tensor:
-    """1 - (2 I + s) / (P + Y + s), in [0, 1). Milletari et al. 2016, arXiv 1606.04797, without the squares."""
+    """Return 1 - (2 I + s) / (P + Y + s), in [0, 1). Milletari et al. 2016, arXiv 1606.04797, without the squares."""
     return tversky(y, z, 0.5, 0.5, smooth / 2, per_image)
 
 
 def jaccard(y: Tensor, z: Tensor, smooth: float = 1.0, per_image: bool = False) -> Tensor:
-    """1 - (I + s) / (P + Y - I + s), in [0, 1)."""
+    """Return 1 - (I + s) / (P + Y - I + s), in [0, 1)."""
     return tversky(y, z, 1.0, 1.0, smooth, per_image)
 
 
 def tversky(
     y: Tensor, z: Tensor, alpha: float = 0.3, beta: float = 0.7, smooth: float = 1.0, per_image: bool = False
 ) -> Tensor:
-    """1 - (I + s) / (I + alpha (P - I) + beta (Y - I) + s), in [0, 1): beta > alpha punishes missed lesions more.
+    """Return 1 - (I + s) / (I + alpha (P - I) + beta (Y - I) + s), in [0, 1): beta > alpha punishes missed lesions more.
 
     Salehi et al. 2017, arXiv 1706.05721. alpha = beta = 1/2 is the Dice loss with smoothing 2 s, alpha = beta = 1 the
     Jaccard loss.
@@ -80,21 +80,21 @@ def focal_tversky(
     smooth: float = 1.0,
     per_image: bool = False,
 ) -> Tensor:
-    """tversky ^ gamma, in [0, 1). gamma < 1 keeps the gradient large near the optimum.
+    """Return tversky ^ gamma, in [0, 1). gamma < 1 keeps the gradient large near the optimum.
 
-    Abraham and Khan 2019, arXiv 1810.07842, where gamma = 3/4 is the best of those tried (their exponent is 1/gamma with
-    gamma = 4/3). A loss of exactly 0 would have an infinite gradient: it is kept 1e-7 above.
+    Abraham and Khan 2019, arXiv 1810.07842, who found gamma = 3/4 best (their exponent is 1/gamma with gamma = 4/3). The
+    Tversky loss is kept above 1e-7, since the gradient at 0 is infinite.
     """
     return ops.maximum(tversky(y, z, alpha, beta, smooth, per_image), 1e-7) ** gamma
 
 
-def listed(loss: Tensor) -> Tensor:
-    """(B,) as it is, a scalar as (1,): under a strategy Keras divides all losses by the number of devices, but scalars."""
+def as_vector(loss: Tensor) -> Tensor:
+    """Return (B,) as it is, and a scalar as (1,), since Keras divides a loss by the number of devices only if it has axes."""
     return ops.reshape(loss, (-1,))
 
 
 class Loss(keras.losses.Loss):
-    """A Keras loss whose get_config is the arguments that it was made with."""
+    """A Keras loss whose get_config returns the arguments of its constructor."""
 
     def __init__(self, name: str, **arguments: Any) -> None:
         super().__init__(name=name)
@@ -117,11 +117,11 @@ class BinaryCrossentropy(Loss):
 
 @register
 class BinaryFocal(Loss):
-    """Mean of the binary focal loss over pixels: focal-loss's BinaryFocalLoss, and `binary_focal` where that is unsafe.
+    """Mean of the binary focal loss over pixels: by focal-loss's BinaryFocalLoss for gamma >= 1, else by `binary_focal`.
 
-    For gamma < 1 the package's power of 1 - p_t gives NaN gradients at confident pixels; from 1 on both are equal. With a
-    pos_weight of its own it takes the slope of the cross-entropy at exactly z = 0 (an untrained network's answer to a pixel
-    without features) as 1 for background and 0 for lesions, where both are 1/2: the weight is applied here.
+    For gamma < 1 the package's power of 1 - p_t gives NaN gradients at confident pixels; from 1 on both are equal. The
+    weight is applied here: with the package's own pos_weight, the slope of the cross-entropy at exactly z = 0 (where an
+    untrained network stands at a pixel without features) is 1 for background and 0 for lesions, but should be 1/2 for both.
     """
 
     def __init__(self, gamma: Annotated[float, Ge(0), Le(20)] = 2.0, pos_weight: Weight = 1.0, name: str = "focal") -> None:
@@ -143,7 +143,7 @@ class Dice(Loss):
         super().__init__(name, smooth=smooth, per_image=per_image)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        return listed(dice(y_true, y_pred, **self.arguments))
+        return as_vector(dice(y_true, y_pred, **self.arguments))
 
 
 @register
@@ -154,7 +154,7 @@ class Jaccard(Loss):
         super().__init__(name, smooth=smooth, per_image=per_image)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        return listed(jaccard(y_true, y_pred, **self.arguments))
+        return as_vector(jaccard(y_true, y_pred, **self.arguments))
 
 
 @register
@@ -172,7 +172,7 @@ class Tversky(Loss):
         super().__init__(name, alpha=alpha, beta=beta, smooth=smooth, per_image=per_image)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        return listed(tversky(y_true, y_pred, **self.arguments))
+        return as_vector(tversky(y_true, y_pred, **self.arguments))
 
 
 @register
@@ -191,7 +191,7 @@ class FocalTversky(Loss):
         super().__init__(name, gamma=gamma, alpha=alpha, beta=beta, smooth=smooth, per_image=per_image)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        return listed(focal_tversky(y_true, y_pred, **self.arguments))
+        return as_vector(focal_tversky(y_true, y_pred, **self.arguments))
 
 
 @register
@@ -199,7 +199,7 @@ class WeightedSum(Loss):
     """Weighted sum of losses: `weights[name] * terms[name](y, z)` over all names. Every mix of losses is one of these.
 
     Raises:
-        ValueError: terms and weights do not have the same names.
+        ValueError: terms and weights do not have the same names, or there is none.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""New images segmented by a run's network: `python -m attnunet.predict run=RUN_ID input=PATH output=DIR`."""
+"""Segment new images by a run's network: `python -m attnunet.predict run=RUN_ID input=PATH output=DIR`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hydra
 from omegaconf import DictConfig
 
 from attnunet import config
+from attnunet.data.slices import DataError
 from attnunet.errors import exit_on_error, explain
 from attnunet.sweeps import commands, terminal
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 
 def find_inputs(cfg: DictConfig, console: Console) -> list[Source]:
-    """Return the volumes to segment, once input and output are known to be of use; reads no file, loads no TensorFlow."""
-    from attnunet.data.slices import DataError
+    """Check the input and the output, and return the volumes to segment; no file is read yet."""
     from attnunet.inference import volumes
 
     given, output = Path(cfg.input), Path(cfg.output)
@@ -40,12 +39,12 @@ def find_inputs(cfg: DictConfig, console: Console) -> list[Source]:
 
 
 def file_endings(cfg: DictConfig) -> list[str]:
-    """Return what goes before the suffixes of the files that are written: of the masks, of the probabilities."""
+    """Return what the names of masks, and of probabilities, have before their suffix."""
     return ["", "_probability"] if cfg.probabilities else [""]
 
 
 def predict(cfg: DictConfig, sources: list[Source], record: Record, console: Console) -> None:
-    """Volume by volume: read, segment with all that the run froze, write. A file that cannot be read stops no other."""
+    """Read, segment and write volume by volume; go on where a file cannot be read, and fail at the end."""
     from attnunet.data.intensity import ValuesError
     from attnunet.data.slices import DataError
     from attnunet.evaluation import scoring
@@ -75,9 +74,7 @@ def predict(cfg: DictConfig, sources: list[Source], record: Record, console: Con
 
 
 def check_outputs(sources: list[Source], endings: list[str], output: Path, overwrite: bool) -> None:
-    """Raises DataError where a file would be lost: one that is there, an input, or one of two of the same name."""
-    from attnunet.data.slices import DataError
-
+    """Raise DataError where a file would be lost: an existing one, an input, or one of two with the same name."""
     inputs = {file.resolve() for source in sources for file in source.files}
     targets: set[Path] = set()
     for target in (output / path for source in sources for ending in endings for path in source.targets(ending)):
@@ -92,7 +89,6 @@ def check_outputs(sources: list[Source], endings: list[str], output: Path, overw
         targets.add(target)
 
 
-@hydra.main(version_base="1.3", config_path=config.CONF, config_name="predict")
 def job(cfg: DictConfig) -> None:
     """Hydra's task function."""
     with exit_on_error():

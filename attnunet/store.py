@@ -1,4 +1,4 @@
-"""The store of a folder, looked at or cleared: `python -m attnunet.store ui` and `python -m attnunet.store clean`."""
+"""Show or clear the store of a folder: `python -m attnunet.store ui` and `python -m attnunet.store clean`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def main() -> None:
     ui.add_argument("--port", type=int, default=5000)
     clean = commands.add_parser("clean", help="remove what failed, killed, superseded and deleted runs left on disk")
     clean.add_argument("root", nargs="?", type=Path, default=Path("mlruns"), help="tracking.root, by default mlruns")
-    clean.add_argument("--dry-run", action="store_true", help="only say what would go")
+    clean.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     terminal.escape_unknown_characters()
     arguments = parser.parse_args()
     with exit_on_error():
@@ -48,12 +48,14 @@ def check_port(port: int) -> None:
 
 
 def serve(root: Path, port: int) -> None:
-    """Become MLflow's server on this store."""
+    """Replace this process by MLflow's server on the store."""
     from attnunet.tracking.store import Store
 
     store = Store(root, None, patience=0)
     store.reap()
-    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # ten processes for what is not in this store
+    os.environ.setdefault(
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"
+    )  # ten processes for jobs that this store does not have
     address = ["--backend-store-uri", store.address, "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *address, "--workers", "1"])
 

@@ -6,28 +6,29 @@ from importlib.util import find_spec
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+
+@dataclass
+class OptunaSweeperConf:
+    """The types of the keys, as Hydra's own plugins store theirs; conf/hydra/sweeper/optuna.yaml has the values."""
+
+    study_name: str
+    storage: str | None
+    n_trials: int
+    n_jobs: int
+    seed: int
+    sampler: Any
+    params: dict[str, str]
+    _target_: str = f"{__name__}.OptunaSweeper"
+
+
+ConfigStore.instance().store(group="hydra/sweeper/types", name="optuna", node=OptunaSweeperConf, provider="attnunet")
+
 if find_spec("optuna"):  # an extra; where it is not installed, there is no such sweeper
-
-    @dataclass
-    class OptunaSweeperConf:
-        """The types of the keys, as Hydra's own plugins store theirs; conf/hydra/sweeper/optuna.yaml has the values."""
-
-        study_name: str
-        storage: str | None
-        n_trials: int
-        n_jobs: int
-        seed: int
-        sampler: Any
-        params: dict[str, str]
-        _target_: str = f"{__name__}.OptunaSweeper"
-
-    ConfigStore.instance().store(group="hydra/sweeper", name="optuna", node=OptunaSweeperConf, provider="attnunet")
 
     class OptunaSweeper(Sweeper):
         """Optuna's `ask` and `tell` around a launcher, in a study that goes on where it was interrupted.
@@ -61,12 +62,11 @@ if find_spec("optuna"):  # an extra; where it is not installed, there is no such
             self.sampler, self.seed, self.params = sampler, seed, params
 
         def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-            self.config = config
-            self.launcher = Plugins.instance().instantiate_launcher(
-                config=config, hydra_context=hydra_context, task_function=task_function
-            )
+            self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
         def sweep(self, arguments: list[str]) -> None:
+            from attnunet.sweeps.parent import open_sweep
             from attnunet.sweeps.search import search
 
-            search(self, [*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+            with open_sweep(self.config, self.hydra_context, self.task_function) as self.launcher:
+                search(self, [*(f"{key}={value}" for key, value in self.params.items()), *arguments])

@@ -12,6 +12,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from attnunet import config
+from attnunet.config import objects
 from attnunet.training import runtime
 
 STEPS = 20
@@ -31,16 +32,16 @@ def losses(model: str, folder: Path) -> list[float]:
     overrides = [*NETWORK, *PHANTOM, f"model={model}", f"tracking.root={folder}"]
     with initialize_config_dir(config.CONF, version_base="1.3"):
         cfg = compose("train", overrides)
-    prepared, split = config.prepare_data(cfg)
+    prepared, split = objects.prepare_data(cfg)
     runtime.configure(cfg.seed, runtime.available_threads(cfg.trainer.threads), cfg.trainer.precision)
     from attnunet.data.batches import Draws, batches
     from attnunet.training.fit import as_tf_data
 
     draws = Draws(
-        prepared, split.train, cfg.batch_size, cfg.seed, cfg.trainer.lesion_share, config.make(cfg.augment, "augment")()
+        prepared, split.train, cfg.batch_size, cfg.seed, cfg.trainer.lesion_share, objects.make(cfg.augment, "augment")()
     )
-    network = config.make(cfg.model, "model")(cfg.image_size, len(prepared.channels))
-    network.compile(config.make(cfg.optimizer, "optimizer")(STEPS), config.make(cfg.loss, "loss")(), jit_compile=False)
+    network = objects.make(cfg.model, "model")(cfg.image_size, len(prepared.channels))
+    network.compile(objects.make(cfg.optimizer, "optimizer")(STEPS), objects.make(cfg.loss, "loss")(), jit_compile=False)
     dataset = as_tf_data(batches(draws, workers=0), draws)
     # An epoch a step: Keras reports the mean since the epoch began.
     return network.fit(dataset, epochs=STEPS, steps_per_epoch=1, shuffle=False, verbose=0).history["loss"]

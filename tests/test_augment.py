@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from attnunet import config
+from attnunet.config import objects
 from attnunet.data.augment import Augment, check_augmentation
 from attnunet.data.slices import DataError
 
@@ -21,7 +22,7 @@ SEEDS = range(60)
 
 def composed(name: str) -> Augment:
     with initialize_config_dir(config.CONF, version_base="1.3"):
-        return config.make(compose("train", overrides=[f"augment={name}"]).augment, "augment")()
+        return objects.make(compose("train", overrides=[f"augment={name}"]).augment, "augment")()
 
 
 @pytest.fixture(scope="module", params=SETS)
@@ -111,7 +112,7 @@ def test_pickled_it_is_the_same(random_augment: Augment) -> None:
 def made(name: str = "albumentations.Affine", **arguments: Any) -> Augment:
     transform = {"_target_": name, "_partial_": True, **arguments}
     node = OmegaConf.create({"_target_": "attnunet.data.augment.Augment", "transforms": [transform]})
-    return config.make(node, "augment")()
+    return objects.make(node, "augment")()
 
 
 # As outside pytest: Augment must make an error of what albumentations only warns of, from the module that calls it.
@@ -166,7 +167,7 @@ def test_transforms_are_named_by_their_place() -> None:
     transforms = [{"_target_": f"albumentations.{name}", "_partial_": True} for name in ("HorizontalFlip", "Normalize")]
     node = OmegaConf.create({"_target_": "attnunet.data.augment.Augment", "transforms": transforms})
     with pytest.raises(DataError, match=r"transforms.1 \(Normalize\)"):
-        check_augmentation(config.make(node, "augment")(), 32, 3)
+        check_augmentation(objects.make(node, "augment")(), 32, 3)
 
 
 def test_a_class_that_albumentations_removed_is_refused() -> None:

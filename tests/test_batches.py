@@ -17,6 +17,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from attnunet import config
+from attnunet.config import objects
 from attnunet.data.augment import Augment
 from attnunet.data.batches import Draws, batches, iterate
 from attnunet.data.cache import Prepared, prepare
@@ -38,7 +39,7 @@ def prepared(lgg_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepar
 def draws(prepared: Prepared) -> Draws:
     """All slices, a quarter of each batch with a lesion, augmented as for MRI."""
     with initialize_config_dir(config.CONF, version_base="1.3"):
-        augment = config.make(compose("train", overrides=["augment=mri"]).augment, "augment")()
+        augment = objects.make(compose("train", overrides=["augment=mri"]).augment, "augment")()
     return Draws(prepared, tuple(range(72)), BATCH, 0, 0.25, augment)
 
 

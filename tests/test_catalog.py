@@ -12,7 +12,7 @@ from rich.console import Console
 from attnunet import config
 from attnunet.comparison.pairs import Question
 from attnunet.comparison.patients import find_lack, read_patients
-from attnunet.config import schema
+from attnunet.config import checks, schema
 from attnunet.data.files import read_csv, write_csv
 from attnunet.evaluation import report
 from attnunet.figures.comparison import draw_all
@@ -64,7 +64,7 @@ def test_an_added_metric_is_scored_summarized_and_printed() -> None:
 @pytest.mark.usefixtures("_added")
 def test_an_added_metric_is_compared() -> None:
     with initialize_config_dir(config.CONF, version_base="1.3"):
-        config.check_keys(compose("compare", ["study=any", "score=depth_error"]), schema.Compare)
+        checks.check_keys(compose("compare", ["study=any", "score=depth_error"]), schema.Compare)
     rows = [{"patient": name, "depth_error": str(error)} for name, error in zip("abc", ERRORS, strict=True)]
     assert find_lack(rows, "depth_error") == ""
     assert read_patients(rows, "depth_error") == ({"a": 3, "b": 1, "c": 0}, frozenset())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from attnunet import config
+from attnunet.config import objects
 from attnunet.data.cache import Prepared, find_head, prepare
 from attnunet.data.checks import find_doubts
 from attnunet.data.lgg import lgg
@@ -34,7 +34,7 @@ def divide(data: Prepared, **parts: list[str]) -> Split:
     """The split of a manifest with these parts, as a run makes it."""
     file = data.folder / "split.yaml"
     file.write_text(OmegaConf.to_yaml(OmegaConf.create(parts)))
-    return config.divide(OmegaConf.create({"_target_": "attnunet.data.split.manifest", "file": str(file)}), data)
+    return objects.divide(OmegaConf.create({"_target_": "attnunet.data.split.manifest", "file": str(file)}), data)
 
 
 def copy(root: Path, one: str, other: str, slices: int, suffix: str = ".tif") -> None:
@@ -63,7 +63,7 @@ def test_copies_in_one_part_or_in_a_leaking_split_are_said(root: Path) -> None:
     split = divide(data, train=["b", "d"], val=["c"], test=["a"])
     told = f"3 image(s) are there twice, pixel for pixel: b and d, as {root}/b/b_1.tif and {root}/d/d_1.tif"
     assert find_doubts(data, [i for part in split.parts.values() for i in part]) == [told]
-    leaking = config.divide(OmegaConf.create({"_target_": "attnunet.data.split.slice"}), data)
+    leaking = objects.divide(OmegaConf.create({"_target_": "attnunet.data.split.slice"}), data)
     assert leaking.leaking
     assert find_doubts(data, range(16)) == [told]
     # Who takes no part counts for nothing.

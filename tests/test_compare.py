@@ -19,7 +19,7 @@ from rich.console import Console
 
 from attnunet import compare, config
 from attnunet.comparison.table import Comparison
-from attnunet.config import schema
+from attnunet.config import checks, schema
 from attnunet.data.files import read_csv, write_csv
 from attnunet.tracking import uses
 from attnunet.tracking.records import Record, RunError
@@ -261,7 +261,7 @@ def test_a_score_that_does_not_tell_which_run_is_better_is_refused(score: str) -
     with initialize_config_dir(config.CONF, version_base="1.3"):
         cfg = compose("compare", ["study=any", f"score={score}"])
     with pytest.raises(config.ConfigError, match=f"score={score}: does not .* allowed: dice, iou, .*, fp, fn, hd95, .*_f1$"):
-        config.check_keys(cfg, schema.Compare)
+        checks.check_keys(cfg, schema.Compare)
 
 
 def test_a_run_without_the_score_is_left_out(runs: Runs) -> None:

@@ -4,19 +4,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from attnunet import config
-from attnunet.config import schema, signatures
+from attnunet.config import checks, fingerprints, objects, schema, signatures
 from attnunet.config.fingerprints import without_docstrings
 from attnunet.data.split import Split
-from attnunet.sweeps import composition
+from attnunet.sweeps.composition import CachingLoader, open_loader
 
 GROUPS = ("model", "loss", "data", "split", "augment", "optimizer", "trainer", "evaluation", "tracking", "experiment")
 CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted(Path(config.CONF, group).glob("*.yaml"))]
@@ -29,16 +27,17 @@ def hydra() -> Iterator[None]:
 
 
 @cache
-def sweep(command: str) -> DictConfig:
-    cfg = GlobalHydra.instance().config_loader().load_configuration(command, [], RunMode.MULTIRUN)
+def sweep(command: str) -> tuple[CachingLoader, DictConfig]:
+    loader = open_loader(None)
+    cfg = loader.load_configuration(command, [], RunMode.MULTIRUN)
     cfg.hydra.job.name = command
-    return cfg
+    return loader, cfg
 
 
 def composed(*overrides: str, command: str = "train") -> DictConfig:
     """As a job of a sweep is composed, in a tenth of the time that Hydra takes."""
-    loader: Any = GlobalHydra.instance().config_loader()
-    return config.without_hydra(composition.job(loader, sweep(command), overrides))
+    loader, cfg = sweep(command)
+    return config.without_hydra(loader.load_sweep_config(cfg, list(overrides)))
 
 
 RUN = ("run=abc",)
@@ -69,26 +68,26 @@ def test_every_group_has_the_choices_of_the_contract() -> None:
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_and_passes_the_check(choice: str) -> None:
     extra = ["tracking.uri=http://127.0.0.1:5000"] if choice == "tracking=server" else []
-    config.check(composed(choice, *extra))
+    checks.check(composed(choice, *extra))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_composes_and_passes_its_check(command: str) -> None:
     keys, needed = COMMANDS[command]
-    config.check_keys(composed(*needed, command=command), keys)
+    checks.check_keys(composed(*needed, command=command), keys)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_what_every_command_needs_is_named(command: str) -> None:
     keys, (_, *others) = COMMANDS[command]
     with pytest.raises(config.ConfigError, match="run"):
-        config.check_keys(composed(*others, command=command), keys)
+        checks.check_keys(composed(*others, command=command), keys)
 
 
 @pytest.mark.parametrize("choice", [c for c in CHOICES if c.startswith(("data", "split", "tracking"))])
 def test_evaluate_takes_every_choice_of_its_groups(choice: str) -> None:
     extra = ["tracking.uri=http://127.0.0.1:5000"] if choice == "tracking=server" else []
-    config.check_keys(composed(*RUN, choice, *extra, command="evaluate"), schema.Evaluate)
+    checks.check_keys(composed(*RUN, choice, *extra, command="evaluate"), schema.Evaluate)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +119,7 @@ def test_evaluate_takes_every_choice_of_its_groups(choice: str) -> None:
 )
 def test_what_a_command_cannot_do_is_refused_by_key(command: str, overrides: list[str], message: str) -> None:
     with pytest.raises(config.ConfigError, match=message):
-        config.check_keys(composed(*overrides, command=command), COMMANDS[command][0])
+        checks.check_keys(composed(*overrides, command=command), COMMANDS[command][0])
 
 
 @pytest.mark.parametrize("choice", [c for c in CHOICES if c.startswith(("loss", "optimizer", "model", "augment"))])
@@ -128,18 +127,18 @@ def test_every_choice_makes_its_object(choice: str) -> None:
     import keras
 
     cfg = composed(choice, "model.filters=[4,8]")  # small: that the network is made is what is tested
-    network = config.make(cfg.model, "model")(32, 3)
-    network.compile(config.make(cfg.optimizer, "optimizer")(10), config.make(cfg.loss, "loss")())
+    network = objects.make(cfg.model, "model")(32, 3)
+    network.compile(objects.make(cfg.optimizer, "optimizer")(10), objects.make(cfg.loss, "loss")())
     assert network.output_shape == (None, 32, 32, 1)
     assert isinstance(network.loss, keras.losses.Loss)
     assert float(network.optimizer.learning_rate) == pytest.approx(cfg.optimizer.learning_rate)
-    config.make(cfg.augment, "augment")()
+    objects.make(cfg.augment, "augment")()
 
 
 @pytest.mark.parametrize("choice", [c for c in CHOICES if c.startswith(("data", "split"))])
 def test_every_target_of_data_and_split_exists(choice: str) -> None:
     group = choice.split("=", maxsplit=1)[0]
-    assert callable(config.make(composed(choice)[group], group))
+    assert callable(objects.make(composed(choice)[group], group))
 
 
 @pytest.mark.parametrize(
@@ -259,19 +258,19 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
 )
 def test_what_cannot_run_is_refused_by_key_value_and_what_is_allowed(overrides: list[str], message: str) -> None:
     with pytest.raises(config.ConfigError, match=message):
-        config.check(composed(*overrides))
+        checks.check(composed(*overrides))
 
 
 @pytest.mark.parametrize("name", ["010", "0x1F", "001", '"1_2"'])
 def test_a_name_on_the_command_line_stays_as_written(name: str) -> None:
     cfg = composed("split=site", f"split.site={name}", f"data.exclude=[{name}]", f"study={name}")
-    config.check(cfg)
+    checks.check(cfg)
     assert [cfg.split.site, *cfg.data.exclude, cfg.study] == 3 * [name.strip('"')]
 
 
 @pytest.mark.parametrize("override", ["loss.weights.focal=0", "study='Grüße, 2. Versuch'", "tracking.uri=https://host/mlflow"])
 def test_what_can_run_is_not_refused(override: str) -> None:
-    config.check(composed(override))
+    checks.check(composed(override))
 
 
 @pytest.mark.parametrize(
@@ -290,13 +289,13 @@ def test_what_can_run_is_not_refused(override: str) -> None:
 def test_a_budget_alone_is_enough(composition: list[str], typed: list[str], lengths: tuple[int | None, int | None]) -> None:
     cfg = config.settle(composed(*composition, *typed), typed)
     assert (cfg.epochs, cfg.budget_images) == lengths
-    config.check(cfg)
+    checks.check(cfg)
 
 
 @pytest.mark.parametrize("typed", [["epochs=3", "budget_images=17000"], ["epochs=null"]])
 def test_two_lengths_or_none_are_refused(typed: list[str]) -> None:
     with pytest.raises(config.ConfigError, match=r"epochs=.*, budget_images=.*: give one of the two"):
-        config.check(config.settle(composed(*typed), typed))
+        checks.check(config.settle(composed(*typed), typed))
 
 
 def test_a_smoke_run_leaves_a_model_of_the_users_own_as_it_is(tmp_path: Path) -> None:
@@ -325,13 +324,13 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, monkeypatch: py
 
 def test_credentials_are_not_repeated_in_the_message() -> None:
     with pytest.raises(config.ConfigError) as refused:
-        config.check(composed("tracking=server", "tracking.uri=http://me:secret@host"))
+        checks.check(composed("tracking=server", "tracking.uri=http://me:secret@host"))
     assert "secret" not in str(refused.value)
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(config.ConfigError) as refused:
-        config.check(composed("batch_size=0", "epochs=ten"))
+        checks.check(composed("batch_size=0", "epochs=ten"))
     assert len(str(refused.value).splitlines()) == 2
 
 
@@ -355,8 +354,8 @@ SPLIT = Split((0,), (1,), (2,), dict(enumerate("abc")))
 
 
 def fingerprint(*overrides: str, data: str = "data", split: Split = SPLIT, test: bool = True, **arithmetic: str) -> str:
-    recipe = config.recipe(composed(*overrides), data, split, test)
-    return config.fingerprint(recipe, {"threads": "2", "settings": "TF_ENABLE_ONEDNN_OPTS=1", **arithmetic})
+    recipe = fingerprints.recipe(composed(*overrides), data, split, test)
+    return fingerprints.fingerprint(recipe, {"threads": "2", "settings": "TF_ENABLE_ONEDNN_OPTS=1", **arithmetic})
 
 
 FREE = ("study=other", "trainer.workers=2", "trainer.keep=none", "trainer.figures=false", "data.root=x", "data.exclude=[x]")
@@ -402,5 +401,5 @@ def test_docstrings_are_not_in_the_fingerprint() -> None:
 def test_the_check_leaves_the_configuration_as_it_was() -> None:
     cfg = composed()
     before = OmegaConf.to_yaml(cfg)
-    config.check(cfg)
+    checks.check(cfg)
     assert OmegaConf.to_yaml(cfg) == before

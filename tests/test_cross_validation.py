@@ -11,8 +11,8 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from attnunet import evaluate
 from attnunet.data.files import read_csv, write_csv
+from attnunet.evaluation import joining
 from attnunet.metrics.statistics import mean_interval
 from attnunet.tracking import records
 from attnunet.tracking.records import Record
@@ -61,7 +61,7 @@ def join(store: Store) -> str:
     """`attnunet.evaluate study=folds` in this process; -> what it prints."""
     out = StringIO()
     cfg = OmegaConf.create({"study": "folds", "tracking": {"root": str(store.root)}})
-    evaluate.join_studies(cfg, store, records.runs_of_study(store, cfg.study), Console(file=out, width=200))
+    joining.join_studies(cfg, store, records.runs_of_study(store, cfg.study), Console(file=out, width=200))
     return out.getvalue()
 
 

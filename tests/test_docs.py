@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import OmegaConf
 
 from attnunet import config, store
-from attnunet.config import schema, targets
+from attnunet.config import checks, schema, targets
 from tests.conftest import REPO
 from tests.test_config import composed, hydra  # noqa: F401 - a fixture
 
@@ -96,9 +96,9 @@ def test_a_command_in_the_docs_is_one_that_can_run(
         else:
             cfg = composed(*job, command=name)
         if name == "train":
-            config.check(config.settle(cfg, job))
+            checks.check(config.settle(cfg, job))
         else:
-            config.check_keys(cfg, getattr(schema, name.capitalize()))
+            checks.check_keys(cfg, getattr(schema, name.capitalize()))
 
 
 def save_files(page: str, folder: Path) -> None:

@@ -12,16 +12,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from attnunet import config
 from attnunet.sweeps import commands
+from attnunet.sweeps.plugins import store_launchers
 from tests.conftest import command
 from tests.test_train import Started, assert_same, start, weights
 
 PARALLEL = ("joblib", "submitit_local", "ray")
-LAUNCHERS = sorted(path.stem for path in Path(config.CONF, "hydra", "launcher").glob("*.yaml"))
+LAUNCHERS = sorted(path.stem for path in Path(config.CONF, "hydra", "launchers").glob("*.yaml"))
 ONE_THREAD = ("trainer.threads=1", "trainer.figures=false")
 EIGHT = ("model=conv,separable", "loss=focal,dice", "seed=0,1")
 
 
 def composed(*overrides: str) -> DictConfig:
+    store_launchers()
     with initialize_config_dir(config.CONF, version_base="1.3"):
         return compose("train", list(overrides), return_hydra_config=True)
 
@@ -38,7 +40,8 @@ def test_every_launcher_is_composed_and_made_with_options_that_its_plugin_knows(
 
     cfg = composed(f"hydra/launcher={name}")
     known = dict(zip(LAUNCHERS, (JobLibLauncherConf, RayLauncherConf, LocalQueueConf, SlurmQueueConf), strict=True))[name]
-    OmegaConf.merge(OmegaConf.structured(known), cfg.hydra.launcher)  # would refuse a key or a type
+    # Merging would refuse a key or a type.
+    OmegaConf.merge(OmegaConf.structured(known), OmegaConf.to_container(cfg.hydra.launcher, resolve=False))
     made = Plugins.instance()._instantiate(cfg.hydra.launcher)
     assert f"{type(made).__module__}.{type(made).__name__}" == cfg.hydra.launcher._target_
     assert int(cfg.hydra.job.env_set.OMP_NUM_THREADS) >= 1

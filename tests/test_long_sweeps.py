@@ -127,7 +127,7 @@ from attnunet import train
 from attnunet.tracking.resume import SCORE
 from attnunet.training import runtime
 
-def fit_and_score(cfg, prepared, split, run, folder, score_test, console):
+def fit_and_score(cfg, prepared, split, run, folder, score_test):
     folder.mkdir(parents=True, exist_ok=True)
     run.metrics({SCORE: cfg.seed / 100}, step=1)
     return cfg.seed / 100

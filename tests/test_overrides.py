@@ -14,9 +14,11 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from attnunet import config
+from attnunet.config import checks, objects
 from attnunet.config.checks import items_of
 from attnunet.errors import UserError
-from attnunet.sweeps import commands, grid
+from attnunet.sweeps import commands, grid, plugins
+from attnunet.sweeps.composition import CachingLoader
 
 NASTY = [
     *(
@@ -112,8 +114,9 @@ FORMS = [*["{key}={value}"] * 6, "+{key}={value}", "++{key}={value}", "~{key}", 
 
 @pytest.fixture
 def loader() -> Iterator[ConfigLoader]:
+    plugins.store_launchers()
     with initialize_config_dir(config.CONF, version_base="1.3"):
-        yield GlobalHydra.instance().config_loader()
+        yield CachingLoader(GlobalHydra.instance().config_loader().get_search_path())
 
 
 def keys(node: Any, prefix: str = "") -> Iterator[str]:
@@ -136,18 +139,19 @@ def draws(loader: ConfigLoader, number: int, seed: int) -> Iterator[tuple[str, s
 
 def refusal(loader: ConfigLoader, override: str, sweep: bool) -> str | None:
     """What the train command says of an override before it looks at data; None if it says nothing. Other errors are raised."""
-    arguments = Namespace(overrides=[override], config_dir=None, multirun=sweep, experimental_rerun=None)
+    arguments = Namespace(overrides=[override], config_dir=None, config_path=None, experimental_rerun=None)
     try:
         commands.check_arguments(arguments)
         try:
             cfg = loader.load_configuration("train", [override], RunMode.MULTIRUN if sweep else RunMode.RUN)
         except Exception as error:  # as it reaches `run_command`
-            return "\n".join(commands.explain_arguments(error, loader, "train", arguments))
+            return "\n".join(commands.explain_arguments(error, loader, "train", [override], sweep))
         if sweep:
             cfg.hydra.job.name = "train"
-            grid.check_grid(cfg)
+            plugins.check_plugins(cfg)
+            grid.check_grid(cfg, loader)
         else:
-            config.check(config.settle(config.without_hydra(cfg), config.as_typed(cfg.hydra.overrides.task)))
+            checks.check(config.settle(config.without_hydra(cfg), config.as_typed(cfg.hydra.overrides.task)))
             config.check_folder("tracking.root", cfg.tracking.root)
             config.check_folder("hydra.run.dir", cfg.hydra.run.dir)
     except UserError as error:
@@ -168,13 +172,14 @@ def refusal(loader: ConfigLoader, override: str, sweep: bool) -> str | None:
         ("model=glob(x*)", True, "model=glob(x*): allowed: at least one value"),
         ("seed=glob(*)", True, "seed=glob(*): allowed: at least one value"),
         ("hydra.launcher._target_=foo", True, "hydra.launcher._target_=foo: no such launcher"),
+        ("hydra/sweeper=basic", True, "hydra/sweeper=basic: makes no parent run for its jobs; allowed: grid, optuna"),
         ("hydra.sweep.dir=/dev/null/x", True, "hydra.sweep.dir=/dev/null/x: /dev/null is not a folder; allowed"),
     ],
 )
 def test_what_hydra_or_a_sweep_cannot_take_is_refused_by_key(
     override: str, sweep: bool, message: str, loader: ConfigLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(config, "check_run", config.check)  # without data
+    monkeypatch.setattr(objects, "check_run", checks.check)  # without data
     said = refusal(loader, override, sweep)
     assert said is not None
     assert said.startswith(message)
@@ -194,7 +199,7 @@ def test_a_password_is_not_repeated(loader: ConfigLoader) -> None:
 
 def test_a_pickle_is_not_read() -> None:
     with pytest.raises(config.ConfigError, match="--experimental-rerun: reads a pickle, which runs code; allowed: "):
-        commands.check_arguments(Namespace(overrides=[], experimental_rerun="run.pickle"))
+        commands.check_arguments(Namespace(experimental_rerun="run.pickle"))
 
 
 def test_a_group_is_swept_by_a_pattern(loader: ConfigLoader) -> None:
@@ -206,7 +211,7 @@ SAYS_WHAT = "allowed|must|should|lacks|expected|is missing|not Optional|not a va
 
 
 def check(loader: ConfigLoader, monkeypatch: pytest.MonkeyPatch, number: int, seed: int) -> None:
-    monkeypatch.setattr(config, "check_run", config.check)  # without data
+    monkeypatch.setattr(objects, "check_run", checks.check)  # without data
     said = {override: (key, refusal(loader, override, sweep)) for key, override, sweep in draws(loader, number, seed)}
     refused = {override: (key, message) for override, (key, message) in said.items() if message is not None}
     assert len(refused) > len(said) / 2

@@ -222,7 +222,7 @@ def test_a_file_that_answers_otherwise_is_not_left(
         return lambda images: network.predict_on_batch(images) + 0.01
 
     monkeypatch.setitem(formats.FORMATS, "onnx", (wrong, "network.onnx"))
-    with pytest.raises(records.RunError, match=r"format=onnx: the file's logits differ by up to 0\.01 from the network's"):
+    with pytest.raises(UserError, match=r"format=onnx: the file's logits differ by up to 0\.01 from the network's"):
         convert(store, run_id, "onnx", tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
@@ -232,7 +232,7 @@ def test_what_a_format_lacks_is_named(store: Store, run_id: str, tmp_path: Path,
         raise ModuleNotFoundError(name="litert_torch")
 
     monkeypatch.setitem(formats.FORMATS, "tflite", (lacking, "network.tflite"))
-    with pytest.raises(records.RunError, match=r"tflite needs the package litert_torch: pip install litert_torch$"):
+    with pytest.raises(UserError, match=r"tflite needs the package litert_torch: pip install litert_torch$"):
         convert(store, run_id, "tflite", tmp_path / "out")
     assert not list(tmp_path.iterdir())
 

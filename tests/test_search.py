@@ -27,7 +27,7 @@ from attnunet.sweeps.search import distribution, search
 from tests.conftest import REPO, command
 from tests.test_train import SMOKE
 
-BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+GRID = "hydra_plugins.attnunet_grid.GridSweeper"
 OPTUNA = "hydra_plugins.attnunet_optuna.OptunaSweeper"
 
 
@@ -36,7 +36,7 @@ def swept(target: str, params: dict[str, str], *task: str) -> DictConfig:
 
 
 def test_a_grid_is_checked_whole_and_the_command_line_has_the_last_word() -> None:
-    jobs = grid.grid(swept(BASIC, {"seed": "0,1", "epochs": "1,2"}, "epochs=3", "model=conv,separable"))
+    jobs = grid.grid(swept(GRID, {"seed": "0,1", "epochs": "1,2"}, "epochs=3", "model=conv,separable"))
     assert [" ".join(job) for job in jobs] == [
         "seed=0 epochs=3 model=conv",
         "seed=0 epochs=3 model=separable",
@@ -73,6 +73,7 @@ REFUSED = [
     ),
     (("hydra.sweeper.n_trials=0",), "hydra.sweeper.n_trials=0: allowed: 1 or more"),
     (("hydra.sweeper.sampler._target_=os.system",), "hydra.sweeper.sampler._target_=os.system: may not be named here"),
+    (("hydra.sweeper.sampler._target_=optuna.samplers.Foo",), "_target_=optuna.samplers.Foo: there is no such function or"),
 ]
 
 
@@ -92,19 +93,16 @@ def test_a_search_that_cannot_run_is_refused_before_its_first_job(
 TOY = """
 import math, os, signal
 from pathlib import Path
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from attnunet.sweeps import commands
-from attnunet import config
 
-@hydra.main(version_base="1.3", config_path=config.CONF, config_name="train")
 def job(cfg):
     if HydraConfig.get().job.num == 4 and not Path("killed").exists():
         Path("killed").touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return math.nan if Path("broken").exists() and cfg.model.dropout < 0.25 else cfg.optimizer.learning_rate
 
-job()
+commands.run_command(job, "train")
 """
 
 
@@ -237,7 +235,7 @@ def test_the_best_trial_is_the_lowest_where_a_loss_is_monitored(
 )
 def test_a_sweep_over_nothing_or_over_too_much_is_refused(override: str, message: str) -> None:
     with pytest.raises(UserError, match=rf"{re.escape(override)}: .*{message}"):
-        list(grid.grid(swept(BASIC, {}, override)))
+        list(grid.grid(swept(GRID, {}, override)))
 
 
 @pytest.mark.parametrize("override", ["a=interval(1,0)", "a=tag(log, interval(0,1))"])

@@ -19,7 +19,7 @@ def losses(folder: Path) -> dict[str, list[float]]:
 
     from attnunet.losses import BinaryFocal, Dice, WeightedSum
     from attnunet.models.attention_resunet import attention_resunet
-    from attnunet.training import runtime
+    from attnunet.training import build, runtime
     from attnunet.training.schedules import adam
     from attnunet.training.state import State
 
@@ -34,7 +34,7 @@ def losses(folder: Path) -> dict[str, list[float]]:
         seen: list[float] = []
         for count in steps:
             keras.utils.set_random_seed(0)
-            with runtime.strategy(strategy):
+            with build.strategy_scope(strategy):
                 network = attention_resunet(16, 3, [4, 8], keras.layers.Conv2D)
                 loss = WeightedSum({"focal": BinaryFocal(), "dice": Dice(smooth=1e-3)}, {"focal": 1.0, "dice": 1.0})
                 network.compile(adam(10, 0.01), loss, jit_compile=False)
@@ -61,9 +61,9 @@ def moving_mean(samples: np.ndarray) -> list[float]:
     import tensorflow as tf
 
     from attnunet.models.normalization import FusedBatchNormalization
-    from attnunet.training import runtime
+    from attnunet.training import build
 
-    with runtime.strategy("mirrored"):
+    with build.strategy_scope("mirrored"):
         network = keras.Sequential([keras.Input((2, 2, 1)), FusedBatchNormalization(momentum=0.5)])
         network.compile("sgd", "mse", jit_compile=False)
         network.optimizer.build(network.trainable_variables)

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from attnunet import config
-from attnunet.config import targets
+from attnunet.config import checks, objects, targets
 from attnunet.tracking.records import Record, Tampered
 from tests.conftest import command
 
@@ -100,9 +100,9 @@ def test_a_module_of_the_users_own_is_named_by_a_key(tmp_path: Path, monkeypatch
     )
     node = OmegaConf.create({"_target_": "ownparts.build"})
     with pytest.raises(config.ConfigError, match=r"split._target_=ownparts.build: may not be named here; .*modules=\[...\]"):
-        config.make(node, "split")
+        objects.make(node, "split")
     targets.allow(["ownparts"])
-    assert config.make(node, "split")(["a", "b"]) == 2
+    assert objects.make(node, "split")(["a", "b"]) == 2
     targets.check_identity("ownparts.Part", "loss")
     for stranger in ("ownparts.system", "ownparts.run", "ownparts.os"):  # imported there, not defined
         with pytest.raises(targets.TargetError, match=f"_target_={stranger}: is not defined in"):
@@ -116,10 +116,10 @@ def test_a_module_of_the_users_own_is_named_by_a_key(tmp_path: Path, monkeypatch
 def test_the_key_of_own_modules_is_checked_and_taken_from_the_command_line() -> None:
     with initialize_config_dir(config.CONF, version_base="1.3"):
         with pytest.raises(config.ConfigError, match=r"modules\.0=a b: "):
-            config.check(compose("train", ["modules=['a b']"]))
+            checks.check(compose("train", ["modules=['a b']"]))
         with pytest.raises(config.ConfigError, match=r"loss\._target_=ownloss\.Mine: may not be named"):
-            config.check(compose("train", ["loss._target_=ownloss.Mine"]))
-        config.check(compose("train", ["loss._target_=ownloss.Mine", "modules=[ownloss]"]))
+            checks.check(compose("train", ["loss._target_=ownloss.Mine"]))
+        checks.check(compose("train", ["loss._target_=ownloss.Mine", "modules=[ownloss]"]))
 
 
 def test_a_group_that_names_a_command_does_not_run_it(tmp_path: Path) -> None:
@@ -130,14 +130,14 @@ def test_a_group_that_names_a_command_does_not_run_it(tmp_path: Path) -> None:
         {"_target_": "attnunet.data.lgg.lgg", "exclude": [{"_target_": "pathlib.Path.touch", "self": str(run)}]},
     ):
         with pytest.raises(config.ConfigError, match="may not be named here"):
-            config.make(OmegaConf.create(node), "data")
+            objects.make(OmegaConf.create(node), "data")
     assert not run.exists()
 
 
 @pytest.mark.parametrize("node", [5, "os.system", None, [], {"root": "a"}])
 def test_a_stored_group_without_a_target_is_refused(node: Any) -> None:
     with pytest.raises(config.ConfigError, match="data: lacks `_target_`"):
-        config.make(OmegaConf.create({"data": node}).data, "data")
+        objects.make(OmegaConf.create({"data": node}).data, "data")
 
 
 class Stored(Record):

@@ -42,7 +42,7 @@ def test_the_wheel_holds_the_configurations_and_no_study(wheel: Path, tmp_path: 
     assert (tmp_path / "attnunet" / "conf" / "loss" / "focal_dice.yaml").is_file()
     assert {path.name for path in tmp_path.iterdir() if path.suffix != ".dist-info"} == {"attnunet", "hydra_plugins"}
     # Without an __init__.py, which would hide the plugins of other packages.
-    assert [path.name for path in (tmp_path / "hydra_plugins").iterdir()] == ["attnunet_optuna.py"]
+    assert sorted(path.name for path in (tmp_path / "hydra_plugins").iterdir()) == ["attnunet_grid.py", "attnunet_optuna.py"]
 
 
 @pytest.mark.timeout(1500)  # TensorFlow is installed

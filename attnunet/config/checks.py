@@ -1,25 +1,21 @@
-"""What a configuration may hold: keys, types, ranges and combinations, checked before TensorFlow is imported."""
+"""The check of a configuration's keys, types, ranges and combinations, without an import of what its `_target_`s name."""
 
-from __future__ import annotations
-
-import copy
 import itertools
 import math
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from attnunet.config import targets
+from attnunet.config.entry import ConfigError
+from attnunet.config.schema import Train
+from attnunet.config.signatures import signature, stand_ins
 from attnunet.config.targets import CONF
-from attnunet.errors import UserError, first_line
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
+from attnunet.errors import first_line
 
 GROUPS = ("model", "loss", "data", "split", "augment", "optimizer")
 """The groups that hold a `_target_`."""
@@ -27,61 +23,12 @@ SUPPLIED = {"model": ("image_size", "channels"), "optimizer": ("steps",), "split
 """The arguments that the code hands to a group's target; they cannot be configured."""
 
 
-class ConfigError(UserError):
-    """The configuration is not one that can run; the message names key, value and what is allowed, a line each."""
-
-
-def without_hydra(cfg: DictConfig) -> DictConfig:
-    """A command's configuration without Hydra's."""
-    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-
-
-def as_typed(overrides: Any) -> list[str]:
-    """Return overrides as they were typed; read one by one, their interpolations would be resolved."""
-    plain: Any = OmegaConf.to_container(overrides, resolve=False)
-    return plain
-
-
-def settle(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """Return the configuration with one length of the run: of `epochs` and `budget_images` the one that was given last.
-
-    The command line is later than a recipe, and `budget_images`, which no default sets, is given after `epochs` elsewhere.
-    """
-    lengths = {"epochs", "budget_images"}
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    given = lengths & {override.key_or_group for override in parsed if override.value() is not None}
-    if not given and cfg.get("budget_images") is not None:
-        given = {"budget_images"}
-    if len(given) != 1:
-        return cfg
-    settled = copy.deepcopy(cfg)
-    with flag_override(settled, ["struct", "readonly"], False):
-        settled[(lengths - given).pop()] = None
-    return settled
-
-
-def check_folder(key: str, folder: str) -> None:
-    """Raise ConfigError where a folder is not there and cannot be made, or cannot be written to."""
-    path = Path(folder).absolute()
-    try:
-        path.exists()  # else a name that is too long is told from one that is not there by nobody
-        there = next(parent for parent in (path, *path.parents) if os.path.lexists(parent))
-        found = "cannot be written to" if there.is_dir() else "is not a folder"
-        usable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-    except OSError as error:
-        there, found, usable = path, str(error.strerror), False
-    if not usable:
-        raise ConfigError(f"{key}={folder}: {there} {found}; allowed: a folder that can be made and written to")
-
-
 def check(cfg: DictConfig) -> None:
-    """Every key, type, range and combination of a run, without importing what the `_target_`s name.
+    """Check every key, type, range and combination of a run, without importing what the `_target_`s name.
 
     Raises:
         ConfigError: with one line for each thing that is wrong.
     """
-    from attnunet.config.schema import Train
-
     plain = check_keys(cfg, Train)
     if wrong := list(check_combinations(plain)):
         raise ConfigError("\n".join(wrong))
@@ -125,13 +72,11 @@ REPHRASED = {
     "callable_type": "must be a `_target_` with `_partial_: true`",
     "is_instance_of": "must be a `_target_`, without `_partial_: true`",
 }
-"""What pydantic tells of Python's types, in the configuration's terms."""
+"""Messages in the configuration's terms, where pydantic speaks of Python's types."""
 
 
 def complaints(schema: Any, values: dict, prefix: str) -> Iterator[str]:
     """Yield one line for each error that a pydantic model finds in `values`."""
-    from pydantic import ValidationError
-
     try:
         schema.model_validate(values, strict=True)
     except ValidationError as invalid:
@@ -179,7 +124,7 @@ def keys_at(schema: Any, location: tuple) -> list[str]:
 
 
 def check_targets(node: Any, key: str, group: str) -> Iterator[str]:
-    """Yield what is wrong with every `_target_` below a group's `node`, which may name it, and with its arguments."""
+    """Yield a line for each `_target_` below `node` that the group may not name, and for each wrong argument."""
     if isinstance(node, dict) and "_target_" in node:
         try:
             targets.check(node["_target_"], group)
@@ -191,11 +136,7 @@ def check_targets(node: Any, key: str, group: str) -> Iterator[str]:
 
 
 def check_arguments(node: dict, key: str) -> Iterator[str]:
-    """Yield what is wrong with the keys beside a `_target_`; of ours, its signature tells their types and ranges."""
-    from pydantic import ConfigDict, create_model
-
-    from attnunet.config.signatures import signature, stand_ins
-
+    """Yield a line for each wrong key beside a `_target_`; the signature of a target of ours gives types and ranges."""
     special = {name for name in node if str(name).startswith("_")} - {"_target_", "_partial_"}
     yield from (f"{key}.{name}={node[name]}: no such key; allowed beside arguments: _target_, _partial_" for name in special)
     if "_partial_" in node and (key in GROUPS or not isinstance(node["_partial_"], bool)):
@@ -210,7 +151,7 @@ def check_arguments(node: dict, key: str) -> Iterator[str]:
 
 
 def check_combinations(plain: dict) -> Iterator[str]:
-    """Yield what no single key can tell."""
+    """Yield a line for each combination of keys that cannot run."""
     if (plain["epochs"] is None) == (plain["budget_images"] is None):
         yield f"epochs={plain['epochs']}, budget_images={plain['budget_images']}: give one of the two"
     if isinstance(filters := plain["model"].get("filters"), list):

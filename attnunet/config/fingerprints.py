@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cache
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,8 +93,6 @@ def computation(cfg: DictConfig, channels: int, steps: int) -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    from importlib import metadata
-
     return {name: metadata.version(name) for name in NUMERICAL}
 
 

@@ -1,4 +1,4 @@
-"""The keys of `conf/train.yaml` with types and ranges; groups that hold a `_target_` are checked by its signature."""
+"""The keys of each command, with types and ranges; a group with a `_target_` is checked by the target's signature."""
 
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -17,20 +17,20 @@ Text = Annotated[str, Len(1)]
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-"""Goes into the names of metrics and folders."""
+"""A part of the names of metrics and folders."""
 
 
-def add_group_names(node: dict[str, Any]) -> dict[str, Any]:
+def require_target(node: dict[str, Any]) -> dict[str, Any]:
     if "_target_" not in node:
         raise PydanticCustomError("target", "lacks `_target_`, the function or class that the group's choice names")
     return node
 
 
-Target = Annotated[dict[str, Any], AfterValidator(add_group_names)]
+Target = Annotated[dict[str, Any], AfterValidator(require_target)]
 
 
 def check_study(study: str) -> str:
-    """MLflow takes 500 characters as an experiment's name, and a folder is named like the study too."""
+    """Return the name of a study that MLflow takes as an experiment's, and a file system as a folder's."""
     if study in (".", "..") or study != study.strip() or not study.isprintable() or set(study) & set("/\\"):
         raise PydanticCustomError("study", "allowed: letters, digits, signs but / and \\, and blanks inside")
     if len(study.encode()) > 200:
@@ -90,7 +90,7 @@ class Evaluation(Keys):
 
 class Tracking(Keys):
     """root: folder of the store, the cache and Hydra's logs. uri: of an MLflow server, null for SQLite below root.
-    patience: seconds that a run waits for a server that is away before it leaves its results on disk."""
+    patience: seconds that a run waits for an absent server before it leaves its results on disk."""
 
     root: Text
     uri: Text | None
@@ -182,6 +182,7 @@ class Predict(Keys):
     output: Text
     probabilities: bool
     overwrite: bool
+    modules: list[Module]
     tracking: Tracking
 
 
@@ -191,11 +192,12 @@ class Export(Keys):
     run: Text
     format: Literal["keras", "savedmodel", "onnx", "tflite"]
     output: Text
+    modules: list[Module]
     tracking: Tracking
 
 
 def value_error(message: str) -> PydanticCustomError:
-    """The error of a combination of keys."""
+    """Return the error of a combination of keys."""
     return PydanticCustomError("combination", "{message}", {"message": message})
 
 

@@ -1,4 +1,4 @@
-"""Signatures of our own functions and classes, read from their source: nothing is imported, TensorFlow least of all."""
+"""The signatures of our own functions and classes, read from their source, since an import would load TensorFlow."""
 
 import ast
 import builtins
@@ -13,8 +13,8 @@ import annotated_types
 PACKAGE = Path(__file__).parent.parent
 
 
-class Made:
-    """What a `_target_` makes, in the place of which it is checked; in an annotation, any class of others."""
+class StandIn:
+    """What takes the place of an object while the arguments around it are checked."""
 
     def __init__(self, target: str) -> None:
         self.target = target
@@ -23,21 +23,19 @@ class Made:
         return self.target
 
 
-class Maker:
-    """What a `_target_` with `_partial_: true` is: to be called."""
+class Made(StandIn):
+    """The object that a `_target_` makes; in an annotation, any class of another package."""
 
-    def __init__(self, target: str) -> None:
-        self.target = target
+
+class Maker(StandIn):
+    """The function that a `_target_` with `_partial_: true` makes."""
 
     def __call__(self) -> Made:
         return Made(self.target)
 
-    def __repr__(self) -> str:
-        return self.target
-
 
 def stand_ins(value: Any) -> Any:
-    """Return an argument with what stands for each `_target_` in it."""
+    """Return an argument with a stand-in for each `_target_` in it."""
     if isinstance(value, dict) and "_target_" in value:
         return (Maker if value.get("_partial_") is True else Made)(str(value["_target_"]))
     if isinstance(value, dict):
@@ -47,9 +45,9 @@ def stand_ins(value: Any) -> Any:
 
 @cache
 def signature(target: str) -> dict[str, tuple[Any, Any]] | None:
-    """Return the parameters of a function or class of ours, read from its source without importing it; None of another.
+    """Return the parameters of one of our functions or classes, read from its source; None of any other target.
 
-    Each is what pydantic takes for a field: its annotation, and `...` where it has no default, else None. In an annotation
+    Each parameter is what pydantic takes for a field: its annotation, and `...` without a default, else None. In an annotation
     a name that is not from the standard library, annotated_types or the module's own aliases is `Made`.
     """
     package, _, place = target.partition(".")
@@ -97,7 +95,7 @@ class Names(dict):
 
 
 class Foreign(ast.NodeTransformer):
-    """Puts `Made` for each dotted name that begins with none of the `known` ones."""
+    """Replaces each dotted name that begins with none of the `known` names by `Made`."""
 
     def __init__(self, known: set[str]) -> None:
         self.known = known

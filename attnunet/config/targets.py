@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -18,7 +19,7 @@ from attnunet.errors import UserError, first_line
 
 PACKAGE = Path(__file__).parent.parent
 CONF = str(next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir()))
-"""In a wheel conf/ lies in the package, in a checkout beside it."""
+"""The folder of the configuration: in a wheel inside the package, in a checkout beside it."""
 
 PACKAGES = {
     "model": ("keras.layers", "keras.initializers", "keras.regularizers", "keras.constraints"),
@@ -26,7 +27,7 @@ PACKAGES = {
     "augment": ("albumentations",),
     "hydra/sweeper": ("optuna.samplers", "optuna.pruners"),
 }
-"""Packages of others whose classes a group may name; of attnunet it may name what conf/ names."""
+"""Third-party packages whose classes a group may name. Of attnunet, a group may name what conf/ names."""
 
 own: set[str] = set()
 """The modules of the user's own that this process may name; see `allow`."""
@@ -37,13 +38,56 @@ class TargetError(UserError):
 
 
 def allow(modules: Iterable[str]) -> None:
-    """Let configurations name what the user's own `modules` define. The command line grants this, never a stored run."""
+    """Let configurations and checkpoints name what the user's own `modules` define.
+
+    Only the command line grants this, never a stored run. A run that was made here cannot be told from one of a store that
+    was copied here.
+    """
     own.update(modules)
+    if own and "" not in sys.path:
+        sys.path.insert(0, "")  # as `python -m` has it: they lie in the folder where the command starts
+
+
+def own_modules(node: Any) -> tuple[str, ...]:
+    """Return the modules of the user's own that the `_target_`s of a configuration name."""
+    modules = {target.rpartition(".")[0] for target in find_targets(node)}
+    return tuple(sorted(module for module in modules if is_within(module, own)))
+
+
+def check_modules(modules: Sequence[Any], user: str) -> None:
+    """Check that `user`, a stored run, may have these modules imported.
+
+    Raises:
+        TargetError: the command line did not name all of them.
+    """
+    if any(not isinstance(module, str) or not is_within(module, own) for module in modules):
+        wanted = ",".join(str(module) for module in modules)
+        raise TargetError(
+            f"{user}: to load its network, the modules {wanted} have to be imported, which runs them; modules=[...] allows "
+            f"{', '.join(sorted(own)) or 'none'}; give 'modules=[{wanted}]' if you trust them"
+        )
+
+
+def import_modules(modules: Sequence[Any], user: str) -> None:
+    """Import the modules that `user`, a stored run, needs, and all that the command line named.
+
+    A run from before predictor.json listed its modules needs one that only the command line knows.
+
+    Raises:
+        TargetError: one may not be imported, or cannot.
+    """
+    check_modules(modules, user)
+    for module in sorted(own.union(modules)):
+        try:
+            import_module(module)
+        except Exception as error:  # an import runs any code
+            where = "modules are looked for in the folder where the command starts, and among the installed packages"
+            raise TargetError(f"modules=[{module}]: cannot be imported ({first_line(error)}); {where}") from error
 
 
 @cache
 def own_targets(group: str) -> tuple[str, ...]:
-    """Return what conf/ names of attnunet in a group."""
+    """Return the targets in attnunet that conf/ names in a group."""
     texts = (path.read_text() for path in sorted(Path(CONF, group).glob("*.yaml")))
     found = (name for text in texts for name in re.findall(r"_target_: *(attnunet\.[\w.]+)", text))
     return tuple(dict.fromkeys(found))
@@ -56,7 +100,7 @@ def is_within(name: str, packages: Iterable[str]) -> bool:
 
 @cache
 def read_exports(package: str) -> frozenset[str]:
-    """Return what a package of Keras hands out and defines, read from its source: an import would load TensorFlow."""
+    """Return the names that a package of Keras exports, read from its source, since an import would load TensorFlow."""
     keras = find_spec("keras")
     assert keras is not None
     assert keras.origin is not None
@@ -70,7 +114,7 @@ def check(target: Any, group: str) -> None:
     """Check that a group may name the target, without importing it.
 
     Raises:
-        TargetError: it may not, or Keras has no such class.
+        TargetError: the group may not name it, or Keras has no such class.
     """
     module, _, name = str(target).rpartition(".")
     if module in PACKAGES.get(group, ()):
@@ -85,7 +129,7 @@ def check(target: Any, group: str) -> None:
 
 
 def check_identity(target: str, group: str) -> None:
-    """Import what a group may name, and check that it is defined where its name says: `albumentations.os` is not.
+    """Import a target, and check that it is defined where its name says, as `albumentations.os` is not.
 
     Raises:
         TargetError: it may not be named or cannot be imported, or its name leads to something from elsewhere.
@@ -108,7 +152,7 @@ def check_identity(target: str, group: str) -> None:
 
 
 def find_targets(node: Any) -> Iterator[str]:
-    """Yield every `_target_` in a configuration, an outer one before those in its arguments."""
+    """Yield every `_target_` in a configuration, outer targets before the ones in their arguments."""
     if isinstance(node, dict):
         yield from ([str(node["_target_"])] if "_target_" in node else [])
         node = list(node.values())

@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from hashlib import blake2b
 from itertools import accumulate, chain, groupby
@@ -46,6 +46,7 @@ class Prepared:
     notes: tuple[str, ...] = ()
     plane: str = "axial"
     pixel_size: float | None = None
+    dtype: str = "uint8"
 
     @cached_property
     def facts(self) -> dict:
@@ -104,14 +105,13 @@ class Prepared:
         return f"{self.folder.name}/{self.images_file}"
 
     def __reduce__(self) -> tuple:
-        fields = (self.file_channels, self.channels, self.intensity, self.spacing, self.notes, self.plane, self.pixel_size)
-        return Prepared, (self.folder, self.images_file, *fields)
+        return Prepared, tuple(getattr(self, field.name) for field in fields(self))
 
 
 def as_slice(row: dict[str, Any]) -> Slice:
     """Return a slice from its row of slices.json, where tuples are lists."""
-    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
-    return Slice(**fields)
+    stored: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+    return Slice(**stored)
 
 
 def prepare(dataset: Dataset, image_size: int, cache: Path) -> Prepared:
@@ -133,7 +133,7 @@ def prepare(dataset: Dataset, image_size: int, cache: Path) -> Prepared:
             write_images(dataset, image_size, folder / name)
         if dataset.verify:
             verify(folder, name)
-    kept = ("file_channels", "channels", "intensity", "spacing", "notes", "plane", "pixel_size")
+    kept = ("file_channels", "channels", "intensity", "spacing", "notes", "plane", "pixel_size", "dtype")
     return Prepared(folder.resolve(), name, **{field: getattr(dataset, field) for field in kept})
 
 

@@ -92,7 +92,7 @@ class Dataset:
     modification times and reads all. `spacing` is the distance in mm between slices, between rows and between columns, None
     where unknown or where each slice has its own. `notes` are lines that a user should read before training. `plane` is
     that of the slices, as far as it is known. `pixel_size` is the one in mm that they are resampled to, None where each is
-    squeezed into a square.
+    squeezed into a square. `dtype` is the type of values that a request to a served network has.
     """
 
     name: str
@@ -106,6 +106,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     plane: str = "axial"
     pixel_size: float | None = None
+    dtype: str = "uint8"
 
 
 def read_text(path: Path) -> str:

@@ -198,8 +198,18 @@ def make_dataset(
             for number in range(first, first + grid.shown(plane).shape[0])
         ]
     source = Volumes({(scan.patient, scan.name): scan for scan in scans}, picked, choices, plane)
-    size = choices.pixel_size
-    return Dataset(name, tuple(slices), source, picked, picked, intensity, verify, plane=plane, pixel_size=size)
+    return Dataset(
+        name,
+        tuple(slices),
+        source,
+        picked,
+        picked,
+        intensity,
+        verify,
+        plane=plane,
+        pixel_size=choices.pixel_size,
+        dtype="float32",
+    )
 
 
 def find_lacking(scans: Sequence[Scan], sequences: Sequence[str], policy: str) -> list[str]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from attnunet import config
+from attnunet.config import targets
+from attnunet.config.objects import divide, make
 from attnunet.data.cache import Prepared, prepare
 from attnunet.data.checks import find_doubts
 from attnunet.data.files import write_csv
@@ -58,8 +59,10 @@ def load_predictor(record: Record) -> Predictor:
 
     Raises:
         NotFound: the run keeps no checkpoint.
+        TargetError: the network needs a module that the command line did not allow, or that cannot be imported.
     """
     record.check_checkpoint()
+    targets.import_modules(record.modules, f"run {record.id} ({record.name})")
     with record.file("checkpoints") as folder:
         return Predictor.load(folder)
 
@@ -77,7 +80,7 @@ def prepare_as_trained(data: DictConfig, preparation: Preparation, cache: Path) 
     Raises:
         DataError: the files lack a channel.
     """
-    dataset = config.make(data, "data")()
+    dataset = make(data, "data")()
     if lacking := [name for name in preparation.channels if name not in dataset.file_channels]:
         found = ", ".join(dataset.file_channels)
         raise DataError(f"data: the run's network takes the channels {', '.join(lacking)}; the files have {found}")
@@ -111,7 +114,7 @@ def select_slices(
     if split is None:
         indices = range(len(prepared.slices)) if part == "all" else slices_of_part(record, prepared, part)
     else:
-        parts = config.divide(split, prepared).parts
+        parts = divide(split, prepared).parts
         indices = sorted(i for name in parts if part in (name, "all") for i in parts[name])
     patients = tuple(sorted({prepared.slices[i].patient for i in indices}))
 

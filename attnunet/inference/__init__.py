@@ -1,1 +1,1 @@
-"""The predictor; image files in, masks out; export formats."""
+"""The predictor, its export formats and its served form; volumes from image files, and masks to files."""

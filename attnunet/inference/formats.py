@@ -1,6 +1,6 @@
-"""A network in the files of other runtimes. Each function writes one and gives back what answers from it.
+"""Export formats. Each function writes a network for another runtime, and returns a function that runs the written file.
 
-The function `answer(images)` takes uint8 (B, S, S, C) and gives logits float32 (B, S, S, 1), as the network does.
+That function takes images uint8 (B, S, S, C) and returns logits float32 (B, S, S, 1), as the network does.
 """
 
 import json
@@ -17,7 +17,7 @@ Answer = Callable[[np.ndarray], np.ndarray]
 
 
 def to_float32(network: keras.Model) -> keras.Model:
-    """Return the network with the same weights, computing in float32 whatever it was trained in.
+    """Return a network with the same weights that computes in float32, whatever precision it was trained in.
 
     ONNX Runtime and LiteRT have no kernels for parts of a network of mixed precision on the CPU.
     """
@@ -32,13 +32,13 @@ def to_float32(network: keras.Model) -> keras.Model:
 
 
 def to_keras(network: keras.Model, path: Path) -> Answer:
-    """Keras's own file, without optimizer and loss."""
+    """Write Keras's own file, without optimizer and loss."""
     network.save(path)
     return load_network(path).predict_on_batch
 
 
 def to_savedmodel(network: keras.Model, path: Path) -> Answer:
-    """A folder that TensorFlow and TensorFlow Serving load; `serve` is its signature."""
+    """Write a folder that TensorFlow and TensorFlow Serving load; its signature is `serve`."""
     import tensorflow as tf
 
     network.export(path, format="tf_saved_model", verbose=False)
@@ -47,7 +47,7 @@ def to_savedmodel(network: keras.Model, path: Path) -> Answer:
 
 
 def to_onnx(network: keras.Model, path: Path) -> Answer:
-    """ONNX, by tf2onnx; answers in ONNX Runtime.
+    """Write ONNX with tf2onnx, and run it in ONNX Runtime.
 
     Raises:
         ModuleNotFoundError: one of the two is not installed.
@@ -64,7 +64,7 @@ def to_onnx(network: keras.Model, path: Path) -> Answer:
 
 
 def to_tflite(network: keras.Model, path: Path) -> Answer:
-    """LiteRT, formerly TensorFlow Lite, in float32."""
+    """Write a file for LiteRT, formerly TensorFlow Lite, in float32."""
     import tensorflow as tf
 
     network.export(path, format="litert", verbose=False)
@@ -89,4 +89,4 @@ FORMATS: dict[str, tuple[Callable[[keras.Model, Path], Answer], str]] = {
     "onnx": (to_onnx, "network.onnx"),
     "tflite": (to_tflite, "network.tflite"),
 }
-"""By the name that export's `format` gives them: who writes it, and the file or folder."""
+"""For each value of export's `format`: the function that writes it, and the name of the file or folder."""

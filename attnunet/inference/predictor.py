@@ -1,4 +1,4 @@
-"""The predictor: preparation, network and decision as one object, from a patient's volume to its mask."""
+"""The predictor: preparation, network and decision as one object, which turns a patient's volume into a mask."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -13,13 +13,17 @@ import numpy as np
 from attnunet.data.cache import Prepared
 from attnunet.data.frames import make_frame
 from attnunet.data.intensity import prepare_volume
+from attnunet.errors import UserError
 from attnunet.metrics.decision import Decision
-from attnunet.models import blocks  # noqa: F401 - Keras loads layers of ours only where they are known
+from attnunet.models import blocks  # noqa: F401 - registers the layers that Keras has to know to load a network
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is done to a volume before the network sees it; see `attnunet.data.intensity.prepare_volume`."""
+    """How a volume is prepared for the network; see `attnunet.data.intensity.prepare_volume`.
+
+    `plane` is that of the slices. `dtype` is the type of the values that a request to the served model has.
+    """
 
     image_size: int
     file_channels: tuple[str, ...]
@@ -27,11 +31,15 @@ class Preparation:
     intensity: str
     plane: str = "axial"
     pixel_size: float | None = None
+    dtype: str = "uint8"
 
     def __call__(self, volume: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
-        """Return uint8 (D, image_size, image_size, channels) of a volume (D, h, w, file channels) of numbers, D >= 1.
+        """Return the network's input uint8 (D, image_size, image_size, channels) for a volume (D, h, w, file channels).
 
-        `spacing` is the distance in mm between its slices, rows and columns, which a `pixel_size` needs.
+        `spacing` is the distance in mm between slices, rows and columns, which a `pixel_size` needs.
+
+        Raises:
+            ValueError: the volume has another shape or type, or no slice.
         """
         as_needed = volume.ndim == 4 and volume.shape[-1] == len(self.file_channels) and volume.dtype.kind in "iuf"
         if not as_needed or volume.size == 0:
@@ -45,7 +53,7 @@ class Preparation:
 
 
 class Volume(NamedTuple):
-    """A scan's name, the indices of its slices, in their order, and the lesion's probability, float32 (D, h, w) in [0, 1]."""
+    """A scan's name, the indices of D slices in order, and the lesion's probability in them, float32 (D, h, w) in [0, 1]."""
 
     name: str
     indices: list[int]
@@ -56,7 +64,10 @@ class Volume(NamedTuple):
 class Predictor:
     """A trained network with all that its predictions depend on.
 
-    `flip`: probabilities are the mean of an image's and of its mirror image's, left to right.
+    Attributes:
+        flip: whether the probabilities of an image and of its mirror image, left to right, are averaged.
+        batch_size: the number of slices that the network gets at once.
+        modules: the modules of a user's own that define parts of the network; Keras loads it only after they are imported.
     """
 
     network: keras.Model
@@ -64,15 +75,16 @@ class Predictor:
     decision: Decision = field(default_factory=Decision)
     flip: bool = False
     batch_size: int = 32
+    modules: tuple[str, ...] = ()
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """uint8 (n, S, S, C), n <= batch_size -> float32 (n, S, S, 1).
+        """Return the logits float32 (n, S, S, 1) of images uint8 (n, S, S, C), n <= batch_size.
 
-        A smaller batch is filled up with its first image: one shape is traced once, and gives one slice the same bits
-        wherever it stands.
+        A smaller batch is filled up with its first image. TensorFlow traces one shape once, and a slice gets the same bits
+        in every batch.
 
         Raises:
-            FloatingPointError: a logit is no number, or infinite.
+            FloatingPointError: a logit is infinite or not a number.
         """
         missing = self.batch_size - len(images)
         filled = np.concatenate([images, np.repeat(images[:1], missing, axis=0)]) if missing else images
@@ -82,29 +94,29 @@ class Predictor:
         return logits
 
     def batches(self, prepared: Prepared, indices: Sequence[int]) -> Iterator[tuple[list[int], np.ndarray]]:
-        """(indices of a batch's slices, their images (n, S, S, C)), in order."""
+        """Yield the indices of a batch's slices and their images (n, S, S, C), batch by batch in order."""
         for start in range(0, len(indices), self.batch_size):
             batch = list(indices[start : start + self.batch_size])
             yield batch, prepared.images[batch]
 
     def predict_batch(self, images: np.ndarray) -> np.ndarray:
-        """uint8 (n, S, S, C), n <= batch_size -> the lesion's probability, float32 (n, S, S)."""
+        """Return the lesion's probability float32 (n, S, S) in images uint8 (n, S, S, C), n <= batch_size."""
         probability = sigmoid(self.logits(images))
         if self.flip:
             probability = (probability + sigmoid(self.logits(images[:, :, ::-1]))[:, :, ::-1]) / 2
         return probability
 
     def probabilities(self, prepared: Prepared, indices: Sequence[int]) -> Iterator[np.ndarray]:
-        """The lesion's probability at native size, float32 (h, w) in [0, 1], slice by slice."""
+        """Yield the lesion's probability in each slice at native size, float32 (h, w) in [0, 1]."""
         for batch, images in self.batches(prepared, indices):
             for index, probability in zip(batch, self.predict_batch(images), strict=True):
                 yield prepared.frame(index).restore(probability)
 
     def volumes(self, prepared: Prepared, indices: Sequence[int]) -> Iterator[Volume]:
-        """Yield the volumes in the order of patients and scans, the slices among `indices` stacked in their order.
+        """Yield a volume of each scan's slices among `indices`, in the order of patients and scans.
 
-        Batches are full across volumes, and each slice is predicted once. Where a split gives only some of a scan's
-        slices, the volume is made of those, as if they were neighbours.
+        A batch may hold slices of several scans, and each slice is predicted once. If `indices` hold only some of a
+        scan's slices, the volume is made of them as if they were neighbours.
         """
         ordered = sorted(indices)  # a prepared data set is in the order of patients and slices
         probabilities = self.probabilities(prepared, ordered)
@@ -113,7 +125,7 @@ class Predictor:
             yield Volume(name, members, np.stack(list(islice(probabilities, len(members)))))
 
     def probabilities_of(self, volume: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
-        """A patient's volume (D, h, w, file channels) of numbers -> the lesion's probability float32 (D, h, w)."""
+        """Return the lesion's probability float32 (D, h, w) in a volume of numbers (D, h, w, file channels)."""
         images = self.preparation(volume, spacing)
         starts = range(0, len(images), self.batch_size)
         small = np.concatenate([self.predict_batch(images[start : start + self.batch_size]) for start in starts])
@@ -121,29 +133,33 @@ class Predictor:
         return np.stack([frame.restore(probability) for probability in small])
 
     def segment(self, volume: np.ndarray) -> np.ndarray:
-        """A patient's volume (D, h, w, file channels) of numbers -> mask uint8 (D, h, w) of 0 and 1. A slice is D = 1."""
+        """Return the mask uint8 (D, h, w) of 0 and 1 for a volume of numbers (D, h, w, file channels); a slice has D = 1."""
         return self.decision(self.probabilities_of(volume))
 
     @property
     def facts(self) -> str:
-        """predictor.json: all but the network."""
+        """The text of predictor.json, which holds everything but the network."""
         facts = {
             "preparation": asdict(self.preparation),
             "decision": asdict(self.decision),
             "flip": self.flip,
             "batch_size": self.batch_size,
+            "modules": self.modules,
         }
         return json.dumps(facts, indent=2)
 
     def save(self, folder: Path) -> None:
-        """best.keras and predictor.json, as they lie among a run's checkpoints."""
+        """Write best.keras and predictor.json, as they lie among a run's checkpoints."""
         folder.mkdir(parents=True, exist_ok=True)
         self.network.save(folder / "best.keras")
         (folder / "predictor.json").write_text(self.facts)
 
     @classmethod
     def load(cls, folder: Path) -> "Predictor":
-        """From best.keras and predictor.json."""
+        """Return the predictor that best.keras and predictor.json hold.
+
+        The caller imports its `modules` before, if it trusts them: what a file asks for is no permission.
+        """
         facts = json.loads((folder / "predictor.json").read_text())
         lists = {name: tuple(value) for name, value in facts["preparation"].items() if isinstance(value, list)}
         return cls(
@@ -152,14 +168,31 @@ class Predictor:
             Decision(**facts["decision"]),
             facts["flip"],
             facts["batch_size"],
+            tuple(facts.get("modules", ())),
         )
+
+    def check_loadable(self) -> None:
+        """Check that Keras can load a network with parts in modules of a user's own again.
+
+        Raises:
+            UserError: it cannot, for example because a layer is not registered.
+        """
+        try:
+            if self.modules:
+                keras.models.model_from_json(self.network.to_json())
+        except (TypeError, ValueError, NotImplementedError) as error:
+            reason = str(error).strip().splitlines()[-1].partition(". ")[0]  # behind pages of configuration
+            raise UserError(
+                f"model: Keras could not load this network again ({reason}); each layer of your own needs "
+                "@keras.saving.register_keras_serializable(package=...) and, with arguments, get_config"
+            ) from error
 
 
 def load_network(path: Path) -> keras.Model:
-    """A checkpoint's network, without optimizer and loss. Keras runs no code that a file holds."""
+    """Return a checkpoint's network without optimizer and loss. Keras runs no code that the file holds."""
     return keras.models.load_model(path, compile=False, safe_mode=True)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """float32 logits (..., 1) -> probabilities (...)."""
+    """Return the probabilities (...) of float32 logits (..., 1)."""
     return 1 / (1 + np.exp(-np.clip(logits[..., 0], -80, 80, dtype=np.float32)))

@@ -20,18 +20,18 @@ def attention_resunet(
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
     bn_momentum: Annotated[float, Gt(0), Lt(1)] = 0.9,
 ) -> keras.Model:
-    """uint8 images (B, image_size, image_size, channels) -> float32 logits (B, image_size, image_size, 1).
+    """Return a network from uint8 images (B, S, S, channels) to float32 logits (B, S, S, 1), with S = image_size.
 
-    A U-Net (Ronneberger et al. 2015, arXiv 1505.04597) of residual blocks, with an attention gate on every skip.
+    It is a U-Net (Ronneberger et al. 2015, arXiv 1505.04597) of residual blocks, with an attention gate on every skip.
 
     Args:
-        filters: one number a level, the last is the bottleneck; n numbers halve the image n - 1 times, so image_size
-            must divide by 2 ** (n - 1).
+        filters: one number for each level, the last for the bottleneck; n numbers halve the image n - 1 times, so
+            image_size must divide by 2 ** (n - 1).
         convolution: the layer class of the blocks' 3x3 convolutions (Conv2D, SeparableConv2D).
         gate: how a gate joins skip and gating signal; "none" passes the skips unchanged.
         residual: whether blocks have a shortcut.
         dropout: share of a block's feature maps that a training step sets to zero.
-        bn_momentum: of the batch normalisations' running mean and variance. 0.99 has not converged after 100 steps.
+        bn_momentum: the momentum of the running mean and variance. At 0.99 they have not converged after 100 steps.
 
     Raises:
         ValueError: image_size does not divide by 2 ** (len(filters) - 1).

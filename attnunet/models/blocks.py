@@ -14,7 +14,7 @@ Convolution = Callable[..., layers.Layer]
 
 
 Features: TypeAlias = KerasTensor | tuple[KerasTensor, KerasTensor]
-"""(B, H, W, C), or the pair (B, H/2, W/2, G), (B, H, W, S) that stands for the first one up-sampled, beside the second."""
+"""(B, H, W, C), or a pair (B, H/2, W/2, G), (B, H, W, S): the first up-sampled, then concatenated with the second."""
 
 
 def convolve(x: Features, convolution: layers.Layer) -> KerasTensor:
@@ -24,7 +24,7 @@ def convolve(x: Features, convolution: layers.Layer) -> KerasTensor:
 def conv_block(
     x: Features, filters: int, convolution: Convolution, dropout: float, bn_momentum: float, name: str
 ) -> KerasTensor:
-    """Convolution, batch normalisation, ReLU, [dropout,] convolution, batch normalisation: (B, H, W, C) to `filters`.
+    """Apply convolution, batch normalisation, ReLU, [dropout,] convolution, batch normalisation; return (B, H, W, filters).
 
     The second ReLU is left to the caller, so that a shortcut can be added before it (He et al. 2016, arXiv 1512.03385).
     The convolutions have no bias: the normalisation that follows would subtract it.
@@ -47,7 +47,7 @@ def res_conv_block(
     bn_momentum: float,
     name: str,
 ) -> KerasTensor:
-    """ReLU(conv_block(x) + BN(Conv1x1(x))); without `residual`, ReLU(conv_block(x))."""
+    """Return ReLU(conv_block(x) + BN(Conv1x1(x))); without `residual`, ReLU(conv_block(x))."""
     y = conv_block(x, filters, convolution, dropout, bn_momentum, name)
     if residual:
         projection = layers.Conv2D(filters, 1, padding="same", use_bias=False, name=f"{name}_shortcut")
@@ -58,9 +58,9 @@ def res_conv_block(
 
 
 def attention_gate(skip: KerasTensor, gating: KerasTensor, filters: int, join: layers.Layer, name: str) -> KerasTensor:
-    """Weight every pixel of an encoder's skip by what the decoder knows one level below.
+    """Return the encoder's skip times one weight in (0, 1) for each pixel, which the decoder's level below decides.
 
-    skip: (B, 2H, 2W, S); gating: (B, H, W, G) -> (B, 2H, 2W, S), skip times one weight in (0, 1) a pixel.
+    skip: (B, 2H, 2W, S), gating: (B, H, W, G); returns (B, 2H, 2W, S).
 
         weight = up(sigmoid(psi(ReLU(join(W_x * skip, W_g * gating)))))
 
@@ -73,15 +73,15 @@ def attention_gate(skip: KerasTensor, gating: KerasTensor, filters: int, join: l
     joined = layers.ReLU(name=f"{name}_relu")(join([theta, phi]))
     psi = layers.Conv2D(1, 1, name=f"{name}_psi")(joined)
     psi = layers.Activation("sigmoid", name=f"{name}_sigmoid")(psi)
-    # In float32 under mixed precision too: the gradient of TensorFlow's bilinear resizing is, and XLA refuses the mixture.
+    # Float32 under mixed precision too: the gradient of TensorFlow's bilinear resizing is float32, and XLA refuses a mixture.
     weight = layers.UpSampling2D(2, interpolation="bilinear", dtype="float32", name=f"{name}_map")(psi)
     return layers.Multiply(name=name)([skip, weight])
 
 
 def gate_maps(network: keras.Model) -> keras.Model | None:
-    """The network that answers an image with its gates' weights, {"gate_0_map": (B, H, W, 1), ...}, finest level first.
+    """Return a network that maps images to the weights of the gates: {"gate_0_map": (B, H, W, 1), ...}, finest level first.
 
-    None for a network without gates.
+    Returns None for a network without gates.
     """
     maps = {layer.name: layer.output for layer in network.layers if layer.name.endswith("_map")}
     return keras.Model(network.input, dict(sorted(maps.items())), name=f"{network.name}_gates") if maps else None

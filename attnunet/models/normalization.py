@@ -13,19 +13,19 @@ class FusedBatchNormalization(layers.BatchNormalization):
 
         y = gamma (x - mean) / sqrt(variance + epsilon) + beta
 
-    Ioffe and Szegedy 2015, arXiv 1502.03167. Keras composes this of a dozen operations, each a pass over the feature maps;
-    the kernel makes two. It computes in float32 whatever the type of x.
+    Ioffe and Szegedy 2015, arXiv 1502.03167. Keras composes this of a dozen operations, and each passes over the feature
+    maps; the kernel passes over them twice. It computes in float32, whatever the type of x.
     """
 
     def add_weight(self, *arguments: Any, trainable: bool = True, **keywords: Any) -> keras.Variable:
-        """The moving statistics are means over all devices; Keras would keep those of the first one's share."""
+        """Add a weight; the moving statistics become means over all devices, where Keras keeps those of the first device."""
         aggregation = "none" if trainable else "mean"
         return super().add_weight(*arguments, trainable=trainable, aggregation=aggregation, **keywords)
 
     def call(self, inputs: Any, training: bool | None = None, mask: None = None) -> Any:
         if not (training and self.trainable):
             return self.normalize(inputs, self.moving_mean, self.moving_variance, is_training=False)[0]
-        # The kernel moves the statistics too, towards the unbiased variance, where Keras keeps the biased one.
+        # The kernel moves the statistics towards the unbiased variance; Keras moves them towards the biased one.
         pixels = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), self.moving_variance.dtype)
         bias = tf.maximum(pixels - 1, 1) / pixels
         outputs, mean, variance = self.normalize(

@@ -1,4 +1,4 @@
-"""What a decoder's block does first: convolve the level below, up-sampled, beside the skip."""
+"""A layer that convolves the concatenation of a skip and the up-sampled level below, without building it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,16 +11,16 @@ from keras import layers
 
 @keras.saving.register_keras_serializable(package="attnunet")
 class Joined(layers.Wrapper):
-    """convolution(Concatenate([UpSampling2D(2)(below), skip])), with the same weights and results, without that tensor.
+    """Compute convolution(Concatenate([UpSampling2D(2)(below), skip])) with the same weights and the same results.
 
-    below: (B, H, W, G); skip: (B, 2H, 2W, S) -> (B, 2H, 2W, filters). A convolution of a concatenation is the sum of one of
-    each part, and of what is up-sampled much can be done at the lower resolution:
+    below: (B, H, W, G), skip: (B, 2H, 2W, S); returns (B, 2H, 2W, filters). The convolution of a concatenation is the sum of
+    the convolutions of its parts. That of the up-sampled part is computed at the lower resolution where that is possible:
 
         Conv2D 1x1          all of it
-        Conv2D 3x3          the nine taps of a pixel meet at most four different values: a transposed convolution of
-                            4x4 and stride 2, of 4/9 of the multiplications (`transposed_kernel`)
-        SeparableConv2D     nothing, but no tensor is joined, nor its gradient cut
-        any other           as it is written above
+        Conv2D 3x3          all of it: the nine taps of a pixel meet at most four different values, so a transposed
+                            convolution of 4x4 and stride 2 does the same with 4/9 of the multiplications
+        SeparableConv2D     nothing, but the concatenated tensor and its gradient are not built
+        any other           nothing: as the formula says
     """
 
     def build(self, shapes: tuple[tuple, tuple]) -> None:
@@ -45,7 +45,7 @@ class Joined(layers.Wrapper):
 
 
 def is_plain(convolution: Any) -> bool:
-    """Whether it is a convolution of stride 1 that keeps the size, and nothing besides."""
+    """Return whether a convolution has stride 1, keeps the size, and has no bias, activation, dilation, groups or penalty."""
     return (
         convolution.strides == (1, 1)
         and convolution.dilation_rate == (1, 1)
@@ -59,12 +59,12 @@ def is_plain(convolution: Any) -> bool:
 
 
 def repeat(x: tf.Tensor) -> tf.Tensor:
-    """(B, H, W, C) -> (B, 2H, 2W, C), each pixel four times."""
+    """Return (B, H, W, C) as (B, 2H, 2W, C), with each pixel four times."""
     return tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)
 
 
 def resize(x: tf.Tensor) -> tf.Tensor:
-    """The same in two thirds of the time; XLA has no gradient of it."""
+    """Return the same as `repeat` in two thirds of the time; XLA has no gradient of this operation."""
     return tf.raw_ops.ResizeNearestNeighbor(images=x, size=2 * tf.shape(x)[1:3])
 
 
@@ -72,7 +72,7 @@ Up = Callable[[tf.Tensor], tf.Tensor]
 
 
 def split_kernel(kernel: Any, below: tf.Tensor, skip: tf.Tensor) -> list[tf.Tensor]:
-    """The kernel's input channels that belong to each of the two."""
+    """Return the kernel's input channels for `below`, and those for `skip`."""
     return tf.split(kernel, [below.shape[3], skip.shape[3]], axis=2)
 
 
@@ -94,13 +94,16 @@ def separable_of_concat(below: tf.Tensor, skip: tf.Tensor, depthwise: Any, point
     return one + other
 
 
-# Row by row of the transposed kernel: which of a convolution's three taps meet on one pixel that is drawn twice as large.
+# For each row of the transposed kernel: which of the three taps of a convolution meet on the same pixel before up-sampling.
 TAPS = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
 
 
 def transposed_kernel(kernel: tf.Tensor) -> tf.Tensor:
-    """A convolution's kernel (3, 3, C, F) -> that of the transposed convolution of stride 2 (4, 4, F, C) which answers
-    for x what the convolution answers for up(x). One matrix product, since each element is a sum of one, two or four."""
+    """Return the kernel (4, 4, F, C) of the transposed convolution of stride 2 that equals a convolution of the up-sampled x.
+
+    `kernel` is that convolution's, (3, 3, C, F). Each element of the result is a sum of one, two or four elements of it, so
+    all are one matrix product.
+    """
     taps = tf.reshape(tf.transpose(kernel, (0, 1, 3, 2)), (9, -1))
     sums = tf.constant(np.kron(TAPS, TAPS), kernel.dtype)
     return tf.reshape(sums @ taps, (4, 4, kernel.shape[3], kernel.shape[2]))

@@ -1,48 +1,68 @@
-"""How a job of a sweep gets its configuration."""
+"""How a command and the jobs of a sweep get their configuration.
+
+The one module that knows Hydra's own loader, of hydra-core 1.3: tests/test_composition.py compares it with Hydra's result.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-
-def job(loader: ConfigLoaderImpl, sweep: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """What Hydra's `load_sweep_config` answers; jobs that choose the same in each group share its 0.2 s.
-
-    Args:
-        sweep: the configuration of the whole sweep.
-        overrides: of the job.
-    """
-    name, hydra_s = sweep.hydra.job.config_name, tuple(sweep.hydra.overrides.hydra)
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    # As Hydra tells them apart: a group's choices make the list of files, all else is applied to the result, in its order.
-    named = [o for o in parsed if o.package or options(loader, o.key_or_group, name, hydra_s)]
-    values = [o for o in parsed if o not in named or isinstance(o.value(), dict)]
-    choices = [str(override.input_line) for override in parsed if override not in values]
-    composed = copy.deepcopy(composition(loader, name, (*hydra_s, *choices)))
-    loader._apply_overrides_to_config(values, composed)
-    composed.hydra.overrides.task = list(overrides)
-    rules = composed.hydra.job.config.override_dirname
-    composed.hydra.job.override_dirname = get_overrides_dirname(
-        parsed, kv_sep=rules.kv_sep, item_sep=rules.item_sep, exclude_keys=rules.exclude_keys
-    )
-    OmegaConf.copy_cache(from_config=sweep, to_config=composed)  # the time in the name of the sweep's folder
-    return composed
+from attnunet.config import CONF
 
 
-# Bounded, since some launchers make a loader for each job.
+class CachingLoader(ConfigLoaderImpl):
+    """Hydra's loader, in which the jobs of a sweep that choose the same in each group share the 0.2 s of a composition."""
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """Return the configuration of a job, the same as Hydra's.
+
+        Args:
+            master_config: the configuration of the whole sweep.
+            sweep_overrides: the overrides of the job.
+        """
+        name, hydra_s = master_config.hydra.job.config_name, tuple(master_config.hydra.overrides.hydra)
+        parsed = OverridesParser.create().parse_overrides(sweep_overrides)
+        # As Hydra tells them apart: a group's choices make the list of files, all else is applied to the result, in order.
+        named = [o for o in parsed if o.package or options(self, o.key_or_group, name, hydra_s)]
+        values = [o for o in parsed if o not in named or isinstance(o.value(), dict)]
+        choices = [str(override.input_line) for override in parsed if override not in values]
+        composed = copy.deepcopy(compose_groups(self, name, (*hydra_s, *choices)))
+        self._apply_overrides_to_config(values, composed)
+        composed.hydra.overrides.task = sweep_overrides
+        rules = composed.hydra.job.config.override_dirname
+        composed.hydra.job.override_dirname = get_overrides_dirname(
+            parsed, kv_sep=rules.kv_sep, item_sep=rules.item_sep, exclude_keys=rules.exclude_keys
+        )
+        OmegaConf.copy_cache(from_config=master_config, to_config=composed)  # the time in the name of the sweep's folder
+        return composed
+
+
+def open_loader(config_dir: str | None) -> CachingLoader:
+    """Return a loader with the search path that Hydra makes for a command with this --config-dir."""
+    search = create_config_search_path(CONF)
+    if config_dir is not None:
+        path = f"file://{Path(config_dir).absolute()}"
+        search.prepend(provider="command-line", path=path, anchor=SearchPathQuery(provider="schema"))
+    return CachingLoader(search)
+
+
+# Of the module and not of a loader, which joblib and submitit pickle for each job; bounded, since each job then has its own.
 @lru_cache(maxsize=32)
-def composition(loader: ConfigLoaderImpl, name: str, overrides: tuple[str, ...]) -> DictConfig:
+def compose_groups(loader: ConfigLoaderImpl, name: str, overrides: tuple[str, ...]) -> DictConfig:
+    """Return the configuration that a loader composes; not to be changed."""
     return loader.load_configuration(name, list(overrides), RunMode.RUN)
 
 
 @lru_cache(maxsize=256)
 def options(loader: ConfigLoaderImpl, key: str, name: str, overrides: tuple[str, ...]) -> list[str]:
-    """The choices of a group, on the search path that these overrides give; none where the key is no group."""
+    """Return the choices of a group, on the search path that these overrides give; none where the key is no group."""
     return loader.get_group_options(key, config_name=name, overrides=list(overrides))

@@ -7,74 +7,35 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, ValueType
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, flag_override, open_dict
 
 from attnunet import config
-from attnunet.config import as_typed, without_hydra
-from attnunet.config.checks import check_targets
+from attnunet.config import as_typed, checks, objects, without_hydra
 from attnunet.errors import UserError, first_line
-from attnunet.sweeps import composition
 from attnunet.sweeps.overrides import explain_refusals
 
 MOST_JOBS = 10_000
 
 
-def check_plugins(cfg: DictConfig) -> None:
-    """Launcher and sweeper are installed, and their keys are such as they take.
+def check_grid(cfg: DictConfig, loader: ConfigLoader) -> tuple[list[list[str]] | None, DictConfig]:
+    """Check the keys and values of every job; then, once for all jobs that share them, data, split and augmentation.
 
-    An extra is named like its choices, up to their first underscore.
+    Return the overrides of each job, None where a sweeper searches, and the configuration of the first job.
     """
-    installed = {f"{plugin.__module__}.{plugin.__name__}" for plugin in Plugins.instance().discover()}
-    for part in ("launcher", "sweeper"):
-        target = str(OmegaConf.select(cfg, f"hydra.{part}._target_"))
-        if target.startswith("hydra_plugins.") and target not in installed:
-            choice = str(cfg.hydra.runtime.choices.get(f"hydra/{part}"))
-            extra = choice.partition("_")[0]
-            raise config.ConfigError(f"hydra/{part}={choice} needs an extra: pip install 'attnunet[{extra}]'")
-        if target not in installed:
-            raise config.ConfigError(f"hydra.{part}._target_={target}: no such {part}; allowed: a choice of hydra/{part}")
-        if wrong := list(check_plugin(cfg.hydra[part], part)):
-            raise config.ConfigError("\n".join(wrong))
-
-
-def check_plugin(node: DictConfig, part: str) -> Iterator[str]:
-    """Yield what is wrong with the keys of a launcher or sweeper: their types are what the plugin stores at Hydra."""
-    plain: Any = OmegaConf.to_container(node, resolve=True)
-    for name, value in plain.items():
-        yield from check_targets(value, f"hydra.{part}.{name}", f"hydra/{part}")
-    declared = [stored.node for stored in ConfigStore.instance().repo["hydra"][part].values()]
-    for types in (types for types in declared if types.get("_target_") == plain["_target_"]):
-        try:
-            OmegaConf.merge(types, plain)
-        except OmegaConfBaseException as error:
-            yield f"hydra.{part}.{error.full_key}={OmegaConf.select(node, str(error.full_key))}: {first_line(error)}"
-    for name in ("n_jobs", "n_trials"):
-        if isinstance(plain.get(name), int) and plain[name] < 1:
-            yield f"hydra.{part}.{name}={plain[name]}: allowed: 1 or more"
-
-
-def check_grid(cfg: DictConfig) -> tuple[list[list[str]] | None, DictConfig]:
-    """Every job's keys and values first; then, once for all jobs that share them, data, split and augmentation.
-
-    -> the jobs' overrides, None where a sweeper searches; the first job's configuration.
-    """
-    check_plugins(cfg)
     jobs, threads, folders = {}, set(), set()
     overrides_of_jobs = list(itertools.islice(grid(cfg), MOST_JOBS + 1))
     if len(overrides_of_jobs) > MOST_JOBS:
         raise config.ConfigError(f"{' '.join(as_typed(cfg.hydra.overrides.task))}: allowed: at most {MOST_JOBS} jobs")
     for number, overrides in enumerate(overrides_of_jobs):
         try:
-            composed = compose(cfg, overrides)
+            composed = compose_job(cfg, overrides, loader)
             job = config.settle(without_hydra(composed), overrides)
-            config.check(job)
+            checks.check(job)
             folders.add(job_folder(composed, number))
         except UserError as error:
             shown = [override for override in overrides if not override.startswith("tracking.uri=")]  # it may hold a password
@@ -89,16 +50,15 @@ def check_grid(cfg: DictConfig) -> tuple[list[list[str]] | None, DictConfig]:
         found = composed.hydra.sweep.subdir
         raise config.ConfigError(f"hydra.sweep.subdir={found}: jobs would share a folder; allowed: a name for each job")
     for job in jobs.values():
-        config.check_run(job)
+        objects.check_run(job)
     config.check_folder("hydra.sweep.dir", cfg.hydra.sweep.dir)
     return overrides_of_jobs if is_grid(cfg) else None, next(iter(jobs.values()))
 
 
-def compose(cfg: DictConfig, overrides: list[str]) -> DictConfig:
-    """Return a job's configuration, Hydra's part included."""
-    loader: Any = GlobalHydra.instance().config_loader()
+def compose_job(cfg: DictConfig, overrides: list[str], loader: ConfigLoader) -> DictConfig:
+    """Return the configuration of a job, with Hydra's part."""
     try:
-        return composition.job(loader, cfg, overrides)
+        return loader.load_sweep_config(cfg, overrides)
     except Exception as error:  # Hydra's own, OmegaConf's, and ValueError
         wrong = explain_refusals(loader, cfg.hydra.job.config_name, cfg.hydra.overrides.hydra, overrides, sweep=False)
         raise config.ConfigError("\n".join(wrong) or first_line(error)) from error
@@ -157,7 +117,7 @@ def list_values(override: Override, of: Callable[[Override], Iterator[str]]) -> 
 
 
 def is_grid(cfg: DictConfig) -> bool:
-    return str(cfg.hydra.sweeper._target_).endswith("BasicSweeper")
+    return str(cfg.hydra.sweeper._target_).endswith("GridSweeper")
 
 
 def values(override: Override) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What runs left on disk and nobody needs, removed."""
+"""The removal of runs that nobody needs, with their files."""
 
 import re
 import shutil
@@ -14,10 +14,10 @@ from attnunet.tracking.store import Store, local_path
 
 
 def clear(root: Path, dry_run: bool) -> None:
-    """Remove runs that failed, were killed or superseded, with their files, their models and what they had not finished.
+    """Remove failed, killed and superseded runs, with their files, their models and their unfinished state.
 
-    Runs that were deleted on MLflow's page, which keeps their files, go too. Finished runs stay, and the sweep above them, and
-    what a process is about to take up again. No file outside of `root` is touched.
+    Runs that were deleted on MLflow's page, which keeps their files, are removed too. A finished run stays, and so do its
+    sweep and a run that a process is about to resume. No file outside of `root` is touched.
     """
     store = Store(root, None, patience=0)
     store.reap()
@@ -44,10 +44,10 @@ def clear(root: Path, dry_run: bool) -> None:
 
 @contextmanager
 def hold_locks(folders: Iterable[Path]) -> Iterator[None]:
-    """For a block in which no process takes up what is kept in these folders.
+    """Hold the locks of these folders for a block, so that no process resumes the runs that they belong to.
 
     Raises:
-        Timeout: one does already.
+        Timeout: a process holds one of them.
     """
     with ExitStack() as stack:
         for folder in folders:
@@ -59,8 +59,8 @@ def hold_locks(folders: Iterable[Path]) -> Iterator[None]:
 
 
 def remove(store: Store, run_id: str, left: Iterable[Path], dry_run: bool) -> int | None:
-    """Remove a run that can go, with its files, its models and what is `left` of it; -> bytes, None of one that stays."""
-    run = store.client.get_run(run_id)  # as it is now, that no other process can take it up
+    """Remove a run with its files, its models and the folders `left` of it; return their bytes, or None if the run stays."""
+    run = store.client.get_run(run_id)  # read again, now that no other process can resume it
     why, deleted = reason_to_clear(run), run.info.lifecycle_stage == "deleted"
     models = store.client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
     addresses = {run_id: Path(local_path(run.info.artifact_uri)).parent}
@@ -81,7 +81,7 @@ def remove(store: Store, run_id: str, left: Iterable[Path], dry_run: bool) -> in
 
 
 def reason_to_clear(run: Run) -> str | None:
-    """Why a run can go; None for one that stays, as each does that is under way."""
+    """Return why a run can be removed; None for one that stays, such as a running one."""
     if run.info.status == "RUNNING":
         return None
     if "superseded" in run.data.tags:

@@ -1,4 +1,4 @@
-"""Which process a run is in, and whether that process lives."""
+"""The process of a run: the tags that name it, and whether it is alive."""
 
 import platform
 import time
@@ -22,10 +22,10 @@ def process_tags() -> dict[str, str]:
 
 
 def is_alive(tags: Mapping[str, str]) -> bool:
-    """Return whether the process that a run's tags name lives.
+    """Return whether the process that a run's tags name is alive.
 
-    On this host the system is asked. On another one, or where the tags name no process, the heartbeat tells. One from the
-    future tells nothing: some clock was wrong, and the run would count as alive until that time has come.
+    On this host, the system knows. On another host, or if the tags name no process, the heartbeat decides. A heartbeat from
+    the future does not count: a clock was wrong, and the run would seem alive until that time has come.
     """
     if tags.get("host") == platform.node() and "process" in tags:
         return is_running(tags["process"])
@@ -36,7 +36,7 @@ def is_alive(tags: Mapping[str, str]) -> bool:
 
 
 def is_running(process: str) -> bool:
-    """Return whether the process of this host lives that the tag `process` names by its number and its birth."""
+    """Return whether the process with the number and the birth in the tag `process` is running on this host."""
     number, _, born = process.partition(" ")
     try:
         found = psutil.Process(int(number))
@@ -50,7 +50,7 @@ def is_running(process: str) -> bool:
 
 
 def birth_of(number: int) -> str:
-    """Return what tells a process from all others that ever have its number.
+    """Return a text that tells a process from all others that ever have its number.
 
     On Linux, the boot's id and the start in clock ticks since that boot (`man 5 proc_pid_stat`, field 22), which stay as they
     are when the clock is set; psutil's time of creation moves with the clock. Elsewhere, that time.

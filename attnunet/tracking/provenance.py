@@ -1,4 +1,4 @@
-"""Where a result comes from: command, code, machine, packages."""
+"""The provenance of a result: command, code, machine, packages."""
 
 import os
 import platform
@@ -27,7 +27,7 @@ def provenance(overrides: Sequence[str], gpus: Sequence[str] = ()) -> dict[str, 
 
 
 def command() -> str:
-    """What was typed."""
+    """Return the command as it was typed."""
     return shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]])
 
 
@@ -41,7 +41,7 @@ def machine(gpus: Sequence[str]) -> str:
 
 
 def git(*arguments: str) -> str:
-    """The answer of git about the checkout that this code is in; "" where it is in none."""
+    """Return git's answer about the checkout of this code; "" if there is no checkout."""
     checkout = PACKAGE.parent
     if not (checkout / ".git").exists():  # else git would answer for whatever repository an environment lies in
         return ""

@@ -1,4 +1,4 @@
-"""Runs that have ended, as plain data for the commands that look back at them."""
+"""Runs that have ended, as plain data for the commands that read them."""
 
 import json
 import tempfile
@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from attnunet.config import targets
 from attnunet.data.files import checksum, read_csv
 from attnunet.errors import UserError
 from attnunet.tracking.store import Store, local_path
@@ -23,7 +24,7 @@ PAGE = 1000  # runs that a store answers at once
 
 
 class RunError(UserError):
-    """What runs cannot answer, or could answer only with a number that means something else; the message says why."""
+    """The runs cannot give what a command asks for; the message says why."""
 
 
 class NotFound(RunError):
@@ -31,11 +32,11 @@ class NotFound(RunError):
 
 
 class Tampered(RunError):
-    """A file that is not the one that its run wrote; the message names both."""
+    """A file was changed since its run wrote it; the message names both."""
 
 
 def checksum_tag(path: str) -> str:
-    """The tag that holds an artifact's checksum as the run wrote it: "split.checksum" of split.json."""
+    """Return the tag that holds the checksum of an artifact: "split.checksum" of split.json."""
     return str(PurePosixPath(path).with_suffix(".checksum"))
 
 
@@ -77,13 +78,13 @@ class Record:
 
     @property
     def minutes(self) -> float:
-        """How long the epochs took, their validation included; not what lies between an interruption and the start after."""
+        """The duration of the epochs with their validation, without the time between an interruption and the next start."""
         history = partial(self.store.client.get_metric_history, self.id, "train/epoch_seconds")
         return sum(epoch.value for epoch in self.store.attempt(history)) / 60
 
     @property
     def is_current(self) -> bool:
-        """Whether the run has finished, and no later one replaced it."""
+        """Whether the run has finished and no later run supersedes it."""
         return self.status == "FINISHED" and "superseded" not in self.tags
 
     @property
@@ -93,7 +94,7 @@ class Record:
 
     @contextmanager
     def file(self, path: str) -> Iterator[Path]:
-        """An artifact, or a folder of them, on this disk while the block lasts.
+        """Yield the local path of an artifact, or of a folder of artifacts; it exists for the block.
 
         Raises:
             NotFound: the run has no such artifact.
@@ -128,18 +129,29 @@ class Record:
                 raise Tampered(f"{place} is not the file that run {self.id} ({self.name}) wrote: it was changed since")
 
     def has(self, path: str) -> bool:
-        """Whether the run has an artifact, or a folder of them."""
+        """Return whether the run has an artifact or a folder of that name."""
         folder = path.rpartition("/")[0] or None
         return path in [found.path for found in self.store.attempt(lambda: self.store.client.list_artifacts(self.id, folder))]
 
     def check_checkpoint(self) -> None:
-        """Raises NotFound where the run has not finished, or keeps no best checkpoint."""
+        """Check that the run has finished, keeps its best checkpoint, and needs no module that the command line did not allow.
+
+        Raises:
+            NotFound: the run has not finished, or keeps no best checkpoint.
+            TargetError: see `targets.check_modules`.
+        """
         if self.status != "FINISHED":
             raise NotFound(f"run {self.id} ({self.name}) is {self.status}; only a finished run has a best checkpoint")
         if not (self.has("checkpoints/best.keras") and self.has("checkpoints/predictor.json")):
             keep = self.params.get("trainer.keep")
             lacking = "lacks checkpoints/best.keras or predictor.json"
             raise NotFound(f"run {self.id} ({self.name}) {lacking}; its trainer.keep was {keep}")
+        targets.check_modules(self.modules, f"run {self.id} ({self.name})")
+
+    @cached_property
+    def modules(self) -> list[Any]:
+        """The modules of a user's own that the network needs; the store asks for them, only the command line allows them."""
+        return list(json.loads(self.text("checkpoints/predictor.json")).get("modules", ()))
 
     def text(self, path: str) -> str:
         with self.file(path) as file:
@@ -147,10 +159,10 @@ class Record:
 
     @cached_property
     def config(self) -> DictConfig:
-        """The configuration that the run was made with. Runs store it resolved: an interpolation could tell a variable.
+        """The configuration that the run was made with. It is stored resolved, since an interpolation could read a variable.
 
         Raises:
-            Tampered: it is no such configuration.
+            Tampered: the file holds no such configuration.
         """
         text = self.text("config.yaml")
         try:
@@ -172,20 +184,20 @@ class Record:
         return str(self.split["fingerprint"]).partition("/")[0]
 
     def slices(self, part: str) -> list[tuple[str, int]]:
-        """The slices of a part of the split: patient and number."""
+        """Return the patient and the number of each slice in a part of the split."""
         return [(patient, number) for patient, numbers in self.split["slices"][part].items() for number in numbers]
 
     def rows(self, path: str) -> list[dict[str, str]]:
-        """The rows of an artifact that is a CSV table."""
+        """Return the rows of a CSV artifact."""
         return read_csv(self.text(path))
 
     def patients(self, part: str) -> list[dict[str, str]]:
-        """The rows of patients.csv of a part; none where it was not scored."""
+        """Return the rows of a part in patients.csv; none if the part was not scored."""
         return [row for row in self.rows("patients.csv") if row["part"] == part]
 
 
 def find_runs(store: Store, ids: Sequence[str]) -> list[Record]:
-    """Runs by their ids, or by as many first digits as tell them from the others of the store."""
+    """Return the runs with these ids; the first digits do where they are unique in the store."""
     return [Record(store, find_run(store, run_id)) for run_id in ids]
 
 
@@ -207,7 +219,7 @@ def find_run(store: Store, run_id: str) -> Run:
 
 
 def runs_of_study(store: Store, name: str) -> list[Record]:
-    """The runs of a study, oldest first, without the parents of its sweeps and what was joined of its folds."""
+    """Return the runs of a study, oldest first, without the parents of sweeps and the joined cross-validations."""
     study = store.client.get_experiment_by_name(name)
     if study is not None and study.lifecycle_stage == "deleted":
         raise NotFound(f"study={name} was deleted in MLflow: take another name, or {store.restore_command(study)}")
@@ -219,7 +231,7 @@ def runs_of_study(store: Store, name: str) -> list[Record]:
 
 
 def runs_of_sweep(store: Store, parent: str) -> list[Record]:
-    """The jobs of a sweep, oldest first, those that it found finished among them."""
+    """Return the jobs of a sweep, oldest first, with the finished runs that it reused."""
     run = find_run(store, parent)
     if "sweep" not in run.data.tags:
         raise NotFound(f"sweep={parent}: {run.info.run_name} is a run, not the parent of a sweep")
@@ -231,7 +243,7 @@ def runs_of_sweep(store: Store, parent: str) -> list[Record]:
 
 
 def reuse_tag(parent: str) -> str:
-    """The tag of a run that a later sweep found finished; its own parent stays the sweep that trained it."""
+    """Return the tag of a run that a later sweep reuses; the run's parent stays the sweep that trained it."""
     return f"reused_by.{parent}"
 
 
@@ -242,7 +254,7 @@ def list_studies(store: Store, view: int = ViewType.ACTIVE_ONLY) -> list[str]:
 def search_runs(
     store: Store, experiments: Sequence[str], condition: str = "", view: int = ViewType.ACTIVE_ONLY
 ) -> Iterator[Run]:
-    """All runs that meet MLflow's condition, oldest first, page by page."""
+    """Yield all runs that meet MLflow's condition, oldest first, page by page."""
     token: str | None = None
     while True:
         order = ["attributes.start_time ASC"]

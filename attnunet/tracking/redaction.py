@@ -1,4 +1,4 @@
-"""Credentials taken out of text before it is stored."""
+"""The removal of credentials from text that is stored."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What is there of a run already: finished, unfinished, or under way in another process."""
+"""How a run starts: new, resumed, or reused from a finished one."""
 
 import hashlib
 import shutil
@@ -18,16 +18,16 @@ SCORE = "final/monitor"
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run stands before it starts.
+    """The state of a run before it starts.
 
     Attributes:
-        how: "finished" (by this process, when it ends), "resumed" or "reused".
+        how: what the run's outcome will say: "finished", "resumed" or "reused".
         why: a line for the terminal.
         folder: where its state and checkpoints are kept until they are logged.
-        run_id: the MLflow run to go on under, or that was reused; None for a new one.
-        score: what a reused run reached.
+        run_id: the MLflow run that is resumed or reused; None for a new one.
+        score: of a reused run.
         replaces: earlier runs of the same fingerprint, which this one supersedes.
-        machine: the kind of machine that a resumed run was begun on.
+        machine: the kind of machine that a resumed run started on.
     """
 
     how: str
@@ -39,14 +39,14 @@ class Start:
     machine: str | None = None
 
     def doubt(self, machine: str) -> str | None:
-        """Return a line where this machine is another kind than the run's; what it computes on is known once it computes."""
+        """Return a warning if a resumed run started on another kind of machine; TensorFlow has to tell the GPUs first."""
         if self.machine in (None, machine):
             return None
         return f"its last bits may differ: it was begun on {self.machine}, this is {machine}"
 
 
 def lock_of(folder: Path) -> FileLock:
-    """What a process holds from when it looks for its run, which is kept in `folder`, until it has ended."""
+    """Return the lock that a process holds while it trains the run whose state is in `folder`."""
     return FileLock(f"{folder}.lock")
 
 
@@ -60,13 +60,13 @@ def claim_start(
     resume: str,
     say: Callable[[str], None],
 ) -> Iterator[Start]:
-    """Where the run with this fingerprint stands; no other process on this disk trains it while the block lasts.
+    """Yield how the run with this fingerprint starts; no other process on this disk trains it during the block.
 
     Args:
         study: the MLflow experiment's id.
         recipe: the fingerprint less the arithmetic.
-        arithmetic: the tags of what only the last bits depend on, threads and settings of libraries.
-        resume: "auto", or "never" to start anew whatever there is.
+        arithmetic: the tags of threads and library settings, which change only the last bits.
+        resume: "auto", or "never" for a new run in any case.
         say: prints a line.
 
     Raises:
@@ -84,12 +84,12 @@ def claim_start(
     try:
         found = find_start(store, study, fingerprint, recipe, arithmetic, resume, folder)
         if found.score is None:
-            folder.mkdir(exist_ok=True)  # by which the next start knows that its state, if any, was on this disk
+            folder.mkdir(exist_ok=True)  # tells the next start that the run's state was on this disk
         yield found
     except Away as away:
         raise Away(f"{away}; what was trained is kept in {folder}, and the same command sends it") from away
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)  # one that waits for it sees that, and takes a new one
+        Path(lock.lock_file).unlink(missing_ok=True)  # a process that waits for it sees that, and makes a new one
         lock.release()
 
 

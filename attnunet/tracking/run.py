@@ -1,4 +1,4 @@
-"""One run in the store: how it begins, goes on after an interruption, and ends."""
+"""One run in the store: its start, its end, and everything that it logs."""
 
 import logging
 import shutil
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,6 @@ import psutil
 from mlflow.entities import Metric, Param
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
-from mlflow.utils.mlflow_tags import MLFLOW_USER
 
 from attnunet.data.files import checksum, naming
 from attnunet.errors import first_line
@@ -43,7 +43,7 @@ PULSE = 60.0  # seconds between heartbeats
 
 
 class Run:
-    """One MLflow run that is under way.
+    """One MLflow run of this process.
 
     A metric is logged once for each step, whatever was logged before an interruption. Metrics wait in memory until `pulse`'s
     thread or `send` has sent them; everything else waits for a server up to `Store.patience` seconds.
@@ -73,14 +73,14 @@ class Run:
         self.news.set()
 
     def send(self, patience: float | None = None) -> None:
-        """The metrics that wait. One that is sent twice, because the answer was lost, is stored once: its time is the same."""
+        """Send the waiting metrics. A metric that is sent twice, after a lost answer, is stored once: its time is the same."""
         with self.sending:
             while batch := self.waiting[:500]:
                 self.store.attempt(partial(self.store.client.log_batch, self.id, metrics=batch), patience)
                 del self.waiting[: len(batch)]
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Those that are not there; what an interrupted run was begun with stays."""
+        """Log new parameters; the ones of an interrupted run stay as they are."""
         params = [Param(name, redact(str(value))) for name, value in values.items() if name not in self.known]
         for start in range(0, len(params), 100):
             self.store.attempt(partial(self.store.client.log_batch, self.id, params=params[start : start + 100]))
@@ -100,9 +100,9 @@ class Run:
 
     @contextmanager
     def record_checksums(self, checksums: Mapping[str, str]) -> Iterator[None]:
-        """For a block that writes artifacts: their checksums, by path, become tags, by which `Record.file` checks them.
+        """Store the checksums of the artifacts that a block writes as tags, by which `Record.file` checks them.
 
-        While an artifact is replaced its earlier checksum holds too: where the process dies in between, either can be read.
+        While an artifact is replaced, its earlier checksum is valid too, since the process may die before or after.
         """
         new = {checksum_tag(path): value for path, value in checksums.items()}
         changed = {tag: value for tag, value in new.items() if self.checksums.get(tag) != value}
@@ -121,11 +121,11 @@ class Run:
             self.file(file, str(Path(path).parent))
 
     def last_step(self, metric: str) -> int:
-        """The last step at which the metric was logged."""
+        """Return the last step at which the metric was logged."""
         return max(step for name, step in self.logged if name == metric)
 
     def figures(self, drawn: "Mapping[str, Figure]", folder: str = "figures") -> None:
-        """Each as PNG and, for papers, as PDF, below `folder`."""
+        """Log each figure as PNG and, for papers, as PDF."""
         from attnunet.figures import save_figures
 
         with tempfile.TemporaryDirectory() as here:
@@ -142,9 +142,9 @@ class Run:
             with naming(Path(self.artifacts)), self.record_checksums(checksums):
                 self.store.attempt(lambda: self.store.client.log_artifacts(self.id, folder, "checkpoints"))
             with naming(Path(self.artifacts)):
-                self.store.attempt(lambda: self.log_model(folder, len(predictor.preparation.file_channels)))
+                self.store.attempt(lambda: self.log_model(folder, predictor))
 
-    def log_model(self, folder: str, channels: int) -> None:
+    def log_model(self, folder: str, predictor: Predictor) -> None:
         """Once: one that was logged whole before an interruption stays, one that was not goes."""
         client = self.store.client
         for model in client.search_logged_models([self.experiment_id], f"source_run_id = '{self.id}'"):
@@ -154,8 +154,9 @@ class Run:
             left = Path(local_path(model.artifact_location))  # MLflow keeps the files
             if self.store.owns_folder(left, model.model_id):
                 shutil.rmtree(left, ignore_errors=True)
+        taken = predictor.preparation
         signature = ModelSignature(
-            inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, channels))]),
+            inputs=Schema([TensorSpec(np.dtype(taken.dtype), (-1, -1, -1, len(taken.file_channels)))]),
             outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1))]),
         )
         with warnings.catch_warnings():
@@ -168,11 +169,11 @@ class Run:
                 flavor=mlflow.pyfunc,
                 run_id=self.id,
                 name="model",
-                python_model=str(Path(__file__).with_name("served.py")),
-                artifacts={"predictor": folder},
+                loader_module="attnunet.inference.served",
+                data_path=folder,
                 signature=signature,
-                tags={MLFLOW_USER: psutil.Process().username()},  # else MLFLOW_TRACKING_USERNAME, a credential
-                code_paths=[str(PACKAGE)],
+                tags={"mlflow.user": psutil.Process().username()},  # else MLFLOW_TRACKING_USERNAME, a credential
+                code_paths=[str(PACKAGE), *sorted({find_source(module) for module in predictor.modules})],
                 pip_requirements=[f"{name}=={metadata.version(name)}" for name in SERVING],
             )
 
@@ -185,10 +186,10 @@ class Run:
 def open_run(
     store: Store, study: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str], run_id: str | None = None
 ) -> Iterator[Run]:
-    """A run of the study, a new one or `run_id` again.
+    """Open a run of the study for a block: a new run, or `run_id` again.
 
-    It ends FINISHED; KILLED on Ctrl-C or SIGTERM, which wait for no server; FAILED, with its traceback, on an error. Where the
-    server is away to the end, nobody can tell it: the next command that opens the store ends the run as KILLED.
+    The run ends FINISHED; KILLED on Ctrl-C or SIGTERM, without waiting for a server; FAILED on an error, with the traceback.
+    If the server is away at the end, the next command that opens the store ends the run as KILLED.
     """
     with stop_on_sigterm():
         current = Run(store, store.begin(study, name, tags, run_id))
@@ -215,7 +216,7 @@ def open_run(
 
 
 def tell_failure(tell: Callable[[], None]) -> None:
-    """Tell the store of a failure, if it can be told: a full disk may refuse the traceback and take the status."""
+    """Call `tell`, and log an error: a full disk may refuse the traceback and still take the status."""
     try:
         tell()
     except Unavailable:
@@ -224,10 +225,17 @@ def tell_failure(tell: Callable[[], None]) -> None:
         log.warning("the store does not take why the run failed: %s", first_line(error))
 
 
+def find_source(module: str) -> str:
+    """Return the file or folder of the package that an imported module belongs to."""
+    spec = find_spec(module.partition(".")[0])
+    assert spec is not None
+    return str(spec.submodule_search_locations[0] if spec.submodule_search_locations else spec.origin)
+
+
 @contextmanager
 def heartbeat(current: Run) -> Iterator[None]:
-    """For a block: a thread that sends the run's metrics, so that training waits for no store, and a heartbeat every PULSE
-    seconds, by which other machines see that the run's process lives."""
+    """Run a thread for a block that sends the run's metrics, so that training never waits for the store, and a heartbeat every
+    PULSE seconds, which tells other machines that the run's process is alive."""
     ended = threading.Event()
 
     def work() -> None:
@@ -260,7 +268,7 @@ def heartbeat(current: Run) -> Iterator[None]:
 
 @contextmanager
 def stop_on_sigterm() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, so that the run does not stay RUNNING."""
+    """Let SIGTERM end the block as Ctrl-C does, so that the run does not stay RUNNING."""
     if threading.current_thread() is not threading.main_thread():  # where some launchers run a job; signals are not theirs
         yield
         return
@@ -273,22 +281,3 @@ def stop_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as the command line writes them: {"loss.weights.dice": 1.0, ...}, without Hydra's own keys."""
-    values: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            values |= flatten(value, f"{prefix}{name}.")
-        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-            values |= {f"{prefix}{name}.{place}": format_call(item) for place, item in enumerate(value)}
-        elif not str(name).startswith("_"):
-            values[f"{prefix}{name}"] = value
-    return values
-
-
-def format_call(node: Mapping[str, Any]) -> str:
-    """A `_target_` with its arguments as one reads it in code: HorizontalFlip(p=0.5)."""
-    arguments = (f"{name}={value}" for name, value in node.items() if not name.startswith("_"))
-    return f"{node['_target_'].rpartition('.')[2]}({', '.join(arguments)})"

@@ -1,8 +1,6 @@
-"""The SQLite file that a local store is in: its address, how it is made, checked and moved."""
+"""The SQLite file of a local store: its address, how it is made, and what its errors mean."""
 
 import os
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -43,12 +41,6 @@ def explain_fault(database: Path, error: BaseException) -> str | None:
     return next((f"{database}: {advice}" for words, advice in TROUBLES.items() if words in said), None)
 
 
-def check_file(database: Path) -> None:
-    """Raise SQLite's error where the file is no store; MLflow would try again and again for two minutes."""
-    with closing(sqlite3.connect(database, timeout=WAIT)) as connection:
-        connection.execute("SELECT version_num FROM alembic_version").fetchone()
-
-
 def create(database: Path) -> None:
     """Make a new store, whole or not at all: MLflow's migrations are no transaction, and half of them can never be opened."""
     temporary = database.with_name(f"creating-{database.name}")
@@ -56,22 +48,3 @@ def create(database: Path) -> None:
         left.unlink()
     mlflow.MlflowClient(address(temporary)).search_experiments(max_results=1)
     os.replace(temporary, database)
-
-
-def relocate(database: Path, artifacts: Path) -> None:
-    """Let the store of a folder that was moved or copied find its files: MLflow stores their addresses absolute."""
-    now = artifacts.as_uri()
-    with closing(sqlite3.connect(database, timeout=WAIT)) as connection, connection:
-        stored = connection.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
-        for (before,) in stored:
-            if before and before != now and before.startswith("file:") and before.endswith("/artifacts"):
-                for table, column in (
-                    ("experiments", "artifact_location"),
-                    ("runs", "artifact_uri"),
-                    ("logged_models", "artifact_location"),
-                ):
-                    connection.execute(
-                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
-                        f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",  # LIKE would take an address's % for a wildcard
-                        (now, len(before) + 1, before, len(before) + 1, f"{before}/"),
-                    )

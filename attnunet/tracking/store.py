@@ -15,11 +15,9 @@ import mlflow
 from filelock import FileLock
 from mlflow.entities import Experiment, Run, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.rest_utils import http_request
 
 from attnunet.errors import UserError, first_line
-from attnunet.tracking import processes, sqlite
+from attnunet.tracking import mlflow_internals, processes, sqlite
 from attnunet.tracking.redaction import redact
 
 T = TypeVar("T")
@@ -29,11 +27,11 @@ PROBE = 10.0  # seconds that a server may take to say whether it is there
 RETRY = 1.0  # seconds between two calls of a server that is away
 DENIED = (401, 403)  # HTTP's answers to a user who is unknown, or may not
 OURS = {"process", "fingerprint", "sweep", "cross_validated"}
-"""Tags of which each run of attnunet has one."""
+"""Each run of attnunet has at least one of these tags."""
 
 
 class Unavailable(UserError):
-    """What a run needs is not to be had now; the message says what to do, and nothing is lost."""
+    """A run cannot go on now; the message says what to do, and nothing is lost."""
 
 
 class Away(Unavailable):
@@ -66,19 +64,19 @@ class Store:
 
     @property
     def shown_address(self) -> str:
-        """Where the store is, for messages."""
+        """The address for messages, without credentials."""
         return redact(self.uri) if self.uri else str(self.database)
 
     @property
     def ui_command(self) -> str:
-        """What to type to see the runs."""
+        """The command that shows the runs."""
         if self.uri:
             return f"open {self.shown_address} in a browser"
         mlflow_command = str(Path(sys.executable).with_name("mlflow"))
         return shlex.join([mlflow_command, "ui", "--backend-store-uri", self.address, "--host", "127.0.0.1"])
 
     def restore_command(self, study: Experiment) -> str:
-        """What to type to have a deleted study back."""
+        """Return the command that restores a deleted study."""
         where = f"MLFLOW_TRACKING_URI={shlex.quote(redact(self.address))}"
         return f"{where} mlflow experiments restore --experiment-id {study.experiment_id}"
 
@@ -90,20 +88,21 @@ class Store:
             if self.uri:
                 self.answers()  # a call would let one that hangs take MLFLOW_HTTP_REQUEST_TIMEOUT
             else:
-                make = sqlite.check_file if self.database.exists() else sqlite.create
+                make = mlflow_internals.check_file if self.database.exists() else sqlite.create
                 self.attempt(lambda: make(self.database))
             client = self.attempt(lambda: mlflow.MlflowClient(self.address))
-            self.attempt(lambda: client.search_experiments(max_results=1))
-            if not self.uri:
-                self.attempt(lambda: sqlite.relocate(self.database, self.root / "artifacts"))
+            if self.uri:
+                self.attempt(lambda: client.search_experiments(max_results=1))
+            else:
+                self.attempt(lambda: mlflow_internals.relocate(client, self.database, self.root / "artifacts"))
         return client
 
     def lock(self) -> FileLock:
-        """For a block in which no other process of this disk changes what is there of studies and sweeps."""
+        """Return the lock under which processes of this disk change studies and sweeps."""
         return FileLock(self.root / ".lock")
 
     def study(self, name: str) -> str:
-        """The id of the MLflow experiment `name`, made if it is not there.
+        """Return the id of the MLflow experiment `name`, which is made if it does not exist.
 
         Raises:
             Unavailable: it was deleted, or the store takes no such name.
@@ -122,14 +121,14 @@ class Store:
             return str(found.experiment_id)
 
     def runs(self, study: str, condition: str) -> list[Run]:
-        """The runs of a study that meet MLflow's condition, newest first."""
+        """Return the runs of a study that meet MLflow's condition, newest first."""
         newest = ["attributes.start_time DESC"]
         return list(self.attempt(lambda: self.client.search_runs([study], condition, order_by=newest, max_results=1000)))
 
     def reap(self) -> None:
-        """End the runs whose process has died without a word as KILLED.
+        """End the runs of dead processes as KILLED.
 
-        Only those that attnunet began: a server may have runs of others.
+        Runs that attnunet did not start stay: a server may have others.
         """
         studies = [study.experiment_id for study in self.attempt(self.client.search_experiments)]
         running = "attributes.status = 'RUNNING'"
@@ -138,13 +137,13 @@ class Store:
                 self.attempt(partial(self.client.set_terminated, run.info.run_id, "KILLED"))
 
     def begin(self, study: str, name: str, tags: Mapping[str, str], run_id: str | None = None) -> str:
-        """Let a run be this process's, a new one or `run_id` again; -> its id."""
+        """Start a run of this process, a new one or `run_id` again; return its id."""
         tags = {**tags, **processes.process_tags()}
         if run_id is None:
             shown = {tag: redact(value) for tag, value in tags.items()}
             created = self.attempt(lambda: self.client.create_run(study, tags=shown, run_name=redact(name)))
             return str(created.info.run_id)
-        # Before its status: else another process would find a run under way whose process is dead.
+        # The tags come first: else another process would find a running run whose process is dead.
         self.tag(run_id, tags)
         self.attempt(lambda: self.client.update_run(run_id, status="RUNNING"))
         return run_id
@@ -159,7 +158,7 @@ class Store:
         self.attempt(lambda: self.client.log_batch(run_id, tags=stored), patience)
 
     def supersede(self, runs: Sequence[str], by: str) -> None:
-        """Mark runs that another one replaces; `python -m attnunet.store clean` removes them."""
+        """Mark runs that another run replaces; `python -m attnunet.store clean` removes them."""
         for run in runs:
             self.tag(run, {"superseded": by})
 
@@ -183,31 +182,22 @@ class Store:
         return self.trouble is None
 
     def status(self) -> int | None:
-        """The HTTP status with which the server answers a question to its database; None where it does not answer.
-
-        By what MLflow's own client is made of (3.17), which knows all its settings of credentials and certificates, but takes
-        a time-out from the environment alone.
-        """
+        """Return the HTTP status with which the server answers a question to its database; None if it does not answer."""
         assert self.uri is not None
-        question = {"endpoint": "/api/2.0/mlflow/experiments/search", "method": "GET", "params": {"max_results": 1}}
-        once = {"timeout": PROBE, "max_retries": 0, "raise_on_status": False}
-        try:
-            return http_request(get_default_host_creds(self.uri), **question, **once).status_code
-        except MlflowException:
-            return None
+        return mlflow_internals.http_status(self.uri, PROBE)
 
     def warn(self, message: str) -> None:
-        """Log a warning, one an outage."""
+        """Log a warning, once an outage."""
         if not self.warned:
             log.warning(message)
         self.warned = True
 
     def attempt(self, call: Callable[[], T], patience: float | None = None) -> T:
-        """call(), repeated while the server does not answer; one that is known to be away is only asked whether it is back.
+        """Return call(), repeated while the server does not answer; an absent server is only asked whether it is back.
 
         Raises:
-            Away: it did not for `patience` seconds (the store's own, if None), or refuses this user.
-            Unavailable: what is wrong with the file of a store that is no server.
+            Away: the server did not answer for `patience` seconds (the store's own, if None), or refuses this user.
+            Unavailable: the database file of a local store has a fault.
             Exception: what `call` raised twice while the store answered; once may be a server that has just come back.
         """
         patience = self.patience if patience is None else patience
@@ -241,10 +231,10 @@ class Store:
 
 @lru_cache
 def open_store(root: Path, uri: str | None, patience: float) -> Store:
-    """One for all jobs of a process."""
+    """Return the store; all jobs of a process share it."""
     return Store(root, uri, patience)
 
 
 def local_path(uri: str) -> str:
-    """A file: address as a path; another address as it is."""
+    """Return a file: address as a path, and any other address unchanged."""
     return url2pathname(urlparse(uri).path) if uri.startswith("file:") else uri

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from attnunet.data.files import write_csv
 from attnunet.tracking.provenance import provenance
+from attnunet.tracking.records import reuse_tag
 from attnunet.tracking.resume import SCORE
 from attnunet.tracking.run import Run, heartbeat, stop_on_sigterm
 from attnunet.tracking.store import Store, Unavailable
@@ -27,13 +28,13 @@ from attnunet.tracking.store import Store, Unavailable
 log = logging.getLogger(__name__)
 
 PARENT = "ATTNUNET_SWEEP"
-"""The environment variable that tells a job its parent run's id."""
+"""The environment variable that holds the id of a job's parent run."""
 OUTCOME = "outcome.json"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: how ("finished", "resumed", "reused" or "failed"), its run, its score, a failure's first line."""
+    """The outcome of a job: "finished", "resumed", "reused" or "failed"; its run, its score, the first line of its error."""
 
     how: str
     run_id: str | None
@@ -42,7 +43,7 @@ class Outcome:
 
 
 def run_job(work: Callable[[], Outcome], number: int, overrides: Sequence[str], folder: Path) -> Outcome:
-    """work(), with its outcome written to `folder` for the sweep's table.
+    """Return work(), and write its outcome to `folder` for the sweep's table.
 
     A failure is one of the outcomes: its traceback goes to the job's log, and the other jobs go on.
     """
@@ -59,17 +60,24 @@ def run_job(work: Callable[[], Outcome], number: int, overrides: Sequence[str], 
 
 
 def read_facts(run: entities.Run) -> dict:
-    """What the job of a finished run had written for the table."""
+    """Return the facts that the job of a finished run wrote for the table."""
     seconds = round((run.info.end_time - run.info.start_time) / 1000, 1)
     outcome = Outcome("finished", run.info.run_id, run.data.metrics[SCORE])
     return {**asdict(outcome), "overrides": run.data.tags["overrides"].split(" "), "seconds": seconds}
 
 
 def membership(store: Store, parent: str | None) -> dict[str, str]:
-    """The tags of a job's run: its sweep, and the command that was typed, which the job's process may not know."""
+    """Return the tags of a job's run: its sweep, and the typed command, which the job's process may not know."""
     if parent is None:
         return {}
     return {"mlflow.parentRunId": parent, "command": store.attempt(partial(store.client.get_run, parent)).data.tags["command"]}
+
+
+def reuse(store: Store, run_id: str | None, score: float, parent: str | None) -> Outcome:
+    """Return the outcome of a job whose run is finished already; a tag of the run names this sweep."""
+    if parent and run_id:
+        store.tag(run_id, {reuse_tag(parent): "true"})
+    return Outcome("reused", run_id, score)
 
 
 class Sweep:
@@ -111,7 +119,7 @@ class Sweep:
 
     @property
     def swept(self) -> list[str]:
-        """The overrides that name more than one value."""
+        """The overrides with more than one value."""
         fixed = set.intersection(*map(set, self.jobs)) if self.jobs and len(self.jobs) > 1 else set()
         return [override for override in self.overrides if override not in fixed]
 
@@ -195,7 +203,7 @@ COLUMNS = ("job", "how", "score", "seconds", "run_id", "reason")
 
 
 def varying_keys(rows: Sequence[dict]) -> set[str]:
-    """The parameters that take more than one value in a table."""
+    """Return the parameters that take more than one value in a table."""
     return {name for row in rows for name in row if name not in COLUMNS and len({str(r.get(name)) for r in rows}) > 1}
 
 

@@ -1,4 +1,4 @@
-"""How often a test split was looked at: each look makes the best of several runs flatter a little more."""
+"""The count of the times that a test split was scored: each time, the best of several runs flatters a little more."""
 
 import hashlib
 import json
@@ -13,28 +13,27 @@ from attnunet.tracking.store import Store
 
 
 def use_tag(test: Iterable[tuple[str, int]]) -> str:
-    """`test_scored.<digest>`, with a hash of the test split's slices, patient and number each, in whatever order they come.
+    """Return `test_scored.<digest>`, a hash of the patient and the number of each slice of the test split, in any order.
 
-    Of nothing else, so that it is the same split where other patients are added to the data or left out.
+    Nothing else is hashed, so that the split stays the same when other patients are added to the data or left out.
     """
     identity = json.dumps(sorted(test))
     return f"test_scored.{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}"
 
 
 OWN = "test_scored_own"
-"""The tag of a run whose own result, with what training froze, was scored on the test split."""
+"""The tag of a run that was scored on the test split as its training does, with the frozen decision."""
 
 
 def count_use(run: Run, test: Iterable[tuple[str, int]], own: bool = False) -> int:
-    """Note that the run was scored on slices of its test split; -> how often this was by the runs of its store, this time
-    included.
+    """Count that the run was scored on its test split; return how often the runs of its store were, this time included.
 
-    What is counted is a tag of the run. Runs that were deleted in MLflow, or cleared from the disk, still count.
+    The count is a tag of the run. Runs that were deleted in MLflow, or cleared from the disk, still count.
 
     Args:
         test: the whole test split that the run was made with, patient and number of each slice.
-        own: whether what training froze was scored as training does. A run that is interrupted after that scores the same
-            again, which counts once.
+        own: whether the run was scored as its training does. A run that is interrupted after that scores the same again,
+            which counts once.
     """
     tag, store = use_tag(test), run.store
     with FileLock(store.root / "uses.lock"):
@@ -50,11 +49,11 @@ def count_uses(store: Store, tag: str) -> int:
 
 
 def uses_so_far(store: Store, records: Iterable[Record]) -> int:
-    """How often the test split of these runs was scored, by all runs of the store; of several splits, the most."""
+    """Return how often all runs of the store scored the test split of these runs; of several splits, the largest count."""
     tags = {use_tag(record.slices("test")) for record in records}
     return max((count_uses(store, tag) for tag in tags), default=0)
 
 
 def describe_uses(times: int) -> str:
-    """What a reader of the score should know of `count`."""
+    """Return the sentence for a reader of the score."""
     return f"this test split has now been scored {'once' if times == 1 else f'{times} times'}"

@@ -1,4 +1,4 @@
-"""What happens after each epoch: validation by patient, metrics to the log, checkpoints, progress to the terminal."""
+"""Keras callbacks: validation by patient, the log of metrics, the state on disk, and progress in the terminal."""
 
 import math
 import time
@@ -20,15 +20,15 @@ from attnunet.training.state import History, State
 
 
 class Validation(keras.callbacks.Callback):
-    """Adds to an epoch's logs the validation patients' mean volumetric scores at native size.
+    """Adds the mean volumetric scores of the validation patients at native size to an epoch's logs.
 
-        val/dice, val/iou   at the best threshold of the grid, val/threshold, so that losses are not ranked by
-                            how they calibrate
+        val/dice, val/iou   at the best threshold of the grid, so that losses are not ranked by their calibration
+        val/threshold       that threshold
         val/dice_at_0.5     at 0.5
-        val/loss            mean over the slices of the loss of the prediction's batches
+        val/loss            the mean over the slices of their batch's loss
 
-    Post-processing and mirror images are left to the scoring of the kept checkpoint.
-    First in the list of callbacks: Keras hands all of them the same dictionary.
+    Post-processing and mirror images come later, when the kept checkpoint is scored. This callback is the first in the
+    list: Keras hands the same dictionary to all of them.
     """
 
     def __init__(self, predictor: Predictor, prepared: Prepared, indices: Sequence[int], thresholds: Sequence[float]) -> None:
@@ -64,10 +64,10 @@ class Validation(keras.callbacks.Callback):
 
 
 class Log(keras.callbacks.Callback):
-    """Hands each epoch's metrics to `log` in one call, under train/ and val/, epochs counted from 1.
+    """Hands the metrics of each epoch to `log` in one call, under train/ and val/. Epochs count from 1.
 
     Raises:
-        FloatingPointError: the training loss is no number any more.
+        FloatingPointError: the training loss is infinite or not a number.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class Log(keras.callbacks.Callback):
     ) -> None:
         """
         Args:
-            log: gets the metrics and the epoch.
-            images_per_epoch: seen in training, for the rate.
-            history: of the epochs before; those that follow are appended.
+            log: a function of the metrics and the epoch.
+            images_per_epoch: the number of training images, for the rate.
+            history: the metrics of earlier epochs, to which those of the next epochs are appended.
         """
         super().__init__()
         self.log, self.images_per_epoch = log, images_per_epoch
@@ -106,10 +106,10 @@ class Log(keras.callbacks.Callback):
 
 
 class Keep(keras.callbacks.Callback):
-    """After each epoch keeps the best weights so far, then the state from which training can go on.
+    """Keeps the best weights so far after each epoch, and then the state from which training can go on.
 
-    After `Log`, whose history it reads: what was best and when to stop follow from it alone, so that an interrupted
-    training decides as one that was left alone. A loss counts downwards.
+    It comes after `Log`, whose history it reads. The best epoch and the end follow from that history alone, so that an
+    interrupted training decides as any other. Lower is better for a loss.
     """
 
     def __init__(self, state: State, history: History, monitor: str, early_stopping: int | None) -> None:
@@ -118,7 +118,7 @@ class Keep(keras.callbacks.Callback):
 
     @property
     def best_epoch(self) -> int:
-        """Counted from 1; the first of equals."""
+        """The best epoch, counted from 1; the first of several that are equal."""
         return self.best_of(self.history)
 
     def best_of(self, history: History) -> int:
@@ -130,12 +130,12 @@ class Keep(keras.callbacks.Callback):
         return self.file_of(self.best_epoch)
 
     def file_of(self, epoch: int) -> Path:
-        """By epoch, so that a state never meets another one's."""
+        """Return the file of an epoch's weights; each epoch has its own, so that a state never reads another one's."""
         return self.state.path.with_name(f"best-{epoch}.npz")
 
     @property
     def stopped(self) -> bool:
-        """Whether `early_stopping` epochs have gone by without a better one."""
+        """Whether the last `early_stopping` epochs brought no better one."""
         return self.early_stopping is not None and len(self.history) - self.best_epoch >= self.early_stopping
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -150,10 +150,10 @@ class Keep(keras.callbacks.Callback):
 
 
 class ShowProgress(keras.callbacks.Callback):
-    """A bar with the time left, and a line an epoch; without a terminal only the lines. Last in the list."""
+    """Shows a bar with the time left, and a line for each epoch; without a terminal only the lines. Last in the list."""
 
     def __init__(self, console: Console, epochs: int, steps: int, monitor: str, done: int = 0) -> None:
-        """`done` epochs were trained before."""
+        """`done` is the number of epochs that were trained before."""
         super().__init__()
         self.console, self.epochs, self.monitor, self.done = console, epochs, monitor, done
         columns = (

@@ -1,4 +1,4 @@
-"""Keras's `fit`, fed by the pipeline, with what attnunet wants of it after each epoch."""
+"""Training with Keras's `fit`, from the batches of the data pipeline and from where an interrupted training stood."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,17 +8,18 @@ import grain
 import keras
 import numpy as np
 import tensorflow as tf
+from omegaconf import DictConfig
 from rich.console import Console
 
 from attnunet.data.batches import Draws, batches, iterate
 from attnunet.training.callbacks import Keep, Log, ShowProgress, Validation
+from attnunet.training.keras_internals import skip_gradient_sum
 from attnunet.training.state import History, State, read_weights
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What training left: the epochs' metrics, the best epoch (from 1) and a file of its weights; the network is as it
-    ended."""
+    """The result of a training: the epochs' metrics, the best epoch (counted from 1) and the file of its weights."""
 
     history: History
     best_epoch: int
@@ -29,22 +30,19 @@ class Fitted:
 
 
 def fit(
+    cfg: DictConfig,
     network: keras.Model,
     draws: Draws,
     epochs: int,
     validation: Validation,
-    *,
-    monitor: str,
-    early_stopping: int | None,
-    workers: int,
     folder: Path,
     log: Callable[[dict[str, float], int], None],
     console: Console,
 ) -> Fitted:
-    """Train up to `epochs`, from where the state in `folder` has come to; each epoch's metrics go to `log`.
+    """Train up to `epochs` epochs, starting from the state in `folder`; each epoch's metrics go to `log`.
 
-    The network is compiled and its optimizer built. Interrupted and called again with the same arguments, it ends with the
-    same bits as if it had never been.
+    The network must be compiled and its optimizer built; it ends with the weights of the last epoch. A training that was
+    interrupted and called again with the same arguments ends with the same bits as one that was not.
     """
     steps = draws.steps_per_epoch
     state = State(folder / "state.npz", network)
@@ -53,21 +51,18 @@ def fit(
         log(metrics, epoch)  # the interruption may have come before the log
 
     done = len(history)
-    keep = Keep(state, history, monitor, early_stopping)
+    keep = Keep(state, history, cfg.monitor, cfg.trainer.early_stopping)
     if done < epochs and not (done and keep.stopped):
         callbacks: Sequence[keras.callbacks.Callback] = [
             validation,  # first: the others read its scores
             Log(log, steps * draws.batch_size, history),
             keep,
-            progress := ShowProgress(console, epochs, steps, monitor, done),
+            progress := ShowProgress(console, epochs, steps, cfg.monitor, done),
         ]
         devices = network.distribute_strategy.num_replicas_in_sync
         if devices == 1:
-            # Keras sums gradients over devices by a custom gradient, which TensorFlow keeps for ever, and with it the step's
-            # graph: 10 MB a job. One device has nothing to sum.
-            optimizer = getattr(network.optimizer, "inner_optimizer", network.optimizer)
-            optimizer._all_reduce_sum_gradients = list
-        dataset = as_tf_data(batches(draws, workers, start_step=done * steps), draws, devices)
+            skip_gradient_sum(network.optimizer)
+        dataset = as_tf_data(batches(draws, cfg.trainer.workers, start_step=done * steps), draws, devices)
         try:
             network.fit(
                 dataset,
@@ -84,10 +79,11 @@ def fit(
 
 
 def as_tf_data(source: grain.IterDataset, draws: Draws, devices: int = 1) -> tf.data.Dataset:
-    """What Keras iterates, with tf.data's autotuner off: at the end of each iterator one waits for its sleep.
+    """Return the batches as the tf.data data set that Keras iterates, with its autotuner off.
 
-    Keras would wrap a Grain data set in the same way, but leaves the autotuner on. A thread of its own, since the
-    network's one inter-op thread is busy. Each of several `devices` gets its share of the slices with lesion.
+    With the autotuner, the end of each iterator waits until the autotuner's thread has slept. Keras would wrap a Grain data
+    set in the same way, but leave the autotuner on. The data set has a thread of its own, since the network's one inter-op
+    thread is busy. Each of several `devices` gets its share of the slices with a lesion.
     """
     size, channels = draws.prepared.images.shape[1], draws.prepared.images.shape[3]
     shape = (draws.batch_size, size, size)
@@ -101,7 +97,10 @@ def as_tf_data(source: grain.IterDataset, draws: Draws, devices: int = 1) -> tf.
 
 
 def deal(stream: Iterator[tuple[np.ndarray, np.ndarray]], devices: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches in the order in which cards are dealt: TensorFlow cuts one into stretches, and lesions stand first in it."""
+    """Yield batches reordered so that each device gets its share of the lesion slices, which stand first in a batch.
+
+    TensorFlow cuts a batch into as many stretches as there are devices.
+    """
     for images, masks in stream:
         order = np.concatenate([np.arange(len(images))[device::devices] for device in range(devices)])
         yield images[order], masks[order]

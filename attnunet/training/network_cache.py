@@ -1,4 +1,4 @@
-"""The network that jobs of one process share: its steps are traced once, which takes longer than many a job."""
+"""A compiled network that the jobs of one process share, since tracing its steps takes longer than many a job."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -11,13 +11,13 @@ kept: dict[str, keras.Model] = {}
 
 
 def compile_once(key: str, build: Callable[[], keras.Model]) -> keras.Model:
-    """The compiled network that `build` makes, or the last job's in its place, made equal to it to the last bit.
+    """Return the compiled network that `build` makes, or the last job's network with the same values, to the last bit.
 
     Args:
         key: equal for networks whose steps are the same computation on the same shapes; "" for one that must not be shared.
     """
     fresh = build()
-    # Variables that the first step has to make would have it traced twice, and have no place in a training's state.
+    # A first step that makes variables would be traced twice, and a training's state would lack these variables.
     with fresh.distribute_strategy.scope():
         fresh.optimizer.build(fresh.trainable_variables)
     if not key or key not in kept:
@@ -31,8 +31,8 @@ def compile_once(key: str, build: Callable[[], keras.Model]) -> keras.Model:
 
 @lru_cache(maxsize=1)
 def without_optimizer(network: keras.Model) -> keras.Model:
-    """The same layers without loss and optimizer: what predicts, and what is kept in a checkpoint."""
+    """Return the same layers without loss and optimizer, for predictions and checkpoints."""
     with network.distribute_strategy.scope():
         model = keras.Model(network.input, network.output, name=network.name)
-    model.jit_compile = network.jit_compile  # one that is not compiled chooses by the device
+    model.jit_compile = network.jit_compile  # a network that is not compiled would choose by the device
     return model

@@ -1,4 +1,4 @@
-"""Learning rates over a run, and the optimizers that follow one."""
+"""Learning rate schedules, and the optimizers that follow them."""
 
 import math
 from typing import Annotated, Any, Literal
@@ -7,12 +7,10 @@ import keras
 from annotated_types import Ge, Gt, Le, Lt
 from keras import ops
 
-from attnunet.training import fused
-
 
 @keras.saving.register_keras_serializable(package="attnunet")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """The learning rate at step t of `steps`: a linear warm-up over the first share `warmup`, then a decay.
+    """The learning rate at step t of `steps`: a linear warm-up over the share `warmup` of the steps, then a decay.
 
     With s = (t - warmup steps) / (steps - warmup steps) in [0, 1], the rate is learning_rate times
 
@@ -20,7 +18,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         cosine      (1 + cos(pi s)) / 2      Loshchilov and Hutter 2017, arXiv 1608.03983, without restarts
         polynomial  (1 - s) ^ 0.9            as nnU-Net (doi 10.1038/s41592-020-01008-z)
 
-    and during the warm-up learning_rate * (t + 1) / warmup steps, so that no step is lost at a rate of 0.
+    During the warm-up the rate is learning_rate * (t + 1) / warmup steps, so that no step has a rate of 0.
     """
 
     def __init__(self, learning_rate: float, steps: int, decay: str, warmup: float) -> None:
@@ -53,8 +51,8 @@ Warmup = Annotated[float, Ge(0), Lt(1)]
 
 
 def adam(steps: int, learning_rate: Rate, schedule: Decay = "cosine", warmup: Warmup = 0.0) -> keras.optimizers.Adam:
-    """Adam (Kingma and Ba 2015, arXiv 1412.6980), its rate following `schedule` over a run of `steps` training steps."""
-    return fused.Adam(Schedule(learning_rate, steps, schedule, warmup))
+    """Return Adam (Kingma and Ba 2015, arXiv 1412.6980) whose rate follows `schedule` over `steps` training steps."""
+    return keras.optimizers.Adam(Schedule(learning_rate, steps, schedule, warmup))
 
 
 def adamw(
@@ -64,5 +62,15 @@ def adamw(
     warmup: Warmup = 0.0,
     weight_decay: Annotated[float, Ge(0), Le(1)] = 1e-4,
 ) -> keras.optimizers.AdamW:
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101), its rate as in `adam`."""
-    return fused.AdamW(Schedule(learning_rate, steps, schedule, warmup), weight_decay=weight_decay)
+    """Return Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101), with the rate as in `adam`."""
+    return keras.optimizers.AdamW(Schedule(learning_rate, steps, schedule, warmup), weight_decay=weight_decay)
+
+
+@keras.saving.register_keras_serializable(package="attnunet")
+class Adam(keras.optimizers.Adam):
+    """Keras's Adam under the name that it has in earlier checkpoints."""
+
+
+@keras.saving.register_keras_serializable(package="attnunet")
+class AdamW(keras.optimizers.AdamW):
+    """As `Adam`."""

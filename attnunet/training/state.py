@@ -1,4 +1,4 @@
-"""What the rest of a training depends on, kept on disk after each epoch."""
+"""The state of a training on disk: all that its remaining epochs depend on."""
 
 import json
 import logging
@@ -19,15 +19,15 @@ History = list[dict[str, float]]
 
 
 def variables(network: keras.Model) -> Sequence[keras.Variable]:
-    """All that training changes: weights, random states of dropout, the optimizer's, which must be built."""
+    """Return all variables that training changes: weights, random states of dropout, and those of a built optimizer."""
     return [*network.variables, *network.optimizer.variables]
 
 
 class State:
-    """Files that are written whole or not at all: weights, optimizer, random states of dropout, and the epochs' metrics.
+    """Weights, optimizer, random states of dropout and the epochs' metrics, in files that are written whole or not at all.
 
-    The order of samples and the augmentation need no state, they are functions of (seed, step); the best epoch and early
-    stopping follow from the metrics. The state of the epoch before stays beside the last one, in case that is damaged.
+    The order of samples and the augmentation are functions of (seed, step) and need no state. The best epoch and early
+    stopping follow from the metrics. The state of the epoch before is kept too, in case the last one is damaged.
     """
 
     def __init__(self, path: Path, network: keras.Model) -> None:
@@ -35,7 +35,7 @@ class State:
         self.before = path.with_name(f"{path.stem}-before{path.suffix}")
 
     def save(self, history: History, best: Path) -> None:
-        """`best` is the file beside it, of the best epoch's weights, without which the state is of no use."""
+        """Write the state. `best` is the file of the best epoch's weights in the same folder, which the state needs."""
         values: dict[str, Any] = {
             f"{place}": np.asarray(variable.value) for place, variable in enumerate(variables(self.network))
         }
@@ -45,16 +45,17 @@ class State:
                 os.replace(self.path, self.before)
 
     def load(self) -> History:
-        """Give the network its state back; -> the metrics of the epochs that it has gone through, none without a file.
+        """Restore the network, and return the metrics of the epochs that it has been trained for.
 
-        A file that cannot be read is set aside; the one before it holds then, or else the network stays as it is.
+        A file that cannot be read is set aside, and the state before it is restored. Without any file the network stays as
+        it is, and there are no metrics.
         """
         for path in (self.path, self.before):
             if not path.exists():
                 continue
             try:
                 values, history = self.read(path)
-            except Exception as error:  # there is no end to what NumPy, zipfile and json say of a damaged file
+            except Exception as error:  # NumPy, zipfile and json raise all kinds of errors on a damaged file
                 aside = path.with_name(f"damaged-{path.name}")
                 os.replace(path, aside)
                 what = "it is set aside, and the run begins at the state before it, or else anew"
@@ -66,10 +67,10 @@ class State:
         return []
 
     def read(self, path: Path) -> tuple[list[np.ndarray], History]:
-        """The values of the variables and the metrics.
+        """Return the values of the variables, and the metrics.
 
         Raises:
-            Exception: the file, or the one of the best weights, is damaged, or belongs to another network.
+            Exception: the file, or that of the best weights, is damaged or belongs to another network.
         """
         expected = [np.asarray(variable.value) for variable in variables(self.network)]
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
@@ -83,6 +84,6 @@ class State:
 
 
 def read_weights(path: Path) -> list[np.ndarray]:
-    """Return a network's weights, as `np.savez(path, *network.get_weights())` wrote them."""
+    """Return a network's weights from a file that `np.savez(path, *network.get_weights())` wrote."""
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
         return [stored[f"arr_{place}"] for place in range(len(stored.files))]

@@ -15,7 +15,7 @@ from unittest import mock
 import numpy as np
 from measure import REPEATS, Row, composed, hand_over, ratios, row, seconds
 
-from attnunet import config
+from attnunet.config import objects
 from attnunet.train import train
 
 PHANTOM = ("data.patients=76", "data.slices=20", "data.size=128", "split.val=0.15", "split.test=0.15", "augment=mri")
@@ -32,15 +32,15 @@ def measured(name: str, scratch: Path) -> dict[str, list[float]]:
         "trainer.figures=false",
         *PHANTOM,
     )
-    prepared, split = config.prepare_data(cfg)
+    prepared, split = objects.prepare_data(cfg)
     size = cfg.batch_size
     images = len(split.train) // size * size
     assert images >= 1000, images
     from attnunet.training import callbacks, fit, runtime
 
     runtime.configure(cfg.seed, runtime.available_threads(cfg.trainer.threads), cfg.trainer.precision)
-    bare = config.make(cfg.model, "model")(cfg.image_size, len(prepared.channels))
-    bare.compile(config.make(cfg.optimizer, "optimizer")(1000), config.make(cfg.loss, "loss")(), jit_compile=False)
+    bare = objects.make(cfg.model, "model")(cfg.image_size, len(prepared.channels))
+    bare.compile(objects.make(cfg.optimizer, "optimizer")(1000), objects.make(cfg.loss, "loss")(), jit_compile=False)
     bare.optimizer.build(bare.trainable_variables)
     batch = prepared.images[:size], np.stack([prepared.mask(i)[..., None] for i in range(size)])
     bare.train_on_batch(*batch)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from measure import Row, composed, hand_over, interleaved, memory, ratios, row, seconds
 
-from attnunet import config
+from attnunet.config import objects
 from attnunet.data.batches import Draws, batches, iterate
 from attnunet.data.cache import Prepared
 
@@ -54,8 +54,8 @@ def growth(draws: Draws) -> float:
 def main() -> list[Row]:
     with tempfile.TemporaryDirectory() as scratch:
         cfg = composed(f"tracking.root={scratch}", "augment=mri")
-        prepared, split = config.prepare_data(cfg)
-        augment = config.make(cfg.augment, "augment")()
+        prepared, split = objects.prepare_data(cfg)
+        augment = objects.make(cfg.augment, "augment")()
         size = cfg.batch_size
         draws = Draws(prepared, split.train, size, cfg.seed, cfg.trainer.lesion_share, augment)
 

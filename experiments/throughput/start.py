@@ -48,7 +48,7 @@ def stages(root: str) -> dict[str, float]:
         from measure import composed
 
         cfg = composed(f"tracking.root={root}")
-        config.check(cfg)
+        checks.check(cfg)
         return cfg
 
     def tracking() -> Any:
@@ -65,9 +65,9 @@ def stages(root: str) -> dict[str, float]:
         import attnunet.evaluation.pictures
         import attnunet.training.fit  # noqa: F401
 
-    config = timed(PARTS[0], commands)
+    checks, objects = timed(PARTS[0], commands)
     cfg = timed(PARTS[1], compose)
-    prepared, split = timed(PARTS[2], lambda: config.prepare_data(cfg))
+    prepared, split = timed(PARTS[2], lambda: objects.prepare_data(cfg))
     run, store = timed(PARTS[3], tracking)
 
     def opened() -> None:
@@ -78,17 +78,17 @@ def stages(root: str) -> dict[str, float]:
     timed(PARTS[4], opened)
     timed(PARTS[5], tensorflow)
     timed(PARTS[6], training)
-    network = timed(PARTS[7], lambda: config.make(cfg.model, "model")(cfg.image_size, len(prepared.channels)))
+    network = timed(PARTS[7], lambda: objects.make(cfg.model, "model")(cfg.image_size, len(prepared.channels)))
 
     def compile() -> None:
-        network.compile(config.make(cfg.optimizer, "optimizer")(1000), config.make(cfg.loss, "loss")(), jit_compile=False)
+        network.compile(objects.make(cfg.optimizer, "optimizer")(1000), objects.make(cfg.loss, "loss")(), jit_compile=False)
         network.optimizer.build(network.trainable_variables)
 
     timed(PARTS[8], compile)
     from attnunet.data.batches import Draws, batches
     from attnunet.training.fit import as_tf_data
 
-    draws = Draws(prepared, split.train, cfg.batch_size, 0, 0.5, config.make(cfg.augment, "augment")())
+    draws = Draws(prepared, split.train, cfg.batch_size, 0, 0.5, objects.make(cfg.augment, "augment")())
     data = as_tf_data(batches(draws, 0), draws)
     for name in PARTS[9:11]:
         timed(name, lambda: network.fit(data, steps_per_epoch=1, epochs=1, verbose=0, shuffle=False))

@@ -12,7 +12,7 @@ from types import TracebackType
 import numpy as np
 from measure import Row, composed, hand_over, interleaved, ratios, row, seconds
 
-from attnunet import config
+from attnunet.config.objects import make
 from attnunet.training import runtime
 
 STEPS = {"train": 4, "predict": 8}
@@ -74,8 +74,8 @@ def main() -> list[Row]:
         networks, files = {}, []
         for name in WANTED:
             own = composed(f"model={name}")
-            networks[name] = network = config.make(own.model, "model")(size, 3)
-            network.compile(config.make(own.optimizer, "optimizer")(1000), config.make(own.loss, "loss")(), jit_compile=False)
+            networks[name] = network = make(own.model, "model")(size, 3)
+            network.compile(make(own.optimizer, "optimizer")(1000), make(own.loss, "loss")(), jit_compile=False)
             for layer in network.layers:  # running means and variances as after a training, not 0 and 1
                 if "bn" in layer.name:
                     layer.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])

@@ -1,0 +1,78 @@
+"""The folder of a comparison's results, which holds the answer to one question."""
+
+import itertools
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from attnunet import __version__
+from attnunet.comparison.page import page
+from attnunet.comparison.table import Comparison, tables
+from attnunet.config.fingerprints import digest
+from attnunet.tracking.provenance import command, git
+from attnunet.tracking.records import RunError, find_runs
+from attnunet.tracking.run import Run
+from attnunet.tracking.store import Store
+
+QUESTION = "comparison.json"
+"""The file of the keys of the command that a folder of results answers."""
+
+
+def question_key(cfg: DictConfig, store: Store) -> str:
+    """Return the question as JSON, which is equal where a command asks the same of the same store."""
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    keys = {key: value for key, value in plain.items() if key not in ("tracking", "output", "modules")}
+    return json.dumps({**keys, "store": store.shown_address}, indent=1)
+
+
+def find_folder(cfg: DictConfig, question: str, first: str) -> Path:
+    """Return the folder of the results: a new one, or the one with an earlier answer to the same question.
+
+    Args:
+        first: the id of the first run.
+
+    Raises:
+        RunError: `output` names a folder that holds something else.
+    """
+    name = cfg.study or (f"sweep-{cfg.sweep[:8]}" if cfg.sweep else f"runs-{first[:8]}")
+    wanted = Path(cfg.output or Path(cfg.tracking.root, "compare", name)).resolve()
+    for number in itertools.count(1):
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        earlier = folder / QUESTION
+        if not folder.exists() or not any(folder.iterdir()) or (earlier.exists() and earlier.read_text() == question):
+            break
+        if cfg.output:
+            raise RunError(f"output={cfg.output}: {wanted} holds something else, and it stays; name a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    earlier.write_text(question)
+    return folder
+
+
+def write_results(
+    cfg: DictConfig, folder: Path, comparison: Comparison, left_out: Sequence[str], notes: Sequence[str]
+) -> Path:
+    """Write the tables and the page of a comparison; return the page's path.
+
+    Args:
+        left_out: a line for each run that takes no part.
+        notes: what a reader has to know besides the comparison's own notes.
+    """
+    what = f"study {cfg.study}" if cfg.study else f"sweep {cfg.sweep}" if cfg.sweep else f"{len(cfg.runs)} runs"
+    title = f"{cfg.score} of {what} on {'test' if cfg.test else 'validation'} patients"
+    made = f"{time.strftime('%Y-%m-%d %H:%M')}, attnunet {__version__} {git('rev-parse', '--short', 'HEAD')}"
+    html = page(comparison, title, left_out, notes, {"Command": command(), "Made": made})
+    for name, text in {**tables(comparison), "compare.html": html}.items():
+        (folder / name).write_bytes(text.encode())
+    return folder / "compare.html"
+
+
+def log_results(store: Store, sweep: str, folder: Path, question: str) -> None:
+    """Copy the folder to the artifacts of the sweep's parent run, below a name of the question's own."""
+    (parent,) = find_runs(store, [sweep])
+    run = Run(store, parent.id)
+    for file in sorted(folder.iterdir()):
+        run.file(file, f"compare/{digest([question])}")

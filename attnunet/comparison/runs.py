@@ -1,0 +1,85 @@
+"""The runs of a comparison: which take part, and each patient's score."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from attnunet.comparison.pairs import Question
+from attnunet.comparison.patients import find_lack, read_patients
+from attnunet.comparison.rows import ScoredRun
+from attnunet.tracking.records import NotFound, Record, RunError, find_runs, runs_of_study, runs_of_sweep
+from attnunet.tracking.store import Store
+from attnunet.training import runtime
+
+
+def select_records(cfg: DictConfig, store: Store) -> list[Record]:
+    """Return the runs of the study, of the sweep, or of the list of ids, each once."""
+    if cfg.study is not None:
+        return runs_of_study(store, cfg.study)
+    if cfg.sweep is not None:
+        return runs_of_sweep(store, cfg.sweep)
+    return list({record.id: record for record in find_runs(store, cfg.runs)}.values())
+
+
+def keep_scored(records: Sequence[Record], score: str) -> tuple[list[Record], list[str]]:
+    """Return the finished runs that have the score on validation patients, and a line for each of the others.
+
+    Raises:
+        RunError: no run has it.
+    """
+    found, left_out = [], []
+    for record in records:
+        line = f"run {record.id[:8]} ({record.name})"
+        if record.status != "FINISHED":
+            left_out.append(f"{line} is {record.status}")
+        elif by := record.tags.get("superseded"):
+            left_out.append(f"{line} is superseded by run {by[:8]}")
+        else:
+            try:
+                patients = record.patients("val")
+            except NotFound:
+                patients = []
+            if not patients:
+                left_out.append(f"{line} has no scores of validation patients")
+            elif lack := find_lack(patients, score):
+                left_out.append(f"{line} {lack}")
+            else:
+                found.append(record)
+    if not found:
+        raise RunError("\n".join(["there is no finished run to compare", *left_out]))
+    return found, left_out
+
+
+def read_scores(record: Record, question: Question, parts: Sequence[str]) -> ScoredRun:
+    """Return a run with the score of each patient of these parts of its split.
+
+    Raises:
+        RunError: a patient of the run's split has no row in patients.csv, or the rows lack the score.
+    """
+    scores, worst = {}, {}
+    for part in parts:
+        rows = record.patients(part)
+        if missing := sorted(set(record.split["slices"][part]) - {row["patient"] for row in rows}):
+            raise RunError(f"run {record.id} ({record.name}): patients.csv lacks the {part} patients {', '.join(missing)}")
+        if lack := find_lack(rows, question.score):
+            raise RunError(f"run {record.id} ({record.name}) {lack}")
+        scores[part], worst[part] = read_patients(rows, question.score)
+    overrides = record.tags.get("overrides", "")
+    facts = (record.name, record.params, overrides, record.minutes, record.leaking, record.content, record.split["slices"])
+    return ScoredRun(record.id, *facts, scores, worst)
+
+
+def score_tests(records: Sequence[Record], cfg: DictConfig, store: Store, console: Console) -> dict[str, Record]:
+    """Return the runs by their ids, each with test scores; runs without any are scored here, as their training would have."""
+    if untested := [record for record in records if not record.tested]:
+        runtime.configure(0, runtime.available_threads(None), "float32")
+
+        from attnunet.evaluation.scoring import score_test  # a comparison of runs with scores needs no TensorFlow
+
+        for number, record in enumerate(untested, 1):
+            line = f"scoring the test {number}/{len(untested)}: run {record.id[:8]} ({record.name})"
+            console.print(line, soft_wrap=True, highlight=False)
+            score_test(record, Path(cfg.tracking.root) / "cache")
+    return {record.id: record for record in find_runs(store, [record.id for record in records])}

@@ -1,0 +1,43 @@
+"""The folds of a cross-validation as one result."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from attnunet.data.files import write_csv
+from attnunet.evaluation import cross_validation, pictures, report, scoring
+from attnunet.tracking import records, uses
+from attnunet.tracking.provenance import provenance
+from attnunet.tracking.records import Record
+from attnunet.tracking.run import open_run
+from attnunet.tracking.store import Store
+
+
+def join_studies(cfg: DictConfig, store: Store, runs: Sequence[Record], console: Console) -> None:
+    """Log each cross-validation among a study's runs as a run of its own; folds without test scores are scored first.
+
+    Raises:
+        RunError: the folds do not make a whole cross-validation.
+    """
+    whole = cross_validation.find_cross_validations(runs)
+    if problems := [line for found in whole for line in found.problems()]:
+        raise records.RunError("\n".join(problems))
+
+    for fold in [fold for found in whole for fold in found.folds if not fold.tested]:
+        console.print(f"run {fold.id}: {fold.name}, fold {fold.params['split.fold']}", soft_wrap=True, highlight=False)
+        console.print(uses.describe_uses(scoring.score_test(fold, Path(cfg.tracking.root) / "cache")), highlight=False)
+
+    for found in whole:
+        found = replace(found, folds=tuple(records.find_runs(store, [fold.id for fold in found.folds])))  # with these scores
+        joined = found.join_scores()
+        tags = {**provenance([]), "cross_validated": " ".join(fold.id for fold in found.folds)}
+        with open_run(store, store.study(cfg.study), found.name, found.params, tags) as current:
+            current.metrics({f"final/test/{key}": value for key, value in joined.summary.items()}, step=0)
+            current.text(write_csv(joined.rows), "patients.csv")
+            current.text(write_csv(joined.strata), "strata.csv")
+            current.figures(pictures.draw_charts(joined))
+        console.print(f"run {current.id}: {found.name}, {len(found.folds)} folds", soft_wrap=True, highlight=False)
+        report.print_scores(console, {"test": joined}, "every patient tested once, by a network that never saw it")

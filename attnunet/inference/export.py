@@ -1,0 +1,41 @@
+"""The export of a predictor: its network in another runtime's files, checked, with the facts that a caller needs."""
+
+from pathlib import Path
+
+import numpy as np
+
+from attnunet.data.files import building
+from attnunet.errors import UserError
+from attnunet.inference.formats import FORMATS, to_float32
+from attnunet.inference.predictor import Predictor
+
+TOLERANCE = 1e-4
+"""The largest difference from the network's logits: absolute, or relative where a logit is above 1."""
+
+
+def export_predictor(predictor: Predictor, form: str, folder: Path) -> tuple[Path, float]:
+    """Write the network in float32, and predictor.json, which says how images are prepared and masks decided.
+
+    The folder is there once the file was found to answer as the network does. Return the file's path, and the largest
+    difference between the network's logits in float32 and in the precision of its training.
+
+    Raises:
+        UserError: the format needs a package that is not installed, or the file answers differently.
+    """
+    network = to_float32(predictor.network)
+    write, name = FORMATS[form]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with building(folder) as temporary:
+        images = np.random.default_rng(0).integers(0, 256, (2, *network.input_shape[1:]), dtype=np.uint8)
+        expected = network.predict_on_batch(images)  # first: Keras exports no network that has never been called
+        rounding = np.abs(expected - predictor.network.predict_on_batch(images)).max()
+        try:
+            answer = write(network, temporary / name)
+        except ModuleNotFoundError as error:
+            raise UserError(f"format={form} needs the package {error.name}: pip install {error.name}") from error
+        found = answer(images)
+        if not np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
+            distance = np.abs(found - expected).max()
+            raise UserError(f"format={form}: the file's logits differ by up to {distance:.2g} from the network's")
+        (temporary / "predictor.json").write_text(predictor.facts)
+    return folder / name, float(rounding)

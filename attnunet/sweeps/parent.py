@@ -1,0 +1,76 @@
+"""The parent run around the jobs of a sweep: what both sweepers do before the first job and after the last."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, flag_override
+
+from attnunet.config import as_typed
+from attnunet.errors import UserError, exit_on_error, explain, first_line
+from attnunet.sweeps import terminal
+from attnunet.sweeps.composition import CachingLoader
+from attnunet.sweeps.grid import check_grid
+
+if TYPE_CHECKING:
+    from attnunet.tracking.sweep import Sweep
+
+
+@contextmanager
+def open_sweep(cfg: DictConfig, context: HydraContext, task: TaskFunction) -> Iterator[Launcher]:
+    """Check a sweep, start its parent run, yield the launcher of its jobs, and end the parent as the jobs ended.
+
+    The process exits with code 1 where the sweep cannot run or a job has no result.
+
+    Args:
+        cfg: the configuration of the whole sweep.
+        context: of the sweeper, from Hydra.
+        task: the function that each job runs.
+    """
+    with exit_on_error():
+        loader = CachingLoader(context.config_loader.get_search_path())
+        jobs, first = check_grid(cfg, loader)
+        jobs_context = HydraContext(config_loader=loader, callbacks=context.callbacks)
+        launcher = Plugins.instance().instantiate_launcher(jobs_context, task, cfg)
+        sweep = start_sweep(cfg, jobs, first)
+        try:
+            yield launcher
+        except (KeyboardInterrupt, SystemExit) as end:
+            stopped = isinstance(end, KeyboardInterrupt) or (isinstance(end.code, int) and end.code > 128)
+            sweep.close("KILLED" if stopped else "FAILED")
+            raise
+        except Exception as error:
+            sweep.abandon()
+            if explain(error):
+                raise
+            choices = cfg.hydra.runtime.choices
+            chosen = f"hydra/sweeper={choices['hydra/sweeper']} hydra/launcher={choices['hydra/launcher']}"
+            reason = f"{type(error).__name__}: {first_line(error)} (HYDRA_FULL_ERROR=1 shows where)"
+            raise UserError(f"{chosen}: {reason}") from error
+        if not sweep.close():
+            sys.exit(1)
+
+
+def start_sweep(cfg: DictConfig, jobs: Sequence[Sequence[str]] | None, first: DictConfig) -> Sweep:
+    """Return the sweep, whose jobs learn their parent in every launcher, on whatever machine: by an override.
+
+    Args:
+        jobs: each one's overrides, where they are known beforehand.
+        first: the configuration of the first job.
+    """
+    from attnunet.tracking.store import open_store
+    from attnunet.tracking.sweep import PARENT, Sweep
+
+    store = open_store(Path(first.tracking.root).resolve(), first.tracking.uri, first.tracking.patience)
+    overrides, folder = as_typed(cfg.hydra.overrides.task), Path(cfg.hydra.sweep.dir)
+    sweep = Sweep(store, first.study, first.monitor, overrides, jobs, folder, terminal.console(160))
+    with flag_override(cfg, "readonly", False):
+        cfg.hydra.overrides.hydra.append(f"+hydra.job.env_set.{PARENT}='{sweep.run.id}'")
+    return sweep

@@ -1,0 +1,74 @@
+"""What a configuration trains: the batches, the compiled network, and the predictor that shares its weights."""
+
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import Any, Literal
+
+import keras
+import tensorflow as tf
+from omegaconf import DictConfig, OmegaConf
+
+from attnunet.config.fingerprints import computation
+from attnunet.config.objects import make
+from attnunet.config.targets import own_modules
+from attnunet.data.batches import Draws
+from attnunet.data.cache import Prepared
+from attnunet.data.split import Split
+from attnunet.inference.predictor import Predictor, Preparation
+from attnunet.training import network_cache
+
+
+def build_draws(cfg: DictConfig, prepared: Prepared, split: Split) -> tuple[Draws, int]:
+    """Return the training slices as augmented batches, and the number of epochs."""
+    augment = make(cfg.augment, "augment")()
+    draws = Draws(prepared, split.train, cfg.batch_size, cfg.seed, cfg.trainer.lesion_share, augment)
+    return draws, cfg.epochs or max(1, round(cfg.budget_images / (draws.steps_per_epoch * cfg.batch_size)))
+
+
+def build_network(cfg: DictConfig, channels: int, steps: int) -> keras.Model:
+    """Return the compiled network; it is the last job's, with fresh weights, where both compute the same.
+
+    Args:
+        channels: of the images.
+        steps: of the run, which the learning rate follows.
+    """
+
+    def build() -> keras.Model:
+        with strategy_scope(cfg.trainer.strategy):
+            network = make(cfg.model, "model")(cfg.image_size, channels)
+            loss, optimizer = make(cfg.loss, "loss")(), make(cfg.optimizer, "optimizer")(steps)
+            network.compile(optimizer, loss, jit_compile=cfg.trainer.jit_compile)
+        return network
+
+    return network_cache.compile_once(computation(cfg, channels, steps), build)
+
+
+def build_predictor(cfg: DictConfig, network: keras.Model, prepared: Prepared) -> Predictor:
+    """Return the predictor that has the network's weights at any time of its training."""
+    seen = ("file_channels", "channels", "intensity", "plane", "pixel_size", "dtype")
+    preparation = Preparation(cfg.image_size, **{name: getattr(prepared, name) for name in seen})
+    predictor = Predictor(
+        network_cache.without_optimizer(network),
+        preparation,
+        flip=cfg.evaluation.flip,
+        batch_size=cfg.evaluation.batch_size,
+        modules=own_modules(OmegaConf.to_container(cfg.model, resolve=True)),
+    )
+    predictor.check_loadable()
+    return predictor
+
+
+def strategy_scope(name: Literal["mirrored"] | None) -> AbstractContextManager:
+    """Return the scope in which a network is made and compiled.
+
+    "mirrored" trains a copy of the network on each GPU, or without a GPU on each logical CPU; every copy gets its share of a
+    batch.
+    """
+    return nullcontext() if name is None else mirrored_strategy().scope()
+
+
+@cache
+def mirrored_strategy() -> Any:
+    """Return the one strategy of a process: two would number their reductions alike, and TensorFlow would confuse them."""
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
