@@ -144,7 +144,7 @@ class Run:
             with naming(Path(self.artifacts)):
                 self.store.attempt(lambda: self.log_model(folder, predictor))
 
-    def log_model(self, folder: str, predictor: Predictor) -> None:
+    def log_model(self, folder: str, predictor: "Predictor") -> None:
         """Once: one that was logged whole before an interruption stays, one that was not goes."""
         client = self.store.client
         for model in client.search_logged_models([self.experiment_id], f"source_run_id = '{self.id}'"):
