@@ -46,6 +46,7 @@ COMMANDS = {
     "evaluate": (schema.Evaluate, RUN),
     "predict": (schema.Predict, (*RUN, "input=in", "output=out")),
     "export": (schema.Export, RUN),
+    "export_split": (schema.ExportSplit, RUN),
 }
 
 
@@ -112,6 +113,8 @@ def test_evaluate_takes_every_choice_of_its_groups(choice: str) -> None:
             ["run=12345678"],
             "run=12345678: is read as a number; quote the text that you wrote twice: 'run=\"...\"'",
         ),
+        ("export_split", ["run=abc", "dataset=Brain"], "dataset=Brain: String should match pattern"),
+        ("export_split", ["run=abc", "split=patient"], "run, split given; allowed: run=RUN_ID, or both"),
         ("evaluate", ["study=a", "part=val"], "study=a: joins scores as they are, without part; those go with run=RUN_ID"),
         ("evaluate", ["study=a", "allow_training_patients=true"], "study=a: joins scores as they are, without allow_training"),
         ("export", ["run=abc", "format=torch"], "format=torch: Input should be 'keras', 'savedmodel', 'onnx' or 'tflite'"),

@@ -196,6 +196,27 @@ class Export(Keys):
     tracking: Tracking
 
 
+class ExportSplit(Keys):
+    """run: the id, or its first digits, of the run whose split is written; or data and split. dataset: the name in nnU-Net.
+    output: the folder, which must not be there."""
+
+    run: Text | None
+    data: Target | None = None
+    split: Target | None = None
+    dataset: Annotated[str, StringConstraints(pattern=r"^Dataset\d{3}_[A-Za-z0-9_-]+$")]
+    output: Text
+    modules: list[Module]
+    tracking: Tracking
+
+    @model_validator(mode="after")
+    def one_of_two(self) -> Self:
+        given = [name for name in ("run", "data", "split") if getattr(self, name) is not None]
+        if given not in (["run"], ["data", "split"]):
+            found = ", ".join(given) or "nothing"
+            raise value_error(f"{found} given; allowed: run=RUN_ID, or both data=NAME and split=NAME")
+        return self
+
+
 def value_error(message: str) -> PydanticCustomError:
     """Return the error of a combination of keys."""
     return PydanticCustomError("combination", "{message}", {"message": message})
