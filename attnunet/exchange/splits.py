@@ -17,8 +17,11 @@ def find_patients(parts: Mapping[str, Collection[tuple[str, int]]], slices: Sequ
     """Return the patients of each part, whose slices are given by patient and number.
 
     Raises:
-        DataError: a part has some slices of a patient and lacks others; other tools divide whole patients.
+        DataError: a part has some slices of a patient and lacks others, or a patient has two scans; to other tools a patient
+            is one volume.
     """
+    if scans := sorted({s.volume for s in slices if s.scan}):
+        raise DataError(f"data: {', '.join(scans[:5])} are scans among several; allowed: one scan a patient")
     fold: dict[str, list[str]] = {}
     for part in PARTS:
         held = set(parts[part])
