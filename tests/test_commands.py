@@ -148,6 +148,7 @@ KEYS = {
     "predict": "probabilities",
     "export": "format",
     "export_split": "dataset",
+    "audit": "study",
 }
 """Every command, and one of its keys."""
 

@@ -223,6 +223,15 @@ class ExportSplit(Keys):
         return self
 
 
+class Audit(Keys):
+    """data: what is looked at. study: where the table is logged, null for nowhere."""
+
+    data: Target
+    study: Study | None
+    modules: list[Module]
+    tracking: Tracking
+
+
 def value_error(message: str) -> PydanticCustomError:
     """Return the error of a combination of keys."""
     return PydanticCustomError("combination", "{message}", {"message": message})
