@@ -1,6 +1,7 @@
 """An audit finds copies that were changed, and labels and sequences that cannot be right; on phantoms it finds nothing."""
 
 import csv
+import re
 from io import StringIO
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def test_a_changed_copy_under_another_patients_name_is_found(change, root: Path,
         write_slice(tmp_path / "in" / "COPY_BB_1", number, changed, label * np.uint8(255))
     found = findings(tmp_path / "in", tmp_path)
     assert [(item.check, item.patients) for item in found] == [("near copy", "COPY_BB_1 and PHANTOM_AA_0001")]
-    assert found[0].found.startswith("4 pair(s) of images are nearly the same, correlation up to ")
+    assert re.match(r"[34] pair\(s\) of images are nearly the same, correlation up to ", found[0].found)
 
 
 def test_equal_images_are_a_doubt_and_no_near_copy(tmp_path: Path) -> None:
