@@ -63,8 +63,9 @@ def log_findings(cfg: DictConfig, choice: str, found: Sequence[Finding], console
     from collections import Counter
 
     from attnunet.data.files import write_csv
+    from attnunet.tracking.labels import flatten
     from attnunet.tracking.provenance import provenance
-    from attnunet.tracking.run import flatten, open_run
+    from attnunet.tracking.run import open_run
 
     store = commands.open_runs(cfg.tracking)
     plain: Any = OmegaConf.to_container(cfg.data, resolve=True)
