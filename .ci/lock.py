@@ -9,6 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 OURS = {"attnunet", "pip"}
+OLDEST = (3, 11)
+"""The supported Python whose lock the others can install too: packages drop old Pythons, not new ones."""
 
 
 def resolve() -> dict[str, str]:
@@ -20,7 +22,9 @@ def resolve() -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    if sys.version_info[:2] != OLDEST:
+        sys.exit(f"lock: resolve with Python 3.11, the oldest that is supported, not with {platform.python_version()}")
     today, machine = datetime.date.today(), f"Python {platform.python_version()}, {platform.machine()} {platform.system()}"
-    head = f"# What `make setup` installs: pyproject.toml with its extra dev, resolved on {today}, {machine}."
+    head = f"# What `make setup` installs on every Python: pyproject.toml with its extra dev, resolved on {today}, {machine}."
     pins = [f"{name}=={version}" for name, version in sorted(resolve().items()) if name not in OURS]
     (ROOT / "requirements.lock").write_text("\n".join([head, "# By `make lock`.", *pins]) + "\n")

@@ -54,10 +54,10 @@ def train(
     threads = runtime.available_threads(cfg.trainer.threads)
     arithmetic = {"threads": str(threads), "settings": runtime.library_settings()}
     recipe = fingerprints.recipe(cfg, prepared.fingerprint, split, score_test)
-    fingerprint = fingerprints.fingerprint(recipe, arithmetic)
+    identity = fingerprints.Identity(recipe, arithmetic, fingerprints.metrics())
     store = commands.open_runs(cfg.tracking)
     study = store.study(cfg.study)
-    with resume.claim_start(store, study, fingerprint, recipe, arithmetic, cfg.resume, say) as start:
+    with resume.claim_start(store, study, identity, cfg.resume, say) as start:
         say(start.why)
         if start.score is not None:
             say(f"{cfg.monitor} {start.score:.4f}; all of it: {store.ui_command}")
@@ -68,8 +68,8 @@ def train(
         gpus = runtime.gpus(cfg.trainer.strategy)
         if doubt := start.doubt(provenance.machine(gpus)):
             say(doubt)
-        identity = {"fingerprint": fingerprint, "recipe": recipe, **arithmetic, "leaking": str(split.leaking).lower()}
-        tags = {**provenance.provenance(overrides, gpus), **identity, **sweep.membership(store, parent)}
+        tags = {**provenance.provenance(overrides, gpus), **identity.tags, **sweep.membership(store, parent)}
+        tags["leaking"] = str(split.leaking).lower()
         name, parameters = labels.name_run(cfg, choices, split.leaking), labels.list_parameters(cfg, choices)
         with open_run(store, study, name, parameters, tags, start.run_id) as run:
             store.supersede(start.replaces, run.id)

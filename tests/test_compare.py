@@ -327,7 +327,7 @@ def test_a_sweeps_results_are_among_its_parents_artifacts(runs: Runs) -> None:
     parent = client.create_run(runs.store.study(runs.study), tags={"sweep": "abc"}).info
     runs.add(BASE, {"loss": "dice"}, **{"mlflow.parentRunId": parent.run_id})
     runs.add(BASE, {"loss": "focal"})
-    found, _ = runs.compare(what=f"sweep={parent.run_id[:10]}")
+    found, _ = runs.compare(what=f'sweep="{parent.run_id[:10]}"')
     assert len(found.standings) == 1
     files = ["compare.html", "comparison.json", "leaderboard.csv", "pairs.csv", "patients.csv"]
     (kept,) = (Path(local_path(parent.artifact_uri)) / "compare").iterdir()

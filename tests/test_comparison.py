@@ -1,17 +1,12 @@
-"""Which runs make a row, the verdict on a pair of rows, and the words, tables and pictures that say so."""
+"""Which runs make a row, and the verdict on a pair of rows."""
 
-import csv
 import io
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import replace
-from html.parser import HTMLParser
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from matplotlib.textpath import TextPath
 from rich.console import Console
 from scipy import stats
 
@@ -19,10 +14,8 @@ from attnunet.comparison import terminal
 from attnunet.comparison.page import page
 from attnunet.comparison.pairs import Question, compare_pairs, describe
 from attnunet.comparison.patients import read_patients
-from attnunet.comparison.rows import Row, ScoredRun, Unpaired, group_rows, pair_patients
-from attnunet.comparison.table import Comparison, compare_rows, tables
-from attnunet.data.files import read_csv
-from attnunet.figures.comparison import PAIRS, draw_all
+from attnunet.comparison.rows import ScoredRun, Unpaired, group_rows, pair_patients
+from attnunet.comparison.table import Comparison, compare_rows
 from attnunet.metrics.statistics import mean_interval
 
 NAN = math.nan
@@ -52,6 +45,12 @@ def table(scores: np.ndarray, **question: object) -> Comparison:
     patients = [f"p{number:02}" for number in range(scores.shape[1])]
     made = [run(i, dict(zip(patients, own, strict=True)), loss=f"loss{i}") for i, own in enumerate(scores.tolist())]
     return compare_rows(group_rows(made), "val", Question(resamples=499, **question))  # type: ignore[arg-type]
+
+
+def text_of(comparison: Comparison) -> str:
+    console = Console(width=200, file=io.StringIO())
+    terminal.print_comparison(console, comparison)
+    return console.file.getvalue()  # type: ignore[attr-defined]
 
 
 # Rows.
@@ -323,270 +322,6 @@ def test_p_values_are_adjusted_over_all_pairs() -> None:
     assert sorted(pair.adjusted for pair in found) == pytest.approx(
         [3 * p[0], max(3 * p[0], 2 * p[1]), max(3 * p[0], 2 * p[1], p[2])]
     )
-
-
-# The comparison as a whole.
-
-
-def test_the_leaderboard_has_each_rows_numbers() -> None:
-    scores = np.array([[0.9, 0.8, 0.4, NAN], [0.5, 0.5, 0.5, 0.5]])
-    first, second = table(scores).standings
-    assert (first.rank, first.mean, first.median) == (1, pytest.approx(0.7), 0.8)
-    assert (first.low, first.high) == mean_interval(scores[0, :3], 499)
-    assert (second.rank, second.low, second.high) == (2, 0.5, 0.5)
-
-
-def test_the_files_hold_what_the_comparison_holds() -> None:
-    comparison = table(np.array([[0.9, 0.8, NAN], [0.5, 0.5, 0.5]]))
-    files = {name: list(csv.DictReader(io.StringIO(text))) for name, text in tables(comparison).items()}
-    (first, second) = files["leaderboard.csv"]
-    assert (first["rank"], first["loss"], first["patients"], first["seeds"]) == ("1", "loss0", "2", "1")
-    assert float(first["mean"]) == pytest.approx(0.85)
-    assert second["runs"] == "00000001" + "0" * 24
-    (pair,) = files["pairs.csv"]
-    assert (pair["first"], pair["second"], pair["patients"], pair["verdict"]) == ("loss=loss0", "loss=loss1", "2", "undecided")
-    assert pair["words"] == comparison.sentences[0]
-    assert [row["1 loss=loss0"] for row in files["patients.csv"]] == ["0.9", "0.8", "nan"]
-
-
-def test_the_notes_say_what_is_wrong_with_the_numbers() -> None:
-    few = table(np.random.default_rng(0).beta(5, 2, (6, 7)))
-    notes = "\n".join(few.notes())
-    assert (
-        "7 patients cannot show a difference among 15 pairs, however large. The smallest p of the signed rank test is 0.016"
-        in notes
-    )
-    assert "0.23 after Holm, and 0.05 is asked for. It takes 10 patients" in notes
-    assert "Over 7 patients intervals are too narrow" in notes
-    assert "Validation patients chose checkpoint and decision" in notes
-    assert "LEAKING" not in notes
-    leaking = compare_rows(group_rows([run(0, {"a": 0.1, "b": 0.2}, leaking=True)]), "val", Question(resamples=99))
-    assert "LEAKING: row 1 trained on patients who are scored here" in "\n".join(leaking.notes())
-    many = table(np.random.default_rng(0).beta(5, 2, (2, 30)))
-    assert list(many.notes()) == [
-        "Validation patients chose checkpoint and decision, so that these scores flatter; " + "test=true scores the test."
-    ]
-
-
-def text_of(comparison: Comparison) -> str:
-    console = Console(width=200, file=io.StringIO())
-    terminal.print_comparison(console, comparison)
-    return console.file.getvalue()  # type: ignore[attr-defined]
-
-
-def test_the_terminal_shows_rows_and_words() -> None:
-    text = text_of(table(np.array([[0.9, 0.8, 0.4], [0.5, 0.5, 0.5]])))
-    assert "2 rows, 2 runs, 3 validation patients, 1 pair: 1 undecided" in text
-    assert re.search(r"1 │ loss0 +│ 0.700 │ 0.400 to 0.900 │", text)
-    assert "loss=loss0 or loss=loss1: undecided: dice +0.200" in text
-
-
-def test_over_how_many_patients_a_row_is_said_where_it_is_not_over_all() -> None:
-    scores = np.random.default_rng(0).beta(5, 2, (2, 12))
-    for text in (text_of(table(scores)), page(table(scores), "", [], [], {})):
-        assert " of 12" not in text
-    scores[1, :2] = NAN
-    partial = table(scores)
-    assert re.search(r"loss1 .*│ +10 of 12 │", text_of(partial))
-    assert re.search(r"loss0 .*│ +12 of 12 │", text_of(partial))
-    for text in (text_of(partial), page(partial, "", [], [], {})):
-        assert "not all over the same: see patients" in text
-    assert "10 of 12</td>" in page(partial, "", [], [], {})
-
-
-def test_that_ranks_are_over_different_validation_patients_is_said_where_the_test_is_shown() -> None:
-    scores = {f"p{number:02}": number / 20 for number in range(12)}
-    validated = [scores, scores | {"p00": NAN}]
-    both = [run(number, found, loss=f"loss{number}") for number, found in enumerate(validated)]
-    slices = {part: dict.fromkeys(scores, (1,)) for part in ("val", "test")}
-    made = group_rows([replace(one, slices=slices, scores={**one.scores, "test": scores}) for one in both])
-    said = "Ranks are by means over those validation patients who have a defined score, not all over the same."
-    assert said in compare_rows(made, "test", Question(resamples=99)).notes()
-    assert said not in compare_rows(made[:1], "test", Question(resamples=99)).notes()
-
-
-def test_of_many_pairs_the_terminal_shows_those_of_the_first_row() -> None:
-    text = text_of(table(np.random.default_rng(0).beta(5, 2, (8, 12))))
-    assert text.count("Wilcoxon p") == 7
-    assert "and 21 pairs more" in text
-
-
-AWKWARD = [
-    "[x]",
-    "/w[/b]",
-    ":brain:",
-    "$a$",
-    "_x^{",
-    "<script>alert(1)</script>",
-    '"><b id="y"',
-    'url(#a) href="#b" #010203',
-    "a\nb",
-]
-AWKWARD += ["张伟", "=1+1", "{{ 7 * 7 }}"]
-
-
-@pytest.fixture(scope="module")
-def awkward() -> Comparison:
-    """Rows that are told apart by values that others could have written."""
-    rng = np.random.default_rng(0)
-    scores = [{f"p{number:02}": float(score) for number, score in enumerate(rng.beta(5, 2, 12))} for _ in AWKWARD]
-    made = [replace(run(n, s, loss=name), name=name) for n, (s, name) in enumerate(zip(scores, AWKWARD, strict=True))]
-    return compare_rows(group_rows(made), "val", Question(resamples=99))
-
-
-def test_the_terminal_shows_names_as_they_are(awkward: Comparison) -> None:
-    text = text_of(awkward)
-    for name in AWKWARD:
-        shown = name.split("\n")[0]
-        assert re.search(rf"│ {re.escape(shown)} +│", text)  # in the table
-        assert f"loss={shown}" in text  # in words
-
-
-def test_the_files_give_names_back_as_they_are(awkward: Comparison) -> None:
-    files = {name: read_csv(text) for name, text in tables(awkward).items()}
-    assert [row["loss"] for row in files["leaderboard.csv"]] == AWKWARD
-    assert {row["second"] for row in files["pairs.csv"]} == set(awkward.names[1:])
-    assert list(files["patients.csv"][0])[1:] == [f"{s.rank} {s.row.name}" for s in awkward.standings]
-    # To a spreadsheet, none of them is a formula.
-    cells = [cell for text in tables(awkward).values() for row in csv.reader(io.StringIO(text)) for cell in row]
-    assert "'=1+1" in cells
-    assert not [cell for cell in cells if cell[:1] in "=@+" and cell]
-
-
-# Pictures and the page.
-
-SVG = "{http://www.w3.org/2000/svg}"
-
-
-def marks(svg: str, color: str) -> int:
-    """How many markers of a colour are drawn."""
-    return sum(f"fill: {color}" in use.get("style", "") for use in ElementTree.fromstring(svg).iter(f"{SVG}use"))
-
-
-def test_every_row_pair_and_patient_is_drawn() -> None:
-    scores = np.random.default_rng(0).beta(5, 2, (4, 12))
-    scores[1, 2] = NAN
-    figures = draw_all(table(scores))
-    assert set(figures) == {"intervals", "pairs", "patients", "parameters", "time"}
-    assert marks(figures["intervals"], "#e69f00") == 4
-    assert marks(figures["time"], "#e69f00") == 4
-    assert marks(figures["patients"], "#56b4e9") == 47
-    assert marks(figures["pairs"], "#888888") == 6 + 1  # all undecided, and the legend
-    assert marks(figures["parameters"], "#56b4e9") == 4
-    words = " ".join(
-        text for element in ElementTree.fromstring(figures["intervals"]).iter(f"{SVG}text") for text in element.itertext()
-    )
-    assert "4  loss=loss3" in words
-
-
-def test_ink_is_the_pages_own_and_no_two_pictures_share_an_id() -> None:
-    figures = draw_all(table(np.random.default_rng(0).beta(5, 2, (2, 12))))
-    ids = [found for svg in figures.values() for found in re.findall(r' id="([^"]+)"', svg)]
-    assert len(ids) == len(set(ids))
-    for svg in figures.values():
-        assert "currentColor" in svg
-        assert "#010203" not in svg
-        assert all(found in ids for found in re.findall(r'href="#([^"]+)"', svg))
-        assert ElementTree.fromstring(svg).get("role") == "img"
-
-
-def test_of_too_many_pairs_those_of_the_first_row_are_drawn() -> None:
-    comparison = table(np.random.default_rng(0).beta(5, 2, (11, 12)))
-    assert len(comparison.pairs) == 55 > PAIRS
-    assert marks(draw_all(comparison)["pairs"], "#888888") == 10 + 1
-
-
-def test_a_single_row_has_its_interval_and_no_more() -> None:
-    comparison = table(np.array([[0.5, 0.6, 0.7]]))
-    assert set(draw_all(comparison)) == {"intervals"}
-    assert "Which differences are real" not in page(comparison, "one", [], [], {})
-
-
-class Elements(HTMLParser):
-    """Tags, attributes and text of a page; that each element is closed where it should be."""
-
-    VOID = ("meta", "br", "link", "img")
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def test_the_page_is_whole_escaped_and_needs_no_network() -> None:
-    comparison = table(np.random.default_rng(0).beta(5, 2, (4, 12)))
-    html = page(comparison, "Dice <of> A & B", ["run 1 is FAILED"], ["looked at 3 times"], {"Command": "compare 'x' <y>"})
-    found = Elements(html)
-    assert "Dice <of> A & B" in found.text
-    assert "compare 'x' <y>" in found.text
-    for words in (*comparison.sentences, "run 1 is FAILED", "looked at 3 times"):
-        assert words in found.text
-    tags = [tag for tag, _ in found.tags]
-    assert tags.count("svg") == 5
-    assert not {"script", "link", "iframe", "img"} & set(tags)
-    for tag, attributes in found.tags:
-        for name in ("src", "href", "xlink:href"):
-            assert tag == "a" or (attributes.get(name) or "#").startswith("#")
-    # Each picture is described by its caption, and every id is there once.
-    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    assert all(attributes["aria-labelledby"] in ids for tag, attributes in found.tags if "aria-labelledby" in attributes)
-    assert "url(http" not in html
-
-
-def test_names_are_text_on_the_page_and_in_its_pictures(awkward: Comparison) -> None:
-    """They add no element and no attribute, and in the pictures nothing of them is taken for an id or a colour."""
-    plain = Elements(page(table(awkward.scores[:2]), "t", ["left out"], [], {}))
-    html = page(awkward, AWKWARD[5], AWKWARD, AWKWARD, {AWKWARD[6]: AWKWARD[5]})
-    found = Elements(html)
-    assert not {"script", "b"} & {tag for tag, _ in found.tags}
-    assert {name for _, attributes in found.tags for name in attributes} <= {name for _, a in plain.tags for name in a}
-    for name in AWKWARD:
-        assert found.text.count(f"loss={name} ") + found.text.count(f"loss={name}:") >= 11
-    intervals = ElementTree.fromstring(html[html.index("<svg") : html.index("</svg>")] + "</svg>")
-    words = ["".join(element.itertext()) for element in intervals.iter(f"{SVG}text")]
-    for name in AWKWARD:
-        shown = name.replace("\n", r"\n").replace("张伟", r"\u5f20\u4f1f")
-        assert [word for word in words if word.endswith(f"  loss={shown}")], name
-
-
-def test_no_letter_of_a_long_name_lies_outside_of_the_picture() -> None:
-    rng = np.random.default_rng(0)
-    scores = [{f"p{n}": float(score) for n, score in enumerate(rng.beta(5, 2, 12))} for _ in range(3)]
-    made = [
-        run(n, own, data__root=f"/{letter * 300}", loss=f"loss{n}")
-        for n, (own, letter) in enumerate(zip(scores, "iWa", strict=True))
-    ]
-    intervals = ElementTree.fromstring(draw_all(compare_rows(group_rows(made), "val", Question(resamples=99)))["intervals"])
-    names = [text for text in intervals.iter(f"{SVG}text") if "loss=" in "".join(text.itertext())]
-    assert len(names) == 3
-    for text in names:
-        width = TextPath((0, 0), "".join(text.itertext()), size=7).get_extents().x1
-        assert 0 <= float(text.get("x", "nan")) - width < 60
-
-
-def test_rows_keep_their_label_when_their_scores_are_read_again() -> None:
-    (row, _) = group_rows([run(0, loss="dice"), run(1, loss="focal")])
-    again = row.with_runs([run(0, {"a": 0.9}, loss="dice")])
-    assert isinstance(again, Row)
-    assert (again.name, again.scores("val")) == ("loss=dice", {"a": 0.9})
 
 
 def test_a_patient_of_several_scans_counts_once_by_their_mean() -> None:

@@ -1,7 +1,6 @@
 """Every file of conf/ composes, passes the check and makes what it names; what cannot run is refused with its reason."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -11,9 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from attnunet import config
-from attnunet.config import checks, fingerprints, objects, schema, signatures
-from attnunet.config.fingerprints import without_docstrings
-from attnunet.data.split import Split
+from attnunet.config import checks, objects, schema, signatures
 from attnunet.sweeps.composition import CachingLoader, open_loader
 
 GROUPS = ("model", "loss", "data", "split", "augment", "optimizer", "trainer", "evaluation", "tracking", "experiment")
@@ -354,54 +351,6 @@ def test_a_signature_is_read_with_its_ranges_and_without_an_import() -> None:
     assert list(read) == ["subjects", "folds", "fold", "val", "seed"]
     assert "Ge(ge=2)" in str(read["folds"])
     assert "Gt(gt=0)" in str(read["val"])  # an alias of the module
-
-
-SPLIT = Split((0,), (1,), (2,), dict(enumerate("abc")))
-
-
-def fingerprint(*overrides: str, data: str = "data", split: Split = SPLIT, test: bool = True, **arithmetic: str) -> str:
-    recipe = fingerprints.recipe(composed(*overrides), data, split, test)
-    return fingerprints.fingerprint(recipe, {"threads": "2", "settings": "TF_ENABLE_ONEDNN_OPTS=1", **arithmetic})
-
-
-FREE = ("study=other", "trainer.workers=2", "trainer.keep=none", "trainer.figures=false", "data.root=x", "data.exclude=[x]")
-
-
-@pytest.mark.parametrize("free", FREE)
-def test_what_cannot_change_a_result_does_not_change_its_fingerprint(free: str) -> None:
-    assert fingerprint(free) == fingerprint()
-
-
-OTHER = ("seed=1", "epochs=3", "model=conv", "augment=none", "data.channels=[flair]")
-
-
-@pytest.mark.parametrize("other", OTHER)
-def test_what_can_change_a_result_changes_its_fingerprint(other: str) -> None:
-    assert fingerprint(other) != fingerprint()
-
-
-def test_data_split_arithmetic_and_what_is_scored_are_in_the_fingerprint() -> None:
-    swapped = replace(SPLIT, train=SPLIT.val, val=SPLIT.train)
-    others = [fingerprint(data="other"), fingerprint(split=swapped), fingerprint(test=False)]
-    bits = [fingerprint(threads="1"), fingerprint(settings="TF_ENABLE_ONEDNN_OPTS=0")]
-    assert len({fingerprint(), *others, *bits}) == 6
-
-
-def test_the_code_of_a_users_own_loss_is_in_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    seen = set()
-    for factor in (1, 2):
-        (tmp_path / "ownloss.py").write_text(f"class Mine:\n    factor = {factor}\n")
-        seen.add(fingerprint("loss._target_=ownloss.Mine"))
-    assert len(seen) == 2
-
-
-def test_docstrings_are_not_in_the_fingerprint() -> None:
-    import ast
-
-    first, second = (ast.parse(f'def f(x):\n    "{doc}"\n    return x\n') for doc in ("one", "two"))
-    assert ast.dump(without_docstrings(first)) == ast.dump(without_docstrings(second))
-    assert ast.dump(first) != ast.dump(ast.parse("def f(x):\n    return -x\n"))
 
 
 def test_the_check_leaves_the_configuration_as_it_was() -> None:

@@ -8,11 +8,20 @@ import time
 
 import pytest
 
+from attnunet.config.fingerprints import Identity
 from attnunet.tracking.processes import process_tags
 from attnunet.tracking.resume import SCORE, Start, claim_start
 from attnunet.tracking.store import Busy, Store
 
 ARITHMETIC = {"threads": "2", "settings": "TF_ENABLE_ONEDNN_OPTS=1"}
+
+
+def identity(metrics: dict[str, str] | None = None, **arithmetic: str) -> Identity:
+    """The identity of the run that is looked for, whose fingerprint is FINGERPRINT without arguments."""
+    return Identity("r", {**ARITHMETIC, **arithmetic}, metrics or {"dice": "1", "hd95": "1"})
+
+
+FINGERPRINT = identity().fingerprint
 
 
 class Scene:
@@ -22,7 +31,7 @@ class Scene:
         self.store, self.study = store, store.study(study)
         self.said: list[str] = []
 
-    def run(self, status: str, fingerprint: str = "f", metrics: dict[str, float] | None = None, **tags: str) -> str:
+    def run(self, status: str, fingerprint: str = FINGERPRINT, metrics: dict[str, float] | None = None, **tags: str) -> str:
         known = {"fingerprint": fingerprint, "recipe": "r", "machine": "abacus", **ARITHMETIC, **process_tags()}
         run = self.store.client.create_run(self.study, tags={**known, **tags})
         for name, value in (metrics or {}).items():
@@ -33,8 +42,7 @@ class Scene:
 
     def look(self, resume: str = "auto", state: bool = False, **now: str) -> Start:
         """Look for a run, whose threads or settings may be others `now`."""
-        arithmetic = {**ARITHMETIC, **now}
-        with claim_start(self.store, self.study, "f", "r", arithmetic, resume, self.said.append) as found:
+        with claim_start(self.store, self.study, identity(**now), resume, self.said.append) as found:
             pass
         if state:
             found.folder.mkdir(exist_ok=True)
@@ -208,8 +216,21 @@ def test_other_threads_and_settings_are_said(now: dict[str, str], expected: str,
     assert scene.look(**now).why == f"new run: run {run} is the same but for {expected}, which change the last bits"
 
 
+def test_a_run_is_made_again_where_one_of_its_metrics_came_from_other_code(scene: Scene) -> None:
+    run = scene.run("FINISHED", metrics={SCORE: 0.5})
+    scene.store.client.set_tag(run, "metrics", '{"dice": "1", "hd95": "0", "gone": "1"}')
+    found = scene.look()
+    assert found.why == f"new run: run {run} is the same, but its hd95 came from other code"
+    assert (found.score, found.replaces) == (None, (run,))
+
+
+def test_a_run_that_lacks_a_new_metric_is_reused(scene: Scene) -> None:
+    scene.store.client.set_tag(scene.run("FINISHED", metrics={SCORE: 0.5}), "metrics", '{"dice": "1"}')
+    assert scene.look().how == "reused"
+
+
 def test_a_second_process_waits_for_the_first(scene: Scene) -> None:
-    with claim_start(scene.store, scene.study, "f", "r", ARITHMETIC, "auto", scene.said.append) as first:
+    with claim_start(scene.store, scene.study, identity(), "auto", scene.said.append) as first:
         second = threading.Thread(target=scene.look)
         second.start()
         second.join(0.5)

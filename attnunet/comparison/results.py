@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from attnunet import __version__
 from attnunet.comparison.page import page
 from attnunet.comparison.table import Comparison, tables
-from attnunet.config.fingerprints import digest
+from attnunet.data.files import digest
 from attnunet.tracking.provenance import command, git
 from attnunet.tracking.records import RunError, find_runs
 from attnunet.tracking.run import Run

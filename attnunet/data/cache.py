@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from filelock import FileLock
 
-from attnunet.data.files import building, checksum, naming, reserve, write_atomically
+from attnunet.data.files import building, checksum, digest, naming, reserve, write_atomically
 from attnunet.data.frames import Frame, make_frame
 from attnunet.data.intensity import ValuesError, prepare_volume
 from attnunet.data.slices import DataError, Dataset, Slice, refuse
@@ -295,8 +295,3 @@ def map_parallel(function: Callable, *items: Iterable) -> list:
     """Return list(map(function, *items)), by all cores: most of it is work of decoders and disk, without Python's lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(function, *items))
-
-
-def digest(value: object) -> str:
-    """16 hexadecimal digits of a value made of JSON's types."""
-    return blake2b(json.dumps(value).encode(), digest_size=8).hexdigest()

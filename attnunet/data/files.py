@@ -3,6 +3,7 @@
 import csv
 import errno
 import io
+import json
 import os
 import re
 import shutil
@@ -90,6 +91,11 @@ def checksum(path: Path) -> str:
         while block := stream.read(1 << 20):
             hasher.update(block)
     return hasher.hexdigest()
+
+
+def digest(value: Any) -> str:
+    """Return 16 hexadecimal digits of a value made of JSON's types; the order of a dictionary's keys is no part of it."""
+    return blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def write_csv(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -1,15 +1,16 @@
 """How a run starts: new, resumed, or reused from a finished one."""
 
-import hashlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from attnunet.config.fingerprints import Identity
+from attnunet.data.files import digest
 from attnunet.tracking.store import Away, Busy, Store
 
 SCORE = "final/monitor"
@@ -51,29 +52,18 @@ def lock_of(folder: Path) -> FileLock:
 
 
 @contextmanager
-def claim_start(
-    store: Store,
-    study: str,
-    fingerprint: str,
-    recipe: str,
-    arithmetic: Mapping[str, str],
-    resume: str,
-    say: Callable[[str], None],
-) -> Iterator[Start]:
-    """Yield how the run with this fingerprint starts; no other process on this disk trains it during the block.
+def claim_start(store: Store, study: str, identity: Identity, resume: str, say: Callable[[str], None]) -> Iterator[Start]:
+    """Yield how the run with this identity starts; no other process on this disk trains it during the block.
 
     Args:
         study: the MLflow experiment's id.
-        recipe: the fingerprint less the arithmetic.
-        arithmetic: the tags of threads and library settings, which change only the last bits.
         resume: "auto", or "never" for a new run in any case.
         say: prints a line.
 
     Raises:
         Busy: a living process on a machine with another disk trains it.
     """
-    place = hashlib.blake2b(f"{store.uri} {study}".encode(), digest_size=4).hexdigest()
-    folder = store.root / "unfinished" / f"{fingerprint}-{place}"
+    folder = store.root / "unfinished" / f"{identity.fingerprint}-{digest([store.uri, study])}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = lock_of(folder)
     try:
@@ -82,7 +72,7 @@ def claim_start(
         say("waiting: another process trains this run")
         lock.acquire()
     try:
-        found = find_start(store, study, fingerprint, recipe, arithmetic, resume, folder)
+        found = find_start(store, study, identity, resume, folder)
         if found.score is None:
             folder.mkdir(exist_ok=True)  # tells the next start that the run's state was on this disk
         yield found
@@ -93,11 +83,10 @@ def claim_start(
         lock.release()
 
 
-def find_start(
-    store: Store, study: str, fingerprint: str, recipe: str, arithmetic: Mapping[str, str], resume: str, folder: Path
-) -> Start:
+def find_start(store: Store, study: str, identity: Identity, resume: str, folder: Path) -> Start:
     store.reap()
-    runs = [run for run in store.runs(study, f"tags.fingerprint = '{fingerprint}'") if "superseded" not in run.data.tags]
+    found = store.runs(study, f"tags.fingerprint = '{identity.fingerprint}'")
+    runs = [run for run in found if "superseded" not in run.data.tags]
     earlier = tuple(run.info.run_id for run in runs)
     if resume == "never":
         shutil.rmtree(folder, ignore_errors=True)
@@ -105,9 +94,13 @@ def find_start(
 
     for run in runs:
         if run.info.status == "FINISHED" and SCORE in run.data.metrics:
+            if changed := identity.changed_metrics(run.data.tags):
+                why = f"new run: run {run.info.run_id} is the same, but its {', '.join(changed)} came from other code"
+                return Start("finished", why, folder, replaces=earlier)
             shutil.rmtree(folder, ignore_errors=True)
             ended = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.info.end_time / 1000))
-            why = f"reused run {run.info.run_id}, finished {ended}: {run.info.run_name}, with the same data, code and threads"
+            same = "with the same data, code, threads and settings"
+            why = f"reused run {run.info.run_id}, finished {ended}: {run.info.run_name}, {same}"
             return Start("reused", why, folder, run.info.run_id, run.data.metrics[SCORE])
         if run.info.status == "RUNNING":
             raise Busy(f"run {run.info.run_id} is being trained on {run.data.tags.get('host')}: wait for it, or resume=never")
@@ -116,7 +109,7 @@ def find_start(
     if not runs:
         if state:
             return Start("resumed", "resumed from its state on disk: its run was deleted in MLflow", folder)
-        return Start("finished", f"new run: {explain_new(store, study, recipe, arithmetic)}", folder)
+        return Start("finished", f"new run: {explain_new(store, study, identity)}", folder)
     last, replaced = runs[0], earlier[1:]
     name = f"run {last.info.run_id} ({last.info.status})"
     if folder.exists() or not last.data.metrics:
@@ -126,12 +119,12 @@ def find_start(
     return Start("finished", why, folder, replaces=earlier)
 
 
-def explain_new(store: Store, study: str, recipe: str, arithmetic: Mapping[str, str]) -> str:
-    same = store.runs(study, f"tags.recipe = '{recipe}'")
+def explain_new(store: Store, study: str, identity: Identity) -> str:
+    same = store.runs(study, f"tags.recipe = '{identity.recipe}'")
     if not same:
         return "none with this fingerprint"
     before = same[0].data.tags
-    changed = [f"its {name} ({before.get(name)})" for name, now in arithmetic.items() if before.get(name) != now]
+    changed = [f"its {name} ({before.get(name)})" for name, now in identity.arithmetic.items() if before.get(name) != now]
     if not changed:
         return f"run {same[0].info.run_id} was superseded"
     return f"run {same[0].info.run_id} is the same but for {' and '.join(changed)}, which change the last bits"

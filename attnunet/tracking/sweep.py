@@ -1,6 +1,5 @@
 """A sweep: one parent run whose children are its jobs, in every launcher."""
 
-import hashlib
 import json
 import logging
 import math
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from attnunet.data.files import write_csv
+from attnunet.data.files import digest, write_csv
 from attnunet.tracking.provenance import provenance
 from attnunet.tracking.records import reuse_tag
 from attnunet.tracking.resume import SCORE
@@ -104,7 +103,7 @@ class Sweep:
         self.store, self.monitor, self.overrides, self.jobs, self.folder = store, monitor, list(overrides), jobs, folder
         self.console = console
         experiment = store.study(study)
-        identified = hashlib.blake2b(json.dumps([study, *sorted(overrides)]).encode(), digest_size=8).hexdigest()
+        identified = digest([study, *sorted(overrides)])
         name = f"sweep {' '.join(self.swept)}"[:200]
         tags = {**provenance(overrides), "sweep": identified}
         with store.lock():

@@ -1,12 +1,11 @@
 """The count of the times that a test split was scored: each time, the best of several runs flatters a little more."""
 
-import hashlib
-import json
 from collections.abc import Iterable
 
 from filelock import FileLock
 from mlflow.entities import ViewType
 
+from attnunet.data.files import digest
 from attnunet.tracking.records import Record, list_studies, search_runs
 from attnunet.tracking.run import Run
 from attnunet.tracking.store import Store
@@ -17,8 +16,7 @@ def use_tag(test: Iterable[tuple[str, int]]) -> str:
 
     Nothing else is hashed, so that the split stays the same when other patients are added to the data or left out.
     """
-    identity = json.dumps(sorted(test))
-    return f"test_scored.{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}"
+    return f"test_scored.{digest(sorted(test))}"
 
 
 OWN = "test_scored_own"

@@ -3,6 +3,7 @@
 Attributes and their meaning: DICOM PS3.3, C.7.6.2 (image plane), C.11.1 (modality LUT), C.8.20 (segmentation).
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -228,6 +229,8 @@ def write_segmentation(path: Path, values: np.ndarray, series: Series) -> None:
     """Write a mask (x, y, z) of 0 and 1 over a series as a DICOM SEG of one segment."""
     import highdicom  # takes half a second
     from pydicom.sr.coding import Code
+
+    logging.getLogger("highdicom").setLevel(logging.WARNING)  # it tells of each module of attributes that it copies
 
     lesion = highdicom.seg.SegmentDescription(
         1,

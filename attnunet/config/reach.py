@@ -1,0 +1,178 @@
+"""The code that a name reaches: its definition, the definitions that this one uses, and so on; read without importing it."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from attnunet.config.targets import PACKAGE, is_within
+from attnunet.data.files import digest
+
+IGNORED = {"annotation", "returns", "ctx", "kind", "type_comment"}
+"""Fields of a syntax tree on which no result depends."""
+Imports = dict[str, str]
+"""Dotted names by the names that import statements give them."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """A source file: what it imports, and of each definition its statements, their hash and the dotted names that they use.
+
+    "" stands for the statements that define nothing, such as a call: they run whenever the module is imported.
+    """
+
+    imports: Imports
+    definitions: dict[str, list[ast.stmt]]
+    hashes: dict[str, str]
+    uses: dict[str, tuple[str, ...]]
+
+
+def reach(names: Iterable[str], leave_out: Iterable[str] = ()) -> dict[str, str]:
+    """Return the hash of each definition that `names` reach, by its dotted name.
+
+    A name is that of a definition or of a module, which stands for all that it defines. Modules of attnunet and of a user's
+    own are followed; installed packages, the standard library, and the names in or below `leave_out` are not. An annotation
+    is followed, since a method may be reached through it alone, but it is no part of a hash; nor are docstrings, comments
+    and what an error says. A local variable with the name of a definition reaches it too: rather too much than too little.
+    """
+    found: dict[str, str] = {}
+    waiting = list(names)
+    while waiting:
+        home, inner = split_name(waiting.pop())
+        if home is None or is_within(f"{home}.{inner}", leave_out):
+            continue
+        module = read_module(home)
+        if inner in module.imports:
+            waiting.append(module.imports[inner])
+            continue
+        for part in module.hashes.keys() & {"", inner} if inner else module.hashes:
+            if f"{home}.{part}" not in found:
+                found[f"{home}.{part}"] = module.hashes[part]
+                waiting += module.uses[part]
+    return found
+
+
+def split_name(name: str) -> tuple[str | None, str]:
+    """Return the module that holds a dotted name and the name's part in it; None where there is no source to be followed."""
+    parts = name.split(".")
+    homes = ((".".join(parts[:n]), parts[n] if n < len(parts) else "") for n in range(len(parts), 0, -1))
+    return next(((home, inner) for home, inner in homes if source(home)), (None, ""))
+
+
+@cache
+def source(module: str) -> Path | None:
+    """Return the source file of a module of attnunet or of a user's own; None of an installed one and of no module."""
+    package = module.partition(".")[0]
+    root = PACKAGE.parent if package == PACKAGE.name else own_root(package)
+    if root is None:
+        return None
+    path = root.joinpath(*module.split("."))
+    return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)
+
+
+def own_root(package: str) -> Path | None:
+    """Return the folder in which a user's own module or package lies; None of an installed one and of the standard library."""
+    spec = None if package in sys.stdlib_module_names else find_spec(package)
+    if spec is None:
+        return None
+    place = Path(next(iter(spec.submodule_search_locations or ()), spec.origin or ""))
+    return None if {"site-packages", "dist-packages"} & {*place.parts} else place.parent
+
+
+def read_module(name: str) -> Module:
+    """Return a module as its file is now."""
+    path = source(name)
+    assert path is not None
+    return parse(name, path, path.stat().st_mtime_ns)
+
+
+@cache
+def parse(name: str, path: Path, modified: int) -> Module:
+    """Return a module as its file was at the time `modified`; read once a process, since the jobs of a sweep share it."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    imports: Imports = {}
+    definitions: dict[str, list[ast.stmt]] = {"": []}
+    for statement in ast.parse(path.read_bytes()).body:
+        if not isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            imports |= imported(statement, package)
+        if not isinstance(statement, ast.Import | ast.ImportFrom) and not is_for_types(statement):
+            for definition in [*defined(statement)] or [""]:
+                definitions.setdefault(definition, []).append(statement)
+    known = imports | {definition: f"{name}.{definition}" for definition in definitions}
+    hashes = {definition: digest(as_plain(body)) for definition, body in definitions.items()}
+    uses = {
+        key: tuple({use: None for node in body for use in used(node, known, package)}) for key, body in definitions.items()
+    }
+    return Module(imports, definitions, hashes, uses)
+
+
+def defined(statement: ast.stmt) -> Iterator[str]:
+    """Yield the names that a statement at a module's top defines, imports apart."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield statement.name
+    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+    if isinstance(statement, ast.Assign | ast.AnnAssign):
+        yield from (node.id for target in targets if target for node in ast.walk(target) if isinstance(node, ast.Name))
+
+
+def imported(node: ast.AST, package: str) -> Imports:
+    """Return the names that import statements in or below a node give, in a module of `package`."""
+    found: Imports = {}
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Import):
+            found |= {
+                alias.asname or alias.name.partition(".")[0]: alias.name if alias.asname else alias.name.partition(".")[0]
+                for alias in inner.names
+            }
+        elif isinstance(inner, ast.ImportFrom):
+            above = package.rsplit(".", inner.level - 1)[0] if inner.level else ""
+            home = ".".join(filter(None, [above, inner.module]))
+            found |= {alias.asname or alias.name: f"{home}.{alias.name}" for alias in inner.names}
+    return found
+
+
+def is_for_types(statement: ast.stmt) -> bool:
+    """Return whether a statement is an `if TYPE_CHECKING`."""
+    return isinstance(statement, ast.If) and isinstance(statement.test, ast.Name) and statement.test.id == "TYPE_CHECKING"
+
+
+def is_text(node: Any) -> bool:
+    """Return whether a statement is a text alone: a docstring."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def used(node: ast.AST, known: Imports, package: str) -> Iterator[str]:
+    """Yield the dotted names of what a node uses, of those `known` and of what it imports itself; not for an error."""
+    if isinstance(node, ast.Raise):
+        return
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        known = known | imported(node, package)
+    chain: list[str] = []
+    root = node
+    while isinstance(root, ast.Attribute):
+        chain.insert(0, root.attr)
+        root = root.value
+    if isinstance(root, ast.Name):
+        if root.id in known:
+            yield ".".join([known[root.id], *chain])
+        return
+    for child in ast.iter_child_nodes(root):
+        yield from used(child, known, package)
+
+
+def as_plain(node: Any) -> Any:
+    """Return a syntax tree as lists and texts, the same in every version of Python, less what no result depends on."""
+    if isinstance(node, list):
+        return [as_plain(inner) for inner in node if not is_text(inner)]
+    if isinstance(node, ast.Raise):
+        return "Raise"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, []) and name not in IGNORED]
+    return [type(node).__name__, *([name, as_plain(value)] for name, value in fields)]
