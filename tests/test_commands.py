@@ -142,7 +142,14 @@ def test_a_misspelt_augmentation_is_refused_before_tensorflow(tmp_path: Path, lg
     assert not imported(result.stderr) & {"tensorflow", "mlflow"}
 
 
-KEYS = {"train": "image_size", "evaluate": "allow_training_patients", "predict": "probabilities", "export": "format"}
+KEYS = {
+    "train": "image_size",
+    "evaluate": "allow_training_patients",
+    "predict": "probabilities",
+    "export": "format",
+    "export_split": "dataset",
+    "audit": "study",
+}
 """Every command, and one of its keys."""
 
 
@@ -161,6 +168,8 @@ LOOKING_BACK = [
     ("evaluate", ("run=abc", "study=s"), "run=abc, study=s: set one of the two"),
     ("predict", ("run=abc",), "Missing mandatory value: input"),
     ("export", ("run=abc", "format=torch"), "format=torch: Input should be 'keras'"),
+    ("export_split", ("run=abc",), "tracking.root=mlruns: no runs there"),
+    ("export_split", ("data=phantom",), "data given; allowed: run=RUN_ID, or both data=NAME and split=NAME"),
     ("export", ("-m", "run=abc,abd"), "-m: only attnunet.train has sweeps"),
 ]
 

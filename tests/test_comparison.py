@@ -132,6 +132,13 @@ def test_a_groups_setting_that_differs_within_a_choice_is_part_of_the_name() -> 
     assert [row.name for row in found] == ["loss=dice loss.smooth=1", "loss=dice loss.smooth=2", "loss=focal"]
 
 
+def test_what_a_run_lacks_does_not_name_it_unless_nothing_else_does() -> None:
+    found = group_rows([run(0, model="conv", loss="dice", loss__smooth=1, batch_size=8), run(1, model="nnunet")])
+    assert [row.name for row in found] == ["model=conv", "model=nnunet"]
+    found = group_rows([run(10, model="conv", loss="dice"), run(11, model="conv")])
+    assert [row.name for row in found] == ["run=0000000a", "run=0000000b"]
+
+
 def test_what_cannot_change_a_result_makes_no_row() -> None:
     found = group_rows(
         [run(0, study="x", tracking__root="a"), run(1, study="y", tracking__root="b", seed=1)], ["study", "tracking"]

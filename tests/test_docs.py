@@ -98,7 +98,7 @@ def test_a_command_in_the_docs_is_one_that_can_run(
         if name == "train":
             checks.check(config.settle(cfg, job))
         else:
-            checks.check_keys(cfg, getattr(schema, name.capitalize()))
+            checks.check_keys(cfg, getattr(schema, name.title().replace("_", "")))
 
 
 def save_files(page: str, folder: Path) -> None:

@@ -143,7 +143,8 @@ class Train(Keys):
 
 class Evaluate(Keys):
     """run: the id, or its first digits, of the run that is scored again; or study: whose folds are joined. part: of the
-    split. data, split, threshold, smallest_lesion, fill_holes: the run's own where null. name: of the evaluation."""
+    split. data, split, threshold, smallest_lesion, fill_holes: the run's own where null. name: of the evaluation. masks: a
+    folder of another tool's masks, which are scored as the run is; name is the tool's."""
 
     run: Text | None
     study: Study | None
@@ -154,6 +155,7 @@ class Evaluate(Keys):
     smallest_lesion: Annotated[int, Ge(0), Le(10**9)] | None
     fill_holes: bool | None
     name: Name | None
+    masks: Text | None
     allow_training_patients: bool
     modules: list[Module]
     tracking: Tracking
@@ -162,10 +164,14 @@ class Evaluate(Keys):
     def one_of_two(self) -> Self:
         if (self.run is None) == (self.study is None):
             raise value_error(f"run={self.run}, study={self.study}: set one of the two, a run to score or a study to join")
-        keys = ("data", "split", "threshold", "smallest_lesion", "fill_holes", "name")
+        if self.masks is not None and (self.run is None or self.name is None):
+            raise value_error(f"masks={self.masks}: needs run=RUN_ID, whose patients are scored, and name=NAME of the tool")
+        keys = ["data", "split", "threshold", "smallest_lesion", "fill_holes", *(["name"] if self.study else [])]
         idle = [key for key in keys if getattr(self, key) is not None]
         idle += ["part"] if self.part != "test" else []
         idle += ["allow_training_patients"] if self.allow_training_patients else []
+        if self.masks is not None and idle:
+            raise value_error(f"masks={self.masks}: are scored as the run was, without {', '.join(idle)}")
         if self.study is not None and idle:
             raise value_error(
                 f"study={self.study}: joins scores as they are, without {', '.join(idle)}; those go with run=RUN_ID"
@@ -192,6 +198,36 @@ class Export(Keys):
     run: Text
     format: Literal["keras", "savedmodel", "onnx", "tflite"]
     output: Text
+    modules: list[Module]
+    tracking: Tracking
+
+
+class ExportSplit(Keys):
+    """run: the id, or its first digits, of the run whose split is written; or data and split. dataset: the name in nnU-Net.
+    output: the folder, which must not be there."""
+
+    run: Text | None
+    data: Target | None = None
+    split: Target | None = None
+    dataset: Annotated[str, StringConstraints(pattern=r"^Dataset\d{3}_[A-Za-z0-9_-]+$")]
+    output: Text
+    modules: list[Module]
+    tracking: Tracking
+
+    @model_validator(mode="after")
+    def one_of_two(self) -> Self:
+        given = [name for name in ("run", "data", "split") if getattr(self, name) is not None]
+        if given not in (["run"], ["data", "split"]):
+            found = ", ".join(given) or "nothing"
+            raise value_error(f"{found} given; allowed: run=RUN_ID, or both data=NAME and split=NAME")
+        return self
+
+
+class Audit(Keys):
+    """data: what is looked at. study: where the table is logged, null for nowhere."""
+
+    data: Target
+    study: Study | None
     modules: list[Module]
     tracking: Tracking
 

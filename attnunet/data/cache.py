@@ -114,8 +114,8 @@ def as_slice(row: dict[str, Any]) -> Slice:
     return Slice(**stored)
 
 
-def prepare(dataset: Dataset, image_size: int, cache: Path) -> Prepared:
-    """The data set's arrays under `cache`, made if they are not there.
+def prepare(dataset: Dataset, image_size: int | None, cache: Path) -> Prepared:
+    """The data set's arrays under `cache`, made if they are not there; without an image size the masks and facts alone.
 
     Raises:
         DataError: a file that cannot be decoded, or is not of the form that the reader documents; it names the file.
@@ -127,10 +127,12 @@ def prepare(dataset: Dataset, image_size: int, cache: Path) -> Prepared:
         if not folder.is_dir():
             with building(folder) as temporary:
                 write_masks(dataset, temporary)
-        resampled = [dataset.pixel_size, dataset.spacing] if dataset.pixel_size else []
-        name = f"images-{digest([VERSION, image_size, dataset.channels, dataset.intensity, *resampled])}.npy"
-        if not (folder / name).is_file():
-            write_images(dataset, image_size, folder / name)
+        name = ""
+        if image_size is not None:
+            resampled = [dataset.pixel_size, dataset.spacing] if dataset.pixel_size else []
+            name = f"images-{digest([VERSION, image_size, dataset.channels, dataset.intensity, *resampled])}.npy"
+            if not (folder / name).is_file():
+                write_images(dataset, image_size, folder / name)
         if dataset.verify:
             verify(folder, name)
     kept = ("file_channels", "channels", "intensity", "spacing", "notes", "plane", "pixel_size", "dtype")
@@ -281,10 +283,9 @@ def write_images(dataset: Dataset, image_size: int, path: Path) -> None:
 
 def verify(folder: Path, images: str) -> None:
     """Raises DataError if an array is not the one that was written."""
-    expected = {
-        **json.loads((folder / "slices.json").read_text())["checksums"],
-        images: (folder / images).with_suffix(".sum").read_text(),
-    }
+    expected = json.loads((folder / "slices.json").read_text())["checksums"]
+    if images:
+        expected[images] = (folder / images).with_suffix(".sum").read_text()
     for name, value in expected.items():
         if checksum(folder / name) != value:
             raise DataError(f"{folder / name}: damaged (checksum differs); delete {folder} and start again")

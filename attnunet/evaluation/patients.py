@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from attnunet.data.cache import Prepared
 from attnunet.data.slices import name_volume
 from attnunet.evaluation.decision import read_truth
+from attnunet.inference.masks import GivenMasks
 from attnunet.inference.predictor import Predictor, Volume
 from attnunet.metrics.calibration import Calibration, calibration, near_lesions, pool
 from attnunet.metrics.counts import concatenate, count
@@ -45,7 +46,7 @@ def volume_of(row: Mapping[str, float | str]) -> str:
 
 
 def score_patients(
-    predictor: Predictor,
+    predictor: Predictor | GivenMasks,
     prepared: Prepared,
     indices: Sequence[int],
     part: str,
