@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 CONF = ROOT / "conf"
 PAGE = ROOT / "docs" / "reference" / "configuration.md"
 
-COMMANDS = ("train", "evaluate", "predict", "compare", "export")
+COMMANDS = ("train", "evaluate", "predict", "compare", "export", "export_split", "audit")
 GROUPS = ("model", "loss", "data", "split", "augment", "optimizer", "trainer", "evaluation", "tracking", "experiment")
 PLUGINS = ("hydra/launcher", "hydra/sweeper")
 FOLDERS = {"hydra/launcher": "hydra/launchers"}
@@ -127,7 +127,7 @@ def page() -> str:
     """Return the whole page."""
     parts = [INTRODUCTION]
     for command in COMMANDS:
-        model = getattr(schema, command.capitalize())
+        model = getattr(schema, command.title().replace("_", ""))
         parts += [f"## attnunet.{command}\n", *table(CONF / f"{command}.yaml", "", of_model(model))]
     for group in (*GROUPS, *PLUGINS):
         parts.append(f"## {group}\n")

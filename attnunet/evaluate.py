@@ -1,4 +1,4 @@
-"""Score a run again: `python -m attnunet.evaluate run=RUN_ID`; or join the folds of a study: `... study=NAME`."""
+"""Score a run again, or masks of another tool: `python -m attnunet.evaluate run=RUN_ID`; or join folds: `... study=NAME`."""
 
 from __future__ import annotations
 
@@ -69,7 +69,14 @@ def job(cfg: DictConfig) -> None:
         from attnunet.tracking import records
 
         store, console = commands.open_runs(cfg.tracking), terminal.console()
-        if cfg.study is None:
+        if cfg.masks is not None:
+            (record,) = records.find_runs(store, [cfg.run])
+            commands.load_tensorflow()
+
+            from attnunet.evaluation.given import evaluate_masks
+
+            evaluate_masks(cfg, record, console)
+        elif cfg.study is None:
             record = records.find_checkpoint(store, cfg.run)
             commands.load_tensorflow()
             evaluate(cfg, choices, record, console)

@@ -45,21 +45,27 @@ def file_endings(cfg: DictConfig) -> list[str]:
 
 def predict(cfg: DictConfig, sources: list[Source], record: Record, console: Console) -> None:
     """Segment and write the volumes one by one; go on after a file that cannot be read, and raise DataError at the end."""
+    from attnunet.data.intensity import ValuesError
+    from attnunet.data.slices import DataError
     from attnunet.evaluation import scoring
+    from attnunet.inference import volumes
 
     output, unread = Path(cfg.output), 0
     predictor = scoring.load_predictor(record)
+    channels, plane = predictor.preparation.file_channels, predictor.preparation.plane
+    sources = volumes.join(sources, channels)
+    check_outputs(sources, file_endings(cfg), output, cfg.overwrite)
     for source in sources:
         try:
-            volume = source.read(len(predictor.preparation.file_channels))
+            probabilities = predictor.probabilities_of(source.read(len(channels), plane), source.spacing(plane))
         except (DataError, OSError) as error:
-            print(f"attnunet: {explain(error) or error}", file=sys.stderr)
+            where = f"{source.files[0]}: " if isinstance(error, ValuesError) else ""
+            print(f"attnunet: {where}{explain(error) or error}", file=sys.stderr)
             unread += 1
             continue
-        probabilities = predictor.probabilities_of(volume)
         mask = predictor.decision(probabilities)
         for ending, values in zip(file_endings(cfg), (mask, probabilities), strict=False):
-            source.write(values, output, ending)
+            source.write(values, output, ending, plane)
         name = source.files[0].parent if len(source.files) > 1 else source.files[0]
         console.print(f"{name}: {len(mask)} slices, {mask.sum()} lesion voxels", soft_wrap=True, highlight=False)
     if unread:

@@ -62,7 +62,7 @@ class Runs:
             folder = Path(local_path(made.info.artifact_uri))
             (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
             for name in ("best.keras", "predictor.json"):
-                (folder / "checkpoints" / name).touch()
+                (folder / "checkpoints" / name).write_text("{}")
             (folder / "patients.csv").write_text("part,patient,site,dice,hd95\n" + "".join(lines))
             slices = {"val": {key: [1] for key in patients[: len(scores)]}, "test": {key: [1] for key in tested}}
             (folder / "split.json").write_text(json.dumps({"fingerprint": f"{content}/images-64.npy", "slices": slices}))

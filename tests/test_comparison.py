@@ -13,6 +13,7 @@ from scipy import stats
 from attnunet.comparison import terminal
 from attnunet.comparison.page import page
 from attnunet.comparison.pairs import Question, compare_pairs, describe
+from attnunet.comparison.patients import read_patients
 from attnunet.comparison.rows import ScoredRun, Unpaired, group_rows, pair_patients
 from attnunet.comparison.table import Comparison, compare_rows
 from attnunet.metrics.statistics import mean_interval
@@ -129,6 +130,13 @@ def test_a_row_is_named_by_what_differs_as_the_command_line_has_it() -> None:
 def test_a_groups_setting_that_differs_within_a_choice_is_part_of_the_name() -> None:
     found = group_rows([run(0, loss="dice", loss__smooth=1), run(1, loss="dice", loss__smooth=2), run(2, loss="focal")])
     assert [row.name for row in found] == ["loss=dice loss.smooth=1", "loss=dice loss.smooth=2", "loss=focal"]
+
+
+def test_what_a_run_lacks_does_not_name_it_unless_nothing_else_does() -> None:
+    found = group_rows([run(0, model="conv", loss="dice", loss__smooth=1, batch_size=8), run(1, model="nnunet")])
+    assert [row.name for row in found] == ["model=conv", "model=nnunet"]
+    found = group_rows([run(10, model="conv", loss="dice"), run(11, model="conv")])
+    assert [row.name for row in found] == ["run=0000000a", "run=0000000b"]
 
 
 def test_what_cannot_change_a_result_makes_no_row() -> None:
@@ -314,3 +322,15 @@ def test_p_values_are_adjusted_over_all_pairs() -> None:
     assert sorted(pair.adjusted for pair in found) == pytest.approx(
         [3 * p[0], max(3 * p[0], 2 * p[1]), max(3 * p[0], 2 * p[1], p[2])]
     )
+
+
+def test_a_patient_of_several_scans_counts_once_by_their_mean() -> None:
+    rows = [
+        {"patient": "a", "scan": "1", "hd95": "3", "hd95_worst": "3", "volume_error": "-0.5", "dice": "0.2"},
+        {"patient": "a", "scan": "2", "hd95": "nan", "hd95_worst": "9", "volume_error": "0.1", "dice": "0.6"},
+        {"patient": "b", "scan": "1", "hd95": "5", "hd95_worst": "5", "volume_error": "nan", "dice": "nan"},
+        {"patient": "b", "scan": "2", "hd95": "nan", "hd95_worst": "0", "volume_error": "0.3", "dice": "0.8"},
+    ]
+    assert read_patients(rows, "dice") == ({"a": pytest.approx(0.4), "b": 0.8}, frozenset())
+    assert read_patients(rows, "volume_error") == ({"a": pytest.approx(0.3), "b": 0.3}, frozenset())
+    assert read_patients(rows, "hd95") == ({"a": 6, "b": 2.5}, frozenset("a"))

@@ -43,6 +43,7 @@ COMMANDS = {
     "evaluate": (schema.Evaluate, RUN),
     "predict": (schema.Predict, (*RUN, "input=in", "output=out")),
     "export": (schema.Export, RUN),
+    "export_split": (schema.ExportSplit, RUN),
 }
 
 
@@ -109,6 +110,11 @@ def test_evaluate_takes_every_choice_of_its_groups(choice: str) -> None:
             ["run=12345678"],
             "run=12345678: is read as a number; quote a text twice: 'run=\"...\"'",
         ),
+        ("evaluate", ["study=s", "masks=m"], "masks=m: needs run=RUN_ID, whose patients are scored, and name=NAME"),
+        ("evaluate", ["run=abc", "masks=m"], "masks=m: needs run=RUN_ID, whose patients are scored, and name=NAME"),
+        ("evaluate", ["run=abc", "masks=m", "name=n", "part=val"], "masks=m: are scored as the run was, without part"),
+        ("export_split", ["run=abc", "dataset=Brain"], "dataset=Brain: String should match pattern"),
+        ("export_split", ["run=abc", "split=patient"], "run, split given; allowed: run=RUN_ID, or both"),
         (
             "evaluate",
             ["study=a", "part=val"],

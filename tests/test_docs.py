@@ -98,7 +98,7 @@ def test_a_command_in_the_docs_is_one_that_can_run(
         if name == "train":
             checks.check(config.settle(cfg, job))
         else:
-            checks.check_keys(cfg, getattr(schema, name.capitalize()))
+            checks.check_keys(cfg, getattr(schema, name.title().replace("_", "")))
 
 
 def save_files(page: str, folder: Path) -> None:
@@ -111,7 +111,8 @@ def save_files(page: str, folder: Path) -> None:
 def test_a_launcher_or_sweeper_in_the_docs_has_a_file_and_its_keys() -> None:
     for page, line in (entry for entry in OURS if "attnunet.store" not in entry[1]):
         given = [override.partition("=")[::2] for override in parsed(line).overrides if override.startswith("hydra")]
-        files = [REPO / "conf" / group / f"{choice}.yaml" for group, choice in given if "/" in group]
+        folders = {"hydra/launcher": "hydra/launchers", "hydra/sweeper": "hydra/sweeper"}
+        files = [REPO / "conf" / folders[group] / f"{choice}.yaml" for group, choice in given if "/" in group]
         known = {"hydra": OmegaConf.merge(*map(OmegaConf.load, files))} if files else {}
         for parent, _, name in (key.rpartition(".") for key, _ in given if "/" not in key):
             assert name in OmegaConf.select(OmegaConf.create(known), parent), f"{page}: {parent}.{name}"

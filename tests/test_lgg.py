@@ -239,12 +239,20 @@ def test_the_real_sample(sample: Path) -> None:
     assert numbers == list(range(1, len(numbers) + 1))
 
 
-def test_two_scans_of_one_patient_are_refused_until_one_is_left_out(tmp_path: Path) -> None:
+def test_folders_that_differ_in_the_date_only_are_scans_of_one_patient(tmp_path: Path) -> None:
     for name in ("TCGA_CS_4941_19960909", "TCGA_CS_4941_19970101", "TCGA_CS_4942_19970101"):
-        write_patient(tmp_path, name, slices=1)
-    with pytest.raises(DataError, match="TCGA_CS_4941_19960909 and TCGA_CS_4941_19970101 are scans of one patient"):
-        lgg(str(tmp_path))
-    assert len(lgg(str(tmp_path), exclude=["TCGA_CS_4941_19970101"]).slices) == 2
+        write_patient(tmp_path, name, slices=2)
+    found = [(item.patient, item.scan, item.number, item.site) for item in lgg(str(tmp_path)).slices]
+    assert found == [
+        ("TCGA_CS_4941", "19960909", 1, "CS"),
+        ("TCGA_CS_4941", "19960909", 2, "CS"),
+        ("TCGA_CS_4941", "19970101", 3, "CS"),
+        ("TCGA_CS_4941", "19970101", 4, "CS"),
+        ("TCGA_CS_4942_19970101", "", 1, "CS"),
+        ("TCGA_CS_4942_19970101", "", 2, "CS"),
+    ]
+    alone = lgg(str(tmp_path), exclude=["TCGA_CS_4941_19970101"]).slices
+    assert [(item.patient, item.scan) for item in alone[:2]] == [("TCGA_CS_4941_19960909", "")] * 2
 
 
 def test_the_first_faults_are_named_and_the_others_counted(root: Path) -> None:

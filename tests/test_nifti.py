@@ -70,13 +70,13 @@ def save(path: Path, of: Any, voxels: np.ndarray = VOXELS, between: bytes = byte
 
 def read(path: Path, channels: int = 1) -> np.ndarray:
     (source,), _ = volumes.find_volumes(path)
-    return source.read(channels)
+    return source.read(channels, "axial")
 
 
 def segmented(path: Path, values: Callable[[np.ndarray], np.ndarray], channels: int = 1) -> Path:
     """Where the mask values(volume) was written."""
     (source,), _ = volumes.find_volumes(path)
-    source.write(values(source.read(channels)[..., 0]), path.parent / "out", "")
+    source.write(values(source.read(channels, "axial")[..., 0]), path.parent / "out", "", "axial")
     return path.parent / "out" / path.name
 
 
@@ -156,6 +156,42 @@ def test_random_geometries_are_seen_as_itk_sees_them(seed: int, tmp_path: Path) 
     np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(image) >= 20)
 
 
+TYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64")
+
+
+@pytest.mark.parametrize("scaling", [(1, 0), (0, 7), (2, -3), (-0.37, 1000.5)])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_values_of_any_type_and_scaling_are_those_that_itk_reads(
+    dtype: str, order: str, scaling: tuple[float, float], tmp_path: Path
+) -> None:
+    made = header(sform=RAS, order=order)
+    made.set_data_dtype(dtype)
+    made["scl_slope"], made["scl_inter"] = scaling
+    voxels = (VOXELS * 5 - (60 if dtype[0] != "u" else 0)).astype(made.get_data_dtype())
+    if dtype[0] == "f":
+        voxels += 0.25
+    path = save(tmp_path / "scan.nii.gz", made, voxels)
+    found, image = read(path)[..., 0], sitk.ReadImage(str(path))
+    expected = sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS"))
+    assert found.dtype == (np.float32 if dtype[0] == "f" or scaling[0] not in (0, 1) else np.dtype(dtype))
+    if scaling[0]:  # ITK shifts where the slope is 0, which the format's text says is no scaling
+        np.testing.assert_array_equal(found, expected.astype(np.float32))
+    else:
+        np.testing.assert_array_equal(found, voxels.transpose(2, 1, 0)[:, ::-1, ::-1])
+
+
+def test_a_voxel_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    made = header(sform=RAS)
+    made.set_data_dtype(np.float32)
+    for value in (np.nan, np.inf, -np.inf):
+        voxels = VOXELS.astype(np.float32)
+        voxels[1, 1, 1] = value
+        path = save(tmp_path / "scan.nii", made, voxels)
+        with pytest.raises(DataError, match=rf"{path}: 1 voxel\(s\) are NaN or infinite; allowed: numbers"):
+            read(path)
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_probabilities_are_float32_under_the_same_header(order: str, tmp_path: Path) -> None:
     path = save(tmp_path / "scan.nii.gz", header(sform=RAS, order=order))
@@ -191,24 +227,36 @@ def test_what_speaks_of_the_images_values_is_not_said_of_the_mask_and_extensions
 def test_a_suffix_in_capitals_stays(tmp_path: Path) -> None:
     (source,), _ = volumes.find_volumes(save(tmp_path / "A.nii.NII.GZ", header(sform=RAS)))
     assert source.targets("_probability") == [Path("A.nii_probability.NII.GZ")]
-    source.write(np.zeros(AS_STORED.shape, np.uint8), tmp_path / "out", "_probability")
+    source.write(np.zeros(AS_STORED.shape, np.uint8), tmp_path / "out", "_probability", "axial")
     assert gzip.decompress((tmp_path / "out" / "A.nii_probability.NII.GZ").read_bytes())[344:347] == b"n+1"
 
 
-def of_float(of: Any) -> None:
-    of["datatype"] = 16
+def of_colours(of: Any) -> None:
+    of["datatype"] = 128
+
+
+def of_complex_numbers(of: Any) -> None:
+    of["datatype"] = 32
+
+
+def of_128_bits(of: Any) -> None:
+    of["datatype"] = 1536
 
 
 def of_unknown_values(of: Any) -> None:
     of["datatype"] = 77
 
 
-def scaled(of: Any) -> None:
-    of["scl_slope"], of["scl_inter"] = 2, -3
+def endlessly_scaled(of: Any) -> None:
+    of["scl_slope"], of["scl_inter"] = np.inf, 0
 
 
-def shifted(of: Any) -> None:
-    of["scl_slope"], of["scl_inter"] = 1, 5
+def shifted_nowhere(of: Any) -> None:
+    of["scl_slope"], of["scl_inter"] = 1, np.nan
+
+
+def beyond_float32(of: Any) -> None:
+    of["scl_slope"], of["scl_inter"] = 3e38, 0
 
 
 def of_five_dimensions(of: Any) -> None:
@@ -252,10 +300,13 @@ def of_another_size(of: Any) -> None:
 
 
 WRONG_HEADERS: list[tuple[Callable[[Any], None], str]] = [
-    (of_float, "float32 values; only uint8 is read"),
+    (of_colours, "RGB values; allowed: integers and real numbers"),
+    (of_complex_numbers, "complex64 values; allowed"),
+    (of_128_bits, "float128 values; allowed"),
     (of_unknown_values, "unknown code 77"),
-    (scaled, "scl_slope=2, scl_inter=-3; only values without a scaling"),
-    (shifted, "scl_slope=1, scl_inter=5"),
+    (endlessly_scaled, "scl_slope=inf, scl_inter=0; allowed: numbers"),
+    (shifted_nowhere, "scl_slope=1, scl_inter=nan"),
+    (beyond_float32, r"22 voxel\(s\) are NaN or infinite"),
     (of_five_dimensions, "5 dimensions; allowed"),
     (of_minus_four_dimensions, "its header is damaged"),
     (without_slices, r"\(4, 3, 0\) voxels"),
@@ -384,7 +435,12 @@ def test_a_damaged_file_is_refused_or_its_pixels_are_right(
         if suffix == ".nii.gz":  # of the gzip header: the name, the time, the system
             np.testing.assert_array_equal(found, whole)
         else:
-            np.testing.assert_array_equal(np.sort(found, axis=None), np.sort(list(changed[-VOXELS.size :])))
+            stored, of = np.sort(list(changed[-VOXELS.size :])), kind(changed[: kind.sizeof_hdr], check=False)
+            slope, inter = (float(of[name]) for name in ("scl_slope", "scl_inter"))
+            factors = (1, 0) if slope == 0 or np.isnan(slope) else (slope, inter)
+            expected = stored * factors[0] + factors[1]
+            if of["datatype"] == 2:  # bytes are signed where that field is the one that changed
+                np.testing.assert_array_equal(np.sort(found, axis=None), np.sort(expected.astype(np.float32)))
             assert len(changed) == len(data)
     assert len(refused) > number / 3
     assert all(str(path) in message for message in refused)

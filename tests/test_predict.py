@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from omegaconf import OmegaConf
 from rich.console import Console
 
@@ -20,6 +21,7 @@ from attnunet.inference import formats
 from attnunet.inference.predictor import Predictor
 from attnunet.tracking import records
 from attnunet.tracking.store import Store
+from tests import scans
 from tests.conftest import command
 
 pytestmark = pytest.mark.slow  # on a run of their own
@@ -114,6 +116,24 @@ def test_a_numpy_volume_is_segmented(store: Store, run_id: str, predictor: Predi
     mask = np.load(tmp_path / "out" / "v.npy")
     np.testing.assert_array_equal(mask, predictor.segment(volume))
     assert f"3 slices, {mask.sum()} lesion voxels" in said
+
+
+def test_sequences_in_nifti_are_segmented_as_the_same_slices_are(
+    store: Store, run_id: str, predictor: Predictor, tmp_path: Path
+) -> None:
+    """Of float32, in four orientations; where each mask lies in the world, SimpleITK says."""
+    patients = scans.draw()
+    scans.write_nifti(tmp_path / "in", patients)
+    segment(store, run_id, input=str(tmp_path / "in"), output=str(tmp_path / "out"), probabilities=True)
+    for name, (images, _) in patients.items():
+        first = sitk.ReadImage(str(tmp_path / "in" / name / f"{name}_pre.nii.gz"))
+        probabilities = predictor.probabilities_of(images)
+        assert probabilities.std() > 0
+        for ending, expected in (("", predictor.decision(probabilities)), ("_probability", probabilities)):
+            found = sitk.ReadImage(str(tmp_path / "out" / name / f"{name}{ending}.nii.gz"))
+            for place in ("GetOrigin", "GetSpacing", "GetDirection"):
+                assert getattr(found, place)() == getattr(first, place)()
+            np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.DICOMOrient(found, "LPS")), expected)
 
 
 def test_a_file_that_cannot_be_read_stops_no_other(

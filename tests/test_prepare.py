@@ -19,9 +19,11 @@ import numpy as np
 import pytest
 
 from attnunet.data import cache as preparation
+from attnunet.data import pictures
 from attnunet.data.cache import Prepared, prepare
+from attnunet.data.frames import resize_mask
 from attnunet.data.images import read_image, read_mask
-from attnunet.data.intensity import prepare_volume, resize_mask
+from attnunet.data.intensity import prepare_volume
 from attnunet.data.lgg import lgg as read
 from attnunet.data.slices import DataError, Dataset, Slice
 from tests.conftest import write_patient, write_slice
@@ -46,6 +48,11 @@ def cache(tmp_path: Path) -> Path:
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def sequences(volume: np.ndarray) -> list[np.ndarray]:
+    """(D, h, w, C) as C arrays (D, h, w)."""
+    return [volume[..., channel] for channel in range(volume.shape[-1])]
 
 
 def tiff(image: np.ndarray) -> bytes:
@@ -232,7 +239,7 @@ def test_an_image_that_is_not_square_becomes_one(tmp_path: Path, cache: Path) ->
 
 
 def test_one_channel_keeps_its_axis() -> None:
-    assert prepare_volume(noise(2, 32, 32, 1), 16, "raw").shape == (2, 16, 16, 1)
+    assert prepare_volume(sequences(noise(2, 32, 32, 1)), 16, "raw").shape == (2, 16, 16, 1)
 
 
 def test_slices_and_patients(root: Path, cache: Path) -> None:
@@ -271,13 +278,13 @@ def test_percentile_stretches_a_volume_s_channels() -> None:
     first = np.concatenate([np.arange(101), np.zeros(27)]).reshape(2, 8, 8)
     constant, nothing = np.full((2, 8, 8), 40), np.zeros((2, 8, 8))
     volume = np.stack([first, constant, nothing], axis=-1).astype(np.uint8)
-    stretched = prepare_volume(volume, 8, "percentile")
+    stretched = prepare_volume(sequences(volume), 8, "percentile")
     values = stretched[..., 0].ravel()
     assert values[[0, 1, 2, 50, 99, 100]].tolist() == [0, 0, 0, 126, 255, 255]
     assert values[20] == round((20 - 1.99) * 255 / (99.01 - 1.99))
     assert not stretched[..., 2].any()
     assert len(np.unique(stretched[..., 1])) == 1
-    np.testing.assert_array_equal(prepare_volume(volume, 8, "raw"), volume)
+    np.testing.assert_array_equal(prepare_volume(sequences(volume), 8, "raw"), volume)
 
 
 def test_zscore_brings_every_head_to_one_mean_and_spread() -> None:
@@ -286,12 +293,12 @@ def test_zscore_brings_every_head_to_one_mean_and_spread() -> None:
     channel[0, :4] = [100] * 4 + [140] * 4
     constant, nothing = np.full((2, 8, 8), 40), np.zeros((2, 8, 8))
     volume = np.stack([channel, constant, nothing], axis=-1).astype(np.uint8)
-    scaled = prepare_volume(volume, 8, "zscore")
+    scaled = prepare_volume(sequences(volume), 8, "zscore")
     assert set(np.unique(scaled[0, :4, :4, 0])) == {round((100 - 60) * 255 / 120)}
     assert set(np.unique(scaled[0, :4, 4:, 0])) == {round((140 - 60) * 255 / 120)}
     assert not scaled[1, ..., 0].any()
     np.testing.assert_array_equal(scaled[..., 1:], volume[..., 1:])  # nothing exceeds the mean of what is constant
-    dark = prepare_volume(volume // 2, 8, "zscore")
+    dark = prepare_volume(sequences(volume // 2), 8, "zscore")
     np.testing.assert_allclose(dark[..., 0].astype(int), scaled[..., 0].astype(int), atol=2)
 
 
@@ -304,7 +311,9 @@ def test_percentile_is_taken_a_patient(root: Path, cache: Path) -> None:
     assert raw.folder == stretched.folder
     assert raw.fingerprint != stretched.fingerprint
     for indices in raw.patients.values():
-        np.testing.assert_array_equal(stretched.images[indices], prepare_volume(raw.images[indices], 32, "percentile"))
+        np.testing.assert_array_equal(
+            stretched.images[indices], prepare_volume(sequences(raw.images[indices]), 32, "percentile")
+        )
         assert stretched.images[indices].max() == 255
 
 
@@ -333,8 +342,13 @@ def test_resize_mask_takes_halves_in() -> None:
 
 def test_a_second_call_reads_no_file(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, made = prepare(lgg(str(root)), 32, cache), arrays(cache)
-    for name in ("read_image", "read_mask", "write_masks", "write_images"):
-        monkeypatch.setattr(preparation, name, forbidden)
+    for module, name in (
+        (pictures, "read_image"),
+        (pictures, "read_mask"),
+        (preparation, "write_masks"),
+        (preparation, "write_images"),
+    ):
+        monkeypatch.setattr(module, name, forbidden)
     monkeypatch.setattr(Path, "read_bytes", forbidden)
     assert prepare(lgg(str(root)), 32, cache).fingerprint == first.fingerprint
     assert arrays(cache) == made

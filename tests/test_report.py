@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from attnunet import figures
 from attnunet.data.files import read_csv
+from attnunet.data.frames import Frame, make_frame
 from attnunet.data.slices import Slice
 from attnunet.evaluation import pictures, report
 from attnunet.evaluation.decision import choose_decision
@@ -26,6 +27,7 @@ from attnunet.metrics import catalog
 from attnunet.metrics.calibration import calibration, near_lesions
 from attnunet.metrics.decision import Decision
 from attnunet.metrics.lesions import match_lesions
+from attnunet.metrics.statistics import mean_interval
 from attnunet.metrics.surfaces import distances
 from tests.volumes import CORNER, EDGE, EMPTY, FULL, PIXEL, SEVERAL
 
@@ -39,10 +41,11 @@ class Patients:
     spacing: tuple[float, ...] | None = None
     names: Sequence[str] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJ"
     sites: Sequence[str] = "AB"
+    scans: Sequence[str] = ("",) * 40
 
     def __post_init__(self) -> None:
         self.slices = [
-            Slice(name, number, "", "", self.sites[place % 2], ("pre",) if place else ())
+            Slice(name, number, "", "", self.sites[place % 2], ("pre",) if place else (), self.scans[place])
             for place, (name, (truth, _)) in enumerate(zip(self.names, self.pairs, strict=False))
             for number in range(len(truth))
         ]
@@ -51,12 +54,18 @@ class Patients:
     def mask(self, index: int) -> np.ndarray:
         return self.masks[index]
 
+    def frame(self, index: int) -> Frame:
+        return make_frame(self.masks[index].shape, self.masks.shape[1])
+
+    def spacing_of(self, index: int) -> tuple[float, ...] | None:
+        return self.spacing
+
     def volumes(self, prepared: "Patients", indices: Sequence[int]) -> Iterator[Volume]:
         assert prepared is self
         start = 0
         for truth, probabilities in self.pairs:
             members = list(range(start, start + len(truth)))
-            yield Volume(self.slices[start].patient, members, probabilities)
+            yield Volume(self.slices[start].volume, members, probabilities)
             start += len(truth)
 
     def scored(self, part: str = "test", tolerance: float = 1) -> Scores:
@@ -229,7 +238,7 @@ def test_the_tables_of_a_run() -> None:
         us, us, range(8), thresholds=[0.3, 0.5], smallest_lesions=[0, 5], fill_holes=[False]
     )
     assert predictor.decision == Decision(0.5, 0, False)
-    assert [v.patient for v in volumes] == ["a", "b"]
+    assert [v.name for v in volumes] == ["a", "b"]
     tables = report.tables(choice, {"val": us.scored("val"), "test": us.scored()})
     rows = {name: list(csv.DictReader(io.StringIO(text))) for name, text in tables.items()}
     assert [row["chosen"] for row in rows["decision.csv"]] == ["0", "0", "1", "0"]
@@ -312,3 +321,15 @@ def test_all_scores_of_thirty_patients_take_less_than_a_minute(spacing: tuple[fl
     assert found.summary["hd95_patients"] == 30
     assert found.summary["lesions"] > 10
     assert seconds < 60
+
+
+def test_each_scan_has_a_row_and_the_interval_is_over_patients() -> None:
+    scanned = Patients(PAIRS[:3], names="aab", scans=("1", "2", ""), sites="AA").scored()
+    apart = Patients(PAIRS[:3], names="abc", sites="AA").scored()
+    assert [(row["patient"], row["scan"]) for row in scanned.rows] == [("a", "1"), ("a", "2"), ("b", "")]
+    assert [row["dice"] for row in scanned.rows] == [row["dice"] for row in apart.rows]
+    assert scanned.summary["dice"] == apart.summary["dice"]
+    values = np.array([row["dice"] for row in apart.rows], float)
+    expected = mean_interval(values, 99, clusters=np.array(["a", "a", "b"]))
+    assert (scanned.summary["dice_ci_low"], scanned.summary["dice_ci_high"]) == expected
+    assert expected != mean_interval(values, 99)

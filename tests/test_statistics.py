@@ -180,3 +180,30 @@ def test_the_detectable_difference_is_found_with_the_power_that_the_noncentral_t
     noncentrality = detectable_difference(1, n, alpha) * math.sqrt(n)
     power = stats.nct.sf(stats.t.isf(alpha / 2, n - 1), n - 1, noncentrality)
     assert power == pytest.approx(0.8, abs=0.03)
+
+
+def test_values_of_one_patient_do_not_count_as_independent() -> None:
+    """Scans that repeat a patient's value tell nothing new: the interval is that of the patients."""
+    patients = np.array([0.2, 0.5, 0.9, 0.4, 0.7])
+    once = mean_interval(patients, 999)
+    repeated = mean_interval(np.repeat(patients, 4), 999, clusters=np.repeat(list("abcde"), 4))
+    assert repeated == pytest.approx(once)
+    independent = mean_interval(np.repeat(patients, 4), 999)
+    assert independent[1] - independent[0] < 0.7 * (repeated[1] - repeated[0])
+
+
+def test_a_patient_counts_by_the_number_of_its_scans() -> None:
+    values, clusters = np.array([0.0, 0.0, 0.0, 1.0, 0.5]), np.array(["a", "a", "a", "b", "c"])
+    low, high = mean_interval(values, 999, clusters=clusters)
+    assert low < values.mean() < high
+    assert low >= 0
+    assert high <= 1
+
+
+def test_clusters_of_one_value_each_change_nothing() -> None:
+    assert mean_interval(SCORES, 999, clusters=np.arange(len(SCORES)).astype(str)) == mean_interval(SCORES, 999)
+
+
+def test_one_patient_has_no_interval_however_many_scans() -> None:
+    assert np.isnan(mean_interval(np.array([0.1, 0.5]), 99, clusters=np.array(["a", "a"]))).all()
+    assert mean_interval(np.full(3, 0.4), 99, clusters=np.array(["a", "a", "b"])) == (0.4, 0.4)

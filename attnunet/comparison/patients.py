@@ -23,12 +23,24 @@ def find_lack(rows: Table, score: str) -> str:
 def read_patients(rows: Table, score: str) -> tuple[dict[str, float], frozenset[str]]:
     """Return each patient's score, NaN where it is undefined, and the patients whose distance counts as the worst.
 
-    If reference and prediction are both empty, the distance is 0, which is not the worst.
+    If reference and prediction are both empty, the distance is 0, which is not the worst. The score of a patient with several
+    scans is the mean over those that have one.
     """
-    worst = {row["patient"]: float(row[catalog.metric(score).worst]) for row in rows if is_undefined(row, score)}
-    scores = {row["patient"]: float(row[score]) for row in rows} | worst
-    sized = {patient: abs(value) for patient, value in scores.items()} if catalog.metric(score).better < 0 else scores
-    return sized, frozenset(patient for patient, value in worst.items() if value > 0)
+    metric = catalog.metric(score)
+    scans: dict[str, list[float]] = {}
+    worst = set()
+    for row in rows:
+        value = float(row[metric.worst if is_undefined(row, score) else score])
+        scans.setdefault(row["patient"], []).append(abs(value) if metric.better < 0 else value)
+        if is_undefined(row, score) and value > 0:
+            worst.add(row["patient"])
+    return {patient: mean_defined(values) for patient, values in scans.items()}, frozenset(worst)
+
+
+def mean_defined(values: Sequence[float]) -> float:
+    """Return the mean of the values that are not NaN; NaN if there are none."""
+    defined = [value for value in values if not math.isnan(value)]
+    return math.fsum(defined) / len(defined) if defined else math.nan
 
 
 def is_undefined(row: Mapping[str, str], score: str) -> bool:

@@ -138,22 +138,22 @@ def group_rows(runs: Sequence[ScoredRun], no_effect: Sequence[str] = ()) -> list
     """
     alike: dict[tuple, list[dict[tuple, ScoredRun]]] = {}
     for run in runs:
-        once = (SEED, FOLD) if run.params.get("split") == "kfold" else (SEED,)
+        removed = (SEED, FOLD) if run.params.get("split") == "kfold" else (SEED,)
         params = {key: value for key, value in run.params.items() if not any(is_within(key, free) for free in no_effect)}
-        place = tuple(params.pop(key, "") for key in once)
+        place = tuple(params.pop(key, "") for key in removed)
         copies = alike.setdefault(tuple(sorted(params.items())), [])
         copy = next((copy for copy in copies if place not in copy), None)
         if copy is None:
             copies.append(copy := {})
         copy[place] = run
     keys = list(find_differences([dict(key) for key in alike], runs[0].overrides if runs else ""))
+    labels = [{key: value for key in keys for name, value in common if name == key} for common in alike]
     found = []
-    for common, copies in alike.items():
-        values = dict(common)
-        label = {key: values[key] for key in keys if key in values}
+    for label, copies in zip(labels, alike.values(), strict=True):
+        once = len(copies) == 1 and labels.count(label) == 1
         for copy in copies:
             members = tuple(copy.values())
-            found.append(Row(members, {**label, "run": members[0].id[:8]} if len(copies) > 1 else label))
+            found.append(Row(members, label if once else {**label, "run": members[0].id[:8]}))
     return found
 
 
@@ -166,16 +166,17 @@ def find_differences(tables: Sequence[Mapping[str, str]], overrides: str) -> Ite
     """Yield the parameters that differ among the tables, first those of the command line, in its order.
 
     A parameter that follows from the choice of its group is left out, such as loss.weights.dice, which follows from loss=dice.
+    So is one that the other tables lack, as a tool that trained elsewhere lacks the batch size.
     """
     keys = {key for table in tables for key in table}
-    varied = {key for key in keys if len({table.get(key) for table in tables}) > 1}
+    varied = {key for key in keys if len({table[key] for table in tables if key in table}) > 1}
     typed = {override.split("=", 1)[0].lstrip("+"): place for place, override in enumerate(overrides.split())}
     for key in sorted(varied, key=lambda key: (typed.get(key, len(typed)), "." in key, key)):
         group = key.split(".", 1)[0]
         if (
             group == key
             or group not in varied
-            or len({(t[group], t.get(key)) for t in tables}) > len({t[group] for t in tables})
+            or len({(t.get(group), t.get(key)) for t in tables}) > len({t.get(group) for t in tables})
         ):
             yield key
 

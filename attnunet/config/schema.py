@@ -147,6 +147,7 @@ class Evaluate(Keys):
     smallest_lesion: Annotated[int, Ge(0), Le(10**9)] | None
     fill_holes: bool | None
     name: Name | None
+    masks: Text | None
     allow_training_patients: bool
     modules: list[Module]
     tracking: Tracking
@@ -155,10 +156,14 @@ class Evaluate(Keys):
     def one_of_two(self) -> Self:
         if (self.run is None) == (self.study is None):
             raise value_error(f"run={self.run}, study={self.study}: set one of the two, a run to score or a study to join")
-        keys = ("data", "split", "threshold", "smallest_lesion", "fill_holes", "name")
+        if self.masks is not None and (self.run is None or self.name is None):
+            raise value_error(f"masks={self.masks}: needs run=RUN_ID, whose patients are scored, and name=NAME of the tool")
+        keys = ["data", "split", "threshold", "smallest_lesion", "fill_holes", *(["name"] if self.study else [])]
         idle = [key for key in keys if getattr(self, key) is not None]
         idle += ["part"] if self.part != "test" else []
         idle += ["allow_training_patients"] if self.allow_training_patients else []
+        if self.masks is not None and idle:
+            raise value_error(f"masks={self.masks}: are scored as the run was, without {', '.join(idle)}")
         if self.study is not None and idle:
             raise value_error(
                 f"study={self.study}: joins stored scores, and takes no {', '.join(idle)}; allowed: these with run=RUN_ID"
@@ -184,6 +189,35 @@ class Export(Keys):
     run: Text
     format: Literal["keras", "savedmodel", "onnx", "tflite"]
     output: Text
+    modules: list[Module]
+    tracking: Tracking
+
+
+class ExportSplit(Keys):
+    """The keys of attnunet.export_split; conf/export_split.yaml explains them."""
+
+    run: Text | None
+    data: Target | None = None
+    split: Target | None = None
+    dataset: Annotated[str, StringConstraints(pattern=r"^Dataset\d{3}_[A-Za-z0-9_-]+$")]
+    output: Text
+    modules: list[Module]
+    tracking: Tracking
+
+    @model_validator(mode="after")
+    def one_of_two(self) -> Self:
+        given = [name for name in ("run", "data", "split") if getattr(self, name) is not None]
+        if given not in (["run"], ["data", "split"]):
+            found = ", ".join(given) or "nothing"
+            raise value_error(f"{found} given; allowed: run=RUN_ID, or both data=NAME and split=NAME")
+        return self
+
+
+class Audit(Keys):
+    """The keys of attnunet.audit; conf/audit.yaml explains them."""
+
+    data: Target
+    study: Study | None
     modules: list[Module]
     tracking: Tracking
 

@@ -10,7 +10,6 @@ import numpy as np
 from absl import flags
 
 from attnunet.data.cache import Prepared
-from attnunet.data.intensity import resize_mask
 from attnunet.data.samples import fault
 from attnunet.data.slices import DataError
 from attnunet.data.workers import end_with_parent
@@ -71,7 +70,7 @@ class Draws:
     def __getitem__(self, draw: int) -> tuple[np.ndarray, np.ndarray]:
         index = self.slice_at(draw)
         image = np.array(self.prepared.images[index])
-        mask = resize_mask(self.prepared.mask(index), image.shape[:2])
+        mask = self.prepared.frame(index).show_mask(self.prepared.mask(index))
         # The 2 keeps these apart from the seeds of the permutations, which have a stratum, 0 or 1, in its place.
         seed = int(np.random.SeedSequence([self.seed, 2, draw]).generate_state(1)[0])
         image, mask = self.augment(image, mask[..., None], seed)

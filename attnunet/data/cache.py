@@ -12,20 +12,22 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from hashlib import blake2b
+from itertools import accumulate, chain, groupby
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from filelock import FileLock
 
 from attnunet.data.files import building, checksum, digest, naming, reserve, write_atomically
-from attnunet.data.images import read_image, read_mask
-from attnunet.data.intensity import prepare_volume
+from attnunet.data.frames import Frame, make_frame
+from attnunet.data.intensity import ValuesError, prepare_volume
 from attnunet.data.slices import DataError, Dataset, Slice, refuse
 
 VERSION = 3  # of what is written here; a change of the code that changes the arrays raises it
@@ -42,6 +44,9 @@ class Prepared:
     intensity: str
     spacing: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
+    plane: str = "axial"
+    pixel_size: float | None = None
+    dtype: str = "uint8"
 
     @cached_property
     def facts(self) -> dict:
@@ -49,7 +54,7 @@ class Prepared:
 
     @cached_property
     def slices(self) -> tuple[Slice, ...]:
-        return tuple(Slice(**{**row, "missing": tuple(row["missing"])}) for row in self.facts["slices"])
+        return tuple(map(as_slice, self.facts["slices"]))
 
     @cached_property
     def images(self) -> np.ndarray:
@@ -86,17 +91,31 @@ class Prepared:
             indices.setdefault(item.patient, []).append(index)
         return indices
 
+    def frame(self, index: int) -> Frame:
+        """Return how a slice comes to the square that the network sees, and back."""
+        spacing = self.spacing_of(index) if self.pixel_size else None
+        return make_frame(self.facts["shapes"][index], self.image_size, self.pixel_size, spacing)
+
+    def spacing_of(self, index: int) -> tuple[float, ...] | None:
+        """Return the distance in mm between the slices, rows and columns of a slice's scan; None where unknown."""
+        return self.spacing or self.slices[index].spacing
+
     @property
     def fingerprint(self) -> str:
         return f"{self.folder.name}/{self.images_file}"
 
     def __reduce__(self) -> tuple:
-        fields = (self.file_channels, self.channels, self.intensity, self.spacing, self.notes)
-        return Prepared, (self.folder, self.images_file, *fields)
+        return Prepared, tuple(getattr(self, field.name) for field in fields(self))
 
 
-def prepare(dataset: Dataset, image_size: int, cache: Path) -> Prepared:
-    """The data set's arrays under `cache`, made if they are not there.
+def as_slice(row: dict[str, Any]) -> Slice:
+    """Return a slice from its row of slices.json, where tuples are lists."""
+    stored: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+    return Slice(**stored)
+
+
+def prepare(dataset: Dataset, image_size: int | None, cache: Path) -> Prepared:
+    """The data set's arrays under `cache`, made if they are not there; without an image size the masks and facts alone.
 
     Raises:
         DataError: a file that cannot be decoded, or is not of the form that the reader documents; it names the file.
@@ -108,21 +127,25 @@ def prepare(dataset: Dataset, image_size: int, cache: Path) -> Prepared:
         if not folder.is_dir():
             with building(folder) as temporary:
                 write_masks(dataset, temporary)
-        name = f"images-{digest([VERSION, image_size, dataset.channels, dataset.intensity])}.npy"
-        if not (folder / name).is_file():
-            write_images(dataset, image_size, folder / name)
+        name = ""
+        if image_size is not None:
+            resampled = [dataset.pixel_size, dataset.spacing] if dataset.pixel_size else []
+            name = f"images-{digest([VERSION, image_size, dataset.channels, dataset.intensity, *resampled])}.npy"
+            if not (folder / name).is_file():
+                write_images(dataset, image_size, folder / name)
         if dataset.verify:
             verify(folder, name)
-    kept = (dataset.file_channels, dataset.channels, dataset.intensity, dataset.spacing, dataset.notes)
-    return Prepared(folder.resolve(), name, *kept)
+    kept = ("file_channels", "channels", "intensity", "spacing", "notes", "plane", "pixel_size", "dtype")
+    return Prepared(folder.resolve(), name, **{field: getattr(dataset, field) for field in kept})
 
 
 def hash_contents(dataset: Dataset, cache: Path) -> str:
     """A hash of every file's name and bytes, looked up by path, size and modification time where none has changed."""
-    paths = [path for s in dataset.slices for path in (s.image, s.mask)]
+    paths = dataset.source.files(dataset.slices)
     stats = [os.stat(path) for path in paths]
     state = [(os.path.abspath(p), s.st_size, s.st_mtime_ns) for p, s in zip(paths, stats, strict=True)]
-    identity = [VERSION, dataset.file_channels, [(s.patient, s.number, s.site) for s in dataset.slices]]
+    slices = [(s.patient, s.number, s.site) for s in dataset.slices]
+    identity = [VERSION, dataset.file_channels, slices, *dataset.source.settings]
     index = cache / "index" / digest([identity, state])
     if index.is_file() and not dataset.verify:
         return index.read_text()
@@ -136,36 +159,39 @@ def hash_contents(dataset: Dataset, cache: Path) -> str:
 def write_masks(dataset: Dataset, folder: Path) -> None:
     """masks.npy and slices.json, and on the way every file decoded and checked once."""
 
-    def check(item: Slice) -> Checked | DataError:
-        try:
-            return check_slice(item, dataset.file_channels)
-        except DataError as error:
-            return error
+    def check(slices: Sequence[Slice]) -> list[Checked | DataError]:
+        read = dataset.source.pixels(slices).slices()  # fewer than `slices` where an error holds for all
+        return [check_slice(item, found, dataset.file_channels) for item, found in zip(slices, read, strict=False)]
 
-    results = map_parallel(check, dataset.slices)
-    checked = [result for result in results if isinstance(result, Checked)]
+    results = list(chain.from_iterable(map_parallel(check, by_scan(dataset.slices))))
     refuse([str(result) for result in results if isinstance(result, DataError)])
-    shapes = [found.mask.shape for found in checked]
+    checked = [result for result in results if isinstance(result, Checked)]
+    shapes = [found.shape for found in checked]
     neighbours = zip(dataset.slices, dataset.slices[1:], shapes, shapes[1:], strict=False)
     refuse(
         [
             f"{item.image}: {b} pixels, but {previous.image} of the same patient has {a}"
             for previous, item, a, b in neighbours
-            if previous.patient == item.patient and a != b
+            if previous.volume == item.volume and a != b
         ]
     )
-    np.save(folder / "masks.npy", np.concatenate([found.mask.ravel() for found in checked]))
+    with (folder / "masks.npy").open("wb") as stream:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (sum(map(math.prod, shapes)),)}
+        np.lib.format.write_array_header_1_0(stream, header)
+        for found in checked:
+            stream.write(found.mask.tobytes())
 
     # A sequence is missing when another stands in for it on every slice that shows anything.
     copies: dict[str, set[str]] = {}
     for item, found in zip(dataset.slices, checked, strict=True):
         if found.pixels:
-            copies[item.patient] = copies.get(item.patient, found.copies) & found.copies
-    slices = [replace(s, missing=tuple(sorted(copies.get(s.patient, ())))) for s in dataset.slices]
+            copies[item.volume] = copies.get(item.volume, found.copies) & found.copies
+    missing = [{*item.missing, *copies.get(item.volume, ())} for item in dataset.slices]
+    slices = [replace(item, missing=tuple(sorted(names))) for item, names in zip(dataset.slices, missing, strict=True)]
     facts = {
         "slices": [asdict(s) for s in slices],
         "shapes": shapes,
-        "lesion_pixels": [int(found.mask.sum()) for found in checked],
+        "lesion_pixels": [found.lesion_pixels for found in checked],
         "outside": [found.outside for found in checked],
         "pixels": [found.pixels for found in checked],
         "checksums": {"masks.npy": checksum(folder / "masks.npy")},
@@ -175,23 +201,34 @@ def write_masks(dataset: Dataset, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Checked:
-    """A slice's mask, uint8 (h, w) of 0 and 1, and facts of its image.
+    """A slice's mask, of `shape` and as a bit a pixel, since those of all slices are held at once, and facts of its image.
 
     `pixels` is a hash of the image, "" where it is blank; `copies` names the channels that equal FLAIR; `outside` counts
     lesion pixels that lie outside of the head.
     """
 
-    mask: np.ndarray
+    shape: tuple[int, ...]
+    bits: np.ndarray
+    lesion_pixels: int
     pixels: str
     copies: set[str]
     outside: int
 
+    @property
+    def mask(self) -> np.ndarray:
+        """uint8 (h w,) of 0 and 1."""
+        return np.unpackbits(self.bits, count=math.prod(self.shape))
 
-def check_slice(item: Slice, file_channels: Sequence[str]) -> Checked:
-    """Read a slice's files and return its mask and facts. Raises DataError, which names the file."""
-    image, mask = read_image(item.image, len(file_channels)), read_mask(item.mask)
+
+def check_slice(
+    item: Slice, found: tuple[np.ndarray, np.ndarray] | DataError, file_channels: Sequence[str]
+) -> Checked | DataError:
+    """Return the mask and the facts of a slice whose image and mask were read, or the error where they are not to be used."""
+    if isinstance(found, DataError):
+        return found
+    image, mask = found
     if mask.shape != image.shape[:2]:
-        raise DataError(f"{item.mask}: {mask.shape} pixels, but its image {item.image} has {image.shape[:2]}")
+        return DataError(f"{item.mask}: {mask.shape} pixels, but its image {item.image} has {image.shape[:2]}")
     blank = bool((image == image[:1, :1]).all())
     pixels = "" if blank else blake2b(str(image.shape).encode() + image.tobytes(), digest_size=8).hexdigest()
     copies: set[str] = set()
@@ -199,24 +236,26 @@ def check_slice(item: Slice, file_channels: Sequence[str]) -> Checked:
         flair = image[..., file_channels.index("flair")]
         copies = {n for i, n in enumerate(file_channels) if n != "flair" and np.array_equal(image[..., i], flair)}
     outside = int(mask[~find_head(image)].sum()) if mask.any() else 0
-    return Checked(mask, pixels, copies, outside)
+    return Checked(mask.shape, np.packbits(mask), int(mask.sum()), pixels, copies, outside)
 
 
 def find_head(image: np.ndarray) -> np.ndarray:
     """bool (h, w): where a channel of the image exceeds a tenth of its range, and what such pixels enclose."""
-    low, high = image.min(axis=(0, 1)), image.max(axis=(0, 1))
-    bright = (image > low + (high - low) // 10).any(axis=-1).astype(np.uint8)
+    low, high = image.min(axis=(0, 1)).astype(np.float64), image.max(axis=(0, 1)).astype(np.float64)
+    bright = (image > low + (high - low) / 10).any(axis=-1).astype(np.uint8)
     outlines, _ = cv2.findContours(bright, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(bright, outlines, -1, 1, cv2.FILLED).astype(bool)
+
+
+def by_scan(slices: Sequence[Slice]) -> list[list[Slice]]:
+    """Return the slices of each scan."""
+    return [list(group) for _, group in groupby(slices, key=lambda item: item.volume)]
 
 
 def write_images(dataset: Dataset, image_size: int, path: Path) -> None:
     """The images at `image_size`, straight into a memory map that moves to `path` when it is whole."""
     wanted = [dataset.file_channels.index(name) for name in dataset.channels]
     shape = (len(dataset.slices), image_size, image_size, len(wanted))
-    by_patient: dict[str, list[int]] = {}
-    for index, item in enumerate(dataset.slices):
-        by_patient.setdefault(item.patient, []).append(index)
 
     with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
         temporary = Path(folder) / path.name
@@ -225,11 +264,18 @@ def write_images(dataset: Dataset, image_size: int, path: Path) -> None:
             reserve(stream, math.prod(shape))
         images = np.lib.format.open_memmap(temporary, mode="r+")
 
-        def write(indices: list[int]) -> None:
-            files = [read_image(dataset.slices[i].image, len(dataset.file_channels)) for i in indices]
-            images[indices] = prepare_volume(np.stack(files)[..., wanted], image_size, dataset.intensity)
+        def write(slices: Sequence[Slice], first: int) -> None:
+            pixels = dataset.source.pixels(slices)
+            sequences = (pixels.sequence(channel) for channel in wanted)
+            try:
+                images[first : first + len(slices)] = prepare_volume(
+                    sequences, image_size, dataset.intensity, dataset.pixel_size, dataset.spacing or slices[0].spacing
+                )
+            except ValuesError as error:
+                raise DataError(f"{slices[0].image}: {error}") from None
 
-        map_parallel(write, list(by_patient.values()))
+        of_scans = by_scan(dataset.slices)
+        map_parallel(write, of_scans, accumulate(map(len, of_scans), initial=0))
         images.flush()
         write_atomically(path.with_suffix(".sum"), checksum(temporary).encode())  # first: no array is without its checksum
         os.replace(temporary, path)
@@ -237,16 +283,15 @@ def write_images(dataset: Dataset, image_size: int, path: Path) -> None:
 
 def verify(folder: Path, images: str) -> None:
     """Raises DataError if an array is not the one that was written."""
-    expected = {
-        **json.loads((folder / "slices.json").read_text())["checksums"],
-        images: (folder / images).with_suffix(".sum").read_text(),
-    }
+    expected = json.loads((folder / "slices.json").read_text())["checksums"]
+    if images:
+        expected[images] = (folder / images).with_suffix(".sum").read_text()
     for name, value in expected.items():
         if checksum(folder / name) != value:
             raise DataError(f"{folder / name}: damaged (checksum differs); delete {folder} and start again")
 
 
-def map_parallel(function: Callable, items: Sequence) -> list:
-    """[function(item) for item in items] on all cores; most of it is work of decoders and disk, without Python's lock."""
+def map_parallel(function: Callable, *items: Iterable) -> list:
+    """Return list(map(function, *items)), by all cores: most of it is work of decoders and disk, without Python's lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(function, items))
+        return list(pool.map(function, *items))

@@ -50,6 +50,11 @@ def find_doubts(prepared: Prepared, indices: Iterable[int]) -> list[str]:
         first = next(slices[i].mask for i in full if slices[i].patient == mostly[0])
         lines.append(f"lesion fills most of most slices of {list_names(mostly)}, as in {first}; are masks turned inside out?")
 
+    if cut := [i for i in indices if prepared.images_file and prepared.frame(i).cuts]:
+        who = list_names(slices[i].patient for i in cut)
+        side = f"{prepared.image_size} pixels of {prepared.pixel_size} mm"
+        lines.append(f"margins of {len(cut)} slice(s) of {who} are cut off: {side} do not hold them; raise image_size")
+
     beyond = [i for i in indices if facts["outside"][i] > OUTSIDE * lesion[i]]
     if beyond:
         who = list_names(slices[i].patient for i in beyond)

@@ -3,15 +3,19 @@
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Gt, Le, Len
 
 from attnunet.data.listing import IMAGES, is_image, list_files
+from attnunet.data.pictures import Pictures
 from attnunet.data.slices import DataError, Dataset, Slice, choose_channels, drop_patients, refuse
 
 CHANNELS = ("pre", "flair", "post")
+DATED = re.compile(r"^(TCGA_\w\w_\w{4})_\d{8}$")
+"""A folder's name: a patient's barcode, and the date of a scan."""
 HANDLE = "mateuszbuda/lgg-mri-segmentation"
 WHERE = f"""data=lgg needs data.root, the folder that holds one folder a patient (TCGA_CS_4941_19960909, ...).
 Get the data set (CC BY-NC-SA 4.0) from kaggle.com/datasets/{HANDLE} and unpack it, then give
@@ -36,27 +40,36 @@ def lgg(
 
     Raises:
         DataError: no root, no patients in it, an image without mask, a mask without image, two files of one number, images
-            of a patient's folder that are not named like it, two scans of a patient.
+            of a patient's folder that are not named like it.
     """
     if root is None:
         if not download:
             raise DataError(WHERE)
         root = fetch()
     found, notes = find_slices(Path(root))
-    slices = drop_patients(found, exclude)
-    refuse_second_scans(slices)
+    slices = join_scans(drop_patients(found, exclude))
     picked = choose_channels(channels, CHANNELS)
-    return Dataset("lgg", slices, CHANNELS, picked, intensity, verify, tuple(spacing) if spacing else None, tuple(notes))
+    known = tuple(spacing) if spacing else None
+    return Dataset("lgg", slices, Pictures(3), CHANNELS, picked, intensity, verify, known, tuple(notes))
 
 
-def refuse_second_scans(slices: Sequence[Slice]) -> None:
-    """Two folders of one TCGA patient (TCGA_CS_4941_19960909, TCGA_CS_4941_19970101) would leak across a split."""
-    scans: dict[str, str] = {}
-    for folder in dict.fromkeys(s.patient for s in slices):
-        person = re.sub(r"^(TCGA_\w\w_\w{4})_\d{8}$", r"\1", folder)
-        if person in scans:
-            raise DataError(f"{scans[person]} and {folder} are scans of one patient: leave one out with data.exclude")
-        scans[person] = folder
+def join_scans(slices: Sequence[Slice]) -> tuple[Slice, ...]:
+    """Return the slices with one patient where folders differ in the date only, which would leak across a split.
+
+    TCGA_CS_4941_19960909 and TCGA_CS_4941_19970101 become the scans 19960909 and 19970101 of TCGA_CS_4941; its slices are
+    numbered on from scan to scan.
+    """
+    folders: dict[str, list[str]] = {}
+    for folder in dict.fromkeys(item.patient for item in slices):
+        folders.setdefault(DATED.sub(r"\1", folder), []).append(folder)
+    kept = [item for item in slices if len(folders[DATED.sub(r"\1", item.patient)]) == 1]
+    for person, dated in folders.items():
+        scanned = [item for item in slices if item.patient in dated] if len(dated) > 1 else []
+        kept += [
+            replace(item, patient=person, scan=item.patient.rpartition("_")[2], number=number)
+            for number, item in enumerate(scanned, start=1)
+        ]
+    return tuple(sorted(kept, key=lambda item: (item.patient, item.number)))
 
 
 def fetch() -> str:

@@ -28,6 +28,7 @@ from scipy import fft
 
 from attnunet.data.files import naming
 from attnunet.data.lgg import CHANNELS, find_slices
+from attnunet.data.pictures import Pictures
 from attnunet.data.slices import Dataset, choose_channels, drop_patients
 
 Volume: TypeAlias = NDArray[np.floating[Any]]
@@ -272,4 +273,5 @@ def phantom(
             write_phantom(folder, patients, slices, size, seed)
     found, notes = find_slices(folder)
     kept, picked = drop_patients(found, exclude), choose_channels(channels, CHANNELS)
-    return Dataset("phantom", kept, CHANNELS, picked, intensity, verify, tuple(spacing) if spacing else None, tuple(notes))
+    known = tuple(spacing) if spacing else None
+    return Dataset("phantom", kept, Pictures(3), CHANNELS, picked, intensity, verify, known, tuple(notes))

@@ -1,9 +1,12 @@
 """What a data set is: slices that know their patient."""
 
 import codecs
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
 
 from attnunet.data.names import find_second_names, match_absent
 from attnunet.errors import UserError
@@ -29,7 +32,8 @@ class Slice:
     """One image and its mask.
 
     `number` orders a patient's slices, `site` is where the patient was scanned ("" where unknown), `missing` names the
-    sequences for which another one stands in (known once the files were read).
+    sequences for which another one or nothing stands in (known once the files were read), `scan` is the scan among the
+    patient's ("" where there is one), `spacing` the distance in mm between its slices, rows and columns where the files tell.
     """
 
     patient: str
@@ -38,26 +42,71 @@ class Slice:
     mask: str
     site: str = ""
     missing: tuple[str, ...] = ()
+    scan: str = ""
+    spacing: tuple[float, ...] | None = None
+
+    @property
+    def volume(self) -> str:
+        """The name of the volume that the slice is of: the patient's, and the scan's where there are several."""
+        return name_volume(self.patient, self.scan)
+
+
+def name_volume(patient: str, scan: str) -> str:
+    """Return the name of a patient's scan; a patient's only scan has none of its own."""
+    return f"{patient}/{scan}" if scan else patient
+
+
+class Pixels(Protocol):
+    """The pixels of a scan's slices."""
+
+    def slices(self) -> Iterator[tuple[np.ndarray, np.ndarray] | DataError]:
+        """Yield each slice's image, (h, w, file channels) of any type of numbers, and its mask, uint8 (h, w) of 0 and 1.
+
+        Where a file cannot be read, yield the error that names it; after one that holds for all slices, none follows.
+        """
+
+    def sequence(self, channel: int) -> np.ndarray:
+        """Return one of the file channels of all slices, (slices, h, w). Raises DataError, which names the file."""
+
+
+class Source(Protocol):
+    """What turns the files of a data set into pixels."""
+
+    @property
+    def settings(self) -> list[Any]:
+        """What the pixels depend on besides the files, of JSON's types."""
+
+    def files(self, slices: Sequence[Slice]) -> list[str]:
+        """Return the paths of the files that these slices are read from."""
+
+    def pixels(self, slices: Sequence[Slice]) -> Pixels:
+        """Return the pixels of a scan's slices."""
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Slices in the order (patient, number), and how their files are to be read.
 
-    `file_channels` are the names of the image files' channels in their order, `channels` the ones to use. `intensity` is
-    "raw", "percentile" or "zscore" (see `attnunet.data.cache`). `verify` distrusts sizes and modification times and
-    reads all. `spacing` is the distance in mm between slices, between rows and between columns, None where unknown.
-    `notes` are lines that a user should read before training.
+    `source` reads the files. `file_channels` are the names of the images' channels in its order, `channels` the ones to
+    use. `intensity` is "raw", "percentile" or "zscore" (see `attnunet.data.cache`). `verify` distrusts sizes and
+    modification times and reads all. `spacing` is the distance in mm between slices, between rows and between columns, None
+    where unknown or where each slice has its own. `notes` are lines that a user should read before training. `plane` is
+    that of the slices, as far as it is known. `pixel_size` is the one in mm that they are resampled to, None where each is
+    squeezed into a square. `dtype` is the type of values that a request to a served network has.
     """
 
     name: str
     slices: tuple[Slice, ...]
+    source: Source
     file_channels: tuple[str, ...]
     channels: tuple[str, ...]
     intensity: str = "raw"
     verify: bool = False
     spacing: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
+    plane: str = "axial"
+    pixel_size: float | None = None
+    dtype: str = "uint8"
 
 
 def read_text(path: Path) -> str:
@@ -95,8 +144,24 @@ def drop_patients(slices: Iterable[Slice], exclude: Sequence[str] | str) -> tupl
     kept = tuple(s for s in slices if s.patient not in names)
     if not kept:
         raise DataError("data.exclude leaves no patient")
-    refuse([*find_second_names("patient", {s.patient for s in kept}), *find_second_names("site", {s.site for s in kept})])
+    refuse(
+        [
+            *find_second_names("patient", {s.patient for s in kept}),
+            *find_second_names("site", {s.site for s in kept}),
+            *find_second_sites(kept),
+        ]
+    )
     return kept
+
+
+def find_second_sites(slices: Iterable[Slice]) -> Iterator[str]:
+    """Yield a line for each patient that was scanned at two sites, one of which a split by site would train on."""
+    sites: dict[str, set[str]] = {}
+    for item in slices:
+        sites.setdefault(item.patient, set()).add(item.site)
+    for patient, found in sites.items():
+        if len(found) > 1:
+            yield f"patient {patient} is of the sites {', '.join(map(repr, sorted(found)))}; allowed: one site a patient"
 
 
 def choose_channels(channels: Sequence[str], file_channels: Sequence[str]) -> tuple[str, ...]:

@@ -4,11 +4,13 @@ import csv
 import io
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Gt, Le, Len
 
+from attnunet.data.pictures import Pictures
 from attnunet.data.slices import DataError, Dataset, Slice, choose_channels, drop_patients, read_text, refuse
 
 REQUIRED = ("patient", "image", "mask")
@@ -41,12 +43,13 @@ def table(
     found, notes = read_rows(Path(file))
     slices, names = drop_patients(found, exclude), tuple(file_channels)
     picked = choose_channels(channels or file_channels, file_channels)
-    return Dataset("table", slices, names, picked, intensity, verify, tuple(spacing) if spacing else None, tuple(notes))
+    known = tuple(spacing) if spacing else None
+    return Dataset("table", slices, Pictures(len(names)), names, picked, intensity, verify, known, tuple(notes))
 
 
 def read_rows(file: Path) -> tuple[list[Slice], list[str]]:
     """Return the table's slices, and a line on the columns that are ignored."""
-    (_, columns), *lines = read_cells(file)
+    (_, columns), *lines = read_cells(file, REQUIRED)
     known = [name for name in columns if name in REQUIRED + OPTIONAL]
     if not set(REQUIRED) <= set(known) or len(set(known)) < len(known):
         raise DataError(f"{file}: columns {columns}; needed {list(REQUIRED)}, each once, allowed besides {list(OPTIONAL)}")
@@ -84,11 +87,14 @@ def read_rows(file: Path) -> tuple[list[Slice], list[str]]:
     return list(slices.values()), [f"{file}: ignored columns: {', '.join(ignored)}"] if ignored else []
 
 
-def read_cells(file: Path) -> list[tuple[int, list[str]]]:
-    """Return the lines that are not empty with their numbers, the header first; commas, semicolons or tabs separate cells."""
+def read_cells(file: Path, needed: Collection[str]) -> list[tuple[int, list[str]]]:
+    """Return the lines that are not empty with their numbers, the header first, which has the columns that are needed.
+
+    Commas, semicolons or tabs separate cells.
+    """
     content = read_text(file)
     header = next((line for line in content.splitlines() if line.strip(',;\t" ')), "")
-    separators = (mark for mark in ",;\t" if set(REQUIRED) <= {name.strip(' "') for name in header.split(mark)})
+    separators = (mark for mark in ",;\t" if set(needed) <= {name.strip(' "') for name in header.split(mark)})
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=next(separators, ","), strict=True)
     found: list[tuple[int, list[str]]] = []
     try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from attnunet.config import fingerprints
-from attnunet.evaluation.patients import Rows, Scores
+from attnunet.evaluation.patients import Rows, Scores, volume_of
 from attnunet.metrics import catalog
 from attnunet.metrics.calibration import BINS, Calibration
 from attnunet.metrics.strata import group_patients
@@ -64,7 +64,7 @@ class CrossValidation:
             for fold in self.folds
             for row in fold.patients("test")
         ]
-        rows.sort(key=lambda row: str(row["patient"]))
+        rows.sort(key=volume_of)
         resamples = self.folds[0].config.evaluation.resamples
         none = np.zeros(BINS)
         summary = summarize_patients(rows, resamples) | self.by_slice()

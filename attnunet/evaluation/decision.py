@@ -26,7 +26,7 @@ def choose_decision(
         memory, at 4 bytes a pixel.
     """
     volumes = list(predictor.volumes(prepared, indices))
-    cases = [Case(v.patient, v.probabilities, read_truth(prepared, v)) for v in volumes]
+    cases = [Case(v.name, v.probabilities, read_truth(prepared, v)) for v in volumes]
     choice = decide(cases, thresholds, smallest_lesions, fill_holes)
     return replace(predictor, decision=choice.decision), choice, volumes
 

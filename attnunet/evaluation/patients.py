@@ -1,10 +1,12 @@
 """The scores of a predictor on some patients."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from attnunet.data.cache import Prepared
+from attnunet.data.slices import name_volume
 from attnunet.evaluation.decision import read_truth
+from attnunet.inference.masks import GivenMasks
 from attnunet.inference.predictor import Predictor, Volume
 from attnunet.metrics.calibration import Calibration, calibration, near_lesions, pool
 from attnunet.metrics.counts import concatenate, count
@@ -22,7 +24,7 @@ class Scores:
 
     Attributes:
         summary: the values that a run logs below final/<part>/, by name.
-        rows: the rows of patients.csv, one for each patient, in alphabetical order.
+        rows: the rows of patients.csv, one for each scan of a patient, in alphabetical order.
         calibration: of the pixels near lesions.
         strata: the rows of strata.csv, one for each group of patients.
     """
@@ -38,8 +40,13 @@ class Scores:
         return not any(row["tp"] or row["fp"] for row in self.rows)
 
 
+def volume_of(row: Mapping[str, float | str]) -> str:
+    """Return the name of the volume that a row scores; rows of earlier versions have no scan."""
+    return name_volume(str(row["patient"]), str(row.get("scan", "")))
+
+
 def score_patients(
-    predictor: Predictor,
+    predictor: Predictor | GivenMasks,
     prepared: Prepared,
     indices: Sequence[int],
     part: str,
@@ -48,7 +55,7 @@ def score_patients(
     tolerance: float,
     volumes: Iterable[Volume] | None = None,
 ) -> Scores:
-    """Return the scores of the predictor on some slices, patient by patient, so that memory does not grow with their number.
+    """Return the scores of the predictor on some slices, scan by scan, so that memory does not grow with their number.
 
     The summary holds every metric and statistic of `attnunet.metrics.catalog`.
 
@@ -70,15 +77,16 @@ def score_patients(
     counts, at_half, everywhere, around = [], [], [], []
     for volume in volumes if volumes is not None else predictor.volumes(prepared, indices):
         reference, prediction = read_truth(prepared, volume), predictor.decision(volume.probabilities)
-        masks = Masks(volume.patient, reference, prediction, tolerance, prepared.spacing)
         last = prepared.slices[volume.indices[-1]]
-        rows.append({"part": part, "site": last.site, "missing": " ".join(last.missing), **decision, **score_patient(masks)})
+        masks = Masks(last.patient, reference, prediction, tolerance, prepared.spacing_of(volume.indices[-1]))
+        scanned = {"site": last.site, "scan": last.scan, "missing": " ".join(last.missing)}
+        rows.append({"part": part, **scanned, **decision, **score_patient(masks)})
         counts.append(masks.slices)
-        at_half.append(count([volume.patient] * len(reference), volume.probabilities, reference, [0.5]))
+        at_half.append(count([volume.name] * len(reference), volume.probabilities, reference, [0.5]))
         everywhere.append(calibration(volume.probabilities, reference))
         region = near_lesions(reference, prediction)
         around.append(calibration(volume.probabilities[region], reference[region]))
-    rows.sort(key=lambda row: str(row["patient"]))
+    rows.sort(key=volume_of)
     summary = {
         **summarize_patients(rows, resamples),
         **summarize_slices(concatenate(counts)),

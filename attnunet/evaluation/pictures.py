@@ -8,8 +8,7 @@ from matplotlib.figure import Figure
 
 from attnunet import figures
 from attnunet.data.cache import Prepared
-from attnunet.data.intensity import resize
-from attnunet.evaluation.patients import Rows, Scores
+from attnunet.evaluation.patients import Rows, Scores, volume_of
 from attnunet.inference.predictor import Predictor
 from attnunet.metrics import catalog
 from attnunet.models.blocks import gate_maps
@@ -31,7 +30,7 @@ def draw_charts(found: Scores) -> dict[str, Figure]:
     drawn = {}
     if values["dice_patients"]:
         interval = (values["dice_ci_low"], values["dice_ci_high"])
-        names, scores = zip(*((str(row["patient"]), float(row["dice"])) for row in found.rows), strict=True)
+        names, scores = zip(*((volume_of(row), float(row["dice"])) for row in found.rows), strict=True)
         label = f"{catalog.metric('dice').label}, {found.rows[0]['part']} patients"
         drawn["patients"] = figures.patients(names, scores, values["dice"], interval, label)
     if found.calibration.pixels.any():
@@ -62,18 +61,17 @@ def example(
     indices: Sequence[int],
 ) -> figures.Example:
     """Return the patient's slice with the largest lesion, and the weights of the gates on it."""
-    (volume,) = predictor.volumes(prepared, [i for i in indices if prepared.slices[i].patient == row["patient"]])
+    (volume,) = predictor.volumes(prepared, [i for i in indices if prepared.slices[i].volume == volume_of(row)])
     place = int(np.argmax(prepared.lesion_pixels[volume.indices]))
     index = volume.indices[place]
-    mask = prepared.mask(index)
-    image = prepared.images[index]
+    frame, image = prepared.frame(index), prepared.images[index]
     channel = prepared.channels.index("flair") if "flair" in prepared.channels else 0
     gates = maps(image[None]) if maps is not None else {}  # without predict(), whose tracing takes a second
     return figures.Example(
-        f"{name}: {row['patient']}",
-        resize(np.ascontiguousarray(image[..., channel]), mask.shape),
-        mask,
+        f"{name}: {volume_of(row)}",
+        frame.restore(np.ascontiguousarray(image[..., channel])),
+        prepared.mask(index),
         predictor.decision(volume.probabilities)[place],
-        {gate: resize(np.asarray(weights)[0, ..., 0], mask.shape) for gate, weights in gates.items()},
+        {gate: frame.restore(np.asarray(weights)[0, ..., 0]) for gate, weights in gates.items()},
         f"slice {prepared.slices[index].number}, Dice of the patient {row['dice']:.3f}",
     )

@@ -84,7 +84,12 @@ def prepare_as_trained(data: DictConfig, preparation: Preparation, cache: Path) 
     if lacking := [name for name in preparation.channels if name not in dataset.file_channels]:
         found = ", ".join(dataset.file_channels)
         raise DataError(f"data: the run's network takes the channels {', '.join(lacking)}; the files have {found}")
-    dataset = replace(dataset, channels=preparation.channels, intensity=preparation.intensity)
+    if dataset.plane != preparation.plane:
+        own = preparation.plane
+        raise DataError(f"data: the slices are {dataset.plane}, those of the run {own}; allowed: data.axis={own}")
+    dataset = replace(
+        dataset, channels=preparation.channels, intensity=preparation.intensity, pixel_size=preparation.pixel_size
+    )
     return prepare(dataset, preparation.image_size, cache)
 
 

@@ -11,7 +11,8 @@ import keras
 import numpy as np
 
 from attnunet.data.cache import Prepared
-from attnunet.data.intensity import prepare_volume, resize
+from attnunet.data.frames import make_frame
+from attnunet.data.intensity import prepare_volume
 from attnunet.errors import UserError
 from attnunet.metrics.decision import Decision
 from attnunet.models import blocks  # noqa: F401 - registers the layers that Keras has to know to load a network
@@ -19,33 +20,42 @@ from attnunet.models import blocks  # noqa: F401 - registers the layers that Ker
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a volume is prepared for the network; see `attnunet.data.intensity.prepare_volume`."""
+    """How a volume is prepared for the network; see `attnunet.data.intensity.prepare_volume`.
+
+    `plane` is that of the slices. `dtype` is the type of the values that a request to the served model has.
+    """
 
     image_size: int
     file_channels: tuple[str, ...]
     channels: tuple[str, ...]
     intensity: str
+    plane: str = "axial"
+    pixel_size: float | None = None
+    dtype: str = "uint8"
 
-    def __call__(self, volume: np.ndarray) -> np.ndarray:
-        """Return the network's input uint8 (D, image_size, image_size, channels) for a volume uint8 (D, h, w, file channels).
+    def __call__(self, volume: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
+        """Return the network's input uint8 (D, image_size, image_size, channels) for a volume (D, h, w, file channels).
+
+        `spacing` is the distance in mm between slices, rows and columns, which a `pixel_size` needs.
 
         Raises:
             ValueError: the volume has another shape or type, or no slice.
         """
-        as_needed = volume.ndim == 4 and volume.shape[-1] == len(self.file_channels) and volume.dtype == np.uint8
+        as_needed = volume.ndim == 4 and volume.shape[-1] == len(self.file_channels) and volume.dtype.kind in "iuf"
         if not as_needed or volume.size == 0:
             raise ValueError(
-                f"a volume is uint8 (slices, height, width, {len(self.file_channels)}: {', '.join(self.file_channels)}), "
+                f"a volume is numbers (slices, height, width, {len(self.file_channels)}: {', '.join(self.file_channels)}), "
                 f"found {volume.dtype} {volume.shape}"
             )
         wanted = [self.file_channels.index(name) for name in self.channels]
-        return prepare_volume(volume[..., wanted], self.image_size, self.intensity)
+        sequences = [volume[..., channel] for channel in wanted]
+        return prepare_volume(sequences, self.image_size, self.intensity, self.pixel_size, spacing)
 
 
 class Volume(NamedTuple):
-    """A patient, the indices of D slices in order, and the lesion's probability in them, float32 (D, h, w) in [0, 1]."""
+    """A scan's name, the indices of D slices in order, and the lesion's probability in them, float32 (D, h, w) in [0, 1]."""
 
-    patient: str
+    name: str
     indices: list[int]
     probabilities: np.ndarray
 
@@ -100,29 +110,30 @@ class Predictor:
         """Yield the lesion's probability in each slice at native size, float32 (h, w) in [0, 1]."""
         for batch, images in self.batches(prepared, indices):
             for index, probability in zip(batch, self.predict_batch(images), strict=True):
-                yield resize(probability, prepared.mask(index).shape)
+                yield prepared.frame(index).restore(probability)
 
     def volumes(self, prepared: Prepared, indices: Sequence[int]) -> Iterator[Volume]:
-        """Yield a volume of each patient's slices among `indices`, patients in alphabetical order.
+        """Yield a volume of each scan's slices among `indices`, in the order of patients and scans.
 
-        A batch may hold slices of several patients, and each slice is predicted once. If `indices` hold only some of a
-        patient's slices, the volume is made of them as if they were neighbours.
+        A batch may hold slices of several scans, and each slice is predicted once. If `indices` hold only some of a
+        scan's slices, the volume is made of them as if they were neighbours.
         """
         ordered = sorted(indices)  # a prepared data set is in the order of patients and slices
         probabilities = self.probabilities(prepared, ordered)
-        for patient, group in groupby(ordered, key=lambda index: prepared.slices[index].patient):
+        for name, group in groupby(ordered, key=lambda index: prepared.slices[index].volume):
             members = list(group)
-            yield Volume(patient, members, np.stack(list(islice(probabilities, len(members)))))
+            yield Volume(name, members, np.stack(list(islice(probabilities, len(members)))))
 
-    def probabilities_of(self, volume: np.ndarray) -> np.ndarray:
-        """Return the lesion's probability float32 (D, h, w) in a patient's volume uint8 (D, h, w, file channels)."""
-        images = self.preparation(volume)
+    def probabilities_of(self, volume: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
+        """Return the lesion's probability float32 (D, h, w) in a volume of numbers (D, h, w, file channels)."""
+        images = self.preparation(volume, spacing)
         starts = range(0, len(images), self.batch_size)
         small = np.concatenate([self.predict_batch(images[start : start + self.batch_size]) for start in starts])
-        return np.stack([resize(probability, volume.shape[1:3]) for probability in small])
+        frame = make_frame(volume.shape[1:3], self.preparation.image_size, self.preparation.pixel_size, spacing)
+        return np.stack([frame.restore(probability) for probability in small])
 
     def segment(self, volume: np.ndarray) -> np.ndarray:
-        """Return the mask uint8 (D, h, w) of 0 and 1 for a volume uint8 (D, h, w, file channels); a slice has D = 1."""
+        """Return the mask uint8 (D, h, w) of 0 and 1 for a volume of numbers (D, h, w, file channels); a slice has D = 1."""
         return self.decision(self.probabilities_of(volume))
 
     @property
@@ -185,8 +196,3 @@ def load_network(path: Path) -> keras.Model:
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Return the probabilities (...) of float32 logits (..., 1)."""
     return 1 / (1 + np.exp(-np.clip(logits[..., 0], -80, 80, dtype=np.float32)))
-
-
-def to_native(logits: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return the probabilities of float32 logits (S, S, 1), resized to `shape` after the sigmoid."""
-    return resize(sigmoid(logits), shape)

@@ -1,17 +1,21 @@
-"""New images as volumes, and masks beside each other as the images were: slices, folders of slices, .npy, NIfTI."""
+"""New images as volumes, and masks beside each other as the images were: slices, folders of slices, .npy, NIfTI, DICOM."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
 
-from attnunet.data import listing
+from attnunet.data import listing, sequences
+from attnunet.data.decoders import dicom, nifti
 from attnunet.data.files import replacing, write_atomically
 from attnunet.data.images import read_image
 from attnunet.data.listing import IMAGES
+from attnunet.data.sequences import stem
 from attnunet.data.slices import DataError, refuse
+from attnunet.data.volumes import list_parts, read_grid, read_values
 
 LOSSLESS = {".jpg": ".png", ".jpeg": ".png"}
 """What a mask is written as, where not as its image."""
@@ -26,13 +30,16 @@ class Source(Protocol):
     @property
     def place(self) -> Path: ...
 
-    def read(self, channels: int) -> np.ndarray:
-        """uint8 (D, h, w, channels). Raises DataError, which names the file."""
+    def read(self, channels: int, plane: str) -> np.ndarray:
+        """(D, h, w, channels) of numbers, in a plane where that is known. Raises DataError, which names the file."""
+
+    def spacing(self, plane: str) -> tuple[float, ...] | None:
+        """Return the distance in mm between slices, rows and columns; None where the files do not tell it."""
 
     def targets(self, ending: str) -> list[Path]:
         """Where `write` writes, relative to the output; `ending` goes before the suffix."""
 
-    def write(self, values: np.ndarray, folder: Path, ending: str) -> None:
+    def write(self, values: np.ndarray, folder: Path, ending: str, plane: str) -> None:
         """Values (D, h, w), a mask uint8 of 0 and 1 or probabilities float32 in [0, 1], below `folder`."""
 
 
@@ -43,32 +50,35 @@ class Stack:
     files: tuple[Path, ...]
     place: Path
 
-    def read(self, channels: int) -> np.ndarray:
+    def read(self, channels: int, plane: str) -> np.ndarray:
         slices = [read_image(str(file), channels) for file in self.files]
         for file, image in zip(self.files, slices, strict=True):
             if image.shape != slices[0].shape:
                 raise DataError(f"{file}: {image.shape[:2]} pixels, but {self.files[0]} beside it has {slices[0].shape[:2]}")
         return np.stack(slices)
 
+    def spacing(self, plane: str) -> None:
+        return None
+
     def targets(self, ending: str) -> list[Path]:
         suffixes = [".tif" if ending else LOSSLESS.get(file.suffix.lower(), file.suffix) for file in self.files]
         return [self.place / f"{file.stem}{ending}{suffix}" for file, suffix in zip(self.files, suffixes, strict=True)]
 
-    def write(self, values: np.ndarray, folder: Path, ending: str) -> None:
-        for target, plane in zip(self.targets(ending), values, strict=True):
-            image = plane * np.uint8(255) if plane.dtype == np.uint8 else plane
+    def write(self, values: np.ndarray, folder: Path, ending: str, plane: str) -> None:
+        for target, item in zip(self.targets(ending), values, strict=True):
+            image = item * np.uint8(255) if item.dtype == np.uint8 else item
             _, encoded = cv2.imencode(target.suffix, image)
             write_atomically(folder / target, encoded.tobytes())
 
 
 @dataclass(frozen=True)
 class Array:
-    """A NumPy file: uint8 (D, h, w, channels) in; uint8 (D, h, w) of 0 and 1, or float32, out."""
+    """A NumPy file: (D, h, w, channels) in; uint8 (D, h, w) of 0 and 1, or float32, out."""
 
     files: tuple[Path]
     place: Path
 
-    def read(self, channels: int) -> np.ndarray:
+    def read(self, channels: int, plane: str) -> np.ndarray:
         (file,) = self.files
         try:
             volume = np.lib.format.open_memmap(file, mode="r")  # not np.load, which takes archives and pickles too
@@ -78,61 +88,85 @@ class Array:
             raise DataError(f"{file}: cannot be read as a NumPy array: it goes on behind the array")
         return np.array(check_channels(volume, file, channels), order="C")  # off the disk, where the file may change
 
+    def spacing(self, plane: str) -> None:
+        return None
+
     def targets(self, ending: str) -> list[Path]:
         return [self.place / f"{self.files[0].stem}{ending}.npy"]
 
-    def write(self, values: np.ndarray, folder: Path, ending: str) -> None:
+    def write(self, values: np.ndarray, folder: Path, ending: str, plane: str) -> None:
         with replacing(folder / self.targets(ending)[0]) as temporary:
             np.save(temporary, values)
 
 
 @dataclass(frozen=True)
-class Nifti:
-    """A NIfTI file of uint8: (x, y, z), or (x, y, z, channels) for more than one channel.
+class Sequences:
+    """Volumes on one grid, one for each channel: NIfTI files, or folders of DICOM series; or a NIfTI file of all channels.
 
-    Slices are shown to the network as to a reader: the first row in front, the first column at the patient's right,
-    slices upwards. What is written lies over the image in every viewer, since it has the file's header; a mask is of 0 and 1.
+    Slices are shown to the network as in training: in its plane, from below with the front at the top if that is axial.
+    A mask lies over the first volume in every viewer: a NIfTI file has its header, a DICOM SEG names its slices. Where the
+    image is DICOM, probabilities are a NIfTI file.
     """
 
-    files: tuple[Path]
+    volumes: tuple[Path, ...]
     place: Path
+    name: str
 
-    def scan(self) -> Any:
-        try:
-            from attnunet.inference import nifti
-        except ModuleNotFoundError as error:
-            raise DataError(f"{self.files[0]}: NIfTI needs nibabel: pip install attnunet[nifti]") from error
-        return nifti.read(self.files[0])
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(Path(part) for volume in self.volumes for part in list_parts(str(volume)))
 
-    def read(self, channels: int) -> np.ndarray:
-        return check_channels(self.scan().shown, self.files[0], channels)
+    def read(self, channels: int, plane: str) -> np.ndarray:
+        read = [read_values(str(volume)) for volume in self.volumes]
+        _, first = read[0]
+        for volume, (_, grid) in zip(self.volumes, read, strict=True):
+            if told := first.differs(grid):
+                raise DataError(f"{volume}: lies on another grid than {self.volumes[0]}: {told}; allowed: one grid a scan")
+        shown = [grid.show(values.reshape(*grid.shape, -1), plane) for values, grid in read]
+        return check_channels(np.concatenate(shown, axis=-1), self.volumes[0], channels)
+
+    def spacing(self, plane: str) -> tuple[float, ...]:
+        return read_grid(str(self.volumes[0])).spacing(plane)
 
     def targets(self, ending: str) -> list[Path]:
-        name = self.files[0].name
-        stem = name[: name.lower().rindex(".nii")]
-        return [self.place / f"{stem}{ending}{name.removeprefix(stem)}"]
+        first = self.volumes[0]
+        suffix = first.name.removeprefix(stem(first)) if first.is_file() else ".nii.gz" if ending else ".dcm"
+        return [self.place / f"{self.name}{ending}{suffix}"]
 
-    def write(self, values: np.ndarray, folder: Path, ending: str) -> None:
-        self.scan().write(folder / self.targets(ending)[0], values)
+    def write(self, values: np.ndarray, folder: Path, ending: str, plane: str) -> None:
+        first, target = self.volumes[0], folder / self.targets(ending)[0]
+        if first.is_file():
+            image = nifti.read(first)
+            image.write(target, image.grid.restore(values, plane))
+            return
+        series = dicom.read_series(first)
+        turned = series.grid.restore(values, plane)
+        if ending:
+            nifti.write(target, turned, series.grid)
+        else:
+            dicom.write_segmentation(target, turned, series)
 
 
 def check_channels(volume: np.ndarray, file: Path, channels: int) -> np.ndarray:
     """The volume, if a network of so many file channels can take it."""
-    if volume.dtype != np.uint8:
-        raise DataError(f"{file}: {volume.dtype} values; only uint8 is read, so rescale it to 0 to 255 first")
+    if volume.dtype.kind not in "iuf":
+        raise DataError(f"{file}: {volume.dtype} values; allowed: integers and real numbers")
     if volume.ndim != 4 or volume.shape[-1] != channels or volume.size == 0:
         raise DataError(f"{file}: slices, height, width, channels are {volume.shape}; {channels} channel(s) are needed")
+    if not np.isfinite(volume).all():
+        raise DataError(f"{file}: holds values that are NaN or infinite; allowed: numbers")
     return volume
 
 
-VOLUMES: dict[str, type[Array] | type[Nifti]] = {".npy": Array, ".nii": Nifti, ".nii.gz": Nifti}
-ALLOWED = f"images ({', '.join(IMAGES)}), volumes ({', '.join(VOLUMES)}), or folders of such"
+VOLUMES = (".npy", *nifti.SUFFIXES)
+ALLOWED = f"images ({', '.join(IMAGES)}), volumes ({', '.join(VOLUMES)}), or folders of such or of DICOM series"
 
 
 def find_volumes(path: Path) -> tuple[list[Source], list[Path]]:
     """The volumes at `path`, and the files that are passed over: those named *_mask, and those that are none of ALLOWED.
 
-    A folder's images are one volume, in natural order (slice_2 before slice_10), and so are those of each folder in it.
+    A folder's images are one volume, in natural order (slice_2 before slice_10), and so are those of each folder in it; so is
+    a folder's DICOM series.
 
     Raises:
         DataError: there is nothing, or a fault of `listing.files`.
@@ -142,17 +176,51 @@ def find_volumes(path: Path) -> tuple[list[Source], list[Path]]:
     images: dict[Path, list[Path]] = {}
     volumes: list[Source] = []
     passed: list[Path] = []
-    for file in files:
+    series = {file.parent for file in files if path.is_dir() and file.suffix.lower() in (".dcm", "") and dicom.is_dicom(file)}
+    volumes += [Sequences((folder,), place_below(folder, path), folder.name) for folder in sorted(series)]
+    for file in (file for file in files if file.parent not in series):
         place = Path() if path.is_file() else file.parent.relative_to(path)
         name = file.name.lower()
         suffix = next((suffix for suffix in (*IMAGES, *VOLUMES) if name.endswith(suffix)), "")
         if not suffix or name.removesuffix(suffix).endswith("_mask"):
             passed.append(file)
-        elif suffix in VOLUMES:
-            volumes.append(VOLUMES[suffix]((file,), place))
+        elif suffix == ".npy":
+            volumes.append(Array((file,), place))
+        elif suffix in nifti.SUFFIXES:
+            volumes.append(Sequences((file,), place, stem(file)))
         else:
             images.setdefault(place, []).append(file)
     sources = [*(Stack(tuple(slices), place) for place, slices in images.items()), *volumes]
     if not sources:
         raise DataError(f"input={path}: nothing to segment there; allowed: {ALLOWED}; files named *_mask are passed over")
     return sources, passed
+
+
+def place_below(folder: Path, root: Path) -> Path:
+    """Return where a folder's mask goes, relative to the output; that of the input itself goes to its top."""
+    return folder.parent.relative_to(root) if folder != root else Path()
+
+
+def join(found: Sequence[Source], names: Sequence[str]) -> list[Source]:
+    """Return the volumes, the NIfTI files or DICOM series of one scan as one: those that are named as a run's channels.
+
+    In a folder that has such, others are passed over, such as labels and sequences that the run does not use.
+
+    Raises:
+        DataError: some of a scan's files are there, others not.
+    """
+    scans: dict[tuple[Path, str], dict[str, Path]] = {}
+    for source in found:
+        if isinstance(source, Sequences):
+            case, name = sequences.divide(source.name, sorted(names, key=len, reverse=True))
+            scans.setdefault((source.place, case), {})[name] = source.volumes[0]
+    named = {key: files for key, files in scans.items() if set(files) & set(names)}
+    places = {place for place, _ in named}
+    joined = [source for source in found if not (isinstance(source, Sequences) and source.place in places)]
+    for (place, case), files in named.items():
+        if lacking := [name for name in names if name not in files]:
+            there = next(iter(files.values()))
+            raise DataError(f"{there}: no file for the sequence {', '.join(lacking)} beside it, which the run's network takes")
+        paths = tuple(files[name] for name in names)
+        joined.append(Sequences(paths, place, (case or "mask") if len(paths) > 1 else stem(paths[0])))
+    return joined

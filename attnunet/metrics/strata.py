@@ -22,23 +22,24 @@ def group_patients(rows: Sequence[Row], resamples: int) -> list[dict[str, float 
     """
     volumes = np.array([float(row["tp"]) + float(row["fn"]) for row in rows])
     scores = np.array([float(row["dice"]) for row in rows])
+    patients = np.array([str(row["patient"]) for row in rows])
     groupings = {
         "site": [str(row["site"]) or "unknown" for row in rows],
         "missing": [str(row["missing"]) or "none" for row in rows],
         "lesion size": volume_thirds(volumes),
     }
     return [
-        {"by": by, "stratum": name, **summarize_group(volumes[of_it], scores[of_it], resamples)}
+        {"by": by, "stratum": name, **summarize_group(volumes[of_it], scores[of_it], patients[of_it], resamples)}
         for by, names in groupings.items()
         for name in sorted(set(names))
         for of_it in [np.array(names) == name]
     ]
 
 
-def summarize_group(volumes: np.ndarray, scores: np.ndarray, resamples: int) -> dict[str, float | str]:
+def summarize_group(volumes: np.ndarray, scores: np.ndarray, patients: np.ndarray, resamples: int) -> dict[str, float | str]:
     """Return the columns of a group, from the volumes and Dice scores of its patients."""
     defined = scores[~np.isnan(scores)]
-    low, high = mean_interval(defined, resamples)
+    low, high = mean_interval(defined, resamples, clusters=patients[~np.isnan(scores)])
     return {
         "patients": len(scores),
         "dice_patients": len(defined),

@@ -32,10 +32,13 @@ def summarize_patients(rows: Sequence[Row], resamples: int) -> dict[str, float]:
         dice_ci_low, dice_ci_high   the 95 % bootstrap interval of the mean, from `resamples` resamples; the same for iou
         dice_pooled                 the score of all voxels counted together; the same for iou
 
+    Rows of one patient are its scans: means are over scans, and the bootstrap draws patients with all their scans.
+
     A metric that a row lacks, because an earlier version scored the patient, is left out.
     """
     tp, fp, fn, tn = (np.array([[sum(int(row[name]) for row in rows)]]) for name in ("tp", "fp", "fn", "tn"))
     total = Counts(("all",), (float("nan"),), tp, fp, fn, tn)
+    patients = np.array([str(row["patient"]) for row in rows])
     values: dict[str, float] = {}
     for metric in catalog.METRICS:
         if not metric.averaged or any(row.get(metric.name, "") == "" for row in rows):
@@ -44,7 +47,7 @@ def summarize_patients(rows: Sequence[Row], resamples: int) -> dict[str, float]:
         defined = scores[~np.isnan(scores)]
         values |= {metric.name: nan_mean(defined), f"{metric.name}_patients": len(defined)}
         if metric.overlap:
-            low, high = mean_interval(defined, resamples)
+            low, high = mean_interval(defined, resamples, clusters=patients[~np.isnan(scores)])
             values |= {
                 f"{metric.name}_median": float(np.median(defined)) if defined.size else float("nan"),
                 f"{metric.name}_ci_low": low,

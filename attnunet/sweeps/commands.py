@@ -124,7 +124,9 @@ class CheckKeys(Callback):
             from attnunet.config.checks import check_keys
 
             runtime.available_threads(None)
-            check_store(check_keys(without_hydra(config), get_class(self.keys))["tracking"])
+            plain = check_keys(without_hydra(config), get_class(self.keys))
+            if plain.get("run") or not plain.get("data"):  # data of one's own need no earlier run
+                check_store(plain["tracking"])
             check_folder("hydra.run.dir", config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:

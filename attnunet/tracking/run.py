@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import metadata
@@ -142,9 +142,9 @@ class Run:
             with naming(Path(self.artifacts)), self.record_checksums(checksums):
                 self.store.attempt(lambda: self.store.client.log_artifacts(self.id, folder, "checkpoints"))
             with naming(Path(self.artifacts)):
-                self.store.attempt(lambda: self.log_model(folder, len(predictor.preparation.file_channels), predictor.modules))
+                self.store.attempt(lambda: self.log_model(folder, predictor))
 
-    def log_model(self, folder: str, channels: int, modules: Sequence[str]) -> None:
+    def log_model(self, folder: str, predictor: "Predictor") -> None:
         """Log the MLflow model, unless it was logged before an interruption; remove an unfinished one."""
         client = self.store.client
         for model in client.search_logged_models([self.experiment_id], f"source_run_id = '{self.id}'"):
@@ -154,8 +154,9 @@ class Run:
             left = Path(local_path(model.artifact_location))  # MLflow keeps the files
             if self.store.owns_folder(left, model.model_id):
                 shutil.rmtree(left, ignore_errors=True)
+        taken = predictor.preparation
         signature = ModelSignature(
-            inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, channels))]),
+            inputs=Schema([TensorSpec(np.dtype(taken.dtype), (-1, -1, -1, len(taken.file_channels)))]),
             outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1))]),
         )
         with warnings.catch_warnings():
@@ -172,7 +173,7 @@ class Run:
                 data_path=folder,
                 signature=signature,
                 tags={"mlflow.user": psutil.Process().username()},  # else MLFLOW_TRACKING_USERNAME, a credential
-                code_paths=[str(PACKAGE), *sorted({find_source(module) for module in modules})],
+                code_paths=[str(PACKAGE), *sorted({find_source(module) for module in predictor.modules})],
                 pip_requirements=[f"{name}=={metadata.version(name)}" for name in SERVING],
             )
 

@@ -45,7 +45,8 @@ def build_network(cfg: DictConfig, channels: int, steps: int) -> keras.Model:
 
 def build_predictor(cfg: DictConfig, network: keras.Model, prepared: Prepared) -> Predictor:
     """Return the predictor that has the network's weights at any time of its training."""
-    preparation = Preparation(cfg.image_size, prepared.file_channels, prepared.channels, prepared.intensity)
+    seen = ("file_channels", "channels", "intensity", "plane", "pixel_size", "dtype")
+    preparation = Preparation(cfg.image_size, **{name: getattr(prepared, name) for name in seen})
     predictor = Predictor(
         network_cache.without_optimizer(network),
         preparation,

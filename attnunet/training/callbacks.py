@@ -13,8 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from attnunet.data.cache import Prepared
 from attnunet.data.files import replacing
-from attnunet.data.intensity import resize_mask
-from attnunet.inference.predictor import Predictor, to_native
+from attnunet.inference.predictor import Predictor, sigmoid
 from attnunet.metrics.counts import count
 from attnunet.metrics.scores import best_threshold, dice, iou, nan_mean
 from attnunet.training.state import History, State
@@ -43,14 +42,15 @@ class Validation(keras.callbacks.Callback):
         def probabilities() -> Any:
             for batch, images in self.predictor.batches(self.prepared, self.indices):
                 logits = self.predictor.logits(images)
-                masks = [self.prepared.mask(index) for index in batch]
-                small = np.stack([resize_mask(mask, logits.shape[1:3]) for mask in masks])[..., None]
+                frames = [self.prepared.frame(index) for index in batch]
+                masks = [frame.show_mask(self.prepared.mask(index)) for frame, index in zip(frames, batch, strict=True)]
+                small = np.stack(masks)[..., None]
                 losses.extend([float(self.model.loss(small, logits))] * len(batch))
-                yield from (to_native(z, mask.shape) for z, mask in zip(logits, masks, strict=True))
+                yield from (frame.restore(sigmoid(z)) for frame, z in zip(frames, logits, strict=True))
 
-        patients = [self.prepared.slices[index].patient for index in self.indices]
+        volumes = [self.prepared.slices[index].volume for index in self.indices]
         masks = (self.prepared.mask(index) for index in self.indices)
-        counts = count(patients, probabilities(), masks, sorted({*self.thresholds, 0.5}))
+        counts = count(volumes, probabilities(), masks, sorted({*self.thresholds, 0.5}))
         threshold = best_threshold(counts.at(*self.thresholds))
         best, half = counts.at(threshold).by_patient(), counts.at(0.5).by_patient()
         assert logs is not None

@@ -1,0 +1,1 @@
+"""Decoders: a volume's files as values and a grid."""

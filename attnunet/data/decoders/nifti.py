@@ -1,0 +1,209 @@
+"""NIfTI files: read to the last byte, with their scaling and grid, and written with the header of their image.
+
+Fields and their meaning: nifti1.h and nifti2.h, https://nifti.nimh.nih.gov.
+"""
+
+import gzip
+import math
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nibabel import Nifti1Header, Nifti1Image, Nifti2Header
+from nibabel.spatialimages import HeaderDataError
+
+from attnunet.data.files import write_atomically
+from attnunet.data.grids import Grid
+from attnunet.data.slices import DataError
+
+SUFFIXES = (".nii", ".nii.gz")
+LONGEST = Nifti2Header.sizeof_hdr
+"""Bytes of the longer of the two headers."""
+THINNEST = 1e6
+"""A form whose axes differ by more than this factor has lost one of them."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its voxels.
+
+    Attributes:
+        fields: as they are stored.
+        shape: (x, y, z), or (x, y, z, t).
+        start: the byte that the voxels begin at.
+        grid: of the voxels.
+    """
+
+    path: Path
+    fields: Any
+    shape: tuple[int, ...]
+    start: int
+    grid: Grid
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image in the order of its file.
+
+    Attributes:
+        extensions: the bytes between header and voxels.
+        values: (x, y, z) or (x, y, z, t): integers as they are stored, or float32 where they are scaled or no integers.
+    """
+
+    header: Header
+    extensions: bytes
+    values: np.ndarray
+
+    @property
+    def grid(self) -> Grid:
+        return self.header.grid
+
+    def write(self, path: Path, values: np.ndarray) -> None:
+        """Write values (x, y, z) over the image, with its header less the fields that speak of the image's own values."""
+        header = self.header.fields.copy()
+        header["dim"][0], header["dim"][4:] = 3, 1
+        header.set_data_dtype(values.dtype)
+        header.set_slope_inter(1, 0)
+        header.set_intent("none")
+        header["cal_min"] = header["cal_max"] = 0
+        data = header.binaryblock + self.extensions + values.astype(header.get_data_dtype()).tobytes(order="F")
+        # Without the time of writing the same mask is the same bytes.
+        write_atomically(path, gzip.compress(data, 6, mtime=0) if is_compressed(path) else data)
+
+
+def write(path: Path, values: np.ndarray, grid: Grid) -> None:
+    """Write values (x, y, z) on a grid as a compressed file."""
+    write_atomically(path, gzip.compress(Nifti1Image(values, grid.affine).to_bytes(), 6, mtime=0))
+
+
+def is_nifti(name: str) -> bool:
+    """Return whether a file's name is that of a NIfTI file."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def read(path: Path) -> Image:
+    """Return a NIfTI-1 or NIfTI-2 image, in either order of bytes.
+
+    Raises:
+        DataError: the file is not whole, holds no real numbers, or a voxel that is NaN or infinite, or has no orientation.
+    """
+    data = read_contents(path)
+    header = parse(path, data)
+    dtype = header.fields.get_data_dtype()
+    if header.start + math.prod(header.shape) * dtype.itemsize != len(data):
+        told = f"{header.shape} voxels from byte {header.start} on"
+        raise DataError(f"{path}: not whole, or more than an image: {len(data)} bytes, but its header tells of {told}")
+    stored = np.frombuffer(data, dtype, offset=header.start).reshape(header.shape, order="F")
+    values = scale(stored, *read_scaling(header))
+    if wrong := values.size - np.count_nonzero(np.isfinite(values)):
+        raise DataError(f"{path}: {wrong} voxel(s) are NaN or infinite; allowed: numbers, so give those a value")
+    return Image(header, data[header.fields.sizeof_hdr : header.start], values)
+
+
+def read_header(path: Path) -> Header:
+    """Return what a file says of its voxels, without reading them. Raises DataError as `read` does, as far as it can tell."""
+    try:
+        with gzip.open(path) if is_compressed(path) else path.open("rb") as stream:
+            return parse(path, stream.read(LONGEST))
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise damage_error(path, error) from error
+
+
+def parse(path: Path, data: bytes) -> Header:
+    kind = next((kind for kind in (Nifti1Header, Nifti2Header) if kind.may_contain_header(data)), None)
+    if kind is None:
+        raise DataError(f"{path}: cannot be read as NIfTI: it has neither the size nor the mark of NIfTI-1 or NIfTI-2")
+    fields = kind(data[: kind.sizeof_hdr], check=False)
+    if fields["sizeof_hdr"] != kind.sizeof_hdr or fields["magic"] != kind.single_magic:
+        raise DataError(f"{path}: cannot be read as NIfTI: its header is damaged, or its voxels are in another file (.img)")
+    rank = int(fields["dim"][0])
+    if rank not in (3, 4):
+        raise DataError(f"{path}: {rank} dimensions; allowed: (x, y, z) or (x, y, z, channels)")
+    shape = tuple(int(size) for size in fields["dim"][1 : rank + 1])
+    start = float(fields["vox_offset"])
+    if min(shape) < 1 or not kind.single_vox_offset <= start < math.inf:
+        raise DataError(f"{path}: its header is damaged: it tells of {shape} voxels from byte {start:g} on")
+    try:
+        dtype = fields.get_data_dtype()
+    except KeyError:  # a code that nibabel does not know
+        dtype = None
+    if dtype is None or dtype.kind not in "iuf" or dtype.itemsize > 8:
+        found = fields.get_value_label("datatype")
+        raise DataError(f"{path}: {found} values; allowed: integers and real numbers of 8 to 64 bits")
+    header = Header(path, fields, shape, int(start), Grid(shape[:3], read_affine(fields, path)))
+    read_scaling(header)
+    return header
+
+
+def read_scaling(header: Header) -> tuple[float, float]:
+    """Return what stored values are multiplied with, and what is added then; a slope of 0 or NaN says that they are not."""
+    slope, inter = float(header.fields["scl_slope"]), float(header.fields["scl_inter"])
+    if slope == 0 or math.isnan(slope):
+        return 1, 0
+    if not (math.isfinite(slope) and math.isfinite(inter)):
+        raise DataError(f"{header.path}: scl_slope={slope:g}, scl_inter={inter:g}; allowed: numbers")
+    return slope, inter
+
+
+def scale(stored: np.ndarray, slope: float, inter: float) -> np.ndarray:
+    """Return values in this machine's order of bytes, in as few bits as hold them: those of float64 become float32."""
+    with np.errstate(over="ignore"):  # a value that float32 does not hold becomes infinite, and is refused as such
+        if (slope, inter) != (1, 0):
+            return (stored.astype(np.float64) * slope + inter).astype(np.float32)
+        native = stored.dtype.newbyteorder("=")
+        return stored.astype(np.float32 if native.kind == "f" else native, copy=False)
+
+
+def is_compressed(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
+
+
+def read_contents(path: Path) -> bytes:
+    """Return a file's bytes, those of a .gz unpacked and held against its checksum."""
+    data = path.read_bytes()
+    try:
+        return gzip.decompress(data) if is_compressed(path) else data
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise damage_error(path, error) from error
+
+
+def damage_error(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path}: damaged, or no gzip file: {error}")
+
+
+def read_affine(header: Any, path: Path) -> np.ndarray:
+    """Return where the voxels lie, as (4, 4) from indices to millimetres that run to the right, front and up.
+
+    That is the sform; the qform where the sform has no code, or is no sound affine; and where neither has a code, the
+    file's order as ITK takes it, to the left, back and up.
+
+    Raises:
+        DataError: none of these is sound.
+    """
+    forms = [form(header) for form, code in ((sform, "sform_code"), (qform, "qform_code")) if header[code] > 0]
+    for found in forms or [voxel_sizes(header)]:
+        if np.isfinite(found).all() and np.linalg.cond(found[:3, :3]) < THINNEST:
+            return found
+    raise DataError(f"{path}: no orientation: sform, qform or voxel sizes (pixdim) are zero, singular or no numbers")
+
+
+def sform(header: Any) -> np.ndarray:
+    return header.get_sform()
+
+
+def qform(header: Any) -> np.ndarray:
+    """Return the qform; NaN where it is no rotation. Of pixdim[0] only the sign counts."""
+    header = header.copy()
+    header["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1
+    try:
+        return header.get_qform()
+    except (HeaderDataError, ValueError):
+        return np.full((4, 4), np.nan)
+
+
+def voxel_sizes(header: Any) -> np.ndarray:
+    """Return the voxel sizes along the axes left, back and up; NaN where one is below 0."""
+    sizes = header["pixdim"][1:4]
+    return np.diag([*np.where(sizes > 0, sizes, np.nan) * (-1, -1, 1), 1])

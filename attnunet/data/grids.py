@@ -1,0 +1,73 @@
+"""Where the voxels of a volume lie, and how a volume is turned to one orientation and back."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from nibabel import affines, orientations
+
+PLANES = {"axial": "SPL", "coronal": "PIL", "sagittal": "LIP"}
+"""Where slices, rows and columns run to, as a reader looks at them: axial slices from below with the front at the top."""
+CLOSE = 0.1
+"""Two grids are one where no corner differs by more than this share of a voxel."""
+LARGER = 1.01
+"""A spacing counts as the largest where it exceeds the others by this factor; scanners round."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The grid of a volume in the order of its file.
+
+    Attributes:
+        shape: (x, y, z).
+        affine: (4, 4), from indices to millimetres to the right, to the front and up.
+    """
+
+    shape: tuple[int, ...]
+    affine: np.ndarray
+
+    @cached_property
+    def axes(self) -> np.ndarray:
+        """nibabel's orientation of the file's axes, (3, 2): of an oblique grid the nearest one."""
+        return orientations.io_orientation(self.affine)
+
+    def turn(self, plane: str) -> np.ndarray:
+        """Return nibabel's transform from the file's axes to slices, rows and columns of a plane."""
+        return orientations.ornt_transform(self.axes, orientations.axcodes2ornt(PLANES[plane]))
+
+    def show(self, voxels: np.ndarray, plane: str) -> np.ndarray:
+        """Return voxels (x, y, z, ...) as (slices, rows, columns, ...)."""
+        return np.ascontiguousarray(orientations.apply_orientation(voxels, self.turn(plane)))
+
+    def restore(self, values: np.ndarray, plane: str) -> np.ndarray:
+        """Return values (slices, rows, columns) in the order of the file, (x, y, z)."""
+        back = orientations.ornt_transform(orientations.axcodes2ornt(PLANES[plane]), self.axes)
+        return orientations.apply_orientation(values, back)
+
+    def shown(self, plane: str) -> "Grid":
+        """Return the grid of what `show` returns: its axes are slices, rows and columns."""
+        turn = self.turn(plane)
+        shape = tuple(int(size) for size in np.array(self.shape)[np.argsort(turn[:, 0])])
+        return Grid(shape, self.affine @ orientations.inv_ornt_aff(turn, self.shape))
+
+    def spacing(self, plane: str) -> tuple[float, float, float]:
+        """Return the distance in mm between slices, between rows and between columns."""
+        slices, rows, columns = affines.voxel_sizes(self.shown(plane).affine)
+        return float(slices), float(rows), float(columns)
+
+    @property
+    def plane(self) -> str:
+        """The plane across the axis with the largest spacing; axial where no spacing is the largest."""
+        between = {plane: self.spacing(plane)[0] for plane in PLANES}
+        largest = max(between, key=between.__getitem__)
+        others = (spacing for plane, spacing in between.items() if plane != largest)
+        return largest if between[largest] > LARGER * max(others) else "axial"
+
+    def differs(self, other: "Grid") -> str | None:
+        """Return how another grid differs from this one, whatever the order of the two files' axes; None if they are one."""
+        mine, theirs = self.shown("axial"), other.shown("axial")
+        if mine.shape != theirs.shape:
+            return f"{mine.shape} voxels against {theirs.shape} (slices, rows, columns)"
+        ends = np.array(np.meshgrid(*((0, size - 1) for size in mine.shape))).reshape(3, -1).T
+        apart = np.abs(affines.apply_affine(mine.affine, ends) - affines.apply_affine(theirs.affine, ends)).max()
+        return f"corners {apart:.3g} mm apart" if apart > CLOSE * min(self.spacing("axial")) else None

@@ -1,0 +1,112 @@
+"""NIfTI files of one's own: a file for each sequence and one for the label, found by their names or listed in a CSV."""
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Gt, Le
+
+from attnunet.data import listing, sequences, table
+from attnunet.data.decoders.nifti import is_nifti
+from attnunet.data.slices import DataError, Dataset, refuse
+from attnunet.data.volumes import Choices, Scan, make_dataset
+
+NEEDED = """data=nifti needs one of
+  data.root, a folder of files PATIENT_SEQUENCE.nii.gz, or PATIENT/SEQUENCE.nii.gz, and a label PATIENT_seg.nii.gz
+  data.file, a CSV with the columns patient, label and one for each sequence"""
+COLUMNS = ("patient", "label")
+OPTIONAL = ("scan", "site")
+
+
+def nifti(
+    root: str | None = None,
+    file: str | None = None,
+    label: str = "seg",
+    channels: list[str] | None = None,
+    labels: list[int] = (1,),  # type: ignore[assignment]
+    background: list[int] = (0,),  # type: ignore[assignment]
+    missing: Literal["refuse", "zero", "copy"] = "refuse",
+    axis: Literal["axial", "coronal", "sagittal"] | None = None,
+    pixel_size: Annotated[float, Gt(0), Le(100)] | None = None,
+    exclude: list[str] | str = (),  # type: ignore[assignment]
+    intensity: Literal["raw", "percentile", "zscore"] = "zscore",
+    verify: bool = False,
+) -> Dataset:
+    """Below `root`, a file's name ends with its sequence, or with `label`; what precedes it, else its folder, is the patient.
+
+    In `file`, the columns scan and site are optional, and every other one is a sequence. Paths are relative to its folder.
+
+    Raises:
+        DataError: neither root nor file, or both; a scan without a label; see `sequences.group` and `volumes.make_dataset`.
+    """
+    if (root is None) == (file is None):
+        raise DataError(f"data.root={root}, data.file={file}\n\n{NEEDED}")
+    given = str(root)
+    scans = read_scans(Path(file)) if file else find_scans(Path(given), find_volumes(given), label, channels or ())
+    names = dict.fromkeys(name for scan in scans for name in scan.images)
+    choices = Choices(tuple(labels), tuple(background), missing, axis, pixel_size)
+    return make_dataset("nifti", scans, tuple(names), channels, choices, exclude, intensity, verify)
+
+
+def find_volumes(root: str) -> list[Path]:
+    """Return the NIfTI files below a folder."""
+    if not Path(root).is_dir():
+        raise DataError(f"data.root={root}: no such folder\n\n{NEEDED}")
+    files, faults = listing.list_files(Path(root))
+    refuse(faults)
+    if not (found := [path for path in files if is_nifti(path.name)]):
+        raise DataError(f"data.root={root}: no NIfTI files there\n\n{NEEDED}")
+    return found
+
+
+def find_scans(root: Path, volumes: Iterable[Path], label: str, names: Collection[str]) -> list[Scan]:
+    """Return the scans that volumes below a folder make, by their names; see `sequences.group`."""
+    found, faults = sequences.group(volumes, root, [*names, label])
+    scans = []
+    for (patient, scan), images in found.items():
+        mask = images.pop(label, None)
+        if mask and images:
+            scans.append(Scan(patient, scan, "", {name: str(path) for name, path in images.items()}, str(mask)))
+        else:
+            there = mask or next(iter(images.values()))
+            lacks = "no image" if mask else f"no label named {label} (data.label)"
+            faults.append(f"{there}: the patient {patient} has {lacks}; found {', '.join([*images, *[label] * bool(mask)])}")
+    refuse(faults)
+    return scans
+
+
+def read_scans(file: Path) -> list[Scan]:
+    """Return the scans that a CSV lists."""
+    if not file.is_file():
+        raise DataError(f"data.file={file}: no such file\n\n{NEEDED}")
+    (_, columns), *lines = table.read_cells(file, COLUMNS)
+    names = [name for name in columns if name not in COLUMNS + OPTIONAL]
+    if not set(COLUMNS) <= set(columns) or len(set(columns)) < len(columns) or not names:
+        raise DataError(
+            f"{file}: columns {columns}; needed {list(COLUMNS)} and one for each sequence, each once, allowed besides "
+            f"{list(OPTIONAL)}"
+        )
+    scans: dict[sequences.Key, Scan] = {}
+    faults: list[str] = []
+    for line, values in lines:
+        where, row = f"{file}, line {line}", dict(zip(columns, values, strict=False))
+        paths = {name: str(table.locate(file.parent, row[name])) for name in ("label", *names) if row.get(name)}
+        absent = [f"no {name}" for name in COLUMNS if not row.get(name)] or ([] if len(paths) > 1 else ["no image"])
+        if len(values) > len(columns) and any(values[len(columns) :]):
+            absent.append("more cells than the header has")
+        absent += [f"no file {path}" for path in paths.values() if not Path(path).exists()]
+        if not absent and (key := (row["patient"], row.get("scan", ""))) in scans:
+            absent.append(f"the patient {' '.join(key).strip()} stands in an earlier line; name scans in a column scan")
+        if absent:
+            faults += [f"{where}: {fault}" for fault in absent]
+        else:
+            scans[key] = Scan(*key, row.get("site", ""), images_of(paths), paths["label"])
+    refuse(faults)
+    if not scans:
+        raise DataError(f"{file}: no rows below the header")
+    return list(scans.values())
+
+
+def images_of(paths: Mapping[str, str]) -> dict[str, str]:
+    """Return a row's files by sequence."""
+    return {name: path for name, path in paths.items() if name != "label"}

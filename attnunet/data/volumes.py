@@ -1,0 +1,258 @@
+"""Data sets of volumes: a file for each sequence of a scan and one for its label, all on one grid."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attnunet.data.decoders import dicom, nifti
+from attnunet.data.grids import Grid
+from attnunet.data.slices import DataError, Dataset, Slice, choose_channels, drop_patients, refuse
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The volumes of one scan of a patient: NIfTI files, or folders of DICOM series; a label may be a DICOM SEG.
+
+    Attributes:
+        name: of the scan among the patient's, "" where there is one.
+        images: by sequence; some may be missing.
+        label: says voxel by voxel what is lesion.
+    """
+
+    patient: str
+    name: str
+    site: str
+    images: Mapping[str, str]
+    label: str
+
+    def volumes(self, sequences: Sequence[str]) -> list[str]:
+        """Return the paths of those sequences that are there, and of the label."""
+        return [*(self.images[name] for name in sequences if name in self.images), self.label]
+
+    def stand_in(self, sequences: Sequence[str]) -> str:
+        """Return the sequence that is shown in place of a missing one: FLAIR, else the first that is there."""
+        there = [name for name in sequences if name in self.images]
+        return "flair" if "flair" in there else there[0]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a data set of volumes lets its user choose.
+
+    Attributes:
+        labels: the values of a label file that are lesion.
+        background: those that are none; any other value is refused.
+        missing: what is done where a scan lacks a sequence: "refuse" it, show "zero", or a "copy" of another.
+        plane: of the slices; None for the one across the axis with the largest spacing.
+        pixel_size: in mm that slices are resampled to; None where they are squeezed into a square.
+    """
+
+    labels: tuple[int, ...]
+    background: tuple[int, ...] = (0,)
+    missing: str = "refuse"
+    plane: str | None = None
+    pixel_size: float | None = None
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """The source of slices of volumes."""
+
+    scans: Mapping[tuple[str, str], Scan]
+    sequences: tuple[str, ...]
+    choices: Choices
+    plane: str
+
+    @property
+    def settings(self) -> list[Any]:
+        there = [[*key, [name for name in self.sequences if name in scan.images]] for key, scan in self.scans.items()]
+        return [self.choices.labels, self.choices.background, self.choices.missing, self.plane, there]
+
+    def files(self, slices: Sequence[Slice]) -> list[str]:
+        scans = [self.scans[key] for key in dict.fromkeys((item.patient, item.scan) for item in slices)]
+        volumes = [path for scan in scans for path in scan.volumes(self.sequences)]
+        return [part for path in volumes for part in list_parts(path)]
+
+    def pixels(self, slices: Sequence[Slice]) -> "Turned":
+        return Turned(self.scans[slices[0].patient, slices[0].scan], self.sequences, self.choices, self.plane)
+
+
+@dataclass(frozen=True)
+class Turned:
+    """A scan's slices as a reader sees them in a plane."""
+
+    files: Scan
+    sequences: tuple[str, ...]
+    choices: Choices
+    plane: str
+
+    def slices(self) -> Iterator[tuple[np.ndarray, np.ndarray] | DataError]:
+        try:
+            images = [self.sequence(channel) for channel in range(len(self.sequences))]
+            mask = self.mask()
+        except DataError as error:
+            yield error
+            return
+        for place, lesion in enumerate(mask):
+            yield np.stack([image[place] for image in images], axis=-1), lesion
+
+    def sequence(self, channel: int) -> np.ndarray:
+        name = self.sequences[channel]
+        there = name if name in self.files.images else self.files.stand_in(self.sequences)
+        image = read_volume(self.files.images[there], self.plane)
+        return np.zeros_like(image) if name != there and self.choices.missing == "zero" else image
+
+    def mask(self) -> np.ndarray:
+        """uint8 (slices, h, w) of 0 and 1."""
+        values = read_label(self.files.label, self.files.images[self.files.stand_in(self.sequences)], self.plane)
+        lesion = np.isin(values, self.choices.labels)
+        if not (lesion | np.isin(values, self.choices.background)).all():
+            found = [f"{value:g}" for value in np.unique(values)[:10].tolist()]
+            raise DataError(
+                f"{self.files.label}: holds the values {', '.join(found)}; data.labels={list(self.choices.labels)} "
+                f"are lesion, {list(self.choices.background)} background, and each value must be one of these"
+            )
+        return lesion.astype(np.uint8)
+
+
+def list_parts(path: str) -> list[str]:
+    """Return the files of a volume: itself, or the slices of a DICOM series in a folder."""
+    return [str(part) for part in dicom.list_slices(Path(path))] if Path(path).is_dir() else [path]
+
+
+def read_values(path: str) -> tuple[np.ndarray, Grid]:
+    """Return the values of a NIfTI file, or of the DICOM series in a folder, in the order of its grid, and that."""
+    if Path(path).is_dir():
+        return dicom.read_volume(Path(path))
+    image = nifti.read(Path(path))
+    return image.values, image.header.grid
+
+
+def read_volume(path: str, plane: str) -> np.ndarray:
+    """Return the values of a volume as (slices, rows, columns) in a plane."""
+    values, grid = read_values(path)
+    return grid.show(values.reshape(grid.shape, order="F"), plane)
+
+
+def read_label(path: str, image: str, plane: str) -> np.ndarray:
+    """Return a label's values as `read_volume` does; of a DICOM SEG those on the grid of its image."""
+    if nifti.is_nifti(path) or not dicom.is_segmentation(Path(path)):
+        return read_volume(path, plane)
+    grid = read_grid(image)
+    return grid.show(dicom.read_segmentation(Path(path), grid), plane)
+
+
+def read_grid(path: str) -> Grid:
+    """Return the grid of a volume, without reading its voxels.
+
+    Raises:
+        DataError: it has more than three dimensions, of which the last is not one.
+    """
+    if Path(path).is_dir():
+        return dicom.read_series(Path(path)).grid
+    header = nifti.read_header(Path(path))
+    if header.shape[3:] not in ((), (1,)):
+        raise DataError(
+            f"{path}: {header.shape[3]} volumes in one file, as of a time series; allowed: one, so give each sequence a file"
+        )
+    return header.grid
+
+
+def make_dataset(
+    name: str,
+    found: Sequence[Scan],
+    sequences: Sequence[str],
+    channels: Sequence[str] | None,
+    choices: Choices,
+    exclude: Sequence[str] | str,
+    intensity: str,
+    verify: bool,
+) -> Dataset:
+    """Return the slices of scans, numbered along each patient's scans; `sequences` are the names that the files have.
+
+    Only the files of `channels` are read, so that a network for FLAIR asks for FLAIR alone.
+
+    Raises:
+        DataError: no such sequence; a scan without one, unless `choices.missing` allows it; files on two grids; scans whose
+            planes differ.
+    """
+    ordered = sorted(found, key=lambda scan: (scan.patient, scan.name))
+    kept = {item.patient for item in drop_patients([Slice(s.patient, 0, "", s.label, s.site) for s in ordered], exclude)}
+    scans = [scan for scan in ordered if scan.patient in kept]
+    picked = choose_channels(channels or sequences, sequences)
+    refuse(find_lacking(scans, picked, choices.missing))
+    grids = read_grids(scans, picked)
+    plane = choices.plane or find_plane(scans, grids)
+
+    slices: list[Slice] = []
+    for scan, grid in zip(scans, grids, strict=True):
+        first = slices[-1].number + 1 if slices and slices[-1].patient == scan.patient else 1
+        image, missing = scan.images[scan.stand_in(picked)], tuple(sorted(set(picked) - set(scan.images)))
+        spacing = grid.spacing(plane)
+        slices += [
+            Slice(scan.patient, number, image, scan.label, scan.site, missing, scan.name, spacing)
+            for number in range(first, first + grid.shown(plane).shape[0])
+        ]
+    source = Volumes({(scan.patient, scan.name): scan for scan in scans}, picked, choices, plane)
+    return Dataset(
+        name,
+        tuple(slices),
+        source,
+        picked,
+        picked,
+        intensity,
+        verify,
+        plane=plane,
+        pixel_size=choices.pixel_size,
+        dtype="float32",
+    )
+
+
+def find_lacking(scans: Sequence[Scan], sequences: Sequence[str], policy: str) -> list[str]:
+    """Return a line for each scan that lacks sequences which it may not lack."""
+    lacking = {scan.label: [name for name in sequences if name not in scan.images] for scan in scans}
+    allowed = len(sequences) - 1 if policy != "refuse" else 0
+    return [
+        f"{label}: its scan has no {', '.join(names)}; allowed: data.channels without {'it' if len(names) == 1 else 'them'}, "
+        f"data.missing=zero or copy where one sequence is there, or data.exclude"
+        for label, names in lacking.items()
+        if len(names) > allowed
+    ]
+
+
+def read_grids(scans: Sequence[Scan], sequences: Sequence[str]) -> list[Grid]:
+    """Return the grid of each scan, which its images and its label share."""
+    grids: list[Grid] = []
+    faults: list[str] = []
+    for scan in scans:
+        first, *others = scan.volumes(sequences)
+        if not nifti.is_nifti(scan.label) and dicom.is_segmentation(Path(scan.label)):
+            others.remove(scan.label)  # whose frames tell their place themselves
+        try:
+            grids.append(read_grid(first))
+            differing = {path: grids[-1].differs(read_grid(path)) for path in others}
+            faults += [
+                f"{path}: lies on another grid than {first}: {told}; allowed: one grid a scan, so resample it"
+                for path, told in differing.items()
+                if told
+            ]
+        except DataError as error:
+            faults.append(str(error))
+    refuse(faults)
+    return grids
+
+
+def find_plane(scans: Sequence[Scan], grids: Sequence[Grid]) -> str:
+    """Return the plane across the axis with the largest spacing, which must be the same for all."""
+    planes = [grid.plane for grid in grids]
+    for (a, b), (one, other) in zip(pairwise(scans), pairwise(planes), strict=True):
+        if one != other:
+            raise DataError(
+                f"{b.label}: its largest spacing is across {other} slices, of {a.label} across {one} ones; "
+                "set data.axis to axial, coronal or sagittal"
+            )
+    return planes[0]

@@ -1,0 +1,94 @@
+"""Masks of another tool, scored on the patients of a run by the run's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from attnunet.config import objects
+from attnunet.data.cache import prepare
+from attnunet.data.files import write_csv
+from attnunet.data.slices import DataError
+from attnunet.evaluation import pictures, report
+from attnunet.evaluation.patients import Scores, score_patients
+from attnunet.evaluation.scoring import scoring_rules, slices_of_part
+from attnunet.inference.masks import find_masks
+from attnunet.metrics.calibration import BINS, Calibration
+from attnunet.tracking import uses
+from attnunet.tracking.provenance import provenance
+from attnunet.tracking.records import Record
+from attnunet.tracking.run import Run, open_run
+
+OF_PROBABILITIES = ("threshold", "smallest_lesion", "fill_holes", "dice_at_0.5", "ece", "ece_all_pixels")
+"""What masks do not tell."""
+
+
+def evaluate_masks(cfg: DictConfig, record: Record, console: Console) -> None:
+    """Score another tool's masks of a run's validation and test patients as the run was, and log them as a run beside it."""
+    console.print(f"run {record.id}: {record.name}", soft_wrap=True, highlight=False)
+    scores, notes = score_masks(record, Path(cfg.masks), Path(cfg.tracking.root) / "cache")
+    study, params = record.run.info.experiment_id, share_params(record, cfg.name)
+    tags = {**provenance([]), "leaking": str(record.leaking).lower(), "scored_as": record.id}
+    with open_run(record.store, study, cfg.name, params, tags) as current:
+        if "test" in scores:
+            notes.append(uses.describe_uses(uses.count_use(current, record.slices("test"), own=True)))
+        settings = {name: record.config[name] for name in ("data", "split", "evaluation")}
+        current.text(OmegaConf.to_yaml(OmegaConf.create({"name": cfg.name, "masks": cfg.masks, **settings})), "config.yaml")
+        log_scores(current, record, scores)
+    report.print_scores(console, scores)
+    for line in (*notes, f"run {current.id}: {cfg.name}"):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def score_masks(record: Record, folder: Path, cache: Path) -> tuple[dict[str, Scores], list[str]]:
+    """Return the scores of the validation and the test patients, and a line for a part without masks.
+
+    Raises:
+        DataError: the data are not those of the run; a part has masks for some patients only, or none has any; see
+            `attnunet.inference.masks`.
+    """
+    prepared = prepare(objects.make(record.config.data, "data")(), None, cache)
+    if prepared.folder.name != record.content:
+        raise DataError(
+            f"run {record.id} ({record.name}): its data have changed: now {prepared.folder.name}, then {record.content}"
+        )
+    scores, notes = {}, []
+    for part in ("val", "test"):
+        indices = slices_of_part(record, prepared, part)
+        masks, lacking = find_masks(folder, prepared, indices)
+        if not masks.files:
+            notes.append(f"masks={folder}: none of the {part} patients, so they are not scored")
+            continue
+        if lacking:
+            raise DataError(f"masks={folder}: no mask of the {part} patients {', '.join(lacking)}; named PATIENT.nii.gz")
+        found = score_patients(masks, prepared, indices, part, **scoring_rules(record))
+        scores[part] = replace(
+            found,
+            summary={name: value for name, value in found.summary.items() if name not in OF_PROBABILITIES},
+            rows=[{name: value for name, value in row.items() if name not in OF_PROBABILITIES} for row in found.rows],
+            calibration=Calibration(*np.zeros((3, BINS))),
+        )
+    if not scores:
+        raise DataError(f"masks={folder}: no mask of a validation or test patient of run {record.id}; named PATIENT.nii.gz")
+    return scores, notes
+
+
+def share_params(record: Record, name: str) -> dict[str, str]:
+    """Return the parameters of a tool's run: those of data, split and evaluation are the run's, the model is the tool."""
+    shared = {key: value for key, value in record.params.items() if key.split(".")[0] in ("data", "split", "evaluation")}
+    return {**shared, "model": name}
+
+
+def log_scores(run: Run, record: Record, scores: Mapping[str, Scores]) -> None:
+    """Log scores under the names that a run's own have, so that comparisons read them alike."""
+    run.text(record.text("split.json"), "split.json")
+    for part, found in scores.items():
+        run.metrics({f"final/{part}/{key}": value for key, value in found.summary.items()}, step=0)
+    run.text(write_csv(row for found in scores.values() for row in found.rows), "patients.csv")
+    run.text(write_csv(row for found in scores.values() for row in found.strata), "strata.csv")
+    run.figures({name: drawn for found in scores.values() for name, drawn in pictures.draw_charts(found).items()})

@@ -1,0 +1,1 @@
+"""Splits and data sets in the forms of other tools."""

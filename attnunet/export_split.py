@@ -1,0 +1,99 @@
+"""A split and its data for other tools: `python -m attnunet.export_split data=lgg data.root=DIR split=patient`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, OmegaConf
+
+from attnunet.errors import exit_on_error
+from attnunet.export import check_output
+from attnunet.sweeps import commands, terminal
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from attnunet.data.cache import Prepared
+    from attnunet.data.slices import Dataset
+    from attnunet.exchange.splits import Fold
+
+
+def export_split(cfg: DictConfig, console: Console) -> None:
+    """Write the split in three forms, and the data set as nnU-Net's raw folder, so that another tool has the same patients."""
+    from attnunet.data.files import building
+    from attnunet.exchange import splits
+    from attnunet.exchange.nnunet import RawFolder
+
+    dataset, prepared, folds = find_run(cfg) if cfg.run else divide_data(cfg)
+    raw, folder = RawFolder(cfg.dataset, folds, len(dataset.channels)), Path(cfg.output)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with building(folder) as temporary:
+        raw.write(dataset, prepared, temporary / "nnUNet_raw")
+        splits_final = temporary / "nnUNet_preprocessed" / cfg.dataset / "splits_final.json"
+        splits_final.parent.mkdir(parents=True)
+        splits_final.write_text(splits.write_splits_final(folds))
+        for place, fold in enumerate(folds):
+            ending = f"_fold{place}" if len(folds) > 1 else ""
+            (temporary / f"split{ending}.yaml").write_text(splits.write_manifest(fold))
+            datalist = splits.write_datalist(folds, place, raw.files)
+            (temporary / "nnUNet_raw" / f"datalist{ending}.json").write_text(datalist)
+
+    if not all(prepared.spacing_of(indices[0]) for indices in prepared.patients.values()):
+        console.print("the spacing is not known, so voxels measure 1 mm there: give data.spacing", highlight=False)
+    for place, fold in enumerate(folds):
+        counts = ", ".join(f"{part} {len(patients)}" for part, patients in fold.items())
+        console.print(f"fold {place}: {counts} patients", highlight=False)
+    console.print(f"written to {folder}", soft_wrap=True, highlight=False)
+
+
+def divide_data(cfg: DictConfig) -> tuple[Dataset, Prepared, list[Fold]]:
+    """Return the data and the split that the configuration names; of a split into folds, all of them."""
+    from attnunet.config import objects
+    from attnunet.data.cache import prepare
+    from attnunet.exchange.splits import find_patients
+
+    dataset = objects.make(cfg.data, "data")()
+    prepared = prepare(dataset, None, Path(cfg.tracking.root) / "cache")
+    folds = []
+    for place in range(cfg.split.folds) if "folds" in cfg.split else [None]:
+        fold = {} if place is None else {"fold": place}
+        slices = objects.divide(OmegaConf.create({**cfg.split, **fold}), prepared).parts
+        parts = {part: [(prepared.slices[i].patient, prepared.slices[i].number) for i in slices[part]] for part in slices}
+        folds.append(find_patients(parts, prepared.slices))
+    return dataset, prepared, folds
+
+
+def find_run(cfg: DictConfig) -> tuple[Dataset, Prepared, list[Fold]]:
+    """Return the data of a run and the split that it recorded."""
+    from attnunet.config import objects
+    from attnunet.data.cache import prepare
+    from attnunet.exchange.splits import find_patients
+    from attnunet.tracking import records
+
+    (record,) = records.find_runs(commands.open_runs(cfg.tracking), [cfg.run])
+    dataset = objects.make(record.config.data, "data")()
+    prepared = prepare(dataset, None, Path(cfg.tracking.root) / "cache")
+    if prepared.folder.name != record.content:
+        raise records.RunError(
+            f"run {record.id} ({record.name}): its data have changed: now {prepared.folder.name}, then {record.content}; "
+            "allowed: the same files, or data=... and split=manifest split.file=SPLIT.JSON"
+        )
+    parts = {part: record.slices(part) for part in record.split["slices"]}
+    return dataset, prepared, [find_patients(parts, prepared.slices)]
+
+
+def job(cfg: DictConfig) -> None:
+    """Hydra's task function."""
+    with exit_on_error():
+        check_output(Path(cfg.output))
+        export_split(cfg, terminal.console())
+
+
+def main() -> None:
+    """The command `attnunet-export-split`."""
+    commands.run_command(job, "export_split")
+
+
+if __name__ == "__main__":
+    main()

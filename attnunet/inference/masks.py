@@ -1,0 +1,109 @@
+"""Masks that another tool made, in the place of a predictor's: found by their names, checked against the reference."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from attnunet.data import listing
+from attnunet.data.cache import Prepared
+from attnunet.data.decoders import nifti
+from attnunet.data.images import read_mask
+from attnunet.data.sequences import stem
+from attnunet.data.slices import DataError, refuse
+from attnunet.inference.predictor import Volume
+from attnunet.metrics.decision import Decision
+
+
+@dataclass(frozen=True)
+class GivenMasks:
+    """The masks of volumes; to scoring a predictor whose probabilities are 0 and 1.
+
+    Attributes:
+        files: of each volume, a NIfTI file or an image for each slice.
+    """
+
+    files: Mapping[str, Sequence[Path]]
+    decision = Decision()
+
+    def volumes(self, prepared: Prepared, indices: Sequence[int]) -> Iterator[Volume]:
+        """Yield the volumes of these slices. Raises DataError where a file is no mask on the reference's grid."""
+        for name, members in group_volumes(prepared, indices).items():
+            mask = read_masks(self.files[name], prepared.plane)
+            if mask.shape != (expected := (len(members), *prepared.facts["shapes"][members[0]])):
+                raise DataError(
+                    f"{self.files[name][0]}: slices, rows and columns are {mask.shape}; allowed: those of the reference of "
+                    f"{name}, {expected}"
+                )
+            yield Volume(name, members, mask.astype(np.float32))
+
+
+def group_volumes(prepared: Prepared, indices: Sequence[int]) -> dict[str, list[int]]:
+    """Return the slices of each volume."""
+    groups = groupby(sorted(indices), key=lambda index: prepared.slices[index].volume)
+    return {name: list(members) for name, members in groups}
+
+
+def find_masks(root: Path, prepared: Prepared, indices: Sequence[int]) -> tuple[GivenMasks, list[str]]:
+    """Return the masks of these slices' volumes below a folder, and the volumes that have none.
+
+    A volume's NIfTI file is named like the patient, CASE.nii.gz. The images of slices are named like the data's own images or
+    masks; of two files of one name the one counts whose folder has the name of the image's folder.
+
+    Raises:
+        DataError: no such folder; two files for one volume or slice; masks for some slices of a volume.
+    """
+    if not root.is_dir():
+        raise DataError(f"masks={root}: no such folder")
+    there, faults = listing.list_files(root)
+    by_name: dict[tuple[bool, str], list[Path]] = {}
+    for path in there:
+        by_name.setdefault((nifti.is_nifti(path.name), stem(path) if nifti.is_nifti(path.name) else path.stem), []).append(
+            path
+        )
+
+    found: dict[str, list[Path]] = {}
+    lacking: list[str] = []
+    for name, members in group_volumes(prepared, indices).items():
+        volumes = by_name.get((True, name.replace("/", "_")), [])
+        slices = [] if volumes else [find_slice(by_name, prepared.slices[i].image, prepared.slices[i].mask) for i in members]
+        faults += [f"{paths[1]}: a second mask beside {paths[0]}; keep one" for paths in (volumes, *slices) if len(paths) > 1]
+        if volumes or all(slices):
+            found[name] = volumes or [paths[0] for paths in slices]
+        elif any(slices):
+            first = prepared.slices[members[[bool(paths) for paths in slices].index(False)]].image
+            faults.append(f"masks={root}: {name} has masks for some slices, and none for {first}")
+        else:
+            lacking.append(name)
+    refuse(faults)
+    return GivenMasks(found), lacking
+
+
+def find_slice(by_name: Mapping[tuple[bool, str], list[Path]], image: str, mask: str) -> list[Path]:
+    """Return the files that are named like a slice's image, else like its mask."""
+    paths = by_name.get((False, Path(image).stem)) or by_name.get((False, Path(mask).stem), [])
+    return [path for path in paths if path.parent.name == Path(image).parent.name] or paths
+
+
+def read_masks(files: Sequence[Path], plane: str) -> np.ndarray:
+    """Return masks as one volume, uint8 (slices, rows, columns) of 0 and 1, turned by the file's affine where it has one."""
+    if not nifti.is_nifti(files[0].name):
+        slices = [read_mask(str(path)) for path in files]
+        refuse(
+            [
+                f"{path}: {mask.shape} pixels, but {files[0]} of the same volume has {slices[0].shape}"
+                for path, mask in zip(files, slices, strict=True)
+                if mask.shape != slices[0].shape
+            ]
+        )
+        return np.stack(slices)
+    image = nifti.read(files[0])
+    if image.values.size != np.prod(image.grid.shape):
+        raise DataError(f"{files[0]}: {image.values.shape} voxels; allowed: one volume of three axes")
+    if len(values := np.unique(image.values)) > 2 or values.min() < 0:
+        found = ", ".join(f"{value:g}" for value in values[:5])
+        raise DataError(f"{files[0]}: a mask has the values 0 and one other, found {found}")
+    lesion = image.values.reshape(image.grid.shape, order="F") > 0
+    return image.grid.show(lesion.astype(np.uint8), plane)

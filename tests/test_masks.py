@@ -1,0 +1,149 @@
+"""Masks of another tool: found by name, turned and checked, scored as a run is, and paired with it."""
+
+import shutil
+from io import StringIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from rich.console import Console
+
+from attnunet import compare, config
+from attnunet.data.cache import Prepared, prepare
+from attnunet.data.lgg import lgg
+from attnunet.data.slices import DataError
+from attnunet.evaluation.given import evaluate_masks
+from attnunet.inference.masks import find_masks
+from attnunet.tracking import records
+from attnunet.tracking.records import Record
+from attnunet.tracking.store import Store
+from tests import scans
+
+PATIENTS = ("TCGA_AA_0001_20000101", "TCGA_AA_0002_20000101")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Two patients of three slices of 12 x 10 pixels, whose lesions lie in no symmetric place."""
+    folder = tmp_path_factory.mktemp("masks")
+    rng = np.random.default_rng(0)
+    masks = np.zeros((3, 12, 10), np.uint8)
+    masks[1, 2:5, 1:3] = masks[2, 3, 6] = 1
+    scans.write_lgg(folder / "in", {name: (rng.integers(0, 255, (3, 12, 10, 3), np.uint8), masks) for name in PATIENTS})
+    return prepare(lgg(str(folder / "in")), None, folder / "cache")
+
+
+def truth(prepared: Prepared, patient: str) -> np.ndarray:
+    return np.stack([prepared.mask(index) for index in prepared.patients[patient]])
+
+
+@pytest.mark.parametrize("axes", scans.ORIENTATIONS)
+def test_a_nifti_mask_is_turned_by_its_affine(axes: str, prepared: Prepared, tmp_path: Path) -> None:
+    for patient in PATIENTS:
+        scans.save(tmp_path / f"{patient}.nii.gz", truth(prepared, patient) * 3, axes)
+    masks, lacking = find_masks(tmp_path, prepared, range(6))
+    assert lacking == []
+    found = list(masks.volumes(prepared, range(6)))
+    assert [volume.name for volume in found] == list(PATIENTS)
+    for volume in found:
+        np.testing.assert_array_equal(masks.decision(volume.probabilities), truth(prepared, volume.name))
+
+
+@pytest.mark.parametrize(("suffix", "ending"), [(".png", ""), (".tif", ""), (".png", "_mask")])
+def test_images_are_found_by_the_names_of_the_datas_own(suffix: str, ending: str, prepared: Prepared, tmp_path: Path) -> None:
+    for index, item in enumerate(prepared.slices):
+        cv2.imwrite(str(tmp_path / f"{Path(item.image).stem}{ending}{suffix}"), prepared.mask(index) * 255)
+    masks, lacking = find_masks(tmp_path, prepared, range(6))
+    assert lacking == []
+    for volume in masks.volumes(prepared, range(6)):
+        np.testing.assert_array_equal(volume.probabilities, truth(prepared, volume.name))
+
+
+def test_patients_without_masks_are_named(prepared: Prepared, tmp_path: Path) -> None:
+    scans.save(tmp_path / f"{PATIENTS[1]}.nii.gz", truth(prepared, PATIENTS[1]))
+    masks, lacking = find_masks(tmp_path, prepared, range(6))
+    assert (list(masks.files), lacking) == ([PATIENTS[1]], [PATIENTS[0]])
+
+
+def refusal(folder: Path, prepared: Prepared) -> str:
+    with pytest.raises(DataError) as refused:
+        list(find_masks(folder, prepared, range(3))[0].volumes(prepared, range(3)))
+    return str(refused.value)
+
+
+def test_masks_of_no_use_are_refused(prepared: Prepared, tmp_path: Path) -> None:
+    path, mask = tmp_path / f"{PATIENTS[0]}.nii.gz", truth(prepared, PATIENTS[0])
+    scans.save(path, mask[:, :, :8])
+    expected = (
+        f"{path}: slices, rows and columns are (3, 12, 8); allowed: those of the reference of {PATIENTS[0]}, (3, 12, 10)"
+    )
+    assert refusal(tmp_path, prepared) == expected
+    scans.save(path, mask * np.float32(0.5) + mask[::-1] * np.float32(0.25))
+    assert "a mask has the values 0 and one other, found 0, 0.25, 0.5" in refusal(tmp_path, prepared)
+    scans.save(path, mask)
+    scans.save(tmp_path / "fold_1" / path.name, mask)
+    assert "a second mask beside" in refusal(tmp_path, prepared)
+    assert refusal(tmp_path / "none", prepared) == f"masks={tmp_path / 'none'}: no such folder"
+
+
+def test_masks_for_some_slices_are_refused(prepared: Prepared, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / f"{Path(prepared.slices[0].image).stem}.png"), prepared.mask(0) * 255)
+    expected = f"{PATIENTS[0]} has masks for some slices, and none for {prepared.slices[1].image}"
+    assert expected in refusal(tmp_path, prepared)
+
+
+def again(folder: Path, record: Record, *overrides: str) -> str:
+    """`attnunet.evaluate run=RUN_ID OVERRIDES` in this process; -> what it prints."""
+    out = StringIO()
+    with initialize_config_dir(config.CONF, version_base="1.3"):
+        cfg = compose("evaluate", [f"run={record.id}", f"tracking.root={folder / 'mlruns'}", *overrides])
+    evaluate_masks(cfg, record, Console(file=out, width=200))
+    return out.getvalue()
+
+
+@pytest.mark.slow
+def test_the_masks_of_a_tool_are_a_run_that_is_paired_with_the_one_it_is_scored_as(
+    trained: Path, lgg_root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained, tmp_path / "made")
+    store = Store(tmp_path / "made" / "mlruns", None, 0)
+    (own,) = records.runs_of_study(store, "tried")
+    prepared = prepare(lgg(str(lgg_root)), None, tmp_path / "cache")
+    for patient in own.split["val"] + own.split["test"]:
+        scans.save(tmp_path / "masks" / f"{patient}.nii.gz", truth(prepared, patient), "RAS")
+    said = again(tmp_path / "made", own, f"masks={tmp_path / 'masks'}", "name=rival")
+    assert "this test split has now been scored 2 times" in said
+
+    _, rival = records.runs_of_study(store, "tried")
+    assert (rival.name, rival.status, rival.params["model"]) == ("rival", "FINISHED", "rival")
+    assert rival.metrics["final/test/dice"] == rival.metrics["final/val/dice"] == 1
+    assert "final/test/ece" not in rival.metrics
+    assert {row["patient"] for row in rival.patients("test")} == set(own.split["test"])
+    with initialize_config_dir(config.CONF, version_base="1.3"):
+        cfg = compose("compare", ["study=tried", "test=true", f"output={tmp_path / 'out'}", f"tracking.root={store.root}"])
+    found = compare.compare(cfg, store, Console(file=StringIO(), width=200))
+    assert found.names == ["model=rival", "model=separable"]
+
+
+@pytest.mark.slow
+def test_a_part_with_masks_of_some_patients_is_refused_and_leaves_no_run(
+    trained: Path, lgg_root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained, tmp_path / "made")
+    store = Store(tmp_path / "made" / "mlruns", None, 0)
+    (own,) = records.runs_of_study(store, "tried")
+    prepared = prepare(lgg(str(lgg_root)), None, tmp_path / "cache")
+    first, *others = own.split["val"]
+    (tmp_path / "masks").mkdir()
+    with pytest.raises(DataError, match="no mask of a validation or test patient of run"):
+        again(tmp_path / "made", own, f"masks={tmp_path / 'masks'}", "name=rival")
+    scans.save(tmp_path / "masks" / f"{first}.nii.gz", truth(prepared, first))
+    with pytest.raises(DataError, match=f"no mask of the val patients {', '.join(others)}; named PATIENT"):
+        again(tmp_path / "made", own, f"masks={tmp_path / 'masks'}", "name=rival")
+    for patient in others:
+        scans.save(tmp_path / "masks" / f"{patient}.nii.gz", truth(prepared, patient))
+    assert len(records.runs_of_study(store, "tried")) == 1
+    said = again(tmp_path / "made", own, f"masks={tmp_path / 'masks'}", "name=rival")
+    assert "none of the test patients, so they are not scored" in said
