@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 def evaluate(cfg: DictConfig, choices: dict[str, str], record: Record, console: Console) -> None:
     """Score the requested slices with the requested threshold and post-processing; log the scores to the run."""
     from attnunet.evaluation import patients, pictures, report, scoring
-    from attnunet.tracking import provenance, records, uses
-    from attnunet.tracking.run import Run
+    from attnunet.tracking import provenance, records, run, uses
 
     say = partial(console.print, soft_wrap=True, highlight=False)
     say(f"run {record.id}: {record.name}")
@@ -45,7 +44,7 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], record: Record, console: 
     own = record.slices("test")
 
     # The scores, logged and shown.
-    current = Run(record.store, record.id)
+    current = run.Run(record.store, record.id)
     with scoring.claim_name(record, cfg.name, "-".join(words), leaking=bool(chosen.trained)) as name:
         found = patients.score_patients(predictor, chosen.prepared, chosen.indices, cfg.part, **scoring.scoring_rules(record))
     notes = list(chosen.notes)
@@ -77,9 +76,7 @@ def job(cfg: DictConfig) -> None:
 
             evaluate_masks(cfg, record, console)
         elif cfg.study is None:
-            record = records.find_checkpoint(store, cfg.run)
-            commands.load_tensorflow()
-            evaluate(cfg, choices, record, console)
+            evaluate(cfg, choices, commands.open_checkpoint(cfg), console)
         else:
             runs = records.runs_of_study(store, cfg.study)
             commands.load_tensorflow()

@@ -43,12 +43,7 @@ def job(cfg: DictConfig) -> None:
     """Hydra's task function."""
     with exit_on_error():
         check_output(Path(cfg.output))
-
-        from attnunet.tracking import records
-
-        record = records.find_checkpoint(commands.open_runs(cfg.tracking), cfg.run)
-        commands.load_tensorflow()
-        export(cfg, record, terminal.console())
+        export(cfg, commands.open_checkpoint(cfg), terminal.console())
 
 
 def main() -> None:

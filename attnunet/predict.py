@@ -94,12 +94,7 @@ def job(cfg: DictConfig) -> None:
     with exit_on_error():
         console = terminal.console()
         sources = find_inputs(cfg, console)
-
-        from attnunet.tracking import records
-
-        record = records.find_checkpoint(commands.open_runs(cfg.tracking), cfg.run)
-        commands.load_tensorflow()
-        predict(cfg, sources, record, console)
+        predict(cfg, sources, commands.open_checkpoint(cfg), console)
 
 
 def main() -> None:
