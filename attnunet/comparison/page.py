@@ -1,11 +1,11 @@
 """The comparison as one HTML file, which needs neither a network nor a script."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from attnunet.comparison.pairs import decimals
 from attnunet.comparison.table import Comparison, summary
 from attnunet.figures.comparison import choose_pairs, draw_all
 
@@ -27,7 +27,7 @@ def page(comparison: Comparison, title: str, left_out: Sequence[str], notes: Seq
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["score"] = lambda value: "" if math.isnan(value) else f"{value:.3f}"
+    environment.filters["score"] = decimals
     return environment.get_template("page.html").render(
         comparison=comparison,
         title=title,

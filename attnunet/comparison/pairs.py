@@ -196,6 +196,11 @@ def format_p(p: float) -> str:
     return f"{p:.2g}" if p >= 0.0001 else "below 0.0001"
 
 
+def decimals(value: float) -> str:
+    """Return a score with three decimals; "" for NaN."""
+    return "" if math.isnan(value) else f"{value:.3f}"
+
+
 def plural(count: int, noun: str) -> str:
     """Return a count with its noun."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -33,11 +33,8 @@ def table_rows() -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def format_cell(values: Mapping[str, float], names: tuple[str, ...]) -> str:
     """Return the values as the table shows them; "" where a summary lacks them, as joined folds lack some."""
-    return " to ".join(format_value(values[name]) for name in names if name in values)
-
-
-def format_value(value: float) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    shown = [values[name] for name in names if name in values]
+    return " to ".join(f"{value:.3f}" if isinstance(value, float) else str(value) for value in shown)
 
 
 def print_scores(console: Console, scores: Mapping[str, Scores], title: str | None = None) -> None:

@@ -37,14 +37,12 @@ class Selection:
     Attributes:
         prepared: the data, prepared for the run's network.
         indices: the slices.
-        patients: their patients, in alphabetical order.
-        trained: the patients among them that the run trained on.
+        trained: their patients that the run trained on, in alphabetical order.
         notes: warnings for the reader of the scores.
     """
 
     prepared: Prepared
     indices: tuple[int, ...]
-    patients: tuple[str, ...]
     trained: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -116,7 +114,6 @@ def select_slices(
     else:
         parts = divide(split, prepared).parts
         indices = sorted(i for name in parts if part in (name, "all") for i in parts[name])
-    patients = tuple(sorted({prepared.slices[i].patient for i in indices}))
 
     notes = []
     if prepared.fingerprint != record.split["fingerprint"]:
@@ -125,10 +122,9 @@ def select_slices(
         )
     if chose := known_patients(record, "val", prepared, indices):
         notes.append(f"flatters: validation patients, who chose checkpoint and decision, are scored: {', '.join(chose)}")
-    trained = known_patients(record, "train", prepared, indices)
-    if trained:
+    if trained := known_patients(record, "train", prepared, indices):
         notes.append(f"LEAKING: patients that the run trained on are scored: {', '.join(trained)}")
-    return Selection(prepared, tuple(indices), patients, trained, (*notes, *prepared.notes, *find_doubts(prepared, indices)))
+    return Selection(prepared, tuple(indices), trained, (*notes, *prepared.notes, *find_doubts(prepared, indices)))
 
 
 def known_patients(record: Record, part: str, prepared: Prepared, indices: Sequence[int]) -> tuple[str, ...]:
