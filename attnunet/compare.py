@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
@@ -26,13 +25,11 @@ def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
     from attnunet.comparison.terminal import print_comparison
     from attnunet.tracking import uses
 
-    say = partial(console.print, soft_wrap=True, highlight=False)
-
     # Which runs, and which of them make a row.
     question = pairs.Question(cfg.score, cfg.margin, cfg.alpha, cfg.resamples, cfg.seed)
     records, left_out = runs.keep_scored(runs.select_records(cfg, store), cfg.score)
     for line in left_out:
-        say(f"left out: {line}")
+        console.print(f"left out: {line}")
     found = rows.group_rows([runs.read_scores(record, question, ["val"]) for record in records], NO_EFFECT)
 
     # The best rows on validation patients; a row without a score comes last.
@@ -63,7 +60,7 @@ def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
         results.log_results(store, cfg.sweep, folder, key)
     print_comparison(console, comparison)
     for line in (*notes, f"page      {page}"):
-        say(line)
+        console.print(line)
     return comparison
 
 

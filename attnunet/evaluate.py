@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +23,7 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], record: Record, console: 
     from attnunet.evaluation import patients, pictures, report, scoring
     from attnunet.tracking import provenance, records, run, uses
 
-    say = partial(console.print, soft_wrap=True, highlight=False)
-    say(f"run {record.id}: {record.name}")
+    console.print(f"run {record.id}: {record.name}")
 
     # The predictor, with the requested decision.
     predictor = scoring.load_predictor(record)
@@ -57,7 +55,7 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], record: Record, console: 
 
     report.print_scores(console, {cfg.part: found}, scoring.LEAKING if chosen.trained else None)
     for line in (*notes, f"evaluation {name}: {current.artifacts}/evaluations/{name}"):
-        say(line)
+        console.print(line)
 
 
 def job(cfg: DictConfig) -> None:

@@ -81,7 +81,7 @@ class Runs:
             cfg = compose(
                 "compare", [f"tracking.root={self.store.root}", "resamples=199", what or f"study={self.study}", *overrides]
             )
-        return compare.compare(cfg, self.store, Console(file=out, width=200)), out.getvalue()
+        return compare.compare(cfg, self.store, Console(file=out, width=200, soft_wrap=True)), out.getvalue()
 
     def artifact(self, run: str, path: str) -> Path:
         return self.store.root / "artifacts" / run / "artifacts" / path

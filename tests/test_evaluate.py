@@ -49,7 +49,7 @@ class Made:
             given = [f"run={self.run.id}", f"tracking.root={self.folder / 'mlruns'}", *overrides]
             cfg = compose("evaluate", given)
         choices = {o.split("=")[0]: o.split("=")[1] for o in overrides if o.split("=")[0] in ("data", "split")}
-        evaluate.evaluate(cfg, choices, self.run, Console(file=out, width=200))
+        evaluate.evaluate(cfg, choices, self.run, Console(file=out, width=200, soft_wrap=True))
         return out.getvalue()
 
     def artifact(self, path: str) -> Path:

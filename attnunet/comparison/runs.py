@@ -79,7 +79,6 @@ def score_tests(records: Sequence[Record], cfg: DictConfig, store: Store, consol
         from attnunet.evaluation.scoring import score_test  # a comparison of runs with scores needs no TensorFlow
 
         for number, record in enumerate(untested, 1):
-            line = f"scoring the test {number}/{len(untested)}: run {record.id[:8]} ({record.name})"
-            console.print(line, soft_wrap=True, highlight=False)
+            console.print(f"scoring the test {number}/{len(untested)}: run {record.id[:8]} ({record.name})")
             score_test(record, Path(cfg.tracking.root) / "cache")
     return {record.id: record for record in find_runs(store, [record.id for record in records])}

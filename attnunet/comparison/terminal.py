@@ -39,13 +39,13 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         table.add_column(Text(name), justify="left" if name in left else "right", overflow="fold", no_wrap=name not in left)
     for row in rows:
         table.add_row(*map(Text, row.values()))
-    console.print(table)
+    console.print(table, soft_wrap=False)
     for note in comparison.notes():
-        console.print(Text(note), soft_wrap=True)
+        console.print(Text(note))
     pairs = list(zip(comparison.pairs, comparison.sentences, strict=True))
     chosen = [words for pair, words in pairs if len(pairs) <= WORDS or pair.first == 0]
     for words in chosen:
-        console.print(Text(words), soft_wrap=True)
+        console.print(Text(words))
     if len(chosen) < len(pairs):
         rest = len(pairs) - len(chosen)
-        console.print(f"... and {rest} pairs more, of rows below the first, on the page and in pairs.csv", highlight=False)
+        console.print(f"... and {rest} pairs more, of rows below the first, on the page and in pairs.csv")

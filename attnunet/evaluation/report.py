@@ -57,7 +57,7 @@ def print_scores(console: Console, scores: Mapping[str, Scores], title: str | No
     for by, strata in groups.items():
         for name in sorted(strata, key=str) if len(strata) > 1 else ():
             table.add_row(Text(f"Dice, {by}: {name}"), *(format_stratum(found, by, name) for found in scores.values()))
-    console.print(table)
+    console.print(table, soft_wrap=False)
 
 
 def format_stratum(found: Scores, by: float | str, name: float | str) -> str:

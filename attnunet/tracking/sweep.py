@@ -220,4 +220,4 @@ def print_jobs(console: Console, rows: Sequence[dict], parameters: Sequence[str]
         cells = [str(row.get(p, "")) for p in parameters]
         score = "" if math.isnan(row["score"]) else f"{row['score']:.4f}{' *' if row['score'] == best else ''}"
         table.add_row(*map(Text, (str(row["job"]), *cells, row["how"], score, (row["run_id"] or "")[:8], row["reason"])))
-    console.print(table)
+    console.print(table, soft_wrap=False)
