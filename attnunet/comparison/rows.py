@@ -124,11 +124,8 @@ def join_runs(tables: Sequence[Scores]) -> Scores:
 def group_rows(runs: Sequence[ScoredRun], no_effect: Sequence[str] = ()) -> list[Row]:
     """Return the rows that the runs form, in the order of each row's first run.
 
-    Two runs with the same parameters, seed and fold form two rows; their labels hold the ids of the runs.
-
-    Args:
-        runs: the runs.
-        no_effect: parameters, or groups of parameters, that cannot change a result and so do not tell rows apart.
+    Two runs with the same parameters, seed and fold form two rows; their labels hold the ids of the runs. The parameters, or
+    groups of parameters, in `no_effect` cannot change a result and do not tell rows apart.
     """
     alike: dict[tuple, list[dict[tuple, ScoredRun]]] = {}
     for run in runs:

@@ -20,7 +20,6 @@ class Place:
 
     Attributes:
         rank: from 1.
-        row: the row.
         patients: the number of patients with a defined score.
         mean, median: over these patients; `low` and `high` are the ends of the mean's interval.
         worst: the number of these patients whose distance is undefined and counts as the worst.

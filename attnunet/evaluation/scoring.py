@@ -94,15 +94,9 @@ def prepare_as_trained(data: DictConfig, preparation: Preparation, cache: Path) 
 def select_slices(
     record: Record, preparation: Preparation, data: DictConfig | None, split: DictConfig | None, part: str, cache: Path
 ) -> Selection:
-    """Select the slices of a part of a split.
+    """Select the slices of a part of a split: "train", "val", "test", or "all" for all three.
 
-    Args:
-        record: the run.
-        preparation: of its network.
-        data: the configuration of the data; the run's own if None.
-        split: the configuration of the split; the run's own split if None.
-        part: "train", "val", "test", or "all" for all three.
-        cache: the folder of prepared data.
+    `data` and `split` are configurations; None stands for the run's own. `cache` is the folder of prepared data.
 
     Raises:
         DataError: the data lack patients of the run's split.
@@ -160,11 +154,7 @@ def slices_of_part(record: Record, prepared: Prepared, part: str) -> list[int]:
 def claim_name(record: Record, wanted: str | None, default: str, leaking: bool) -> Iterator[str]:
     """Claim a name for a new evaluation of the run and yield it. If the block fails, the name is free again.
 
-    Args:
-        record: the run.
-        wanted: the name; None for the default one.
-        default: gets a number if it is taken.
-        leaking: whether the run trained on some of the patients; the name then begins with LEAKING-.
+    If the default name is taken, it gets a number. If the run trained on some of the patients, the name begins with LEAKING-.
 
     Raises:
         RunError: the wanted name is taken.
@@ -198,11 +188,7 @@ def score_test(record: Record, cache: Path) -> int:
     """Score the test patients of a run whose training did not, and return how often the test split has been scored.
 
     The decision is the one that training chose. The scores go to final/test/..., patients.csv and strata.csv. The record
-    does not show the new metrics; fetch it again.
-
-    Args:
-        record: a finished run without test scores, such as a job of a sweep.
-        cache: the folder of prepared data.
+    does not show the new metrics; fetch it again. `cache` is the folder of prepared data.
 
     Raises:
         NotFound: the run keeps no checkpoint.
