@@ -48,7 +48,7 @@ def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
     # The test patients, once nothing is left to refuse.
     notes = []
     if cfg.test:
-        tested = runs.score_tests(chosen, cfg, store, console)
+        tested = runs.score_tests(chosen, store, console)
         both = {run_id: runs.read_scores(record, question, ["val", "test"]) for run_id, record in tested.items()}
         found = [replace(row, runs=tuple(both[run.id] for run in row.runs)) for row in found]
         notes = [uses.describe_uses(uses.uses_so_far(store, tested.values()))]

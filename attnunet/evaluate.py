@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
@@ -31,8 +30,7 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], record: Record, console: 
     predictor = replace(predictor, decision=replace(predictor.decision, **set_here))
 
     # The slices, which must not be training data.
-    cache = Path(cfg.tracking.root) / "cache"
-    chosen = scoring.select_slices(record, predictor.preparation, cfg.get("data"), cfg.get("split"), cfg.part, cache)
+    chosen = scoring.select_slices(record, predictor.preparation, cfg.get("data"), cfg.get("split"), cfg.part)
     if chosen.trained and not cfg.allow_training_patients:
         raise records.RunError(
             f"part={cfg.part}: run {record.id} trained on {', '.join(chosen.trained)}; scores of patients who were trained on "

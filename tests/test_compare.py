@@ -359,7 +359,7 @@ def scored(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of the runs whose test was scored, which is made up."""
     asked = []
 
-    def score_test(record: Record, cache: Path) -> None:
+    def score_test(record: Record) -> None:
         asked.append(record.id)
         with record.file("patients.csv") as file, file.open("a") as stream:
             scores = zip(TESTED, (0.5, 0.4, 0.6), strict=True)

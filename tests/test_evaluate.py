@@ -271,9 +271,9 @@ def test_a_job_of_a_sweep_gets_the_test_scores_that_a_run_alone_has(
     with monkeypatch.context() as patched:
         patched.setattr(Run, "metrics", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            scoring.score_test(swept.run, tmp_path / "mlruns" / "cache")
+            scoring.score_test(swept.run)
     assert not swept.run.tested
-    assert scoring.score_test(swept.run, tmp_path / "mlruns" / "cache") == 1  # the same scoring, which counts once
+    assert scoring.score_test(swept.run) == 1  # the same scoring, which counts once
     assert swept.run.patients("val") == made.run.patients("val")
     assert swept.run.patients("test") == made.run.patients("test")
     assert swept.run.rows("strata.csv") == made.run.rows("strata.csv")
@@ -281,7 +281,7 @@ def test_a_job_of_a_sweep_gets_the_test_scores_that_a_run_alone_has(
     theirs = {name: value for name, value in made.run.metrics.items() if name.startswith("final/test/")}
     assert ours == pytest.approx(theirs, nan_ok=True)
     with pytest.raises(records.RunError, match="has test scores"):
-        scoring.score_test(swept.run, tmp_path / "mlruns" / "cache")
+        scoring.score_test(swept.run)
 
 
 def test_looks_at_a_test_split_are_counted_over_all_runs_even_deleted_ones(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -28,7 +27,7 @@ def join_studies(cfg: DictConfig, store: Store, runs: Sequence[Record], console:
 
     for fold in [fold for found in whole for fold in found.folds if not fold.tested]:
         console.print(f"run {fold.id}: {fold.name}, fold {fold.params['split.fold']}")
-        console.print(uses.describe_uses(scoring.score_test(fold, Path(cfg.tracking.root) / "cache")))
+        console.print(uses.describe_uses(scoring.score_test(fold)))
 
     for found in whole:
         found = replace(found, folds=tuple(records.find_runs(store, [fold.id for fold in found.folds])))  # with these scores

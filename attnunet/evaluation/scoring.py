@@ -92,16 +92,17 @@ def prepare_as_trained(data: DictConfig, preparation: Preparation, cache: Path) 
 
 
 def select_slices(
-    record: Record, preparation: Preparation, data: DictConfig | None, split: DictConfig | None, part: str, cache: Path
+    record: Record, preparation: Preparation, data: DictConfig | None, split: DictConfig | None, part: str
 ) -> Selection:
     """Select the slices of a part of a split: "train", "val", "test", or "all" for all three.
 
-    `data` and `split` are configurations; None stands for the run's own. `cache` is the folder of prepared data.
+    `data` and `split` are configurations; None stands for the run's own.
 
     Raises:
         DataError: the data lack patients of the run's split.
         Tampered: the file of the split was changed; see `Record.file`.
     """
+    cache = record.store.root / "cache"
     prepared = prepare_as_trained(record.config.data if data is None else data, preparation, cache)
     if split is None:
         indices = range(len(prepared.slices)) if part == "all" else slices_of_part(record, prepared, part)
@@ -184,11 +185,11 @@ def free_name(record: Record, mark: str, wanted: str | None, default: str) -> st
     return mark + wanted
 
 
-def score_test(record: Record, cache: Path) -> int:
+def score_test(record: Record) -> int:
     """Score the test patients of a run whose training did not, and return how often the test split has been scored.
 
     The decision is the one that training chose. The scores go to final/test/..., patients.csv and strata.csv. The record
-    does not show the new metrics; fetch it again. `cache` is the folder of prepared data.
+    does not show the new metrics; fetch it again.
 
     Raises:
         NotFound: the run keeps no checkpoint.
@@ -199,7 +200,7 @@ def score_test(record: Record, cache: Path) -> int:
     if record.tested:
         raise records.RunError(f"run {record.id} ({record.name}) has test scores")
     predictor = load_predictor(record)
-    chosen = select_slices(record, predictor.preparation, None, None, "test", cache)
+    chosen = select_slices(record, predictor.preparation, None, None, "test")
     if chosen.prepared.fingerprint != record.split["fingerprint"]:
         raise DataError(f"run {record.id} ({record.name}): {chosen.notes[0]}; `attnunet.evaluate` scores it on changed data")
     found = score_patients(predictor, chosen.prepared, chosen.indices, "test", **scoring_rules(record))
