@@ -111,7 +111,11 @@ def test_evaluate_takes_every_choice_of_its_groups(choice: str) -> None:
         ),
         ("evaluate", ["study=a", "part=val"], "study=a: joins scores as they are, without part; those go with run=RUN_ID"),
         ("evaluate", ["study=a", "allow_training_patients=true"], "study=a: joins scores as they are, without allow_training"),
-        ("export", ["run=abc", "format=torch"], "format=torch: Input should be 'keras', 'savedmodel', 'onnx' or 'tflite'"),
+        (
+            "export",
+            ["run=abc", "format=torch"],
+            "format=torch: there is no such format; allowed: keras, savedmodel, onnx, tflite",
+        ),
     ],
 )
 def test_what_a_command_cannot_do_is_refused_by_key(command: str, overrides: list[str], message: str) -> None:
