@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
-    """Rank the runs on validation patients and judge each pair; write the tables and a page of both."""
+    """Rank the runs on validation patients and compare each pair; write the tables and the page."""
     from attnunet.comparison import pairs, results, rows, runs, table
     from attnunet.comparison.terminal import print_comparison
     from attnunet.tracking import uses
 
-    # Which runs, and which of them make a row.
+    # The runs, grouped into rows.
     question = pairs.Question(cfg.score, cfg.margin, cfg.alpha, cfg.resamples, cfg.seed)
     records, left_out = runs.keep_scored(runs.select_records(cfg, store), cfg.score)
     for line in left_out:
@@ -45,7 +45,7 @@ def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
     key = results.question_key(cfg, store)
     folder = results.find_folder(cfg, key, found[0].runs[0].id)
 
-    # The test patients, once nothing is left to refuse.
+    # The test patients, which are scored only after all checks.
     notes = []
     if cfg.test:
         tested = runs.score_tests(chosen, store, console)

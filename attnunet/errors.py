@@ -17,7 +17,7 @@ HINTS = {
     "EPERM": "give a file or folder that this user may read and write",
     "EADDRINUSE": "give another port",
 }
-"""The advice on an error of the operating system, by its name in `errno`."""
+"""What a user can do about an error of the operating system, by the name of the error in `errno`."""
 
 FOREIGN = {
     "mlflow": "the MLflow store",
@@ -29,7 +29,7 @@ FOREIGN = {
     "multiprocessing": "worker processes",
     "multiprocess": "worker processes",
 }
-"""Packages whose errors concern the user's input or machine, and the subject of such an error."""
+"""Packages whose errors concern the user's input or machine; their messages begin with these words."""
 
 
 class UserError(Exception):
@@ -53,7 +53,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def database_error(error: BaseException) -> BaseException | None:
-    """Return SQLite's error that MLflow or SQLAlchemy wrapped in a page of SQL."""
+    """Return SQLite's own error from one of MLflow or SQLAlchemy, whose message is a page of SQL; None if there is none."""
     cause: BaseException | None = error
     while cause is not None and type(cause).__module__ != "sqlite3":
         cause = cause.__cause__
@@ -61,7 +61,7 @@ def database_error(error: BaseException) -> BaseException | None:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type's name where it has none."""
+    """Return the first line of an error's message, or the name of its type if the message is empty."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
@@ -69,13 +69,13 @@ def first_line(error: BaseException) -> str:
 def exit_on_error() -> Iterator[None]:
     """Exit with code 1 on an error: with one message if `explain` knows the error, else with the traceback.
 
-    HYDRA_FULL_ERROR=1, by which Hydra shows its own tracebacks, shows all.
+    HYDRA_FULL_ERROR=1, a switch of Hydra's, shows the traceback of every error.
     """
     try:
         yield
     except Exception as error:
         message = explain(error)
         if message is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
-            log.exception("attnunet failed")  # into Hydra's log file too, which Hydra would leave empty
+            log.exception("attnunet failed")  # also into Hydra's log file, which would stay empty
             sys.exit(1)
         sys.exit(f"attnunet: {message}")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def export(cfg: DictConfig, record: Record, console: Console) -> None:
-    """Export the network of a run in float32, and say how well the file agrees with it."""
+    """Export the network of a run in float32, and print how closely the file agrees with it."""
     from attnunet.evaluation.scoring import load_predictor
     from attnunet.inference.export import TOLERANCE, export_predictor
 

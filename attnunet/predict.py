@@ -39,12 +39,12 @@ def find_inputs(cfg: DictConfig, console: Console) -> list[Source]:
 
 
 def file_endings(cfg: DictConfig) -> list[str]:
-    """Return what the names of masks, and of probabilities, have before their suffix."""
+    """Return the endings of output names before their suffix: none for masks, "_probability" for probabilities."""
     return ["", "_probability"] if cfg.probabilities else [""]
 
 
 def predict(cfg: DictConfig, sources: list[Source], record: Record, console: Console) -> None:
-    """Read, segment and write volume by volume; go on where a file cannot be read, and fail at the end."""
+    """Segment and write the volumes one by one; go on after a file that cannot be read, and raise DataError at the end."""
     from attnunet.data.intensity import ValuesError
     from attnunet.data.slices import DataError
     from attnunet.evaluation import scoring
@@ -74,7 +74,7 @@ def predict(cfg: DictConfig, sources: list[Source], record: Record, console: Con
 
 
 def check_outputs(sources: list[Source], endings: list[str], output: Path, overwrite: bool) -> None:
-    """Raise DataError where a file would be lost: an existing one, an input, or one of two with the same name."""
+    """Raise DataError if a file would be lost: an existing one, an input, or one of two with the same name."""
     inputs = {file.resolve() for source in sources for file in source.files}
     targets: set[Path] = set()
     for target in (output / path for source in sources for ending in endings for path in source.targets(ending)):

@@ -16,12 +16,14 @@ def main() -> None:
     """The command `attnunet-store`."""
     parser = argparse.ArgumentParser(prog="attnunet-store", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    ui = commands.add_parser("ui", help="MLflow's page on the runs, on loopback; finds the files of a folder that was moved")
+    ui = commands.add_parser(
+        "ui", help="show the runs in MLflow's page, on this machine only; works after the folder was moved"
+    )
     ui.add_argument("root", nargs="?", type=Path, default=Path("mlruns"), help="tracking.root, by default mlruns")
     ui.add_argument("--port", type=int, default=5000)
     clean = commands.add_parser("clean", help="remove what failed, killed, superseded and deleted runs left on disk")
     clean.add_argument("root", nargs="?", type=Path, default=Path("mlruns"), help="tracking.root, by default mlruns")
-    clean.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    clean.add_argument("--dry-run", action="store_true", help="only list the runs that would be removed")
     terminal.escape_unknown_characters()
     arguments = parser.parse_args()
     with exit_on_error():
@@ -37,9 +39,9 @@ def main() -> None:
 
 
 def check_port(port: int) -> None:
-    """Raise UserError where no server can listen on a port of loopback; MLflow's would end with exit code 0."""
+    """Raise UserError if no server can listen on this port of this machine; MLflow's server would exit with code 0."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a port that was just left is free
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a port is free as soon as it is left
         try:
             probe.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as error:
@@ -53,9 +55,8 @@ def serve(root: Path, port: int) -> None:
 
     store = Store(root, None, patience=0)
     store.reap()
-    os.environ.setdefault(
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"
-    )  # ten processes for jobs that this store does not have
+    # Else MLflow starts ten processes for jobs, which this store does not have.
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     address = ["--backend-store-uri", store.address, "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *address, "--workers", "1"])
 

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 def train(
     cfg: DictConfig, choices: dict[str, str], overrides: Sequence[str], score_test: bool, parent: str | None = None
 ) -> Outcome:
-    """Reuse the run if it is finished, go on if it was interrupted, else train a new one; return its best `monitor`.
+    """Reuse a finished run, resume an interrupted one, or train a new one; return its outcome.
 
-    The configuration has been checked. `choices` are those of its groups, by name, and `overrides` those of the command line.
-    A job of a sweep has a `parent` run and leaves the test patients alone: `score_test` is False.
+    The configuration is already checked. `choices` are the choices of its groups; `overrides` come from the command line.
+    A job of a sweep has a `parent` run and does not score the test patients: `score_test` is False.
     """
     from attnunet.config.objects import prepare_data
     from attnunet.data.checks import find_doubts
@@ -50,7 +50,7 @@ def train(
     for line in (*prepared.notes, *find_doubts(prepared, [i for part in split.parts.values() for i in part])):
         say(line)
 
-    # The same run, if it was made before.
+    # An earlier start of the same run.
     threads = runtime.available_threads(cfg.trainer.threads)
     arithmetic = {"threads": str(threads), "settings": runtime.library_settings()}
     recipe = fingerprints.recipe(cfg, prepared.fingerprint, split, score_test)
@@ -63,7 +63,7 @@ def train(
             say(f"{cfg.monitor} {start.score:.4f}; all of it: {store.ui_command}")
             return sweep.reuse(store, start.run_id, start.score, parent)
 
-        # A new run, or the interrupted one again.
+        # A new run, or the interrupted one.
         runtime.configure(cfg.seed, threads, cfg.trainer.precision)
         gpus = runtime.gpus(cfg.trainer.strategy)
         if doubt := start.doubt(provenance.machine(gpus)):
@@ -81,14 +81,14 @@ def train(
 
 
 def fit_and_score(cfg: DictConfig, prepared: Prepared, split: Split, run: Run, folder: Path, score_test: bool) -> float:
-    """Train, choose the best checkpoint and its decision, score it, log all; return the best value of `monitor`."""
+    """Train, choose the best checkpoint and its decision, score and log it; return the best value of `monitor`."""
     from attnunet.evaluation import decision, patients, report, results
     from attnunet.tracking import uses
     from attnunet.training import build, callbacks, fit
 
     console = terminal.console()
 
-    # What is trained, and on what.
+    # The network and its training batches.
     draws, epochs = build.build_draws(cfg, prepared, split)
     network = build.build_network(cfg, len(prepared.channels), epochs * draws.steps_per_epoch)
     predictor = build.build_predictor(cfg, network, prepared)
@@ -112,7 +112,7 @@ def fit_and_score(cfg: DictConfig, prepared: Prepared, split: Split, run: Run, f
         scores["test"] = patients.score_patients(predictor, prepared, split.test, "test", **rules)
         times = uses.count_use(run, [(prepared.slices[i].patient, prepared.slices[i].number) for i in split.test], own=True)
 
-    # What is logged, and what the terminal shows.
+    # The log and the terminal.
     score = results.log_results(cfg, run, fitted, choice, scores, predictor, prepared, split)
     report.print_scores(console, scores, "LEAKING split: patients on both sides, scores flatter" if split.leaking else None)
     if score_test:
@@ -126,7 +126,7 @@ def job(cfg: DictConfig) -> float:
     """Hydra's task function: a single run, or one job of a sweep."""
     from attnunet.tracking import sweep
 
-    end_with_parent()  # of a sweep that joblib or submitit run
+    end_with_parent()  # for a job that joblib or submitit started
     composed = HydraConfig.get()
     choices = config.group_choices(composed.runtime.choices)
     overrides = config.as_typed(composed.overrides.task)
@@ -140,7 +140,7 @@ def job(cfg: DictConfig) -> float:
 
 def main() -> None:
     """The command `attnunet-train`."""
-    sys.path.insert(0, "")  # as `python -m` has it: a user's own losses and models lie where the command is started
+    sys.path.insert(0, "")  # as `python -m` does: a user's own losses and models lie where the command starts
     commands.run_command(job, "train")
 
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 
 class GridSweeper(BasicSweeper):
-    """Hydra's own grid of jobs, checked before the first job starts, with a parent run around all."""
+    """Hydra's own grid sweeper, with a check of all jobs before the first one starts, and one parent run."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config

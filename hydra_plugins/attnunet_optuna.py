@@ -31,10 +31,10 @@ ConfigStore.instance().store(group="hydra/sweeper/types", name="optuna", node=Op
 if find_spec("optuna"):  # an extra; where it is not installed, there is no such sweeper
 
     class OptunaSweeper(Sweeper):
-        """Optuna's `ask` and `tell` around a launcher, in a study that goes on where it was interrupted.
+        """A sweeper that asks Optuna for trials, runs them with a launcher, and resumes an interrupted study.
 
-        Hydra's own plugin for Optuna asks for an optuna below 3, whose studies need an SQLAlchemy below 2, with which
-        MLflow's server does not start.
+        Hydra's own plugin for Optuna needs optuna below 3 and thus SQLAlchemy below 2, with which MLflow's server does not
+        start.
         """
 
         config: DictConfig
@@ -52,11 +52,11 @@ if find_spec("optuna"):  # an extra; where it is not installed, there is no such
         ) -> None:
             """
             Args:
-                storage: of the studies, an address of SQLAlchemy's; None for optuna.db below tracking.root.
-                n_trials: finished ones that the study is to have in all.
-                n_jobs: trials at once.
+                storage: the SQLAlchemy address of the studies; None for optuna.db below tracking.root.
+                n_trials: the number of finished trials at which the search ends.
+                n_jobs: the number of trials that run at once.
                 sampler: makes one of Optuna's samplers, given a `seed`.
-                params: overrides that span the space, before those of the command line.
+                params: overrides that define the search space; the command line wins over them.
             """
             self.study_name, self.storage, self.n_trials, self.n_jobs = study_name, storage, n_trials, n_jobs
             self.sampler, self.seed, self.params = sampler, seed, params

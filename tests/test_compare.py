@@ -439,7 +439,7 @@ def test_the_test_scores_only_the_chosen_runs_that_have_none(runs: Runs, scored:
         (("study=a", "margins=1"), "margins"),
         (
             ("runs=[abc,12345678]",),
-            "runs.1=12345678: is read as a number; quote the text that you wrote twice",
+            "runs.1=12345678: is read as a number; quote a text twice",
         ),
         (('runs=[abc,"12345678"]',), "no runs there"),
         (("study=a",), "no runs there"),

@@ -96,7 +96,7 @@ def test_evaluate_takes_every_choice_of_its_groups(choice: str) -> None:
         (
             "evaluate",
             ["study=s", "split=patient", "threshold=0.5"],
-            "study=s: joins scores as they are, without split, threshold",
+            "study=s: joins stored scores, and takes no split, threshold",
         ),
         ("evaluate", ["run=abc", "part=tests"], "part=tests: Input should be 'train', 'val', 'test' or 'all'"),
         ("evaluate", ["run=abc", "threshold=1.5"], "threshold=1.5: Input should be less than 1"),
@@ -108,15 +108,19 @@ def test_evaluate_takes_every_choice_of_its_groups(choice: str) -> None:
         (
             "export",
             ["run=12345678"],
-            "run=12345678: is read as a number; quote the text that you wrote twice: 'run=\"...\"'",
+            "run=12345678: is read as a number; quote a text twice: 'run=\"...\"'",
         ),
         ("evaluate", ["study=s", "masks=m"], "masks=m: needs run=RUN_ID, whose patients are scored, and name=NAME"),
         ("evaluate", ["run=abc", "masks=m"], "masks=m: needs run=RUN_ID, whose patients are scored, and name=NAME"),
         ("evaluate", ["run=abc", "masks=m", "name=n", "part=val"], "masks=m: are scored as the run was, without part"),
         ("export_split", ["run=abc", "dataset=Brain"], "dataset=Brain: String should match pattern"),
         ("export_split", ["run=abc", "split=patient"], "run, split given; allowed: run=RUN_ID, or both"),
-        ("evaluate", ["study=a", "part=val"], "study=a: joins scores as they are, without part; those go with run=RUN_ID"),
-        ("evaluate", ["study=a", "allow_training_patients=true"], "study=a: joins scores as they are, without allow_training"),
+        (
+            "evaluate",
+            ["study=a", "part=val"],
+            "study=a: joins stored scores, and takes no part; allowed: these with run=RUN_ID",
+        ),
+        ("evaluate", ["study=a", "allow_training_patients=true"], "study=a: joins stored scores, and takes no allow_training"),
         (
             "export",
             ["run=abc", "format=torch"],
@@ -186,8 +190,11 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["tracking=server"], "tracking.uri"),
         (["tracking=server", "tracking.uri=http://me:secret@host"], "tracking.uri: holds credentials"),
         (["+unheard=1"], "unheard=1: no such key; allowed: seed, image_size"),
-        (["batch_size=1"], "trainer.lesion_share=0.5: of batch_size=1 it gives 0 slices with lesion"),
-        (["trainer.lesion_share=0.99"], "trainer.lesion_share=0.99: of batch_size=16 it gives 16 slices"),
+        (["batch_size=1"], "trainer.lesion_share=0.5: gives 0 slices with a lesion in a batch of batch_size=1"),
+        (
+            ["trainer.lesion_share=0.99"],
+            "trainer.lesion_share=0.99: gives 16 slices with a lesion in a batch of batch_size=16",
+        ),
         (["evaluation.thresholds=[0.5,0.4]"], r"evaluation.thresholds=\[0.5, 0.4\]: must ascend"),
         (["split.seed=-1"], "split.seed=-1: Input should be greater than or equal to 0"),
         (["+optimizer.steps=3"], "optimizer.steps=3: no such key; allowed: learning_rate"),
@@ -204,10 +211,16 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["data.exclude=[true]"], "data.exclude.0=True: is read as true or false; quote"),
         (["data.exclude=[1e5]"], "data.exclude.0=100000.0: is read as a number; quote"),
         (["data=table", "data.file_channels=[1]"], "data.file_channels.0=1: is read as a number; quote"),
-        (["split=site", "split.site=1_2"], "split.site=12: is read as a number; quote the text that you wrote twice"),
+        (
+            ["split=site", "split.site=1_2"],
+            "split.site=12: is read as a number; quote a text twice",
+        ),
         (["study=20_24"], "study=2024: is read as a number; quote"),
         # Numbers that no run can mean.
-        (["loss.weights.focal=0", "loss.weights.dice=0"], "loss.weights={.*}: nothing is learned from; allowed: at least one"),
+        (
+            ["loss.weights.focal=0", "loss.weights.dice=0"],
+            "loss.weights={.*}: no term has a weight; allowed: at least one weight",
+        ),
         (["loss.weights.focal=inf"], "loss.weights.focal=inf: must be a finite number"),
         (["loss.weights.focal=nan"], "loss.weights.focal=nan: must be a finite number"),
         (["augment.transforms.1.rotate.0=nan"], "augment.transforms.1.rotate.0=nan: must be a finite number"),
@@ -224,7 +237,7 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["image_size=1e20"], r"image_size=1e\+20: Input should be a valid integer"),
         (["image_size=65536"], "image_size=65536: Input should be less than or equal to 4096"),
         # What a `_target_` stands for, and what stands beside it.
-        (["+loss._partial_=true"], "loss._partial_=True: allowed: only of a `_target_` that is an argument"),
+        (["+loss._partial_=true"], "loss._partial_=True: allowed: only beside a `_target_` that is an argument"),
         (
             ["+loss.terms.dice._partial_=true"],
             "dice=attnunet.losses.Dice: must be a `_target_`, without `_partial_: true`",

@@ -167,7 +167,7 @@ def refusal(loader: ConfigLoader, override: str, sweep: bool) -> str | None:
         ("seed=0,1", False, "seed=0,1: allowed: one value; several need -m"),
         ("seed.foo=1", False, "seed.foo=1: seed holds no keys; allowed: seed=..."),
         ("split={a:1}", False, "split={a:1}: Key 'a' is not in struct; allowed in it: _target_, seed, test,"),
-        ("hydra.callbacks.check=null", False, "hydra.callbacks.check=null: these check a run"),
+        ("hydra.callbacks.check=null", False, "hydra.callbacks.check=null: turns off the checks of a run"),
         ("tracking.root=/dev/null/x", False, "tracking.root=/dev/null/x: /dev/null is not a folder; allowed"),
         ("model=glob(x*)", True, "model=glob(x*): allowed: at least one value"),
         ("seed=glob(*)", True, "seed=glob(*): allowed: at least one value"),
@@ -198,13 +198,13 @@ def test_a_password_is_not_repeated(loader: ConfigLoader) -> None:
 
 
 def test_a_pickle_is_not_read() -> None:
-    with pytest.raises(config.ConfigError, match="--experimental-rerun: reads a pickle, which runs code; allowed: "):
+    with pytest.raises(config.ConfigError, match="--experimental-rerun: loads a pickle, which can run any code; allowed: "):
         commands.check_arguments(Namespace(experimental_rerun="run.pickle"))
 
 
 def test_a_group_is_swept_by_a_pattern(loader: ConfigLoader) -> None:
     cfg = loader.load_configuration("train", ["model=glob(c*)", "seed=0,1"], RunMode.MULTIRUN)
-    assert list(grid.grid(cfg)) == [["model=conv", "seed=0"], ["model=conv", "seed=1"]]
+    assert list(grid.list_jobs(cfg)) == [["model=conv", "seed=0"], ["model=conv", "seed=1"]]
 
 
 SAYS_WHAT = "allowed|must|should|lacks|expected|is missing|not Optional|not a valid|[Cc]annot|could not"

@@ -191,7 +191,7 @@ def test_never_starts_anew_whatever_there_is(scene: Scene) -> None:
 def test_another_kind_of_machine_is_said(scene: Scene) -> None:
     scene.run("KILLED", metrics={"train/loss": 1.0})
     found = scene.look(state=True)
-    assert found.doubt("slide rule") == "its last bits may differ: it was begun on abacus, this is slide rule"
+    assert found.doubt("slide rule") == "the last bits may differ: the run started on abacus, and this machine is slide rule"
     assert found.doubt("abacus") is None
 
 

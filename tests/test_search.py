@@ -36,7 +36,7 @@ def swept(target: str, params: dict[str, str], *task: str) -> DictConfig:
 
 
 def test_a_grid_is_checked_whole_and_the_command_line_has_the_last_word() -> None:
-    jobs = grid.grid(swept(GRID, {"seed": "0,1", "epochs": "1,2"}, "epochs=3", "model=conv,separable"))
+    jobs = grid.list_jobs(swept(GRID, {"seed": "0,1", "epochs": "1,2"}, "epochs=3", "model=conv,separable"))
     assert [" ".join(job) for job in jobs] == [
         "seed=0 epochs=3 model=conv",
         "seed=0 epochs=3 model=separable",
@@ -47,7 +47,7 @@ def test_a_grid_is_checked_whole_and_the_command_line_has_the_last_word() -> Non
 
 def test_a_search_is_checked_at_the_ends_of_each_key_the_others_at_their_first() -> None:
     space = {"a": "tag(log, interval(1e-4, 0.5))", "b": "choice([8,16],[4])", "c": "range(1, 4)"}
-    jobs = grid.grid(swept(OPTUNA, space, "d=x", "e=0,1,2"))
+    jobs = grid.list_jobs(swept(OPTUNA, space, "d=x", "e=0,1,2"))
     assert [" ".join(job) for job in jobs] == [
         "a=0.0001 b=[8,16] c=1 d=x e=0",
         "a=0.5 b=[8,16] c=1 d=x e=0",
@@ -59,7 +59,7 @@ def test_a_search_is_checked_at_the_ends_of_each_key_the_others_at_their_first()
 
 
 def test_a_key_that_the_command_line_fixes_leaves_the_space() -> None:
-    assert list(grid.grid(swept(OPTUNA, {"a": "interval(0, 1)"}, "a=0.3"))) == [["a=0.3"]]
+    assert list(grid.list_jobs(swept(OPTUNA, {"a": "interval(0, 1)"}, "a=0.3"))) == [["a=0.3"]]
 
 
 REFUSED = [
@@ -187,7 +187,7 @@ def test_a_trial_that_fails_does_not_end_the_search(lgg_root: Path, tmp_path: Pa
     ],
 )
 def test_what_a_sweep_of_hydras_is_to_optuna(override: str, expected: BaseDistribution) -> None:
-    (parsed,) = grid.parse([override])
+    (parsed,) = grid.parse_overrides([override])
     assert distribution(parsed) == expected
 
 
@@ -235,13 +235,13 @@ def test_the_best_trial_is_the_lowest_where_a_loss_is_monitored(
 )
 def test_a_sweep_over_nothing_or_over_too_much_is_refused(override: str, message: str) -> None:
     with pytest.raises(UserError, match=rf"{re.escape(override)}: .*{message}"):
-        list(grid.grid(swept(GRID, {}, override)))
+        list(grid.list_jobs(swept(GRID, {}, override)))
 
 
 @pytest.mark.parametrize("override", ["a=interval(1,0)", "a=tag(log, interval(0,1))"])
 def test_an_interval_that_optuna_cannot_draw_from_is_refused(override: str) -> None:
     with pytest.raises(UserError, match=rf"{re.escape(override)}: allowed: interval\(LOW,HIGH\)"):
-        list(grid.grid(swept(OPTUNA, {}, override)))
+        list(grid.list_jobs(swept(OPTUNA, {}, override)))
 
 
 def test_where_every_trial_failed_there_is_no_best(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -295,7 +295,7 @@ def test_a_search_is_not_run_twice_at_once(tmp_path: Path, caplog: pytest.LogCap
             assert second.is_alive()
         second.join(30)
     assert not second.is_alive()
-    assert "Waiting: another process is at study by hand" in caplog.text
+    assert "Waiting: another process runs study by hand" in caplog.text
     assert "Best of study by hand: trial 0, val/dice 0.5000" in caplog.text
 
 

@@ -202,7 +202,7 @@ def test_a_study_that_cannot_be_had_is_said(tmp_path: Path, master: Path) -> Non
     store.client.delete_experiment(store.study("kept"))
     with pytest.raises(Unavailable, match=r"study=kept was deleted in MLflow: take another name, or MLFLOW_TRACKING_URI="):
         store.study("kept")
-    with pytest.raises(Unavailable, match=r"study=x{501}: the store does not take it: .*500"):
+    with pytest.raises(Unavailable, match=r"study=x{501}: the store refuses this name: .*500"):
         store.study("x" * 501)
 
 

@@ -168,7 +168,7 @@ def count_powerless(patients: int, tests: int) -> str:
 
 
 def explain_powerless(patients: int, tests: int, alpha: float) -> str:
-    """Return the same sentence with the smallest p value and the number of patients that it takes."""
+    """Return the sentence of `count_powerless`, with the smallest possible p value and the number of patients needed."""
     least = smallest_p(patients)
     return (
         f"{count_powerless(patients, tests)} The smallest p of the signed rank test is {format_p(least)}, "

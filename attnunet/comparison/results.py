@@ -65,7 +65,7 @@ def write_results(
 
 
 def log_results(store: Store, sweep: str, folder: Path, question: str) -> None:
-    """Copy the folder to the artifacts of the sweep's parent run, below a name of the question's own."""
+    """Copy the folder to the artifacts of the sweep's parent run, into a folder for this question."""
     (parent,) = find_runs(store, [sweep])
     run = Run(store, parent.id)
     for file in sorted(folder.iterdir()):

@@ -1,6 +1,6 @@
-"""The configuration: where it is, what it may hold, what it makes, and the fingerprints of a run.
+"""The configuration: its folder, its checks, the objects that it names, and the fingerprints of a run.
 
-Entry modules import this package, so it imports only Hydra; pydantic and NumPy come with `checks` and `objects`.
+Entry modules import this package, so it imports only Hydra; `checks` and `objects` import pydantic and NumPy.
 """
 
 from attnunet.config.entry import ConfigError, as_typed, check_folder, group_choices, settle, without_hydra

@@ -1,4 +1,4 @@
-"""The check of a configuration's keys, types, ranges and combinations, without an import of what its `_target_`s name."""
+"""Checks of a configuration's keys, types, ranges and combinations, without an import of its `_target_`s."""
 
 import itertools
 import math
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from attnunet.config import targets
 from attnunet.config.entry import ConfigError
 from attnunet.config.schema import Train
-from attnunet.config.signatures import signature, stand_ins
+from attnunet.config.signatures import replace_targets, signature
 from attnunet.config.targets import CONF
 from attnunet.errors import first_line
 
@@ -24,7 +24,7 @@ SUPPLIED = {"model": ("image_size", "channels"), "optimizer": ("steps",), "split
 
 
 def check(cfg: DictConfig) -> None:
-    """Check every key, type, range and combination of a run, without importing what the `_target_`s name.
+    """Check every key, type, range and combination of a run, without importing its `_target_`s.
 
     Raises:
         ConfigError: with one line for each thing that is wrong.
@@ -35,7 +35,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def check_keys(cfg: DictConfig, schema: type[BaseModel]) -> dict[str, Any]:
-    """Check every key, type and range of a command's configuration, and the arguments of what it names; return plain values.
+    """Check every key, type and range of a command, and the arguments of its `_target_`s; return the plain configuration.
 
     Raises:
         ConfigError: with one line for each thing that is wrong.
@@ -44,9 +44,9 @@ def check_keys(cfg: DictConfig, schema: type[BaseModel]) -> dict[str, Any]:
         plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(
-            f"{error.full_key}: {first_line(error)}; allowed: a value, or ${{KEY}} of one that is there"
+            f"{error.full_key}: {first_line(error)}; allowed: a value, or ${{KEY}} of an existing key"
         ) from error
-    if wrong := list(check_numbers(plain, "")) or list(complaints(schema, plain, "")):
+    if wrong := list(check_numbers(plain, "")) or list(find_errors(schema, plain, "")):
         raise ConfigError("\n".join(wrong))
     targets.allow(plain.get("modules", ()))
     if wrong := [line for group in GROUPS if plain.get(group) for line in check_targets(plain[group], group, group)]:
@@ -63,7 +63,7 @@ def check_numbers(node: Any, key: str) -> Iterator[str]:
 
 
 def items_of(node: Any) -> Iterable[tuple[Any, Any]]:
-    """Return the keys and values of a dictionary or list; none of anything else."""
+    """Return the keys and values of a dictionary or list; nothing for any other value."""
     return node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
 
 
@@ -75,7 +75,7 @@ REPHRASED = {
 """Messages in the configuration's terms, where pydantic speaks of Python's types."""
 
 
-def complaints(schema: Any, values: dict, prefix: str) -> Iterator[str]:
+def find_errors(schema: Any, values: dict, prefix: str) -> Iterator[str]:
     """Yield one line for each error that a pydantic model finds in `values`."""
     try:
         schema.model_validate(values, strict=True)
@@ -90,25 +90,25 @@ def complaints(schema: Any, values: dict, prefix: str) -> Iterator[str]:
                 choices = ", ".join(sorted(file.stem for file in Path(CONF, lacking).glob("*.yaml")))
                 key = lacking if not key else f"{key.rstrip('.')}.{lacking}"
                 yield f"{key}: {message}; allowed: {choices}" if choices else f"{key}: {message}"
-            elif not key:  # of a combination of keys
+            elif not key:  # the error is in a combination of keys
                 yield message
             elif error["type"] == "string_type" and isinstance(error["input"], int | float):
                 yield f"{key}={error['input']}: {explain_number(key, error)}"
-            elif error["type"] in ("secret", "target"):  # whose value is not to be repeated, or is a whole group
+            elif error["type"] in ("secret", "target"):  # the value is secret, or a whole group
                 yield f"{key}: {message}"
             else:
                 yield f"{key}={error['input']}: {message}"
 
 
 def explain_number(key: str, error: Any) -> str:
-    """Return what became of text that looks like a number, as 010 and 1_2 do, and how to write it; 8 and 12 do not tell."""
+    """Return how to write a text that was read as another type, such as 1_2, which was read as 12."""
     option = f'{key.rpartition(".")[0]}=["..."]' if isinstance(error["loc"][-1], int) else f'{key}="..."'
     kind = "true or false" if isinstance(error["input"], bool) else "a number"
-    return f"is read as {kind}; quote the text that you wrote twice: '{option}'"
+    return f"is read as {kind}; quote a text twice: '{option}'"
 
 
 def locate_keys(location: tuple, values: Any) -> Iterator[str]:
-    """Yield the keys that lead to an error's place in `values`; pydantic puts the names of a union's types among them."""
+    """Yield the keys that lead to an error in `values`, without the names of types that pydantic adds for a union."""
     for part in location:
         inside = dict(items_of(values))
         if part in inside:
@@ -117,7 +117,7 @@ def locate_keys(location: tuple, values: Any) -> Iterator[str]:
 
 
 def keys_at(schema: Any, location: tuple) -> list[str]:
-    """Return the keys of a pydantic model, or of the one that lies at `location` in it."""
+    """Return the keys of a pydantic model, or of the model at `location` inside of it."""
     for part in location:
         schema = schema.model_fields[part].annotation
     return list(schema.model_fields)
@@ -136,18 +136,18 @@ def check_targets(node: Any, key: str, group: str) -> Iterator[str]:
 
 
 def check_arguments(node: dict, key: str) -> Iterator[str]:
-    """Yield a line for each wrong key beside a `_target_`; the signature of a target of ours gives types and ranges."""
+    """Yield a line for each wrong key or value beside a `_target_`; attnunet's own targets have types and ranges."""
     special = {name for name in node if str(name).startswith("_")} - {"_target_", "_partial_"}
     yield from (f"{key}.{name}={node[name]}: no such key; allowed beside arguments: _target_, _partial_" for name in special)
     if "_partial_" in node and (key in GROUPS or not isinstance(node["_partial_"], bool)):
-        where = "only of a `_target_` that is an argument" if key in GROUPS else "true or false"
+        where = "only beside a `_target_` that is an argument" if key in GROUPS else "true or false"
         yield f"{key}._partial_={node['_partial_']}: allowed: {where}"
     if (parameters := signature(node["_target_"])) is None:
         return
-    given = {name: stand_ins(value) for name, value in node.items() if not str(name).startswith("_")}
+    given = {name: replace_targets(value) for name, value in node.items() if not str(name).startswith("_")}
     fields: Any = {name: field for name, field in parameters.items() if name not in SUPPLIED.get(key, ())}
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-    yield from complaints(create_model(key, __config__=config, **fields), given, f"{key}.")
+    yield from find_errors(create_model(key, __config__=config, **fields), given, f"{key}.")
 
 
 def check_combinations(plain: dict) -> Iterator[str]:
@@ -166,7 +166,7 @@ def check_combinations(plain: dict) -> Iterator[str]:
         if set(terms) != set(weights):
             yield f"loss.weights={sorted(weights)}: must name exactly loss.terms, {sorted(terms)}"
         elif not any(weights.values()):
-            yield f"loss.weights={weights}: nothing is learned from; allowed: at least one above 0"
+            yield f"loss.weights={weights}: no term has a weight; allowed: at least one weight above 0"
     channels = plain["data"].get("channels")
     if isinstance(channels, list) and len(set(map(str, channels))) < len(channels):
         yield f"data.channels={channels}: allowed: each channel once"
@@ -174,9 +174,9 @@ def check_combinations(plain: dict) -> Iterator[str]:
     if share not in (None, 0, 1) and round(share * batch_size) in (0, batch_size):
         lesions = round(share * batch_size)
         yield (
-            f"trainer.lesion_share={share}: of batch_size={batch_size} it gives {lesions} slices with lesion; "
-            "allowed: a share that leaves some of both, or null for the data's own"
+            f"trainer.lesion_share={share}: gives {lesions} slices with a lesion in a batch of batch_size={batch_size}; "
+            "allowed: a share that gives slices with and without a lesion, or null for the share of the data"
         )
     thresholds = plain["evaluation"]["thresholds"]
     if any(high - low < 1e-4 for low, high in itertools.pairwise(thresholds)):
-        yield f"evaluation.thresholds={thresholds}: must ascend, by 0.0001 at least"
+        yield f"evaluation.thresholds={thresholds}: must ascend by at least 0.0001"

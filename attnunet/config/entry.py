@@ -1,4 +1,4 @@
-"""What an entry module needs of a configuration before it is checked; nothing but Hydra is imported here."""
+"""Functions on a configuration before its check; entry modules import them, so this module imports only Hydra."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def without_hydra(cfg: DictConfig) -> DictConfig:
 
 
 def as_typed(overrides: Any) -> list[str]:
-    """Return overrides as they were typed; read one by one, their interpolations would be resolved."""
+    """Return overrides as they were typed, with their interpolations unresolved."""
     plain: Any = OmegaConf.to_container(overrides, resolve=False)
     return plain
 
 
 def group_choices(choices: Mapping[str, str | None]) -> dict[str, str]:
-    """Return what each group of a command chose, by name: no group of Hydra's, and no choice that two groups make together."""
+    """Return the choice of each group of a command; leave out Hydra's groups and groups moved to a package, GROUP@PACKAGE."""
     return {group: name for group, name in choices.items() if name and not (group.startswith("hydra") or "@" in group)}
 
 
 def settle(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """Return the configuration with one length of the run: of `epochs` and `budget_images` the one that was given last.
+    """Return the configuration with either `epochs` or `budget_images`, whichever was given last; the other becomes None.
 
-    The command line is later than a recipe, and `budget_images`, which no default sets, is given after `epochs` elsewhere.
+    The command line comes after the YAML files. In these, `budget_images` comes after `epochs`, which has a default.
     """
     lengths = {"epochs", "budget_images"}
     parsed = OverridesParser.create().parse_overrides(list(overrides))

@@ -1,25 +1,24 @@
-"""The identities: hashes by which data, splits, runs and comparisons are found again.
+"""The identities: hashes by which stored data, splits, runs and comparisons are found again.
 
 Each is 16 hexadecimal digits of `attnunet.data.files.digest`.
 
-identity      is made of                                          leaves out
+identity      includes                                            leaves out
 ------------  --------------------------------------------------  ----------------------------------------------------
 content       names and bytes of images and masks, patients,      folder, size, time of change: a copy is the same data
               sites
 preparation   content, image_size, channels, intensity            augmentation: it is drawn later
-split         the slices of each part, whether it leaks           how it was drawn: a manifest gives the same
+split         the slices of each part, whether it leaks           how it was drawn: a manifest of it is the same split
 code          the definitions that CORE and the run's             other losses, networks, readers; figures, tables,
-              `_target_`s reach (attnunet.config.reach), the      commands, the record; docstrings and messages: no
-              versions of Python and the NUMERICAL packages       result depends on them
-recipe        configuration, preparation, split, code, whether    the keys FREE: no result depends on them, or another
-              the test is scored                                  part says it better
-run           recipe, threads, settings of numerical libraries    the machine: a tag names it, and a resumed run says
-                                                                  where it changes
-metrics       for each metric the definitions that compute it     the other metrics: a new one makes no run stale, a
-                                                                  changed one those that have it
-computation   model, loss, optimizer, shapes, precision, steps    data and weights: jobs of one process that are equal
-                                                                  in this share what TensorFlow traced
-comparison    the keys of attnunet.compare and the store          the runs: they may become more
+              `_target_`s reach (attnunet.config.reach), the      commands, tracking; docstrings and messages: they
+              versions of Python and the NUMERICAL packages       change no result
+recipe        configuration, preparation, split, code, whether    the keys FREE: they change no result, or another
+              the test is scored                                  identity covers them
+run           recipe, threads, settings of numerical libraries    the machine: a tag names it, and a resumed run warns
+                                                                  if it is another one
+metrics       for each metric the definitions that compute it     the other metrics: a new metric makes no run stale
+computation   model, loss, optimizer, shapes, precision, steps    data and weights: jobs of a process with the same
+                                                                  computation share the graph that TensorFlow traced
+comparison    the keys of attnunet.compare and the store          the runs: a study may get more of them
 
 A run's tags hold the recipe, the run (`fingerprint`) and the metrics; its split.json holds the preparation (`fingerprint`)
 and the split; the content is a folder's name below mlruns/cache/; a comparison.json holds the comparison.
@@ -56,8 +55,8 @@ NO_EFFECT = (
     "data.verify",
     "data.download",
 )
-"""What a result does not depend on."""
-# That, and what `data`, `split` and `arithmetic` below say better.
+"""The keys that change no result."""
+# These, and the keys that the hashes of the data, the split and the arithmetic cover.
 FREE = (*NO_EFFECT, "trainer.threads", "data.root", "data.file", "data.exclude", "split")
 CORE = (
     "attnunet.data.cache.prepare",
@@ -71,20 +70,20 @@ CORE = (
     "attnunet.evaluation.decision.choose_decision",
     "attnunet.evaluation.patients.score_patients",
 )
-"""What every run computes, whatever its `_target_`s."""
+"""The code that every run executes, whatever its `_target_`s."""
 CATALOG, MASKS = "attnunet.metrics.catalog", "attnunet.metrics.masks.Masks"
 LEFT_OUT = (CATALOG, *(f"attnunet.{name}" for name in ("errors", "figures", "config", "tracking", "sweeps")))
-"""What CORE reaches but no result depends on, and the table of metrics, of which each entry has an identity of its own."""
+"""The code that CORE reaches but that changes no result; and the table of metrics, since each metric has its own identity."""
 NUMERICAL = ("tensorflow", "keras", "numpy", "scipy", "opencv-python", "albumentations", "grain", "focal-loss")
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells a run from all others.
+    """The identity of a run.
 
     Attributes:
-        recipe: differs where a run's result could.
-        arithmetic: threads and settings of libraries, on which only the last bits depend.
+        recipe: a hash of everything that can change more of a result than its last bits.
+        arithmetic: threads and settings of libraries, which can change the last bits.
         metrics: the identity of each metric.
     """
 
@@ -94,23 +93,23 @@ class Identity:
 
     @property
     def fingerprint(self) -> str:
-        """Differs where a run's last bits could."""
+        """The hash of recipe and arithmetic: of everything but the machine that can change a result."""
         return digest([self.recipe, dict(self.arithmetic)])
 
     @property
     def tags(self) -> dict[str, str]:
-        """The tags of a run, by which it is found again."""
+        """The tags by which a stored run is found again."""
         metrics = json.dumps(dict(self.metrics))
         return {"fingerprint": self.fingerprint, "recipe": self.recipe, **self.arithmetic, "metrics": metrics}
 
     def changed_metrics(self, tags: Mapping[str, str]) -> list[str]:
-        """Return the metrics of a run with these tags that are computed by other code now."""
+        """Return the metrics whose code has changed since a run with these tags was scored."""
         before = json.loads(tags.get("metrics", "{}"))
         return [name for name, now in self.metrics.items() if before.get(name, now) != now]
 
 
 def recipe(cfg: DictConfig, preparation: str, split: Split, score_test: bool) -> str:
-    """Return the identity of a run but for the last bits."""
+    """Return the hash of everything that can change more of a run's result than its last bits."""
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     code = reach([*CORE, *targets.find_targets(plain)], LEFT_OUT)
     for key in FREE:
@@ -124,7 +123,7 @@ def recipe(cfg: DictConfig, preparation: str, split: Split, score_test: bool) ->
 
 @cache
 def metrics() -> dict[str, str]:
-    """Return the identity of each metric by its name: of the functions in its entry and of all that they reach."""
+    """Return the identity of each metric by its name: a hash of its entry's functions and of the code that they reach."""
     module = read_module(CATALOG)
     (table,) = module.definitions["METRICS"]
     found = {}
@@ -138,13 +137,13 @@ def metrics() -> dict[str, str]:
 
 
 def computation(cfg: DictConfig, channels: int, steps: int) -> str:
-    """Equal for runs of one process whose steps of training and prediction are the same computation on the same shapes.
+    """Return a hash that is equal for runs with the same training and prediction steps on the same shapes.
 
-    "" where a user's own module has a part in it, which may keep what is no Keras variable.
+    Return "" if a user's own module takes part: it may keep state outside of Keras variables.
 
     Args:
-        channels: of the images.
-        steps: of the run, which the learning rate follows.
+        channels: the number of channels of an image.
+        steps: the number of steps of the run; the learning rate depends on it.
     """
     groups = [OmegaConf.to_container(cfg[name], resolve=True) for name in ("model", "loss", "optimizer")]
     if any(is_own(target) for target in targets.find_targets(groups)):
@@ -154,13 +153,13 @@ def computation(cfg: DictConfig, channels: int, steps: int) -> str:
 
 
 def is_own(target: str) -> bool:
-    """Return whether a target is a user's own."""
+    """Return whether a target is defined in a user's own module."""
     package = target.partition(".")[0]
     return package != targets.PACKAGE.name and own_root(package) is not None
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Return the versions of Python, whose sum() rounds floats otherwise since 3.12, and of the numerical packages."""
+    """Return the versions of the numerical packages and of Python, whose sum() rounds floats differently since 3.12."""
     python = ".".join(platform.python_version_tuple()[:2])
     return {"python": python, **{name: metadata.version(name) for name in NUMERICAL}}

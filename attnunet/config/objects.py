@@ -1,4 +1,4 @@
-"""The objects that a configuration names: those of its `_target_`s, the prepared data and the split."""
+"""The objects that a configuration names: its `_target_`s, the prepared data and the split."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,18 +24,18 @@ def check_run(cfg: DictConfig) -> None:
     check_folder("tracking.root", cfg.tracking.root)
     prepared, _ = prepare_data(cfg)
 
-    from attnunet.data.augment import check_augmentation  # albumentations takes a second, and comes when all else is right
+    from attnunet.data.augment import check_augmentation  # last, since albumentations takes a second
 
     check_augmentation(make(cfg.augment, "augment")(), cfg.image_size, len(prepared.channels))
 
 
 def make(node: DictConfig, group: str) -> Callable[..., Any]:
-    """Return the `_target_` of a group with its arguments, to be called with what the code adds.
+    """Return the `_target_` of a group with its configured arguments; the caller adds the others and calls it.
 
-    Called like this, and not by `instantiate`, its errors come as they were raised.
+    An error in that call keeps its type, which `instantiate` would change.
 
     Raises:
-        ConfigError: the group may not name what a `_target_` in it does, or not with these arguments.
+        ConfigError: the group may not name a `_target_` in it, or gives it wrong arguments.
     """
     if not isinstance(node, DictConfig) or "_target_" not in node:
         raise ConfigError(f"{group}: lacks `_target_`, the function or class that the group's choice names")
@@ -44,10 +44,10 @@ def make(node: DictConfig, group: str) -> Callable[..., Any]:
 
 
 def check_objects(plain: Any, key: str, group: str) -> None:
-    """Check every `_target_` below a key, with its arguments, and import it: what a group may name is where it says.
+    """Import every `_target_` below a key; check that the group may name it and that it takes its arguments.
 
     Raises:
-        ConfigError: the group may not name it, it is not there, or it does not take these arguments.
+        ConfigError: the group may not name a target, the target does not exist, or it does not take its arguments.
     """
     if wrong := list(check_targets(plain, key, group)):
         raise ConfigError("\n".join(wrong))
@@ -70,19 +70,21 @@ def prepare_data(cfg: DictConfig) -> tuple[Prepared, Split]:
         if not pixels[list(split.parts[part])].any():
             raise DataError(f"split: no slice of {part} shows a lesion ({', '.join(split.patients[part])})")
     if len(split.train) < cfg.batch_size:
-        raise DataError(f"batch_size={cfg.batch_size}: only {len(split.train)} slices train; allowed up to that number")
+        raise DataError(
+            f"batch_size={cfg.batch_size}: the split has only {len(split.train)} training slices; allowed: at most that number"
+        )
     check_shared_memory(cfg.trainer.workers, cfg.batch_size * cfg.image_size**2 * (len(prepared.channels) + 1))
     return prepared, split
 
 
 def divide(split: DictConfig, prepared: Prepared) -> Split:
-    """Return the split of the prepared data that the `_target_` of a group makes."""
+    """Return the split that the `_target_` of the group makes of the prepared data."""
     pixels, slices = prepared.lesion_pixels, prepared.slices
     subjects = [
         Subject(patient, slices[indices[0]].site, int(pixels[indices].sum()), tuple(indices))
         for patient, indices in prepared.patients.items()
     ]
-    # The owners come from the data, so that a split of a user's own cannot leak unmarked.
+    # The owners come from the data, so that a leak is marked even in a user's own split.
     made = replace(make(split, "split")(subjects), owners={i: item.patient for i, item in enumerate(slices)})
     refuse_copies(prepared, made)
     return made

@@ -1,4 +1,4 @@
-"""The code that a name reaches: its definition, the definitions that this one uses, and so on; read without importing it."""
+"""The code that a name reaches, read from source files: its definition, the definitions that this one uses, and so on."""
 
 from __future__ import annotations
 
@@ -15,16 +15,21 @@ from attnunet.config.targets import PACKAGE, is_within
 from attnunet.data.files import digest
 
 IGNORED = {"annotation", "returns", "ctx", "kind", "type_comment"}
-"""Fields of a syntax tree on which no result depends."""
+"""Fields of a syntax tree that change no result."""
 Imports = dict[str, str]
-"""Dotted names by the names that import statements give them."""
+"""The names that import statements define, each with the dotted name that it stands for."""
 
 
 @dataclass(frozen=True)
 class Module:
-    """A source file: what it imports, and of each definition its statements, their hash and the dotted names that they use.
+    """A parsed source file.
 
-    "" stands for the statements that define nothing, such as a call: they run whenever the module is imported.
+    Attributes:
+        imports: the names that it imports.
+        definitions: the statements of each definition, by its name. The name "" stands for the statements that define
+            nothing, such as a call: they run whenever the module is imported.
+        hashes: the hash of each definition.
+        uses: the dotted names that each definition uses.
     """
 
     imports: Imports
@@ -36,10 +41,10 @@ class Module:
 def reach(names: Iterable[str], leave_out: Iterable[str] = ()) -> dict[str, str]:
     """Return the hash of each definition that `names` reach, by its dotted name.
 
-    A name is that of a definition or of a module, which stands for all that it defines. Modules of attnunet and of a user's
-    own are followed; installed packages, the standard library, and the names in or below `leave_out` are not. An annotation
-    is followed, since a method may be reached through it alone, but it is no part of a hash; nor are docstrings, comments
-    and what an error says. A local variable with the name of a definition reaches it too: rather too much than too little.
+    A name belongs to a definition, or to a module and then stands for all its definitions. Only code of attnunet and of the
+    user's own modules is followed, without the names in or below `leave_out`. Annotations are followed, since a method may
+    be reached through one alone, but they are not hashed, nor are docstrings, comments and error messages. A local variable
+    with the name of a definition counts as its use: a needless training costs less than a stale result.
     """
     found: dict[str, str] = {}
     waiting = list(names)
@@ -59,7 +64,7 @@ def reach(names: Iterable[str], leave_out: Iterable[str] = ()) -> dict[str, str]
 
 
 def split_name(name: str) -> tuple[str | None, str]:
-    """Return the module that holds a dotted name and the name's part in it; None where there is no source to be followed."""
+    """Return a dotted name as its module and the definition in it; (None, "") if the module has no source to follow."""
     parts = name.split(".")
     homes = ((".".join(parts[:n]), parts[n] if n < len(parts) else "") for n in range(len(parts), 0, -1))
     return next(((home, inner) for home, inner in homes if source(home)), (None, ""))
@@ -67,7 +72,7 @@ def split_name(name: str) -> tuple[str | None, str]:
 
 @cache
 def source(module: str) -> Path | None:
-    """Return the source file of a module of attnunet or of a user's own; None of an installed one and of no module."""
+    """Return the source file of a module of attnunet or of the user; None for an installed module and for any other name."""
     package = module.partition(".")[0]
     root = PACKAGE.parent if package == PACKAGE.name else own_root(package)
     if root is None:
@@ -77,7 +82,7 @@ def source(module: str) -> Path | None:
 
 
 def own_root(package: str) -> Path | None:
-    """Return the folder in which a user's own module or package lies; None of an installed one and of the standard library."""
+    """Return the folder that holds a user's own module or package; None for an installed one and the standard library."""
     spec = None if package in sys.stdlib_module_names else find_spec(package)
     if spec is None:
         return None
@@ -86,7 +91,7 @@ def own_root(package: str) -> Path | None:
 
 
 def read_module(name: str) -> Module:
-    """Return a module as its file is now."""
+    """Parse a module; return it again without parsing while its file does not change."""
     path = source(name)
     assert path is not None
     return parse(name, path, path.stat().st_mtime_ns)
@@ -94,26 +99,27 @@ def read_module(name: str) -> Module:
 
 @cache
 def parse(name: str, path: Path, modified: int) -> Module:
-    """Return a module as its file was at the time `modified`; read once a process, since the jobs of a sweep share it."""
+    """Parse the file of a module; cached by the time `modified`, since the jobs of a sweep share a process."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     imports: Imports = {}
     definitions: dict[str, list[ast.stmt]] = {"": []}
     for statement in ast.parse(path.read_bytes()).body:
         if not isinstance(statement, ast.FunctionDef | ast.ClassDef):
-            imports |= imported(statement, package)
+            imports |= read_imports(statement, package)
         if not isinstance(statement, ast.Import | ast.ImportFrom) and not is_for_types(statement):
-            for definition in [*defined(statement)] or [""]:
+            for definition in [*find_definitions(statement)] or [""]:
                 definitions.setdefault(definition, []).append(statement)
     known = imports | {definition: f"{name}.{definition}" for definition in definitions}
     hashes = {definition: digest(as_plain(body)) for definition, body in definitions.items()}
     uses = {
-        key: tuple({use: None for node in body for use in used(node, known, package)}) for key, body in definitions.items()
+        key: tuple({use: None for node in body for use in find_uses(node, known, package)})
+        for key, body in definitions.items()
     }
     return Module(imports, definitions, hashes, uses)
 
 
-def defined(statement: ast.stmt) -> Iterator[str]:
-    """Yield the names that a statement at a module's top defines, imports apart."""
+def find_definitions(statement: ast.stmt) -> Iterator[str]:
+    """Yield the names that a top-level statement of a module defines; an import defines none."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         yield statement.name
     targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
@@ -121,8 +127,8 @@ def defined(statement: ast.stmt) -> Iterator[str]:
         yield from (node.id for target in targets if target for node in ast.walk(target) if isinstance(node, ast.Name))
 
 
-def imported(node: ast.AST, package: str) -> Imports:
-    """Return the names that import statements in or below a node give, in a module of `package`."""
+def read_imports(node: ast.AST, package: str) -> Imports:
+    """Return the imports in or below a node; `package`, the one of the module, resolves relative imports."""
     found: Imports = {}
     for inner in ast.walk(node):
         if isinstance(inner, ast.Import):
@@ -143,16 +149,16 @@ def is_for_types(statement: ast.stmt) -> bool:
 
 
 def is_text(node: Any) -> bool:
-    """Return whether a statement is a text alone: a docstring."""
+    """Return whether a statement is only a string, as a docstring is."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-def used(node: ast.AST, known: Imports, package: str) -> Iterator[str]:
-    """Yield the dotted names of what a node uses, of those `known` and of what it imports itself; not for an error."""
+def find_uses(node: ast.AST, known: Imports, package: str) -> Iterator[str]:
+    """Yield the dotted names of the `known` names that a node uses, and of a function's own imports; skip a `raise`."""
     if isinstance(node, ast.Raise):
         return
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        known = known | imported(node, package)
+        known = known | read_imports(node, package)
     chain: list[str] = []
     root = node
     while isinstance(root, ast.Attribute):
@@ -163,11 +169,11 @@ def used(node: ast.AST, known: Imports, package: str) -> Iterator[str]:
             yield ".".join([known[root.id], *chain])
         return
     for child in ast.iter_child_nodes(root):
-        yield from used(child, known, package)
+        yield from find_uses(child, known, package)
 
 
 def as_plain(node: Any) -> Any:
-    """Return a syntax tree as lists and texts, the same in every version of Python, less what no result depends on."""
+    """Return a syntax tree as lists and strings, equal in all versions of Python, without parts that change no result."""
     if isinstance(node, list):
         return [as_plain(inner) for inner in node if not is_text(inner)]
     if isinstance(node, ast.Raise):

@@ -18,7 +18,7 @@ Text = Annotated[str, Len(1)]
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-"""A part of the names of metrics and folders."""
+"""A name that can be part of the name of a metric or folder."""
 
 
 def require_target(node: dict[str, Any]) -> dict[str, Any]:
@@ -31,9 +31,9 @@ Target = Annotated[dict[str, Any], AfterValidator(require_target)]
 
 
 def check_study(study: str) -> str:
-    """Return the name of a study that MLflow takes as an experiment's, and a file system as a folder's."""
+    """Return a study's name, which must be able to name an MLflow experiment and a folder."""
     if study in (".", "..") or study != study.strip() or not study.isprintable() or set(study) & set("/\\"):
-        raise PydanticCustomError("study", "allowed: letters, digits, signs but / and \\, and blanks inside")
+        raise PydanticCustomError("study", "allowed: letters, digits, signs except / and \\, and blanks inside")
     if len(study.encode()) > 200:
         raise PydanticCustomError("study", "is too long; allowed: 200 bytes as UTF-8")
     return study
@@ -43,7 +43,7 @@ Study = Annotated[str, Len(1), AfterValidator(check_study)]
 
 
 def check_score(score: str) -> str:
-    """Return the name of a metric that tells which run is better."""
+    """Return the name of a metric, which must tell which run is better."""
     if score not in catalog.rankings():
         allowed = {"names": ", ".join(catalog.rankings())}
         raise PydanticCustomError("score", "does not tell which run is better; allowed: {names}", allowed)
@@ -69,10 +69,7 @@ class Keys(BaseModel):
 
 
 class Trainer(Keys):
-    """precision: of the network's arithmetic. jit_compile: XLA. strategy: mirrored for a copy of the network on each GPU, null
-    for one. threads: TensorFlow's, all cores if null. workers: processes that make batches, 0 for a thread. lesion_share: of a
-    batch's slices, null for the data's own share. early_stopping: epochs without a better `monitor`, null for never. keep:
-    which checkpoints go into the artifacts. figures: whether pictures do."""
+    """The keys of `trainer`; conf/trainer/default.yaml explains them."""
 
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"]
     jit_compile: bool
@@ -86,9 +83,7 @@ class Trainer(Keys):
 
 
 class Evaluation(Keys):
-    """thresholds, smallest_lesions, fill_holes: what is tried on the validation patients, voxels and whether. flip:
-    predictions are means over an image and its mirror image. tolerance: of surface Dice. resamples: of the bootstrap.
-    batch_size: slices a prediction."""
+    """The keys of `evaluation`; conf/evaluation/default.yaml explains them."""
 
     thresholds: Annotated[list[Annotated[float, Gt(0), Lt(1)]], Len(1)]
     smallest_lesions: Annotated[list[Annotated[int, Ge(0), Le(10**9)]], Len(1, 100)]
@@ -100,8 +95,7 @@ class Evaluation(Keys):
 
 
 class Tracking(Keys):
-    """root: folder of the store, the cache and Hydra's logs. uri: of an MLflow server, null for SQLite below root.
-    patience: seconds that a run waits for an absent server before it leaves its results on disk."""
+    """The keys of `tracking`; the files of conf/tracking explain them."""
 
     root: Text
     uri: Text | None
@@ -125,12 +119,12 @@ def is_web_address(uri: str) -> bool:
     try:
         parts = urlsplit(uri)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and " " not in uri
-    except ValueError:  # of a port that is no number
+    except ValueError:  # the port is not a number
         return False
 
 
 class Train(Keys):
-    """The configuration of one training run."""
+    """The keys of a training run; conf/train.yaml explains them."""
 
     seed: Seed
     image_size: Annotated[int, Gt(0), Le(4096)]
@@ -153,9 +147,7 @@ class Train(Keys):
 
 
 class Evaluate(Keys):
-    """run: the id, or its first digits, of the run that is scored again; or study: whose folds are joined. part: of the
-    split. data, split, threshold, smallest_lesion, fill_holes: the run's own where null. name: of the evaluation. masks: a
-    folder of another tool's masks, which are scored as the run is; name is the tool's."""
+    """The keys of attnunet.evaluate; conf/evaluate.yaml explains them."""
 
     run: Text | None
     study: Study | None
@@ -185,14 +177,13 @@ class Evaluate(Keys):
             raise value_error(f"masks={self.masks}: are scored as the run was, without {', '.join(idle)}")
         if self.study is not None and idle:
             raise value_error(
-                f"study={self.study}: joins scores as they are, without {', '.join(idle)}; those go with run=RUN_ID"
+                f"study={self.study}: joins stored scores, and takes no {', '.join(idle)}; allowed: these with run=RUN_ID"
             )
         return self
 
 
 class Predict(Keys):
-    """run: the id, or its first digits. input, output: paths. probabilities: whether they are written beside the masks.
-    overwrite: whether files that are there are replaced."""
+    """The keys of attnunet.predict; conf/predict.yaml explains them."""
 
     run: Text
     input: Text
@@ -204,7 +195,7 @@ class Predict(Keys):
 
 
 class Export(Keys):
-    """run: the id, or its first digits. format: what is written. output: the folder, which must not be there."""
+    """The keys of attnunet.export; conf/export.yaml explains them."""
 
     run: Text
     format: Format
@@ -244,14 +235,12 @@ class Audit(Keys):
 
 
 def value_error(message: str) -> PydanticCustomError:
-    """Return the error of a combination of keys."""
+    """Return pydantic's error for a combination of keys that is not allowed."""
     return PydanticCustomError("combination", "{message}", {"message": message})
 
 
 class Compare(Keys):
-    """study, sweep, runs: what is compared, one of the three. test: whether on the test. top: rows, the best on validation.
-    score: a metric that tells which run is better. margin: the largest difference that does not matter. alpha: of all pairs
-    together. resamples, seed: of the bootstrap. output: a folder."""
+    """The keys of attnunet.compare; conf/compare.yaml explains them."""
 
     study: Study | None
     sweep: Text | None

@@ -1,4 +1,4 @@
-"""The signatures of our own functions and classes, read from their source, since an import would load TensorFlow."""
+"""The signatures of attnunet's functions and classes, read from their source, since an import would load TensorFlow."""
 
 import ast
 import builtins
@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent
 
 
 class StandIn:
-    """What takes the place of an object while the arguments around it are checked."""
+    """A stand-in for an object, used while the arguments around it are checked."""
 
     def __init__(self, target: str) -> None:
         self.target = target
@@ -24,31 +24,31 @@ class StandIn:
 
 
 class Made(StandIn):
-    """The object that a `_target_` makes; in an annotation, any class of another package."""
+    """A stand-in for the object that a `_target_` makes; in an annotation, for any class of another package."""
 
 
 class Maker(StandIn):
-    """The function that a `_target_` with `_partial_: true` makes."""
+    """A stand-in for the function that a `_target_` with `_partial_: true` makes."""
 
     def __call__(self) -> Made:
         return Made(self.target)
 
 
-def stand_ins(value: Any) -> Any:
+def replace_targets(value: Any) -> Any:
     """Return an argument with a stand-in for each `_target_` in it."""
     if isinstance(value, dict) and "_target_" in value:
         return (Maker if value.get("_partial_") is True else Made)(str(value["_target_"]))
     if isinstance(value, dict):
-        return {name: stand_ins(inner) for name, inner in value.items()}
-    return [stand_ins(inner) for inner in value] if isinstance(value, list) else value
+        return {name: replace_targets(inner) for name, inner in value.items()}
+    return [replace_targets(inner) for inner in value] if isinstance(value, list) else value
 
 
 @cache
 def signature(target: str) -> dict[str, tuple[Any, Any]] | None:
-    """Return the parameters of one of our functions or classes, read from its source; None of any other target.
+    """Return the parameters of a function or class of attnunet, read from its source; None for any other target.
 
-    Each parameter is what pydantic takes for a field: its annotation, and `...` without a default, else None. In an annotation
-    a name that is not from the standard library, annotated_types or the module's own aliases is `Made`.
+    Each parameter is a field for pydantic: a pair of its annotation and `...`, or None instead of `...` if it has a default.
+    In an annotation, `Made` replaces each name from another package than the standard library and annotated_types.
     """
     package, _, place = target.partition(".")
     module, _, name = place.rpartition(".")
@@ -95,7 +95,7 @@ class Names(dict):
 
 
 class Foreign(ast.NodeTransformer):
-    """Replaces each dotted name that begins with none of the `known` names by `Made`."""
+    """Replaces each dotted name by `Made`, unless it begins with a `known` name."""
 
     def __init__(self, known: set[str]) -> None:
         self.known = known

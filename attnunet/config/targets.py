@@ -1,6 +1,6 @@
-"""Which functions and classes a configuration may name as a `_target_`.
+"""The functions and classes that a configuration may name as a `_target_`.
 
-A configuration is data: one that came from elsewhere, such as a stored run's, must not be able to run a command.
+A configuration is data. A foreign one, such as that of a stored run, must not be able to run a command.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from attnunet.errors import UserError, first_line
 
 PACKAGE = Path(__file__).parent.parent
 CONF = str(next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir()))
-"""The folder of the configuration: in a wheel inside the package, in a checkout beside it."""
+"""The folder of the configuration: inside the package in a wheel, beside the package in a checkout."""
 
 PACKAGES = {
     "model": ("keras.layers", "keras.initializers", "keras.regularizers", "keras.constraints"),
@@ -27,10 +27,10 @@ PACKAGES = {
     "augment": ("albumentations",),
     "hydra/sweeper": ("optuna.samplers", "optuna.pruners"),
 }
-"""Third-party packages whose classes a group may name. Of attnunet, a group may name what conf/ names."""
+"""Third-party packages whose classes a group may name. Of attnunet, a group may name only the targets in its conf/ files."""
 
 own: set[str] = set()
-"""The modules of the user's own that this process may name; see `allow`."""
+"""The user's own modules that this process may import; see `allow`."""
 
 
 class TargetError(UserError):
@@ -40,25 +40,24 @@ class TargetError(UserError):
 def allow(modules: Iterable[str]) -> None:
     """Let configurations and checkpoints name what the user's own `modules` define.
 
-    Only the command line grants this, never a stored run. A run that was made here cannot be told from one of a store that
-    was copied here.
+    Only the command line grants this. A stored run cannot, since its store may have been copied from elsewhere.
     """
     own.update(modules)
     if own and "" not in sys.path:
-        sys.path.insert(0, "")  # as `python -m` has it: they lie in the folder where the command starts
+        sys.path.insert(0, "")  # as `python -m` does: the modules lie in the folder where the command starts
 
 
 def own_modules(node: Any) -> tuple[str, ...]:
-    """Return the modules of the user's own that the `_target_`s of a configuration name."""
+    """Return the user's own modules that define the `_target_`s of a configuration."""
     modules = {target.rpartition(".")[0] for target in find_targets(node)}
     return tuple(sorted(module for module in modules if is_within(module, own)))
 
 
 def check_modules(modules: Sequence[Any], user: str) -> None:
-    """Check that `user`, a stored run, may have these modules imported.
+    """Check that these modules may be imported for `user`, which names a stored run.
 
     Raises:
-        TargetError: the command line did not name all of them.
+        TargetError: the command line did not allow all of them.
     """
     if any(not isinstance(module, str) or not is_within(module, own) for module in modules):
         wanted = ",".join(str(module) for module in modules)
@@ -69,12 +68,12 @@ def check_modules(modules: Sequence[Any], user: str) -> None:
 
 
 def import_modules(modules: Sequence[Any], user: str) -> None:
-    """Import the modules that `user`, a stored run, needs, and all that the command line named.
+    """Import the modules that `user`, a stored run, needs, and all modules that the command line allows.
 
-    A run from before predictor.json listed its modules needs one that only the command line knows.
+    The command line may name a module that the run needs but does not list: an old predictor.json lists none.
 
     Raises:
-        TargetError: one may not be imported, or cannot.
+        TargetError: the command line does not allow a module, or its import fails.
     """
     check_modules(modules, user)
     for module in sorted(own.union(modules)):
@@ -87,7 +86,7 @@ def import_modules(modules: Sequence[Any], user: str) -> None:
 
 @cache
 def own_targets(group: str) -> tuple[str, ...]:
-    """Return the targets in attnunet that conf/ names in a group."""
+    """Return the targets of attnunet that the files of a group in conf/ name."""
     texts = (path.read_text() for path in sorted(Path(CONF, group).glob("*.yaml")))
     found = (name for text in texts for name in re.findall(r"_target_: *(attnunet\.[\w.]+)", text))
     return tuple(dict.fromkeys(found))
@@ -124,15 +123,15 @@ def check(target: Any, group: str) -> None:
     if target in own_targets(group) or (module and is_within(module, own)):
         return
     of_others = [f"a class of {package}" for package in PACKAGES.get(group, ())]
-    allowed = ", ".join([*own_targets(group), *of_others, "and what a module of your own defines, if modules=[...] names it"])
+    allowed = ", ".join([*own_targets(group), *of_others, "a function or class of your own module, if modules=[...] names it"])
     raise TargetError(f"_target_={target}: may not be named here; allowed: {allowed}")
 
 
 def check_identity(target: str, group: str) -> None:
-    """Import a target, and check that it is defined where its name says, as `albumentations.os` is not.
+    """Import a target, and check that it is defined in the module that its name gives; `albumentations.os` is not.
 
     Raises:
-        TargetError: it may not be named or cannot be imported, or its name leads to something from elsewhere.
+        TargetError: the target may not be named, cannot be imported, or is defined elsewhere.
     """
     check(target, group)
     module, _, name = target.rpartition(".")
@@ -143,7 +142,7 @@ def check_identity(target: str, group: str) -> None:
     home = getattr(found, "__module__", None) or ""
     if target in own_targets(group):
         defined = True
-    elif module in PACKAGES.get(group, ()):  # Keras hands out by keras.layers what keras.src.layers defines
+    elif module in PACKAGES.get(group, ()):  # keras.layers exports the classes of keras.src.layers
         defined = isinstance(found, type) and is_within(home, (module, module.replace("keras.", "keras.src.")))
     else:
         defined = callable(found) and is_within(home, own)

@@ -47,10 +47,10 @@ def calibration(probabilities: np.ndarray, truth: np.ndarray) -> Calibration:
 
 
 def near_lesions(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Return which pixels of two masks (D, h, w) lie within MARGIN rows and columns of a lesion of either, in its slice.
+    """Return the pixels (D, h, w) that lie within MARGIN rows and columns of a lesion of either mask, in the same slice.
 
-    Most pixels of a brain are background that no network doubts, so that over all pixels any network looks calibrated. What
-    matters are the pixels around lesions; Mehrtash et al. 2020, doi 10.1109/TMI.2020.3006437, use boxes around lesions for
+    Most pixels of a brain are background that no network doubts, so any network looks calibrated over all pixels. The
+    pixels around lesions matter; Mehrtash et al. 2020, doi 10.1109/TMI.2020.3006437, use boxes around lesions for
     the same reason.
     """
     either = truth | prediction

@@ -1,4 +1,4 @@
-"""How a command starts and how it ends when it cannot run: one message, exit code 1, before anything was begun."""
+"""The start of every command; one that cannot run ends with one message and exit code 1 before it writes anything."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 
 
 def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
-    """Run a command by Hydra: the configuration from conf/ and the command line goes to `task`, which ends by itself
-    where a run fails.
+    """Let Hydra compose the configuration of a command from conf/ and the command line, and call `task` with it.
+
+    If a run fails, `task` itself ends the process.
     """
-    logging.raiseExceptions = False  # a log file on a full disk would print a traceback for each line
+    logging.raiseExceptions = False  # else each line prints a traceback if the disk of the log file is full
     terminal.escape_unknown_characters()
     with exit_on_error():
         arguments = get_args()
@@ -48,7 +49,7 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         sweep = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
         try:
             if not (arguments.help or arguments.shell_completion):
-                # Hydra would print what is wrong in its own words, some of it as a traceback, and exit.
+                # Composed first, since Hydra's own start prints some errors as tracebacks, and exits.
                 loader.load_configuration(name, arguments.overrides, RunMode.MULTIRUN if sweep else RunMode.RUN)
             command()
         except Exception as error:
@@ -56,24 +57,30 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
 
 
 def check_arguments(arguments: Namespace) -> None:
-    """Raise ConfigError where an argument takes away what checks a run, or unpickles one, which runs whatever is in it."""
+    """Raise ConfigError if an argument turns off the checks of a run or loads a pickle, which can run any code."""
     if arguments.experimental_rerun is not None:
-        raise config.ConfigError("--experimental-rerun: reads a pickle, which runs code; allowed: the run's command again")
+        raise config.ConfigError(
+            "--experimental-rerun: loads a pickle, which can run any code; allowed: the command of the run"
+        )
     if arguments.config_path is not None:
         raise config.ConfigError(
-            f"--config-path={arguments.config_path}: attnunet's own configuration checks a run; "
-            "allowed: --config-dir FOLDER, which adds to it"
+            f"--config-path={arguments.config_path}: takes away attnunet's configuration and its checks; "
+            "allowed: --config-dir FOLDER, which adds to the configuration"
         )
     if arguments.config_dir is not None and not Path(arguments.config_dir).is_dir():
-        raise config.ConfigError(f"--config-dir={arguments.config_dir}: no such folder; allowed: one of groups of your own")
+        raise config.ConfigError(
+            f"--config-dir={arguments.config_dir}: no such folder; allowed: a folder with groups of your own"
+        )
     for override in arguments.overrides:
         key = override.lstrip("+~").partition("=")[0]
         if key in ("hydra", "hydra.callbacks") or key.startswith("hydra.callbacks.check"):
-            raise config.ConfigError(f"{override}: these check a run; allowed: callbacks beside them, +hydra.callbacks.NAME")
+            raise config.ConfigError(
+                f"{override}: turns off the checks of a run; allowed: other callbacks, +hydra.callbacks.NAME"
+            )
 
 
 def explain_arguments(error: Exception, loader: ConfigLoader, name: str, overrides: Sequence[str], sweep: bool) -> list[str]:
-    """Return a line for each override that Hydra refuses; where it is none by itself, the error's own line.
+    """Return a line for each override that Hydra refuses; if it refuses none of them alone, a line with the error.
 
     Args:
         name: the name of the configuration, such as train.
@@ -85,9 +92,9 @@ def explain_arguments(error: Exception, loader: ConfigLoader, name: str, overrid
 
 
 class Check(Callback):
-    """Hydra's callback of the train command: what cannot run ends before Hydra makes a folder and MLflow a run.
+    """Hydra's callback for training: end a command that cannot run before Hydra makes a folder or MLflow a run.
 
-    It ends by SystemExit, since Hydra makes a warning of any other exception in a callback.
+    It raises SystemExit, since Hydra turns any other exception of a callback into a warning.
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
@@ -99,18 +106,17 @@ class Check(Callback):
             check_folder("hydra.run.dir", config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Check what Hydra makes of the sweep; `open_sweep` checks its jobs."""
+        """Check the launcher and the sweeper; `open_sweep` checks the jobs."""
         with exit_on_error():
             runtime.available_threads(None)
             check_plugins(config)
 
 
 class CheckKeys(Callback):
-    """Hydra's callback of the commands beside train: keys with wrong values, or a folder without runs, end the command
-    before anything is written."""
+    """Hydra's callback for the other commands: end one with a wrong key, or in a folder without runs, before it writes."""
 
     def __init__(self, keys: str) -> None:
-        """`keys` names the pydantic model of the command's configuration, as attnunet.config.schema.Compare."""
+        """`keys` names the pydantic model of the command's configuration, such as attnunet.config.schema.Compare."""
         self.keys = keys
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
@@ -124,23 +130,23 @@ class CheckKeys(Callback):
             check_folder("hydra.run.dir", config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        sys.exit("attnunet: -m: only attnunet.train has sweeps; give this command lists")
+        sys.exit("attnunet: -m: only attnunet.train has sweeps; allowed: this command without -m")
 
 
 def check_store(tracking: dict[str, Any]) -> None:
-    """Raise ConfigError where there are no runs to look back at."""
+    """Raise ConfigError if the folder of a local store has no database."""
     database = Path(tracking["root"]).resolve() / "mlflow.db"
     if tracking["uri"] is None and not database.exists():
         raise config.ConfigError(
             f"tracking.root={tracking['root']}: no runs there ({database} does not exist); start the command in the "
-            "folder where they were made, or name their mlruns"
+            "folder where the runs were made, or set tracking.root to their mlruns"
         )
 
 
 class Forget(Callback):
-    """Hydra's callback: of a job that has ended only what it returned is kept.
+    """Hydra's callback that drops the configuration of a finished job and keeps only what the job returned.
 
-    Hydra would keep its configuration too, 1,600 objects a job, which each later collection of garbage goes through.
+    Each configuration has 1,600 objects, which every later garbage collection would visit.
     """
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
@@ -148,7 +154,7 @@ class Forget(Callback):
 
 
 class Environment(Callback):
-    """Hydra's callback: environment variables of a sweep and of what its launcher starts; those that are set stay."""
+    """Hydra's callback that sets environment variables for a sweep and its jobs; a variable that is already set stays."""
 
     def __init__(self, **variables: str) -> None:
         self.variables = variables
@@ -159,7 +165,7 @@ class Environment(Callback):
 
 
 def open_runs(tracking: DictConfig) -> Store:
-    """Return the store of the runs that a command looks back at; TensorFlow is not loaded yet."""
+    """Return the store that a command reads; TensorFlow is not loaded."""
     from attnunet.tracking.store import open_store
 
     return open_store(Path(tracking.root).resolve(), tracking.uri, tracking.patience)
@@ -175,5 +181,5 @@ def open_checkpoint(cfg: DictConfig) -> Record:
 
 
 def load_tensorflow() -> None:
-    """Set TensorFlow up as training has it."""
+    """Load TensorFlow with the settings that training uses."""
     runtime.configure(0, runtime.available_threads(None), "float32")

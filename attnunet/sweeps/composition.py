@@ -1,6 +1,6 @@
-"""How a command and the jobs of a sweep get their configuration.
+"""The composition of the configurations of a command and of the jobs of a sweep.
 
-The one module that knows Hydra's own loader, of hydra-core 1.3: tests/test_composition.py compares it with Hydra's result.
+Only this module uses private parts of Hydra's loader, those of hydra-core 1.3; tests/test_composition.py guards them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from attnunet.config import CONF
 
 
 class CachingLoader(ConfigLoaderImpl):
-    """Hydra's loader, in which the jobs of a sweep that choose the same in each group share the 0.2 s of a composition."""
+    """Hydra's loader with a cache by group choices, since composing takes 0.2 s."""
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Return the configuration of a job, the same as Hydra's.
@@ -31,7 +31,7 @@ class CachingLoader(ConfigLoaderImpl):
         """
         name, hydra_s = master_config.hydra.job.config_name, tuple(master_config.hydra.overrides.hydra)
         parsed = OverridesParser.create().parse_overrides(sweep_overrides)
-        # As Hydra tells them apart: a group's choices make the list of files, all else is applied to the result, in order.
+        # As in Hydra, choices of groups select the files; the other overrides are applied to the result, in order.
         named = [o for o in parsed if o.package or options(self, o.key_or_group, name, hydra_s)]
         values = [o for o in parsed if o not in named or isinstance(o.value(), dict)]
         choices = [str(override.input_line) for override in parsed if override not in values]
@@ -55,14 +55,14 @@ def open_loader(config_dir: str | None) -> CachingLoader:
     return CachingLoader(search)
 
 
-# Of the module and not of a loader, which joblib and submitit pickle for each job; bounded, since each job then has its own.
+# A cache of the module, since joblib and submitit pickle the loader for each job; bounded, since each copy adds entries.
 @lru_cache(maxsize=32)
 def compose_groups(loader: ConfigLoaderImpl, name: str, overrides: tuple[str, ...]) -> DictConfig:
-    """Return the configuration that a loader composes; not to be changed."""
+    """Return the configuration that a loader composes; it is cached, so the caller must not change it."""
     return loader.load_configuration(name, list(overrides), RunMode.RUN)
 
 
 @lru_cache(maxsize=256)
 def options(loader: ConfigLoaderImpl, key: str, name: str, overrides: tuple[str, ...]) -> list[str]:
-    """Return the choices of a group, on the search path that these overrides give; none where the key is no group."""
+    """Return the choices of a group on the search path of these overrides; none if the key is not a group."""
     return loader.get_group_options(key, config_name=name, overrides=list(overrides))

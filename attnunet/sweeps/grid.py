@@ -23,12 +23,12 @@ MOST_JOBS = 10_000
 
 
 def check_grid(cfg: DictConfig, loader: ConfigLoader) -> tuple[list[list[str]] | None, DictConfig]:
-    """Check the keys and values of every job; then, once for all jobs that share them, data, split and augmentation.
+    """Check every job of a sweep; return the overrides of each job (None for a search) and the first job's configuration.
 
-    Return the overrides of each job, None where a sweeper searches, and the configuration of the first job.
+    Data, split and augmentation are checked once for all jobs that share them.
     """
     jobs, threads, folders = {}, set(), set()
-    overrides_of_jobs = list(itertools.islice(grid(cfg), MOST_JOBS + 1))
+    overrides_of_jobs = list(itertools.islice(list_jobs(cfg), MOST_JOBS + 1))
     if len(overrides_of_jobs) > MOST_JOBS:
         raise config.ConfigError(f"{' '.join(as_typed(cfg.hydra.overrides.task))}: allowed: at most {MOST_JOBS} jobs")
     for number, overrides in enumerate(overrides_of_jobs):
@@ -44,7 +44,7 @@ def check_grid(cfg: DictConfig, loader: ConfigLoader) -> tuple[list[list[str]] |
         threads.add(job.trainer.threads)
     if len(threads) > 1 and cfg.hydra.launcher._target_.endswith(("BasicLauncher", "JoblibLauncher")):
         raise config.ConfigError(
-            f"trainer.threads={sorted(map(str, threads))}: TensorFlow sets it once a process, and jobs share one"
+            f"trainer.threads={sorted(map(str, threads))}: the jobs share a process, which sets it once; allowed: one value"
         )
     if len(folders) < len(overrides_of_jobs):
         found = composed.hydra.sweep.subdir
@@ -56,7 +56,7 @@ def check_grid(cfg: DictConfig, loader: ConfigLoader) -> tuple[list[list[str]] |
 
 
 def compose_job(cfg: DictConfig, overrides: list[str], loader: ConfigLoader) -> DictConfig:
-    """Return the configuration of a job, with Hydra's part."""
+    """Return the configuration of a job, including Hydra's part."""
     try:
         return loader.load_sweep_config(cfg, overrides)
     except Exception as error:  # Hydra's own, OmegaConf's, and ValueError
@@ -65,7 +65,7 @@ def compose_job(cfg: DictConfig, overrides: list[str], loader: ConfigLoader) -> 
 
 
 def job_folder(composed: DictConfig, number: int) -> str:
-    """Return the name of a job's folder below hydra.sweep.dir, in which the table of all looks for its outcome."""
+    """Return the name of a job's folder below hydra.sweep.dir; the table of the sweep reads the job's outcome there."""
     with open_dict(composed.hydra), flag_override(composed, "readonly", False):
         composed.hydra.job.num = composed.hydra.job.id = number
     name = str(composed.hydra.sweep.subdir)
@@ -74,13 +74,13 @@ def job_folder(composed: DictConfig, number: int) -> str:
     return name
 
 
-def grid(cfg: DictConfig) -> Iterator[list[str]]:
-    """The overrides of each job of a sweep, as Hydra's basic sweeper takes them from recipe and command line.
+def list_jobs(cfg: DictConfig) -> Iterator[list[str]]:
+    """Yield the overrides of each job of a grid, as Hydra's basic sweeper does.
 
-    A sweeper that searches is not bound to a grid: of it the ends and choices of each key, the others at their first.
+    For a search, which has no grid, yield each choice and each end of an interval once, with all other keys at their first.
     """
     params = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()]
-    overrides = parse([*params, *as_typed(cfg.hydra.overrides.task)])
+    overrides = parse_overrides([*params, *as_typed(cfg.hydra.overrides.task)])
     if is_grid(cfg):
         if searched := [str(o.input_line) for o in overrides if o.value_type == ValueType.INTERVAL_SWEEP]:
             raise config.ConfigError(f"{searched[0]}: an interval needs hydra/sweeper=optuna; allowed: A,B or range(A,B,STEP)")
@@ -93,22 +93,22 @@ def grid(cfg: DictConfig) -> Iterator[list[str]]:
         yield from ([*first[:place], value, *first[place + 1 :]] for value in key[1:])
 
 
-def parse(overrides: Sequence[str]) -> list[Override]:
-    """One a key: a sweeper's params come first, the command line has the last word."""
+def parse_overrides(overrides: Sequence[str]) -> list[Override]:
+    """Return the last override of each key, so that the command line wins over the params of the sweeper."""
     loader: Any = GlobalHydra.instance().config_loader() if GlobalHydra.instance().is_initialized() else None  # for glob()
     return list({o.get_key_element(): o for o in OverridesParser.create(loader).parse_overrides(list(overrides))}.values())
 
 
-def list_values(override: Override, of: Callable[[Override], Iterator[str]]) -> list[str]:
-    """Return what `of` yields of an override.
+def list_values(override: Override, expand: Callable[[Override], Iterator[str]]) -> list[str]:
+    """Return the overrides of single values that `expand` yields for an override.
 
     Raises:
-        ConfigError: it is nothing, or more than a sweep can run.
+        ConfigError: it yields none, or more than MOST_JOBS.
     """
     sweep = override.value()
     try:
         bounded = isinstance(sweep, RangeSweep) and len(list(itertools.islice(sweep.range(), MOST_JOBS + 1)))
-        found = [] if bounded and bounded > MOST_JOBS else list(of(override))
+        found = [] if bounded and bounded > MOST_JOBS else list(expand(override))
     except (HydraException, ValueError) as error:
         raise config.ConfigError(f"{override.input_line}: {first_line(error)}; allowed: A,B or range(A,B,STEP)") from error
     if not found:
@@ -121,7 +121,7 @@ def is_grid(cfg: DictConfig) -> bool:
 
 
 def values(override: Override) -> Iterator[str]:
-    """What an override sets in the jobs of a grid, one override each."""
+    """Yield an override for each value that an override gives the jobs of a grid."""
     if override.is_sweep_override():
         yield from (f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator())
     else:
@@ -129,12 +129,14 @@ def values(override: Override) -> Iterator[str]:
 
 
 def extremes(override: Override) -> Iterator[str]:
-    """The same where a sweeper searches: of numbers only the lowest and the highest."""
+    """Yield an override for each value that a search may try; of numbers, only for the lowest and the highest."""
     sweep, key = override.value(), override.get_key_element()
     if isinstance(sweep, IntervalSweep):
         low, high = float(sweep.start or 0), float(sweep.end or 0)
         if low > high or ("log" in sweep.tags and low <= 0):
-            raise config.ConfigError(f"{override.input_line}: allowed: interval(LOW,HIGH), with LOW above 0 where tagged log")
+            raise config.ConfigError(
+                f"{override.input_line}: allowed: interval(LOW,HIGH), with LOW above 0 if it is tagged log"
+            )
         yield from (f"{key}={sweep.start}", f"{key}={sweep.end}")
     elif isinstance(sweep, RangeSweep):
         numbers = list(sweep.range())

@@ -1,4 +1,4 @@
-"""Which overrides Hydra refuses, and what it would take instead."""
+"""Messages about the overrides that Hydra refuses: the reason and the allowed values."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ QUOTE = """write key=value; quote a value that holds brackets, accents, blanks, 
 def explain_refusals(
     loader: ConfigLoader, name: str, search: Sequence[str], overrides: Sequence[str], sweep: bool
 ) -> list[str]:
-    """Return a line for each override that Hydra refuses: the override, why, what is allowed.
+    """Return a line for each override that Hydra refuses: the override, the reason and the allowed values.
 
     Args:
-        name: of the configuration, as train.
+        name: the name of the configuration, such as train.
         search: overrides that set the search path.
-        overrides: as they were typed, without these.
+        overrides: the other overrides, as they were typed.
         sweep: whether a key may have several values.
     """
     parser = OverridesParser.create(config_loader=loader)
@@ -45,7 +45,11 @@ def find_refused(
 ) -> Iterator[str]:
     several = [override for override in parsed if override.is_sweep_override()]
     if lone := [o for o in several if not sweep or o.key_or_group.startswith("hydra")]:
-        hint = "allowed: one value of Hydra's own keys" if sweep else "allowed: one value; several need -m, a list is [A,B]"
+        hint = (
+            "allowed: one value, since a sweep cannot vary Hydra's own keys"
+            if sweep
+            else "allowed: one value; several need -m, a list is [A,B]"
+        )
         yield from (f"{display(override)}: {hint}" for override in lone)
         return
     choices: list[str] = []
@@ -64,10 +68,10 @@ def find_refused(
     taken = [*search, *choices]
     cfg = try_compose(loader, name, taken)
     if not isinstance(cfg, DictConfig):
-        return  # of the choices together; the caller has Hydra's own words
+        return  # the choices fail only together; the caller prints Hydra's own message
     for override in settings:
         if override.is_sweep_override():
-            continue  # each job's is looked at
+            continue  # the check of each job covers it
         found = try_compose(loader, name, [*taken, str(override.input_line)])
         if isinstance(found, DictConfig):
             taken, cfg = [*taken, str(override.input_line)], found
@@ -84,7 +88,7 @@ def try_compose(loader: ConfigLoader, name: str, overrides: list[str]) -> DictCo
 
 
 def display(override: Override) -> str:
-    """Return an override for a message; a server's address may hold a password."""
+    """Return an override for a message, without the address of a server, which may hold a password."""
     return str(override.input_line) if override.key_or_group != "tracking.uri" else override.key_or_group
 
 
@@ -117,4 +121,4 @@ def explain_value(override: Override, cfg: DictConfig, error: Exception) -> str:
     said = first_line(error.__cause__ or error)
     if isinstance(override.value(), dict) and isinstance(node := OmegaConf.select(cfg, override.key_or_group), DictConfig):
         return f"{said}; allowed in it: {', '.join(sorted(map(str, node)))}"
-    return f"{said}; allowed: ~{override.key_or_group} of a key that is there" if override.is_delete() else said
+    return f"{said}; allowed: ~{override.key_or_group} of an existing key" if override.is_delete() else said

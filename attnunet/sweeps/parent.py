@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_sweep(cfg: DictConfig, context: HydraContext, task: TaskFunction) -> Iterator[Launcher]:
-    """Check a sweep, start its parent run, yield the launcher of its jobs, and end the parent as the jobs ended.
+    """Check a sweep, start its parent run, yield the launcher of its jobs, and end the parent with the status of the jobs.
 
-    The process exits with code 1 where the sweep cannot run or a job has no result.
+    The process exits with code 1 if the sweep cannot run or a job has no result.
 
     Args:
         cfg: the configuration of the whole sweep.
-        context: of the sweeper, from Hydra.
+        context: the one that Hydra gives the sweeper.
         task: the function that each job runs.
     """
     with exit_on_error():
@@ -60,10 +60,10 @@ def open_sweep(cfg: DictConfig, context: HydraContext, task: TaskFunction) -> It
 
 
 def start_sweep(cfg: DictConfig, jobs: Sequence[Sequence[str]] | None, first: DictConfig) -> Sweep:
-    """Return the sweep, whose jobs learn their parent in every launcher, on whatever machine: by an override.
+    """Start a sweep; an override tells each job its parent run, with every launcher and on every machine.
 
     Args:
-        jobs: each one's overrides, where they are known beforehand.
+        jobs: the overrides of each job; None for a search.
         first: the configuration of the first job.
     """
     from attnunet.tracking.sweep import PARENT, Sweep

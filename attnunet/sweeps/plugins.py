@@ -1,4 +1,4 @@
-"""Launchers and sweepers, which are plugins of Hydra's: the configurations of conf/, and what cannot run."""
+"""Launchers and sweepers, which are plugins of Hydra: their configurations in conf/ and their checks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from attnunet.config import CONF, ConfigError
 
 @cache
 def store_launchers() -> None:
-    """Put the launchers of conf/hydra/launchers over those that plugins store by the same names, whose types they keep.
+    """Merge each file of conf/hydra/launchers into the configuration that a plugin stores for the launcher of that name.
 
-    As files of conf/hydra/launcher they could not set more than the launcher: Hydra would merge each into the plugin's.
+    The types of the plugin stay. A file in conf/hydra/launcher could set only keys of the launcher itself.
     """
     Plugins.instance()  # imports the plugins, which store theirs
     store = ConfigStore.instance()
@@ -31,9 +31,9 @@ def store_launchers() -> None:
 
 
 def check_plugins(cfg: DictConfig) -> None:
-    """Check that launcher and sweeper are installed, that the sweeper is ours, and the values of their keys.
+    """Check that launcher and sweeper are installed and have valid values, and that the sweeper is attnunet's.
 
-    An extra is named like its choices, up to their first underscore.
+    The name of an extra is the part of the choice before its first underscore.
     """
     installed = {f"{plugin.__module__}.{plugin.__name__}" for plugin in Plugins.instance().discover()}
     for part in ("launcher", "sweeper"):
@@ -50,7 +50,7 @@ def check_plugins(cfg: DictConfig) -> None:
 
 
 def check_values(node: DictConfig, part: str) -> None:
-    """Raise ConfigError where a launcher or sweeper cannot take a value; of which types they are is checked by Hydra."""
+    """Raise ConfigError if a launcher or sweeper cannot take a value; Hydra checks the types."""
     from attnunet.config.objects import check_objects
 
     plain: Any = OmegaConf.to_container(node, resolve=True)

@@ -1,4 +1,4 @@
-"""An Optuna search that goes on where it was interrupted."""
+"""The Optuna search, which resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from optuna.distributions import (
 from optuna.trial import TrialState
 
 from attnunet.errors import UserError
-from attnunet.sweeps.grid import parse, values
+from attnunet.sweeps.grid import parse_overrides, values
 
 if TYPE_CHECKING:
     from hydra_plugins.attnunet_optuna import OptunaSweeper
@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 
 
 def search(sweeper: OptunaSweeper, overrides: Sequence[str]) -> None:
-    """Run the trials that the study lacks, those first that were under way; then name the best.
+    """Run the remaining trials of the study, the interrupted ones first; then log the best trial.
 
-    A trial without a value is FAIL, and the search goes on. One process at a time runs a study; another waits for it.
+    A trial without a value is marked FAIL, and the search goes on. If another process runs the study, wait for its end.
     """
     root = Path(sweeper.config.tracking.root).resolve()
     root.mkdir(parents=True, exist_ok=True)
@@ -41,11 +41,11 @@ def search(sweeper: OptunaSweeper, overrides: Sequence[str]) -> None:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.info(f"Waiting: another process is at study {sweeper.study_name}")
+        log.info(f"Waiting: another process runs study {sweeper.study_name}")
         lock.acquire()
     try:
         study = open_study(sweeper, root / "optuna.db")
-        run_trials(sweeper, study, parse(overrides))
+        run_trials(sweeper, study, parse_overrides(overrides))
     finally:
         lock.release()
     if any(trial.value is not None for trial in study.trials):
@@ -54,10 +54,10 @@ def search(sweeper: OptunaSweeper, overrides: Sequence[str]) -> None:
 
 
 def open_study(sweeper: OptunaSweeper, database: Path) -> optuna.Study:
-    """The study, in which what a dead process left under way is FAIL and comes again.
+    """Return the study; mark the trials of a dead process FAIL and queue them again.
 
     Raises:
-        UserError: what is wrong with the database.
+        UserError: the database has a fault.
     """
     from attnunet.tracking.sqlite import address, explain_fault
 
@@ -102,7 +102,7 @@ def run_trials(sweeper: OptunaSweeper, study: optuna.Study, overrides: Sequence[
 
 
 def check_space(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> None:
-    """Raise UserError where a study has tried a key with other choices: what it has learned does not hold for these."""
+    """Raise UserError if the study tried a key over another range: its earlier trials do not fit the new one."""
     for trial in study.get_trials(deepcopy=False):
         for key in trial.distributions.keys() & space.keys():
             try:
@@ -110,12 +110,12 @@ def check_space(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> N
             except ValueError as error:
                 raise UserError(
                     f"{key}: study {study.study_name} searches {trial.distributions[key]}, which cannot become {space[key]}; "
-                    "give what it has, or another study"
+                    "give the range of the study, or another hydra.sweeper.study_name"
                 ) from error
 
 
 def distribution(override: Override) -> BaseDistribution:
-    """What a swept override is to Optuna: an interval or a range of numbers, or else a choice of what it sets."""
+    """Return Optuna's distribution for a swept override: numeric for an interval or range, else categorical."""
     sweep = override.value()
     if isinstance(sweep, IntervalSweep):
         return numeric_distribution(sweep.start, sweep.end, log="log" in sweep.tags)
@@ -126,6 +126,6 @@ def distribution(override: Override) -> BaseDistribution:
 
 
 def numeric_distribution(low: Any, high: Any, **options: Any) -> BaseDistribution:
-    """Of whole numbers where both ends are."""
+    """Return a distribution of integers if both ends are integers, else of floats."""
     whole = isinstance(low, int) and isinstance(high, int)
     return (IntDistribution if whole else FloatDistribution)(low, high, **options)

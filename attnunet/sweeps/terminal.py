@@ -18,9 +18,9 @@ def escape_unknown_characters() -> None:
 
 
 def console(width: int | None = None) -> Console:
-    """Return what a command prints on, of so many columns where that is no terminal; [x] and :x: are no markup there."""
+    """Return the console of a command, `width` columns wide if it is not a terminal; [x] and :x: are plain text on it."""
     from rich.console import Console
 
-    escape_unknown_characters()  # of a worker process too
+    escape_unknown_characters()  # here too, for worker processes
     columns = None if sys.stdout.isatty() else width
     return Console(width=columns, soft_wrap=True, highlight=False, markup=False, emoji=False)

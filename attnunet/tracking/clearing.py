@@ -28,15 +28,15 @@ def clear(root: Path, dry_run: bool) -> None:
     gone, freed = 0, 0
     for run in runs:
         if run.info.run_id in parents:
-            continue  # of jobs that stay
+            continue  # the parent of jobs that stay
         fingerprint = run.data.tags.get("fingerprint")
-        known = re.fullmatch("[0-9a-z]+", fingerprint or "")  # else a pattern of paths, in a store from elsewhere
+        known = re.fullmatch("[0-9a-z]+", fingerprint or "")  # the tag of a foreign store could be a glob pattern
         left = {path.with_suffix("") for path in store.root.glob(f"unfinished/{fingerprint}-*")} if known else set()
         try:
             with hold_locks(left):
                 size = remove(store, run.info.run_id, left if fingerprint not in stays else set(), dry_run)
         except Timeout:
-            continue  # a process is at it
+            continue  # a process is resuming it
         if size is not None:
             gone, freed = gone + 1, freed + size
     print(f"{gone} runs, {freed / 1e6:.1f} MB {'would be freed' if dry_run else 'freed'}")
@@ -59,7 +59,7 @@ def hold_locks(folders: Iterable[Path]) -> Iterator[None]:
 
 
 def remove(store: Store, run_id: str, left: Iterable[Path], dry_run: bool) -> int | None:
-    """Remove a run with its files, its models and the folders `left` of it; return their bytes, or None if the run stays."""
+    """Remove a run with its files, its models and its folders `left`; return their size in bytes, or None if the run stays."""
     run = store.client.get_run(run_id)  # read again, now that no other process can resume it
     why, deleted = reason_to_clear(run), run.info.lifecycle_stage == "deleted"
     models = store.client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")

@@ -1,4 +1,4 @@
-"""What MLflow's page shows of a run: its name and its parameters."""
+"""The name and the parameters of a run on MLflow's page."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,13 +13,13 @@ def name_run(cfg: DictConfig, choices: Mapping[str, str], leaking: bool) -> str:
 
 
 def list_parameters(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
-    """Return the choices of the groups and every value, by the keys of the command line."""
+    """Return the choices of the groups and all values, by their keys on the command line."""
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     return {**choices, **flatten(plain)}
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by the keys of the command line, {"loss.weights.dice": 1.0, ...}, without Hydra's keys."""
+    """Return nested settings by their keys on the command line, {"loss.weights.dice": 1.0, ...}, without Hydra's keys."""
     values: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):

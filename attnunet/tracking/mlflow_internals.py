@@ -14,23 +14,23 @@ from attnunet.tracking import sqlite
 WRITTEN_FOR = "3.17."
 
 
-def known() -> bool:
-    """Return whether the private parts are those that this module was written for."""
+def is_known_version() -> bool:
+    """Return whether MLflow has the version that this module was written for."""
     return mlflow.__version__.startswith(WRITTEN_FOR)
 
 
 def check_file(database: Path) -> None:
     """Raise SQLite's error if the file is not a store of MLflow's.
 
-    The public way leaves this to MLflow's first call, which tries again and again for two minutes.
+    On another version MLflow's first call raises it, after two minutes of retries.
     """
-    if known():
+    if is_known_version():
         with closing(sqlite3.connect(database, timeout=sqlite.WAIT)) as connection:
             connection.execute("SELECT version_num FROM alembic_version").fetchone()
 
 
 def relocate(client: mlflow.MlflowClient, database: Path, artifacts: Path) -> None:
-    """Let the store of a folder that was moved or copied find its files: MLflow stores their addresses absolute.
+    """Update the addresses in a store whose folder was moved or copied, since MLflow stores absolute paths.
 
     Raises:
         UserError: the folder was moved, and MLflow has no public way to tell the store.
@@ -38,7 +38,7 @@ def relocate(client: mlflow.MlflowClient, database: Path, artifacts: Path) -> No
     now = artifacts.as_uri()
     stored = {study.artifact_location for study in client.search_experiments(ViewType.ALL)} - {now}
     moved = [before for before in stored if before.startswith("file:") and before.endswith("/artifacts")]
-    if moved and not known():
+    if moved and not is_known_version():
         raise UserError(
             f"{database}: its runs were made in {moved[0]}, and MLflow {mlflow.__version__} cannot move them: "
             f"move the folder back, or install MLflow {WRITTEN_FOR}*"
@@ -58,13 +58,13 @@ def relocate(client: mlflow.MlflowClient, database: Path, artifacts: Path) -> No
 
 
 def http_status(uri: str, timeout: float) -> int | None:
-    """Return the HTTP status with which a server answers a question to its database; None if it does not answer.
+    """Return the HTTP status of a query to a server's database; None if the server does not answer.
 
-    MLflow's own request knows all of MLflow's settings of credentials and certificates. Its public client takes the
-    time-out from the environment alone, and reports 500 for every fault of a server, and for one that does not answer.
+    MLflow's private request function knows MLflow's settings for credentials and certificates. The public client takes its
+    time-out only from the environment, and reports 500 both for a faulty server and for an absent one.
     """
     try:
-        if not known():
+        if not is_known_version():
             mlflow.MlflowClient(uri).search_experiments(max_results=1)
             return 200
 
@@ -74,4 +74,4 @@ def http_status(uri: str, timeout: float) -> int | None:
         once = {"timeout": timeout, "max_retries": 0, "raise_on_status": False}
         return rest_utils.http_request(credentials.get_default_host_creds(uri), **question, **once).status_code
     except MlflowException as error:
-        return None if known() else error.get_http_status_code()
+        return None if is_known_version() else error.get_http_status_code()

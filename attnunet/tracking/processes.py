@@ -44,16 +44,16 @@ def is_running(process: str) -> bool:
             return False
         if "/" in born:
             return birth_of(found.pid) == born
-        return abs(found.create_time() - float(born)) < 2  # seconds: a time, where there is no /proc
+        return abs(found.create_time() - float(born)) < 2  # seconds; without /proc, `born` is a time
     except (psutil.NoSuchProcess, OSError, ValueError):
         return False
 
 
 def birth_of(number: int) -> str:
-    """Return a text that tells a process from all others that ever have its number.
+    """Return a text that identifies a process even after its number is used again.
 
-    On Linux, the boot's id and the start in clock ticks since that boot (`man 5 proc_pid_stat`, field 22), which stay as they
-    are when the clock is set; psutil's time of creation moves with the clock. Elsewhere, that time.
+    On Linux, it holds the id of the boot and the start of the process in clock ticks since that boot (`man 5 proc_pid_stat`,
+    field 22); setting the clock changes neither. Elsewhere, it is psutil's time of creation, which moves with the clock.
     """
     if BOOT.exists():
         fields = Path(f"/proc/{number}/stat").read_bytes().rpartition(b")")[2].split()  # the name may hold blanks and brackets

@@ -32,7 +32,7 @@ def command() -> str:
 
 
 def machine(gpus: Sequence[str]) -> str:
-    """Return the kind of machine, on which the last bits of a result depend: processor, cores, the GPUs that are used."""
+    """Return the processor, the number of cores and the GPUs in use; the last bits of a result depend on them."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -43,7 +43,7 @@ def machine(gpus: Sequence[str]) -> str:
 def git(*arguments: str) -> str:
     """Return git's answer about the checkout of this code; "" if there is no checkout."""
     checkout = PACKAGE.parent
-    if not (checkout / ".git").exists():  # else git would answer for whatever repository an environment lies in
+    if not (checkout / ".git").exists():  # else git answers for the repository around an installed package
         return ""
     command = ["git", "-C", str(checkout), *arguments]
     try:

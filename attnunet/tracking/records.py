@@ -1,4 +1,4 @@
-"""Runs that have ended, as plain data for the commands that read them."""
+"""Stored runs, as plain data for the commands that read them."""
 
 import json
 import tempfile
@@ -20,11 +20,11 @@ from attnunet.data.files import checksum, read_csv
 from attnunet.errors import UserError
 from attnunet.tracking.store import Store, local_path
 
-PAGE = 1000  # runs that a store answers at once
+PAGE = 1000  # the number of runs in one answer of a store
 
 
 class RunError(UserError):
-    """The runs cannot give what a command asks for; the message says why."""
+    """The runs lack data that a command needs; the message says which."""
 
 
 class NotFound(RunError):
@@ -78,7 +78,7 @@ class Record:
 
     @property
     def minutes(self) -> float:
-        """The duration of the epochs with their validation, without the time between an interruption and the next start."""
+        """The minutes of all epochs with their validation, without pauses between an interruption and the next start."""
         history = partial(self.store.client.get_metric_history, self.id, "train/epoch_seconds")
         return sum(epoch.value for epoch in self.store.attempt(history)) / 60
 
@@ -114,9 +114,9 @@ class Record:
             yield here
 
     def check(self, here: Path, path: str) -> None:
-        """Raises Tampered where an artifact, or one in a folder of them, is not the one that the run wrote.
+        """Raise Tampered if an artifact, or a file in a folder of artifacts, was changed since the run wrote it.
 
-        A file without a checksum is taken: of pictures there is none, nor of what runs before there were checksums wrote.
+        A file without a checksum passes: pictures have none, and old runs stored none.
         """
         for file in [here] if here.is_file() else [each for each in here.rglob("*") if each.is_file()]:
             artifact = (PurePosixPath(path) / file.relative_to(here)).as_posix()
@@ -134,7 +134,7 @@ class Record:
         return path in [found.path for found in self.store.attempt(lambda: self.store.client.list_artifacts(self.id, folder))]
 
     def check_checkpoint(self) -> None:
-        """Check that the run has finished, keeps its best checkpoint, and needs no module that the command line did not allow.
+        """Check that the run has finished, keeps its best checkpoint, and needs only modules that the command line allows.
 
         Raises:
             NotFound: the run has not finished, or keeps no best checkpoint.
@@ -150,7 +150,7 @@ class Record:
 
     @cached_property
     def modules(self) -> list[Any]:
-        """The modules of a user's own that the network needs; the store asks for them, only the command line allows them."""
+        """The user's own modules that the network needs; the command line must allow them."""
         return list(json.loads(self.text("checkpoints/predictor.json")).get("modules", ()))
 
     def text(self, path: str) -> str:
@@ -159,7 +159,7 @@ class Record:
 
     @cached_property
     def config(self) -> DictConfig:
-        """The configuration that the run was made with. It is stored resolved, since an interpolation could read a variable.
+        """The configuration of the run. Interpolations are refused, since one could read an environment variable.
 
         Raises:
             Tampered: the file holds no such configuration.
@@ -175,12 +175,12 @@ class Record:
 
     @cached_property
     def split(self) -> dict[str, Any]:
-        """The manifest: the lists train, val and test, `leaking`, the data's `fingerprint`, the `slices` of each part."""
+        """The manifest: `train`, `val`, `test`, `leaking`, the `slices` of each part, and the `fingerprint` of the data."""
         return json.loads(self.text("split.json"))
 
     @property
     def content(self) -> str:
-        """A hash of the images and masks that the run was made with; channels, intensity and size are no part of it."""
+        """The hash of the images and masks that the run used; it does not depend on channels, intensity or image_size."""
         return str(self.split["fingerprint"]).partition("/")[0]
 
     def slices(self, part: str) -> list[tuple[str, int]]:
@@ -197,12 +197,12 @@ class Record:
 
 
 def find_runs(store: Store, ids: Sequence[str]) -> list[Record]:
-    """Return the runs with these ids; the first digits do where they are unique in the store."""
+    """Return the runs with these ids; the first digits of an id are enough if no other run of the store has them."""
     return [Record(store, find_run(store, run_id)) for run_id in ids]
 
 
 def find_checkpoint(store: Store, run_id: str) -> Record:
-    """Return the run of an id, or of its first digits, once it is known to have finished and to keep its best checkpoint."""
+    """Return the run of an id, or of its first digits, after the check that it keeps its best checkpoint."""
     record = Record(store, find_run(store, run_id))
     record.check_checkpoint()
     return record
@@ -214,7 +214,7 @@ def find_run(store: Store, run_id: str) -> Run:
     except MlflowException:
         found = [run for run in search_runs(store, list_studies(store)) if run.info.run_id.startswith(run_id)]
     if len(found) != 1:
-        raise NotFound(f"run={run_id}: {len(found)} runs of {store.shown_address} begin so; allowed: a run's id")
+        raise NotFound(f"run={run_id}: {len(found)} runs in {store.shown_address} begin so; allowed: the id of one run")
     return found[0]
 
 

@@ -22,11 +22,11 @@ class Start:
     """The state of a run before it starts.
 
     Attributes:
-        how: what the run's outcome will say: "finished", "resumed" or "reused".
+        how: the outcome of the run if it ends well: "finished", "resumed" or "reused".
         why: a line for the terminal.
         folder: where its state and checkpoints are kept until they are logged.
         run_id: the MLflow run that is resumed or reused; None for a new one.
-        score: of a reused run.
+        score: the score of a reused run.
         replaces: earlier runs of the same fingerprint, which this one supersedes.
         machine: the kind of machine that a resumed run started on.
     """
@@ -40,10 +40,10 @@ class Start:
     machine: str | None = None
 
     def doubt(self, machine: str) -> str | None:
-        """Return a warning if a resumed run started on another kind of machine; TensorFlow has to tell the GPUs first."""
+        """Return a warning if a resumed run started on another machine than `machine`."""
         if self.machine in (None, machine):
             return None
-        return f"its last bits may differ: it was begun on {self.machine}, this is {machine}"
+        return f"the last bits may differ: the run started on {self.machine}, and this machine is {machine}"
 
 
 def lock_of(folder: Path) -> FileLock:
@@ -79,7 +79,7 @@ def claim_start(store: Store, study: str, identity: Identity, resume: str, say: 
     except Away as away:
         raise Away(f"{away}; what was trained is kept in {folder}, and the same command sends it") from away
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)  # a process that waits for it sees that, and makes a new one
+        Path(lock.lock_file).unlink(missing_ok=True)  # a waiting process sees that, and makes a new lock
         lock.release()
 
 

@@ -45,8 +45,8 @@ PULSE = 60.0  # seconds between heartbeats
 class Run:
     """One MLflow run of this process.
 
-    A metric is logged once for each step, whatever was logged before an interruption. Metrics wait in memory until `pulse`'s
-    thread or `send` has sent them; everything else waits for a server up to `Store.patience` seconds.
+    A metric is logged once for each step, even if the run repeats a step after an interruption. Metrics wait in memory until
+    `send` or the thread of `heartbeat` sends them; all else is sent at once, and waits for a server up to `Store.patience`.
     """
 
     def __init__(self, store: Store, run_id: str) -> None:
@@ -61,7 +61,7 @@ class Run:
         self.waiting: list[Metric] = []
         self.sending = threading.Lock()
         self.news = threading.Event()
-        self.refusal: Exception | None = None  # the store's, of metrics that were sent
+        self.refusal: Exception | None = None  # the error with which the store refused metrics
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         if self.refusal is not None:
@@ -133,9 +133,9 @@ class Run:
             self.store.attempt(lambda: self.store.client.log_artifacts(self.id, here, folder))
 
     def predictor(self, predictor: "Predictor") -> None:
-        """Below checkpoints/, and as an MLflow model: a request is a patient's volume, a slice is a volume of depth one."""
+        """Log a predictor below checkpoints/ and as an MLflow model, which takes volumes of one slice or more."""
         with tempfile.TemporaryDirectory() as scratch:
-            folder = str(Path(scratch) / "predictor")  # by whose name MLflow calls the model's part
+            folder = str(Path(scratch) / "predictor")  # MLflow gives the model's part the name of this folder
             with naming(Path(folder)):
                 predictor.save(Path(folder))
             checksums = {f"checkpoints/{file.name}": checksum(file) for file in Path(folder).iterdir()}
@@ -145,7 +145,7 @@ class Run:
                 self.store.attempt(lambda: self.log_model(folder, predictor))
 
     def log_model(self, folder: str, predictor: "Predictor") -> None:
-        """Once: one that was logged whole before an interruption stays, one that was not goes."""
+        """Log the MLflow model, unless it was logged before an interruption; remove an unfinished one."""
         client = self.store.client
         for model in client.search_logged_models([self.experiment_id], f"source_run_id = '{self.id}'"):
             if model.status == "READY":
@@ -222,7 +222,7 @@ def tell_failure(tell: Callable[[], None]) -> None:
     except Unavailable:
         raise
     except Exception as error:
-        log.warning("the store does not take why the run failed: %s", first_line(error))
+        log.warning("the store does not take the reason of the failure: %s", first_line(error))
 
 
 def find_source(module: str) -> str:
@@ -234,8 +234,10 @@ def find_source(module: str) -> str:
 
 @contextmanager
 def heartbeat(current: Run) -> Iterator[None]:
-    """Run a thread for a block that sends the run's metrics, so that training never waits for the store, and a heartbeat every
-    PULSE seconds, which tells other machines that the run's process is alive."""
+    """Send the run's metrics and heartbeats from a thread during a block, so that training never waits for the store.
+
+    A heartbeat every PULSE seconds tells other machines that the run's process is alive.
+    """
     ended = threading.Event()
 
     def work() -> None:
@@ -269,7 +271,7 @@ def heartbeat(current: Run) -> Iterator[None]:
 @contextmanager
 def stop_on_sigterm() -> Iterator[None]:
     """Let SIGTERM end the block as Ctrl-C does, so that the run does not stay RUNNING."""
-    if threading.current_thread() is not threading.main_thread():  # where some launchers run a job; signals are not theirs
+    if threading.current_thread() is not threading.main_thread():  # some launchers run jobs in threads, which get no signals
         yield
         return
 

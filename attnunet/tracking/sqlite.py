@@ -6,7 +6,7 @@ from pathlib import Path
 import mlflow
 from sqlalchemy.engine import URL
 
-WAIT = 60  # seconds that one who writes waits for another
+WAIT = 60  # seconds that a writer waits for another one
 
 AGAIN = "restore a copy of it, or move it away and start again"
 TROUBLES = {
@@ -23,26 +23,26 @@ TROUBLES = {
     "unable to open": "it cannot be opened: give a tracking.root that can be read and written",
     "disk I/O error": "the disk cannot be read or written: restore the file elsewhere, and give that folder as tracking.root",
 }
-"""What SQLite, MLflow and Optuna say about a file, and what there is to do."""
+"""Words in the errors of SQLite, MLflow and Optuna, each with the cause and what to do."""
 
 
 def address(database: Path) -> str:
-    """Return SQLAlchemy's address of a database file, which holds for whatever characters the path has.
+    """Return SQLAlchemy's address of a database file, whose path may hold any characters.
 
-    The driver is named: after a bare `sqlite:///`, MLflow takes the quoted path for a path, and makes its parent folder.
+    It names the driver: after a bare `sqlite:///`, MLflow would use the quoted path as it is, and make its parent folder.
     """
     query = {"timeout": str(WAIT)}
     return URL.create("sqlite+pysqlite", database=str(database), query=query).render_as_string(hide_password=False)
 
 
 def explain_fault(database: Path, error: BaseException) -> str | None:
-    """Return a sentence on what is wrong with the file and what to do; None for an error that tells of something else."""
+    """Return a sentence on what is wrong with the file and what to do; None if the error is about something else."""
     said = str(error)
     return next((f"{database}: {advice}" for words, advice in TROUBLES.items() if words in said), None)
 
 
 def create(database: Path) -> None:
-    """Make a new store, whole or not at all: MLflow's migrations are no transaction, and half of them can never be opened."""
+    """Make a new store, whole or not at all: MLflow's migrations are no transaction, and it cannot open an unfinished one."""
     temporary = database.with_name(f"creating-{database.name}")
     for left in database.parent.glob(f"{temporary.name}*"):  # with SQLite's journal
         left.unlink()

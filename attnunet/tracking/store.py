@@ -23,9 +23,9 @@ from attnunet.tracking.redaction import redact
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-PROBE = 10.0  # seconds that a server may take to say whether it is there
+PROBE = 10.0  # seconds that a server has to answer
 RETRY = 1.0  # seconds between two calls of a server that is away
-DENIED = (401, 403)  # HTTP's answers to a user who is unknown, or may not
+DENIED = (401, 403)  # HTTP statuses for an unknown user and for one without permission
 OURS = {"process", "fingerprint", "sweep", "cross_validated"}
 """Each run of attnunet has at least one of these tags."""
 
@@ -48,9 +48,9 @@ class Store:
     def __init__(self, root: Path, uri: str | None, patience: float) -> None:
         """
         Args:
-            root: the store's folder where `uri` is None; states of unfinished runs, cache and logs in any case.
+            root: the folder of unfinished runs, cache and logs, and of the store itself if `uri` is None.
             uri: an MLflow server's address.
-            patience: seconds to wait for a store that does not answer, where there is nothing else to do.
+            patience: seconds to wait for a store that does not answer.
         """
         self.root, self.uri, self.patience = root.resolve(), uri, patience
         self.database = self.root / "mlflow.db"
@@ -82,11 +82,10 @@ class Store:
 
     @cached_property
     def client(self) -> mlflow.MlflowClient:
-        """Made under a lock, with a moved folder's addresses mended: processes that open a new SQLite store at once
-        break it."""
+        """MLflow's client, made under a lock, since processes that open a new SQLite store at the same time break it."""
         with self.lock():
             if self.uri:
-                self.answers()  # a call would let one that hangs take MLFLOW_HTTP_REQUEST_TIMEOUT
+                self.answers()  # a call to a server that hangs takes MLFLOW_HTTP_REQUEST_TIMEOUT
             else:
                 make = mlflow_internals.check_file if self.database.exists() else sqlite.create
                 self.attempt(lambda: make(self.database))
@@ -115,7 +114,7 @@ class Store:
                 try:
                     return str(self.attempt(lambda: client.create_experiment(name, artifact_location=location)))
                 except MlflowException as error:
-                    raise Unavailable(f"study={name}: the store does not take it: {first_line(error)}") from error
+                    raise Unavailable(f"study={name}: the store refuses this name: {first_line(error)}") from error
             if found.lifecycle_stage == "deleted":
                 raise Unavailable(f"study={name} was deleted in MLflow: take another name, or {self.restore_command(found)}")
             return str(found.experiment_id)
@@ -149,7 +148,7 @@ class Store:
         return run_id
 
     def owns_folder(self, folder: Path, identity: str) -> bool:
-        """Return whether a folder is the store's own of a run or model; an address in a store from elsewhere may be any."""
+        """Return whether the folder of a run or model lies in this store; a foreign store may give any address."""
         place = folder.resolve()
         return place.is_relative_to(self.root / "artifacts") and identity in place.parts
 
@@ -163,7 +162,7 @@ class Store:
             self.tag(run, {"superseded": by})
 
     def answers(self) -> bool:
-        """Whether the server does, and the database behind it; a server that hangs costs PROBE seconds.
+        """Return whether the server and its database answer; a server that hangs costs PROBE seconds.
 
         Raises:
             Away: it refuses this user.
@@ -193,12 +192,12 @@ class Store:
         self.warned = True
 
     def attempt(self, call: Callable[[], T], patience: float | None = None) -> T:
-        """Return call(), repeated while the server does not answer; an absent server is only asked whether it is back.
+        """Return the result of `call`; while the server is away, wait for it and then call again.
 
         Raises:
             Away: the server did not answer for `patience` seconds (the store's own, if None), or refuses this user.
             Unavailable: the database file of a local store has a fault.
-            Exception: what `call` raised twice while the store answered; once may be a server that has just come back.
+            Exception: `call` raised it twice while the server answered; once could mean that the server has just come back.
         """
         patience = self.patience if patience is None else patience
         deadline = time.monotonic() + patience

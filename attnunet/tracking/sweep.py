@@ -34,7 +34,7 @@ OUTCOME = "outcome.json"
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a job: "finished", "resumed", "reused" or "failed"; its run, its score, the first line of its error."""
+    """How a job ended ("finished", "resumed", "reused", "failed", "missing"), its run, its score, its error's first line."""
 
     how: str
     run_id: str | None
@@ -43,7 +43,7 @@ class Outcome:
 
 
 def run_job(work: Callable[[], Outcome], number: int, overrides: Sequence[str], folder: Path) -> Outcome:
-    """Return work(), and write its outcome to `folder` for the sweep's table.
+    """Return the outcome of `work`, and write it to `folder` for the table of the sweep.
 
     A failure is one of the outcomes: its traceback goes to the job's log, and the other jobs go on.
     """
@@ -59,14 +59,14 @@ def run_job(work: Callable[[], Outcome], number: int, overrides: Sequence[str], 
 
 
 def read_facts(run: entities.Run) -> dict:
-    """Return the facts that the job of a finished run wrote for the table."""
+    """Return the facts of a finished run's job, in the form that `run_job` writes."""
     seconds = round((run.info.end_time - run.info.start_time) / 1000, 1)
     outcome = Outcome("finished", run.info.run_id, run.data.metrics[SCORE])
     return {**asdict(outcome), "overrides": run.data.tags["overrides"].split(" "), "seconds": seconds}
 
 
 def membership(store: Store, parent: str | None) -> dict[str, str]:
-    """Return the tags of a job's run: its sweep, and the typed command, which the job's process may not know."""
+    """Return the tags of a job's run: the sweep, and the sweep's command, which the process of the job may not know."""
     if parent is None:
         return {}
     return {"mlflow.parentRunId": parent, "command": store.attempt(partial(store.client.get_run, parent)).data.tags["command"]}
@@ -80,7 +80,7 @@ def reuse(store: Store, run_id: str | None, score: float, parent: str | None) ->
 
 
 class Sweep:
-    """The parent run, from the first job to the table of all."""
+    """The parent run of a sweep, from the first job to the table of all jobs."""
 
     def __init__(
         self,
@@ -94,11 +94,11 @@ class Sweep:
     ) -> None:
         """
         Args:
-            monitor: what the jobs return; of a loss the lowest is the best.
-            overrides: of the command; a sweep with the same ones goes on under the same parent.
-            jobs: each one's overrides, where they are known beforehand.
-            folder: Hydra's, in which each job has one.
-            console: prints the table of all.
+            monitor: the metric that the jobs return; a loss is best if it is lowest.
+            overrides: the overrides of the command; a sweep with the same ones resumes the same parent.
+            jobs: the overrides of each job; None for a search.
+            folder: Hydra's folder of the sweep, which holds one for each job.
+            console: the console that prints the table.
         """
         self.store, self.monitor, self.overrides, self.jobs, self.folder = store, monitor, list(overrides), jobs, folder
         self.console = console
@@ -126,16 +126,16 @@ class Sweep:
         return self.store.runs(self.run.experiment_id, f"tags.mlflow.parentRunId = '{self.run.id}'")
 
     def rows(self) -> list[dict]:
-        """A row a job: what it changed, and what became of it; a job that left no word is "missing".
+        """Return a row for each job: the values that it varies, and its outcome; "missing" if the job wrote none.
 
-        Of a search, whose jobs are not known beforehand, the trials that finished under its earlier starts come first.
+        The rows of a search begin with the trials that finished under its earlier starts.
         """
         found = {}
         for path in self.folder.glob(f"*/{OUTCOME}"):
             facts = json.loads(path.read_text())
             found[facts["job"]] = facts
         for number, overrides in enumerate(self.jobs or ()):
-            lost = Outcome("missing", None, math.nan, "not begun, or its process ended without a word")
+            lost = Outcome("missing", None, math.nan, "did not start, or its process died")
             found.setdefault(number, {**asdict(lost), "seconds": math.nan, "job": number, "overrides": list(overrides)})
         table = [found[number] for number in sorted(found)]
         children: list[entities.Run] = []
@@ -146,7 +146,7 @@ class Sweep:
             before = [run for run in children if SCORE in run.data.metrics and run.data.tags["overrides"] not in told]
             table = [{**row, "job": place} for place, row in enumerate([*map(read_facts, before), *table])]
         ids = {run.data.tags["overrides"]: run.info.run_id for run in children}
-        for row in table:  # one that failed could not tell
+        for row in table:  # a failed job does not write its run
             row["run_id"] = row["run_id"] or ids.get(" ".join(row["overrides"]))
         fixed = set.intersection(*(set(row["overrides"]) for row in table)) if len(table) > 1 else set()
         return [
@@ -159,10 +159,10 @@ class Sweep:
         ]
 
     def close(self, status: str | None = None) -> bool:
-        """Print and log the table, end the parent; -> whether all jobs have a result.
+        """Print and log the table, and end the parent; return whether all jobs have a result.
 
         Args:
-            status: of a sweep that was interrupted; else FINISHED or FAILED, as the jobs were.
+            status: the status of an interrupted sweep; None sets FINISHED or FAILED by the jobs.
         """
         rows = self.rows()
         parameters = [name for name in rows[0] if name in varying_keys(rows)] if rows else []
@@ -171,7 +171,7 @@ class Sweep:
             with self.stack:
                 self.log(rows, parameters, status or ("FINISHED" if complete else "FAILED"))
         except Unavailable as unavailable:
-            print(f"attnunet: {unavailable}; the same command sends what it lacks", file=sys.stderr)
+            print(f"attnunet: {unavailable}; the same command sends the missing results", file=sys.stderr)
             complete = False
         # A log needs no narrow columns.
         print_jobs(self.console, rows, parameters, lowest=self.monitor.endswith("loss"))
@@ -179,7 +179,7 @@ class Sweep:
         return complete
 
     def abandon(self) -> None:
-        """End a sweep that its launcher or sweeper cannot go on with; where no job had begun, no parent run is left."""
+        """End a sweep after an error of its launcher or sweeper; delete the parent run if no job had started."""
         if self.children() or any(self.folder.glob(f"*/{OUTCOME}")):
             self.close("FAILED")
             return
@@ -207,9 +207,9 @@ def varying_keys(rows: Sequence[dict]) -> set[str]:
 
 
 def print_jobs(console: Console, rows: Sequence[dict], parameters: Sequence[str], lowest: bool) -> None:
-    """A row a job; the best score is starred, the lowest or the highest.
+    """Print a row for each job, with a star at the best score: the lowest or the highest.
 
-    Overrides are printed as they are, not as rich's markup.
+    Overrides are printed as plain text, not as rich's markup.
     """
     counts = {how: sum(row["how"] == how for row in rows) for how in dict.fromkeys(row["how"] for row in rows)}
     table = Table(title=f"{len(rows)} jobs: " + ", ".join(f"{number} {how}" for how, number in counts.items()))

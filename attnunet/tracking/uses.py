@@ -1,4 +1,4 @@
-"""The count of the times that a test split was scored: each time, the best of several runs flatters a little more."""
+"""The count of how often a test split was scored: each time, the best of several runs overstates its score a little more."""
 
 from collections.abc import Iterable
 
@@ -24,7 +24,7 @@ OWN = "test_scored_own"
 
 
 def count_use(run: Run, test: Iterable[tuple[str, int]], own: bool = False) -> int:
-    """Count that the run was scored on its test split; return how often the runs of its store were, this time included.
+    """Count a scoring of the run on its test split; return the count over all runs of its store, this time included.
 
     The count is a tag of the run. Runs that were deleted in MLflow, or cleared from the disk, still count.
 
@@ -47,11 +47,11 @@ def count_uses(store: Store, tag: str) -> int:
 
 
 def uses_so_far(store: Store, records: Iterable[Record]) -> int:
-    """Return how often all runs of the store scored the test split of these runs; of several splits, the largest count."""
+    """Return how often the runs of the store scored the test split of these runs; for several splits, the largest count."""
     tags = {use_tag(record.slices("test")) for record in records}
     return max((count_uses(store, tag) for tag in tags), default=0)
 
 
 def describe_uses(times: int) -> str:
-    """Return the sentence for a reader of the score."""
+    """Return a sentence that says how often the test split was scored."""
     return f"this test split has now been scored {'once' if times == 1 else f'{times} times'}"
