@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from attnunet.data.files import write_csv
 from attnunet.errors import exit_on_error
 from attnunet.sweeps import commands, terminal
 
@@ -54,15 +56,12 @@ def print_findings(found: Sequence[Finding], counted: str, console: Console) -> 
     for finding in found:
         table.add_row(*map(Text, (finding.check, finding.patients, f"{finding.found}\n{finding.file}".rstrip())))
     if found:
-        console.print(table)
-    console.print(f"audit: {counted}, {len(found)} finding(s)", highlight=False)
+        console.print(table, soft_wrap=False)
+    console.print(f"audit: {counted}, {len(found)} finding(s)")
 
 
 def log_findings(cfg: DictConfig, choice: str, found: Sequence[Finding], console: Console) -> None:
     """Log the findings as a run of the study, with the table as audit.csv and the number of each check's."""
-    from collections import Counter
-
-    from attnunet.data.files import write_csv
     from attnunet.tracking.labels import flatten
     from attnunet.tracking.provenance import provenance
     from attnunet.tracking.run import open_run
@@ -74,7 +73,7 @@ def log_findings(cfg: DictConfig, choice: str, found: Sequence[Finding], console
         counts = Counter(finding.check.replace(" ", "_") for finding in found)
         current.metrics({"audit/findings": len(found), **{f"audit/{name}": n for name, n in counts.items()}}, step=0)
         current.text(write_csv(finding.row() for finding in found), "audit.csv")
-    console.print(f"run {current.id}: {current.artifacts}/audit.csv", soft_wrap=True, highlight=False)
+    console.print(f"run {current.id}: {current.artifacts}/audit.csv")
 
 
 def job(cfg: DictConfig) -> None:

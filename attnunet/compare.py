@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
@@ -24,25 +24,19 @@ def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
     from attnunet.comparison import pairs, results, rows, runs, table
     from attnunet.comparison.terminal import print_comparison
     from attnunet.tracking import uses
-    from attnunet.tracking.records import RunError
-
-    say = partial(console.print, soft_wrap=True, highlight=False)
 
     # The runs, grouped into rows.
     question = pairs.Question(cfg.score, cfg.margin, cfg.alpha, cfg.resamples, cfg.seed)
     records, left_out = runs.keep_scored(runs.select_records(cfg, store), cfg.score)
     for line in left_out:
-        say(f"left out: {line}")
+        console.print(f"left out: {line}")
     found = rows.group_rows([runs.read_scores(record, question, ["val"]) for record in records], NO_EFFECT)
 
     # The best rows on validation patients; a row without a score comes last.
-    try:
-        rows.check_pairs(found, "val")
-        found.sort(key=lambda row: (math.isnan(mean := row.mean("val")), question.sign * -mean))
-        found = found[: cfg.top]
-        rows.check_pairs(found, "test" if cfg.test else "val")
-    except rows.Unpaired as unpaired:
-        raise RunError(str(unpaired)) from unpaired
+    rows.check_pairs(found, "val")
+    found.sort(key=lambda row: (math.isnan(mean := row.mean("val")), question.sign * -mean))
+    found = found[: cfg.top]
+    rows.check_pairs(found, "test" if cfg.test else "val")
     ids = {run.id for row in found for run in row.runs}
     chosen = [record for record in records if record.id in ids]
     for record in chosen:
@@ -54,9 +48,9 @@ def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
     # The test patients, which are scored only after all checks.
     notes = []
     if cfg.test:
-        tested = runs.score_tests(chosen, cfg, store, console)
+        tested = runs.score_tests(chosen, store, console)
         both = {run_id: runs.read_scores(record, question, ["val", "test"]) for run_id, record in tested.items()}
-        found = [row.with_runs(both[run.id] for run in row.runs) for row in found]
+        found = [replace(row, runs=tuple(both[run.id] for run in row.runs)) for row in found]
         notes = [uses.describe_uses(uses.uses_so_far(store, tested.values()))]
     comparison = table.compare_rows(found, "test" if cfg.test else "val", question)
 
@@ -66,7 +60,7 @@ def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
         results.log_results(store, cfg.sweep, folder, key)
     print_comparison(console, comparison)
     for line in (*notes, f"page      {page}"):
-        say(line)
+        console.print(line)
     return comparison
 
 

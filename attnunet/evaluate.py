@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
@@ -22,11 +20,9 @@ if TYPE_CHECKING:
 def evaluate(cfg: DictConfig, choices: dict[str, str], record: Record, console: Console) -> None:
     """Score the requested slices with the requested threshold and post-processing; log the scores to the run."""
     from attnunet.evaluation import patients, pictures, report, scoring
-    from attnunet.tracking import provenance, records, uses
-    from attnunet.tracking.run import Run
+    from attnunet.tracking import provenance, records, run, uses
 
-    say = partial(console.print, soft_wrap=True, highlight=False)
-    say(f"run {record.id}: {record.name}")
+    console.print(f"run {record.id}: {record.name}")
 
     # The predictor, with the requested decision.
     predictor = scoring.load_predictor(record)
@@ -34,8 +30,7 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], record: Record, console: 
     predictor = replace(predictor, decision=replace(predictor.decision, **set_here))
 
     # The slices, which must not be training data.
-    cache = Path(cfg.tracking.root) / "cache"
-    chosen = scoring.select_slices(record, predictor.preparation, cfg.get("data"), cfg.get("split"), cfg.part, cache)
+    chosen = scoring.select_slices(record, predictor.preparation, cfg.get("data"), cfg.get("split"), cfg.part)
     if chosen.trained and not cfg.allow_training_patients:
         raise records.RunError(
             f"part={cfg.part}: run {record.id} trained on {', '.join(chosen.trained)}; scores of patients who were trained on "
@@ -45,7 +40,7 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], record: Record, console: 
     own = record.slices("test")
 
     # The scores, logged and shown.
-    current = Run(record.store, record.id)
+    current = run.Run(record.store, record.id)
     with scoring.claim_name(record, cfg.name, "-".join(words), leaking=bool(chosen.trained)) as name:
         found = patients.score_patients(predictor, chosen.prepared, chosen.indices, cfg.part, **scoring.scoring_rules(record))
     notes = list(chosen.notes)
@@ -58,7 +53,7 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], record: Record, console: 
 
     report.print_scores(console, {cfg.part: found}, scoring.LEAKING if chosen.trained else None)
     for line in (*notes, f"evaluation {name}: {current.artifacts}/evaluations/{name}"):
-        say(line)
+        console.print(line)
 
 
 def job(cfg: DictConfig) -> None:
@@ -77,9 +72,7 @@ def job(cfg: DictConfig) -> None:
 
             evaluate_masks(cfg, record, console)
         elif cfg.study is None:
-            record = records.find_checkpoint(store, cfg.run)
-            commands.load_tensorflow()
-            evaluate(cfg, choices, record, console)
+            evaluate(cfg, choices, commands.open_checkpoint(cfg), console)
         else:
             runs = records.runs_of_study(store, cfg.study)
             commands.load_tensorflow()

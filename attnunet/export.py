@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +23,11 @@ def export(cfg: DictConfig, record: Record, console: Console) -> None:
     from attnunet.evaluation.scoring import load_predictor
     from attnunet.inference.export import TOLERANCE, export_predictor
 
-    say = partial(console.print, soft_wrap=True, highlight=False)
     file, rounding = export_predictor(load_predictor(record), cfg.format, Path(cfg.output))
-    say(f"{file}: same logits as the network in float32 (to {TOLERANCE})")
+    console.print(f"{file}: same logits as the network in float32 (to {TOLERANCE})")
     if rounding > TOLERANCE:
-        say(f"as it was trained, in {record.config.trainer.precision}, its logits differ by up to {rounding:.2g}")
-    say(f"{file.with_name('predictor.json')}: preparation and decision")
+        console.print(f"as it was trained, in {record.config.trainer.precision}, its logits differ by up to {rounding:.2g}")
+    console.print(f"{file.with_name('predictor.json')}: preparation and decision")
 
 
 def check_output(folder: Path) -> None:
@@ -43,12 +41,7 @@ def job(cfg: DictConfig) -> None:
     """Hydra's task function."""
     with exit_on_error():
         check_output(Path(cfg.output))
-
-        from attnunet.tracking import records
-
-        record = records.find_checkpoint(commands.open_runs(cfg.tracking), cfg.run)
-        commands.load_tensorflow()
-        export(cfg, record, terminal.console())
+        export(cfg, commands.open_checkpoint(cfg), terminal.console())
 
 
 def main() -> None:

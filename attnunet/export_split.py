@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
+from attnunet.data.files import building
 from attnunet.errors import exit_on_error
 from attnunet.export import check_output
 from attnunet.sweeps import commands, terminal
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 def export_split(cfg: DictConfig, console: Console) -> None:
     """Write the split in three forms, and the data set as nnU-Net's raw folder, so that another tool has the same patients."""
-    from attnunet.data.files import building
     from attnunet.exchange import splits
     from attnunet.exchange.nnunet import RawFolder
 
@@ -40,11 +40,11 @@ def export_split(cfg: DictConfig, console: Console) -> None:
             (temporary / "nnUNet_raw" / f"datalist{ending}.json").write_text(datalist)
 
     if not all(prepared.spacing_of(indices[0]) for indices in prepared.patients.values()):
-        console.print("the spacing is not known, so voxels measure 1 mm there: give data.spacing", highlight=False)
+        console.print("the spacing is not known, so voxels measure 1 mm there: give data.spacing")
     for place, fold in enumerate(folds):
         counts = ", ".join(f"{part} {len(patients)}" for part, patients in fold.items())
-        console.print(f"fold {place}: {counts} patients", highlight=False)
-    console.print(f"written to {folder}", soft_wrap=True, highlight=False)
+        console.print(f"fold {place}: {counts} patients")
+    console.print(f"written to {folder}")
 
 
 def divide_data(cfg: DictConfig) -> tuple[Dataset, Prepared, list[Fold]]:

@@ -29,7 +29,7 @@ def find_inputs(cfg: DictConfig, console: Console) -> list[Source]:
         raise DataError(f"input={given}: no such file or folder")
     sources, passed = volumes.find_volumes(given)
     for file in passed:
-        console.print(f"passed over: {file}", soft_wrap=True, highlight=False)
+        console.print(f"passed over: {file}")
     if output.resolve().is_relative_to(given.resolve()):
         raise DataError(f"output={output}: lies in the input, where masks would be taken for images; give another folder")
     check_outputs(sources, file_endings(cfg), output, cfg.overwrite)
@@ -67,10 +67,10 @@ def predict(cfg: DictConfig, sources: list[Source], record: Record, console: Con
         for ending, values in zip(file_endings(cfg), (mask, probabilities), strict=False):
             source.write(values, output, ending, plane)
         name = source.files[0].parent if len(source.files) > 1 else source.files[0]
-        console.print(f"{name}: {len(mask)} slices, {mask.sum()} lesion voxels", soft_wrap=True, highlight=False)
+        console.print(f"{name}: {len(mask)} slices, {mask.sum()} lesion voxels")
     if unread:
         raise DataError(f"input={cfg.input}: {unread} of {len(sources)} volumes cannot be read, as said above")
-    console.print(f"masks  {output}", soft_wrap=True, highlight=False)
+    console.print(f"masks  {output}")
 
 
 def check_outputs(sources: list[Source], endings: list[str], output: Path, overwrite: bool) -> None:
@@ -94,12 +94,7 @@ def job(cfg: DictConfig) -> None:
     with exit_on_error():
         console = terminal.console()
         sources = find_inputs(cfg, console)
-
-        from attnunet.tracking import records
-
-        record = records.find_checkpoint(commands.open_runs(cfg.tracking), cfg.run)
-        commands.load_tensorflow()
-        predict(cfg, sources, record, console)
+        predict(cfg, sources, commands.open_checkpoint(cfg), console)
 
 
 def main() -> None:

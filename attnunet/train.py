@@ -41,7 +41,7 @@ def train(
     from attnunet.tracking import labels, provenance, resume, sweep
     from attnunet.tracking.run import open_run
 
-    say = partial(terminal.console().print, soft_wrap=True, highlight=False)
+    say = terminal.console().print
 
     # The data, and the patients of each part.
     cfg = config.settle(cfg, overrides)
@@ -116,9 +116,9 @@ def fit_and_score(cfg: DictConfig, prepared: Prepared, split: Split, run: Run, f
     score = results.log_results(cfg, run, fitted, choice, scores, predictor, prepared, split)
     report.print_scores(console, scores, "LEAKING split: patients on both sides, scores flatter" if split.leaking else None)
     if score_test:
-        console.print(uses.describe_uses(times), highlight=False)
+        console.print(uses.describe_uses(times))
     if cfg.trainer.figures:
-        console.print(f"pictures  {run.artifacts}/figures", soft_wrap=True)
+        console.print(f"pictures  {run.artifacts}/figures")
     return score
 
 

@@ -120,7 +120,7 @@ def run(folder: Path, root: Path, *overrides: str) -> str:
     out = StringIO()
     with initialize_config_dir(config.CONF, version_base="1.3"):
         cfg = compose("audit", ["data=lgg", f"data.root={root}", f"tracking.root={folder / 'mlruns'}", *overrides])
-    audit.audit(cfg, "lgg", Console(file=out, width=200))
+    audit.audit(cfg, "lgg", Console(file=out, width=200, soft_wrap=True))
     return out.getvalue()
 
 

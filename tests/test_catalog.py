@@ -108,5 +108,8 @@ def test_an_entry_that_lacks_a_field_is_refused(field: str) -> None:
 def test_entries_refer_to_each_other() -> None:
     names = [metric.name for metric in catalog.METRICS]
     assert len(set(names)) == len(names)
-    assert {metric.worst for metric in catalog.METRICS} - {""} == {"hd95_worst", "assd_worst"} <= set(names)
+    worst = {metric.name: catalog.metric(metric.worst) for metric in catalog.METRICS if metric.undefined == "no distance"}
+    assert {"hd95": "hd95_worst", "assd": "assd_worst"}.items() <= {name: other.name for name, other in worst.items()}.items()
+    assert {other.undefined for other in worst.values()} == {""}
+    assert {metric.name for metric in catalog.METRICS if metric.worst} == set(worst)
     assert {statistic.metric for statistic in catalog.STATISTICS} - {""} <= set(names)

@@ -18,6 +18,7 @@ from mlflow.entities import Param, RunTag
 from rich.console import Console
 
 from attnunet import compare, config
+from attnunet.comparison.rows import Unpaired
 from attnunet.comparison.table import Comparison
 from attnunet.config import checks, schema
 from attnunet.data.files import read_csv, write_csv
@@ -80,7 +81,7 @@ class Runs:
             cfg = compose(
                 "compare", [f"tracking.root={self.store.root}", "resamples=199", what or f"study={self.study}", *overrides]
             )
-        return compare.compare(cfg, self.store, Console(file=out, width=200)), out.getvalue()
+        return compare.compare(cfg, self.store, Console(file=out, width=200, soft_wrap=True)), out.getvalue()
 
     def artifact(self, run: str, path: str) -> Path:
         return self.store.root / "artifacts" / run / "artifacts" / path
@@ -148,7 +149,7 @@ def test_what_did_not_finish_or_was_superseded_is_left_out_and_said(runs: Runs) 
 def test_runs_on_different_patients_are_refused_with_both_lists(runs: Runs) -> None:
     runs.add(BASE[:3], {"loss": "dice"}, patients=["a", "b", "c"])
     runs.add(BASE[:3], {"loss": "focal"}, patients=["b", "c", "d"])
-    with pytest.raises(RunError) as refused:
+    with pytest.raises(Unpaired) as refused:
         runs.compare()
     assert "3 patients: a, b, c" in str(refused.value)
     assert "only in the first: a\nonly in the second: d" in str(refused.value)
@@ -158,7 +159,7 @@ def test_runs_on_different_patients_are_refused_with_both_lists(runs: Runs) -> N
 def test_runs_on_different_data_with_patients_of_the_same_names_are_refused(runs: Runs) -> None:
     runs.add(BASE, {"loss": "dice"})
     runs.add(BASE, {"loss": "focal"}, content="other")
-    with pytest.raises(RunError, match=r"their data differ.\nrun .* was made with content, run .* with other"):
+    with pytest.raises(Unpaired, match=r"their data differ.\nrun .* was made with content, run .* with other"):
         runs.compare()
 
 
@@ -260,7 +261,7 @@ def test_an_earlier_versions_test_scores_without_a_distance_are_refused(runs: Ru
 def test_a_score_that_does_not_tell_which_run_is_better_is_refused(score: str) -> None:
     with initialize_config_dir(config.CONF, version_base="1.3"):
         cfg = compose("compare", ["study=any", f"score={score}"])
-    with pytest.raises(config.ConfigError, match=f"score={score}: does not .* allowed: dice, iou, .*, fp, fn, hd95, .*_f1$"):
+    with pytest.raises(config.ConfigError, match=f"score={score}: does not .* allowed: dice, iou, .*, fp, fn, .*hd95, .*_f1"):
         checks.check_keys(cfg, schema.Compare)
 
 
@@ -358,7 +359,7 @@ def scored(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of the runs whose test was scored, which is made up."""
     asked = []
 
-    def score_test(record: Record, cache: Path) -> None:
+    def score_test(record: Record) -> None:
         asked.append(record.id)
         with record.file("patients.csv") as file, file.open("a") as stream:
             scores = zip(TESTED, (0.5, 0.4, 0.6), strict=True)
@@ -374,7 +375,7 @@ def scored(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_no_test_is_scored_where_anything_can_still_be_refused(runs: Runs, scored: list[str], tmp_path: Path) -> None:
     runs.add(BASE, {"loss": "dice"})
     other = runs.add(BASE, {"loss": "focal"}, tested=["t0", "t1"])
-    with pytest.raises(RunError, match=r"their test patients differ(?s:.*)only in the first: t2"):
+    with pytest.raises(Unpaired, match=r"their test patients differ(?s:.*)only in the first: t2"):
         runs.compare("test=true")
     runs.store.client.delete_run(other)
     (tmp_path / "full.txt").touch()
@@ -394,7 +395,7 @@ def test_runs_are_not_ranked_over_different_validation_patients_before_the_best_
     runs.add(BASE[:3] + 0.2, {"loss": "dice"}, patients=["a", "b", "c"])
     runs.add(BASE[:3], {"loss": "focal"}, patients=["a", "b", "d"])
     for test in ("false", "true"):
-        with pytest.raises(RunError, match="their val patients differ"):
+        with pytest.raises(Unpaired, match="their val patients differ"):
             runs.compare("top=1", f"test={test}")
     assert scored == []
 

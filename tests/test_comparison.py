@@ -48,7 +48,7 @@ def table(scores: np.ndarray, **question: object) -> Comparison:
 
 
 def text_of(comparison: Comparison) -> str:
-    console = Console(width=200, file=io.StringIO())
+    console = Console(width=200, file=io.StringIO(), soft_wrap=True)
     terminal.print_comparison(console, comparison)
     return console.file.getvalue()  # type: ignore[attr-defined]
 

@@ -271,6 +271,6 @@ def test_no_letter_of_a_long_name_lies_outside_of_the_picture() -> None:
 
 def test_rows_keep_their_label_when_their_scores_are_read_again() -> None:
     (row, _) = group_rows([run(0, loss="dice"), run(1, loss="focal")])
-    again = row.with_runs([run(0, {"a": 0.9}, loss="dice")])
+    again = replace(row, runs=(run(0, {"a": 0.9}, loss="dice"),))
     assert isinstance(again, Row)
     assert (again.name, again.scores("val")) == ("loss=dice", {"a": 0.9})

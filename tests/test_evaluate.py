@@ -49,7 +49,7 @@ class Made:
             given = [f"run={self.run.id}", f"tracking.root={self.folder / 'mlruns'}", *overrides]
             cfg = compose("evaluate", given)
         choices = {o.split("=")[0]: o.split("=")[1] for o in overrides if o.split("=")[0] in ("data", "split")}
-        evaluate.evaluate(cfg, choices, self.run, Console(file=out, width=200))
+        evaluate.evaluate(cfg, choices, self.run, Console(file=out, width=200, soft_wrap=True))
         return out.getvalue()
 
     def artifact(self, path: str) -> Path:
@@ -271,9 +271,9 @@ def test_a_job_of_a_sweep_gets_the_test_scores_that_a_run_alone_has(
     with monkeypatch.context() as patched:
         patched.setattr(Run, "metrics", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            scoring.score_test(swept.run, tmp_path / "mlruns" / "cache")
+            scoring.score_test(swept.run)
     assert not swept.run.tested
-    assert scoring.score_test(swept.run, tmp_path / "mlruns" / "cache") == 1  # the same scoring, which counts once
+    assert scoring.score_test(swept.run) == 1  # the same scoring, which counts once
     assert swept.run.patients("val") == made.run.patients("val")
     assert swept.run.patients("test") == made.run.patients("test")
     assert swept.run.rows("strata.csv") == made.run.rows("strata.csv")
@@ -281,7 +281,7 @@ def test_a_job_of_a_sweep_gets_the_test_scores_that_a_run_alone_has(
     theirs = {name: value for name, value in made.run.metrics.items() if name.startswith("final/test/")}
     assert ours == pytest.approx(theirs, nan_ok=True)
     with pytest.raises(records.RunError, match="has test scores"):
-        scoring.score_test(swept.run, tmp_path / "mlruns" / "cache")
+        scoring.score_test(swept.run)
 
 
 def test_looks_at_a_test_split_are_counted_over_all_runs_even_deleted_ones(tmp_path: Path) -> None:

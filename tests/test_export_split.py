@@ -48,7 +48,9 @@ def composed(folder: Path, *overrides: str) -> DictConfig:
 def export(folder: Path, root: Path, *overrides: str) -> str:
     """`attnunet.export_split data=lgg OVERRIDES` into folder/out, in this process; -> what it prints."""
     out = StringIO()
-    export_split.export_split(composed(folder, "data=lgg", f"data.root={root}", *overrides), Console(file=out, width=200))
+    export_split.export_split(
+        composed(folder, "data=lgg", f"data.root={root}", *overrides), Console(file=out, width=200, soft_wrap=True)
+    )
     return out.getvalue()
 
 

@@ -110,6 +110,7 @@ ADDED = {
     "a figure": ("figures/scores.py", "def violins(rows):\n    return rows\n"),
     "a reader": ("data/folders.py", "from attnunet.data.slices import Dataset\n"),
     "a split": ("data/split.py", "def halves(subjects):\n    return by_patient(subjects)\n"),
+    "an export format": ("inference/formats.py", "def to_npz(network, path):\n    return network.save(path)\n"),
     "a command": ("report.py", "from attnunet.training.fit import fit\n"),
 }
 

@@ -10,6 +10,7 @@ import pytest
 from keras import layers
 
 from attnunet.inference import formats
+from attnunet.inference.export import to_float32
 from attnunet.models.attention_resunet import attention_resunet
 from attnunet.models.upsample_concat import Joined
 
@@ -48,7 +49,7 @@ def parts(network: keras.Model) -> list[layers.Layer]:
 )
 def test_the_network_in_float32_is_the_one_that_float32_would_have_built(setting: str, precision: str) -> None:
     network = build(setting)
-    exact = formats.to_float32(network)
+    exact = to_float32(network)
     assert {part.compute_dtype for part in parts(exact) if part.weights} == {"float32"}
     assert len(parts(exact)) == len(parts(network))
 
@@ -69,7 +70,7 @@ def test_the_network_in_float32_is_the_one_that_float32_would_have_built(setting
 )
 @pytest.mark.parametrize("form", list(formats.FORMATS))
 def test_every_format_holds_a_mixed_network_in_float32(form: str, setting: str, tmp_path: Path) -> None:
-    exact = formats.to_float32(build(setting))
+    exact = to_float32(build(setting))
     expected = exact.predict_on_batch(IMAGES)
     write, name = formats.FORMATS[form]
     found = write(exact, tmp_path / name)(IMAGES)

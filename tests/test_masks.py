@@ -99,7 +99,7 @@ def again(folder: Path, record: Record, *overrides: str) -> str:
     out = StringIO()
     with initialize_config_dir(config.CONF, version_base="1.3"):
         cfg = compose("evaluate", [f"run={record.id}", f"tracking.root={folder / 'mlruns'}", *overrides])
-    evaluate_masks(cfg, record, Console(file=out, width=200))
+    evaluate_masks(cfg, record, Console(file=out, width=200, soft_wrap=True))
     return out.getvalue()
 
 
@@ -123,7 +123,7 @@ def test_the_masks_of_a_tool_are_a_run_that_is_paired_with_the_one_it_is_scored_
     assert {row["patient"] for row in rival.patients("test")} == set(own.split["test"])
     with initialize_config_dir(config.CONF, version_base="1.3"):
         cfg = compose("compare", ["study=tried", "test=true", f"output={tmp_path / 'out'}", f"tracking.root={store.root}"])
-    found = compare.compare(cfg, store, Console(file=StringIO(), width=200))
+    found = compare.compare(cfg, store, Console(file=StringIO(), width=200, soft_wrap=True))
     assert found.names == ["model=rival", "model=separable"]
 
 

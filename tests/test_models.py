@@ -1,6 +1,7 @@
-"""One suite for all variants of the network, then what each switch does and leaves alone."""
+"""One suite for every network of conf/model and all variants of the first, then what each switch does and leaves alone."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from omegaconf import DictConfig, OmegaConf
 
+from attnunet.config import CONF, objects
 from attnunet.models.attention_resunet import attention_resunet
 from attnunet.models.blocks import gate_maps
 from attnunet.models.normalization import FusedBatchNormalization
 from attnunet.models.upsample_concat import Joined, transposed_kernel
 
-# Every pair of choices of convolution, gate, residual and dropout occurs.
+CHOICES = sorted(path.stem for path in Path(CONF, "model").glob("*.yaml"))
+# With model=conv, every pair of choices of convolution, gate, residual and dropout occurs.
 VARIANTS: dict[str, dict[str, Any]] = {
-    "conv-additive": {"convolution": layers.Conv2D, "gate": "additive", "residual": True, "dropout": 0.0},
     "separable-additive-plain-dropout": {
         "convolution": layers.SeparableConv2D,
         "gate": "additive",
@@ -65,9 +68,23 @@ def joined(network: keras.Model, level: int) -> keras.Model:
     return keras.Model(network.input, list(network.get_layer(f"decoder_{level}_conv1").input))
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
+def choose(model: str) -> keras.Model:
+    """Return the network that a choice of the group model names, with few filters if it has that key."""
+    cfg = OmegaConf.load(Path(CONF, "model", f"{model}.yaml"))
+    assert isinstance(cfg, DictConfig)
+    if "filters" in cfg:
+        cfg.filters = [4, 8]
+    keras.utils.set_random_seed(0)
+    return objects.make(cfg, "model")(16, 3)
+
+
+NETWORKS = {name: partial(build, **arguments) for name, arguments in VARIANTS.items()}
+NETWORKS |= {f"model={model}": partial(choose, model) for model in CHOICES}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
 def variant(request: pytest.FixtureRequest) -> keras.Model:
-    return build(**VARIANTS[request.param])
+    return NETWORKS[request.param]()
 
 
 def test_forward(variant: keras.Model) -> None:
@@ -80,8 +97,8 @@ def test_forward(variant: keras.Model) -> None:
 
 def test_the_head_is_linear(variant: keras.Model) -> None:
     """Logits, to which losses and the predictor apply the one sigmoid."""
-    head = variant.get_layer("logits")
-    features = outputs_of(variant, "decoder_0_relu2")(pictures())["decoder_0_relu2"]
+    head = variant.layers[-1]
+    features = keras.Model(variant.input, head.input)(pictures())
     expected = features @ head.kernel.numpy()[0, 0] + head.bias.numpy()
     np.testing.assert_allclose(variant(pictures()), expected, atol=1e-5)
 
@@ -268,20 +285,19 @@ def test_bn_momentum_reaches_every_normalisation(momentum: float) -> None:
 
 
 @pytest.mark.usefixtures("mixed_float16")
-@pytest.mark.parametrize("convolution", [layers.Conv2D, layers.SeparableConv2D])
-def test_logits_stay_float32_under_mixed_precision(convolution: Callable[..., layers.Layer]) -> None:
-    network = build(convolution=convolution)
-    hidden = network.get_layer("decoder_0_relu2").output
-    assert keras.backend.standardize_dtype(hidden.dtype) == "float16"
+@pytest.mark.parametrize("model", CHOICES)
+def test_logits_stay_float32_under_mixed_precision(model: str) -> None:
+    network = choose(model)
+    assert keras.backend.standardize_dtype(network.layers[-1].input.dtype) == "float16"
     logits = network(pictures())
     assert logits.dtype == tf.float32
     assert np.isfinite(logits).all()
     assert {keras.backend.standardize_dtype(weight.dtype) for weight in network.trainable_weights} == {"float32"}
 
 
-@pytest.mark.parametrize("convolution", [layers.Conv2D, layers.SeparableConv2D])
-def test_xla_gives_the_same_logits(convolution: Callable[..., layers.Layer]) -> None:
-    network = build(convolution=convolution)
+@pytest.mark.parametrize("model", CHOICES)
+def test_xla_gives_the_same_logits(model: str) -> None:
+    network = choose(model)
     compiled = tf.function(network, jit_compile=True)
     np.testing.assert_allclose(compiled(tf.constant(pictures())), network(pictures()), atol=1e-4)
 

@@ -47,7 +47,7 @@ def segment(store: Store, run_id: str, **keys: object) -> str:
     """`attnunet.predict` in this process; -> what it prints."""
     out = StringIO()
     cfg = OmegaConf.create({"run": run_id, "probabilities": False, "overwrite": False, **keys})
-    console = Console(file=out, width=200)
+    console = Console(file=out, width=200, soft_wrap=True)
     predict.predict(cfg, predict.find_inputs(cfg, console), records.find_checkpoint(store, run_id), console)
     return out.getvalue()
 
@@ -197,7 +197,7 @@ def convert(store: Store, run_id: str, form: str, folder: Path) -> str:
     out = StringIO()
     cfg = OmegaConf.create({"run": run_id, "format": form, "output": str(folder)})
     export.check_output(folder)
-    export.export(cfg, records.find_checkpoint(store, run_id), Console(file=out, width=200))
+    export.export(cfg, records.find_checkpoint(store, run_id), Console(file=out, width=200, soft_wrap=True))
     return out.getvalue()
 
 

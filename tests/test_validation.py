@@ -235,7 +235,7 @@ def test_images_per_second_leaves_validation_out(clock: Clock) -> None:
 @pytest.mark.parametrize("terminal", [False, True])
 def test_progress_through_fit(network: keras.Model, terminal: bool) -> None:
     stream = io.StringIO()
-    console = Console(file=stream, force_terminal=terminal, width=120)
+    console = Console(file=stream, force_terminal=terminal, width=120, highlight=False)
     network = copy_of(network)
     progress = ShowProgress(console, epochs=2, steps=2, monitor="val/dice")
     scores = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update({"val/dice": 0.1}))

@@ -1,11 +1,11 @@
 """The comparison as one HTML file, which needs neither a network nor a script."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from attnunet.comparison.pairs import decimals
 from attnunet.comparison.table import Comparison, summary
 from attnunet.figures.comparison import choose_pairs, draw_all
 
@@ -13,21 +13,12 @@ from attnunet.figures.comparison import choose_pairs, draw_all
 def page(comparison: Comparison, title: str, left_out: Sequence[str], notes: Sequence[str], facts: Mapping[str, str]) -> str:
     """Return the page.
 
-    Args:
-        comparison: the comparison.
-        title: of the page.
-        left_out: one line for each run that was left out.
-        notes: further notes, beside `Comparison.notes`.
-        facts: the origin of the page, such as the command, by name.
+    `left_out` has a line for each run that was left out, `notes` come after `Comparison.notes`, and `facts` tell the page's
+    origin, such as the command, by name.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["score"] = lambda value: "" if math.isnan(value) else f"{value:.3f}"
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["score"] = decimals
     return environment.get_template("page.html").render(
         comparison=comparison,
         title=title,

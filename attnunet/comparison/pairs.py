@@ -124,12 +124,8 @@ def signed_ranks(differences: np.ndarray) -> float:
 def describe(pair: Pair, names: Sequence[str], question: Question, tests: int, worst: int = 0) -> str:
     """Return the verdict in words with the numbers behind it.
 
-    Args:
-        pair: the comparison.
-        names: of all rows.
-        question: the score and the thresholds.
-        tests: the number of pairs.
-        worst: the number of patients whose distance is undefined and counts as the worst.
+    `names` are those of all rows, `tests` is the number of pairs, and `worst` the number of patients whose distance is
+    undefined and counts as the worst.
     """
     first, second = names[pair.first], names[pair.second]
     head = {
@@ -194,6 +190,11 @@ def warn_of_few(patients: int) -> str:
 def format_p(p: float) -> str:
     """Return a p value as text."""
     return f"{p:.2g}" if p >= 0.0001 else "below 0.0001"
+
+
+def decimals(value: float) -> str:
+    """Return a score with three decimals; "" for NaN."""
+    return "" if math.isnan(value) else f"{value:.3f}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -32,8 +32,7 @@ def question_key(cfg: DictConfig, store: Store) -> str:
 def find_folder(cfg: DictConfig, question: str, first: str) -> Path:
     """Return the folder of the results: a new one, or the one with an earlier answer to the same question.
 
-    Args:
-        first: the id of the first run.
+    `first` is the id of the first run.
 
     Raises:
         RunError: `output` names a folder that holds something else.
@@ -55,12 +54,7 @@ def find_folder(cfg: DictConfig, question: str, first: str) -> Path:
 def write_results(
     cfg: DictConfig, folder: Path, comparison: Comparison, left_out: Sequence[str], notes: Sequence[str]
 ) -> Path:
-    """Write the tables and the page of a comparison; return the page's path.
-
-    Args:
-        left_out: a line for each run that takes no part.
-        notes: what a reader has to know besides the comparison's own notes.
-    """
+    """Write the tables and the page of a comparison, with `left_out` and `notes` as in `page`; return the page's path."""
     what = f"study {cfg.study}" if cfg.study else f"sweep {cfg.sweep}" if cfg.sweep else f"{len(cfg.runs)} runs"
     title = f"{cfg.score} of {what} on {'test' if cfg.test else 'validation'} patients"
     made = f"{time.strftime('%Y-%m-%d %H:%M')}, attnunet {__version__} {git('rev-parse', '--short', 'HEAD')}"

@@ -1,11 +1,15 @@
 """The rows of a leaderboard: the runs of each row, its label, and the scores of its patients."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+
+from attnunet.config.targets import is_within
+from attnunet.errors import UserError
+from attnunet.metrics.scores import nan_mean
 
 Scores = Mapping[str, float]
 Slices = Mapping[str, Sequence[int]]
@@ -13,7 +17,7 @@ Slices = Mapping[str, Sequence[int]]
 SEED, FOLD = "seed", "split.fold"
 
 
-class Unpaired(ValueError):
+class Unpaired(UserError):
     """Rows that cannot be compared patient by patient. The message names the difference."""
 
 
@@ -59,10 +63,6 @@ class Row:
     runs: tuple[ScoredRun, ...]
     label: Mapping[str, str]
 
-    def with_runs(self, runs: Iterable[ScoredRun]) -> "Row":
-        """Return the same row with other runs."""
-        return replace(self, runs=tuple(runs))
-
     @property
     def name(self) -> str:
         text = " ".join(f"{key}={value}" for key, value in self.label.items()) or self.runs[0].name.removeprefix("LEAKING ")
@@ -107,39 +107,30 @@ class Row:
 
     def mean(self, part: str) -> float:
         """Return the mean score over the patients of a part."""
-        return mean(list(self.scores(part).values()))
+        return nan_mean(np.array([*self.scores(part).values()]))
 
     def spread(self, part: str) -> float:
         """Return the standard deviation (n - 1) of the seeds' means; NaN for a single seed."""
-        means = [mean(list(scores.values())) for scores in self.by_seed(part).values()]
+        means = [nan_mean(np.array([*scores.values()])) for scores in self.by_seed(part).values()]
         return float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
-
-
-def mean(values: Sequence[float]) -> float:
-    """Return the mean of the defined values; NaN if there are none."""
-    defined = [value for value in values if not math.isnan(value)]
-    return float(np.mean(defined)) if defined else math.nan
 
 
 def join_runs(tables: Sequence[Scores]) -> Scores:
     """Return each patient's mean over the tables that hold the patient."""
     patients = sorted({patient for table in tables for patient in table})
-    return {patient: mean([table[patient] for table in tables if patient in table]) for patient in patients}
+    return {patient: nan_mean(np.array([table[patient] for table in tables if patient in table])) for patient in patients}
 
 
 def group_rows(runs: Sequence[ScoredRun], no_effect: Sequence[str] = ()) -> list[Row]:
     """Return the rows that the runs form, in the order of each row's first run.
 
-    Two runs with the same parameters, seed and fold form two rows; their labels hold the ids of the runs.
-
-    Args:
-        runs: the runs.
-        no_effect: parameters, or groups of parameters, that cannot change a result and so do not tell rows apart.
+    Two runs with the same parameters, seed and fold form two rows; their labels hold the ids of the runs. The parameters, or
+    groups of parameters, in `no_effect` cannot change a result and do not tell rows apart.
     """
     alike: dict[tuple, list[dict[tuple, ScoredRun]]] = {}
     for run in runs:
         removed = (SEED, FOLD) if run.params.get("split") == "kfold" else (SEED,)
-        params = {key: value for key, value in run.params.items() if not any(is_within(key, free) for free in no_effect)}
+        params = {key: value for key, value in run.params.items() if not is_within(key, no_effect)}
         place = tuple(params.pop(key, "") for key in removed)
         copies = alike.setdefault(tuple(sorted(params.items())), [])
         copy = next((copy for copy in copies if place not in copy), None)
@@ -155,11 +146,6 @@ def group_rows(runs: Sequence[ScoredRun], no_effect: Sequence[str] = ()) -> list
             members = tuple(copy.values())
             found.append(Row(members, label if once else {**label, "run": members[0].id[:8]}))
     return found
-
-
-def is_within(key: str, group: str) -> bool:
-    """Return whether a parameter is the group itself or stands in it."""
-    return key == group or key.startswith(f"{group}.")
 
 
 def find_differences(tables: Sequence[Mapping[str, str]], overrides: str) -> Iterator[str]:

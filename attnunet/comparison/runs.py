@@ -1,7 +1,6 @@
 """The runs of a comparison: which take part, and each patient's score."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -71,7 +70,7 @@ def read_scores(record: Record, question: Question, parts: Sequence[str]) -> Sco
     return ScoredRun(record.id, *facts, scores, worst)
 
 
-def score_tests(records: Sequence[Record], cfg: DictConfig, store: Store, console: Console) -> dict[str, Record]:
+def score_tests(records: Sequence[Record], store: Store, console: Console) -> dict[str, Record]:
     """Return the runs by their ids, each with test scores; runs without any are scored here, as their training would have."""
     if untested := [record for record in records if not record.tested]:
         runtime.configure(0, runtime.available_threads(None), "float32")
@@ -79,7 +78,6 @@ def score_tests(records: Sequence[Record], cfg: DictConfig, store: Store, consol
         from attnunet.evaluation.scoring import score_test  # a comparison of runs with scores needs no TensorFlow
 
         for number, record in enumerate(untested, 1):
-            line = f"scoring the test {number}/{len(untested)}: run {record.id[:8]} ({record.name})"
-            console.print(line, soft_wrap=True, highlight=False)
-            score_test(record, Path(cfg.tracking.root) / "cache")
+            console.print(f"scoring the test {number}/{len(untested)}: run {record.id[:8]} ({record.name})")
+            score_test(record)
     return {record.id: record for record in find_runs(store, [record.id for record in records])}

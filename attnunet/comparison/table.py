@@ -8,8 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from attnunet.comparison.pairs import Pair, Question, compare_pairs, describe, explain_powerless, plural, warn_of_few
-from attnunet.comparison.rows import Row, mean, pair_patients
+from attnunet.comparison.rows import Row, pair_patients
 from attnunet.data.files import write_csv
+from attnunet.metrics.scores import nan_mean
 from attnunet.metrics.statistics import mean_intervals, smallest_p
 
 
@@ -19,7 +20,6 @@ class Place:
 
     Attributes:
         rank: from 1.
-        row: the row.
         patients: the number of patients with a defined score.
         mean, median: over these patients; `low` and `high` are the ends of the mean's interval.
         worst: the number of these patients whose distance is undefined and counts as the worst.
@@ -133,12 +133,12 @@ def compare_rows(table: Sequence[Row], part: str, question: Question) -> Compari
             rank,
             row,
             int(np.sum(~np.isnan(own))),
-            mean(list(own)),
+            nan_mean(own),
             float(low),
             float(high),
             float(np.median(own[~np.isnan(own)])) if not np.isnan(own).all() else math.nan,
             int(counted.sum()),
-            mean(list(own[~counted])),
+            nan_mean(own[~counted]),
             row.mean("val"),
             row.spread(part),
             row.minutes,

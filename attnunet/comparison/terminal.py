@@ -1,67 +1,51 @@
 """The comparison in the terminal: the leaderboard and the verdicts in words."""
 
-import math
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from attnunet.comparison.table import Comparison, summary
+from attnunet.comparison.pairs import decimals
+from attnunet.comparison.table import Comparison, Place, summary
 
 WORDS = 15  # most verdicts that are printed; if there are more pairs, only those of the first row are
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """Print the leaderboard and the verdicts. Names are printed as they are, not as rich's markup."""
-    score, level = comparison.question.score, comparison.question.level
+    everyone = len(comparison.patients)
+
+    def cells(s: Place) -> dict[str, str]:
+        """Return a row's cells by the names of their columns."""
+        undefined = {"undefined": f"{s.worst} of {everyone}", "mean of defined": decimals(s.mean_defined)}
+        return {
+            "row": str(s.rank),
+            **{key: s.row.label.get(key, "") for key in comparison.parameters},
+            comparison.question.score: decimals(s.mean) + (" LEAKING" if s.row.leaking else ""),
+            f"{comparison.question.level} interval": f"{decimals(s.low)} to {decimals(s.high)}",
+            "median": decimals(s.median),
+            **(undefined if comparison.worst.any() else {}),
+            **({"patients": f"{s.patients} of {everyone}"} if comparison.partial else {}),
+            **({"validation": decimals(s.validation)} if comparison.part == "test" else {}),
+            "seeds": str(len(s.row.seeds)),
+            "spread": decimals(s.spread),
+            "minutes": f"{s.minutes:.1f}",
+            "runs": " ".join(run.id[:8] for run in s.row.runs),
+        }
+
+    rows = [cells(standing) for standing in comparison.standings]
     table = Table(title=summary(comparison))
     left = [*comparison.parameters, "runs"]
-    test = ["validation"] if comparison.part == "test" else []
-    patients = ["patients"] if comparison.partial else []
-    undefined = ["undefined", "mean of defined"] if comparison.worst.any() else []
-    for name in (
-        "row",
-        *comparison.parameters,
-        score,
-        f"{level} interval",
-        "median",
-        *undefined,
-        *patients,
-        *test,
-        "seeds",
-        "spread",
-        "minutes",
-        "runs",
-    ):
+    for name in rows[0]:
         table.add_column(Text(name), justify="left" if name in left else "right", overflow="fold", no_wrap=name not in left)
-    for s in comparison.standings:
-        cells = (
-            str(s.rank),
-            *(s.row.label.get(key, "") for key in comparison.parameters),
-            decimals(s.mean) + (" LEAKING" if s.row.leaking else ""),
-            f"{decimals(s.low)} to {decimals(s.high)}",
-            decimals(s.median),
-            *([f"{s.worst} of {len(comparison.patients)}", decimals(s.mean_defined)] if undefined else []),
-            *([f"{s.patients} of {len(comparison.patients)}"] if patients else []),
-            *([decimals(s.validation)] if test else []),
-            str(len(s.row.seeds)),
-            decimals(s.spread),
-            f"{s.minutes:.1f}",
-            " ".join(run.id[:8] for run in s.row.runs),
-        )
-        table.add_row(*map(Text, cells))
-    console.print(table)
+    for row in rows:
+        table.add_row(*map(Text, row.values()))
+    console.print(table, soft_wrap=False)
     for note in comparison.notes():
-        console.print(Text(note), soft_wrap=True)
+        console.print(Text(note))
     pairs = list(zip(comparison.pairs, comparison.sentences, strict=True))
     chosen = [words for pair, words in pairs if len(pairs) <= WORDS or pair.first == 0]
     for words in chosen:
-        console.print(Text(words), soft_wrap=True)
+        console.print(Text(words))
     if len(chosen) < len(pairs):
         rest = len(pairs) - len(chosen)
-        console.print(f"... and {rest} pairs more, of rows below the first, on the page and in pairs.csv", highlight=False)
-
-
-def decimals(value: float) -> str:
-    """Return a score with three decimals; "" for NaN."""
-    return "" if math.isnan(value) else f"{value:.3f}"
+        console.print(f"... and {rest} pairs more, of rows below the first, on the page and in pairs.csv")

@@ -4,9 +4,10 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le, Len, Lt
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from attnunet.inference.formats import FORMATS
 from attnunet.metrics import catalog
 
 Positive = Annotated[int, Gt(0)]
@@ -50,6 +51,16 @@ def check_score(score: str) -> str:
 
 
 Score = Annotated[str, AfterValidator(check_score)]
+
+
+def check_format(form: str) -> str:
+    """Return the name of an export format."""
+    if form not in FORMATS:
+        raise PydanticCustomError("format", "there is no such format; allowed: {names}", {"names": ", ".join(FORMATS)})
+    return form
+
+
+Format = Annotated[str, AfterValidator(check_format), WithJsonSchema({"enum": [*FORMATS]})]
 Module = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
 
 
@@ -187,7 +198,7 @@ class Export(Keys):
     """The keys of attnunet.export; conf/export.yaml explains them."""
 
     run: Text
-    format: Literal["keras", "savedmodel", "onnx", "tflite"]
+    format: Format
     output: Text
     modules: list[Module]
     tracking: Tracking

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from attnunet.config import fingerprints
+from attnunet.config.targets import is_within
 from attnunet.evaluation.patients import Rows, Scores, volume_of
 from attnunet.metrics import catalog
 from attnunet.metrics.calibration import BINS, Calibration
@@ -100,4 +101,4 @@ def find_cross_validations(records: Iterable[Record]) -> list[CrossValidation]:
 
 def recipe_of(params: Mapping[str, str]) -> tuple:
     """Return a run's settings without those in which folds may differ."""
-    return tuple(sorted(item for item in params.items() if not any(f"{item[0]}.".startswith(f"{key}.") for key in FREE)))
+    return tuple(sorted((name, value) for name, value in params.items() if not is_within(name, FREE)))

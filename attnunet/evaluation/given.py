@@ -30,8 +30,8 @@ OF_PROBABILITIES = ("threshold", "smallest_lesion", "fill_holes", "dice_at_0.5",
 
 def evaluate_masks(cfg: DictConfig, record: Record, console: Console) -> None:
     """Score another tool's masks of a run's validation and test patients as the run was, and log them as a run beside it."""
-    console.print(f"run {record.id}: {record.name}", soft_wrap=True, highlight=False)
-    scores, notes = score_masks(record, Path(cfg.masks), Path(cfg.tracking.root) / "cache")
+    console.print(f"run {record.id}: {record.name}")
+    scores, notes = score_masks(record, Path(cfg.masks))
     study, params = record.run.info.experiment_id, share_params(record, cfg.name)
     tags = {**provenance([]), "leaking": str(record.leaking).lower(), "scored_as": record.id}
     with open_run(record.store, study, cfg.name, params, tags) as current:
@@ -42,17 +42,17 @@ def evaluate_masks(cfg: DictConfig, record: Record, console: Console) -> None:
         log_scores(current, record, scores)
     report.print_scores(console, scores)
     for line in (*notes, f"run {current.id}: {cfg.name}"):
-        console.print(line, soft_wrap=True, highlight=False)
+        console.print(line)
 
 
-def score_masks(record: Record, folder: Path, cache: Path) -> tuple[dict[str, Scores], list[str]]:
+def score_masks(record: Record, folder: Path) -> tuple[dict[str, Scores], list[str]]:
     """Return the scores of the validation and the test patients, and a line for a part without masks.
 
     Raises:
         DataError: the data are not those of the run; a part has masks for some patients only, or none has any; see
             `attnunet.inference.masks`.
     """
-    prepared = prepare(objects.make(record.config.data, "data")(), None, cache)
+    prepared = prepare(objects.make(record.config.data, "data")(), None, record.store.root / "cache")
     if prepared.folder.name != record.content:
         raise DataError(
             f"run {record.id} ({record.name}): its data have changed: now {prepared.folder.name}, then {record.content}"

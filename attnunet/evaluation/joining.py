@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -27,8 +26,8 @@ def join_studies(cfg: DictConfig, store: Store, runs: Sequence[Record], console:
         raise records.RunError("\n".join(problems))
 
     for fold in [fold for found in whole for fold in found.folds if not fold.tested]:
-        console.print(f"run {fold.id}: {fold.name}, fold {fold.params['split.fold']}", soft_wrap=True, highlight=False)
-        console.print(uses.describe_uses(scoring.score_test(fold, Path(cfg.tracking.root) / "cache")), highlight=False)
+        console.print(f"run {fold.id}: {fold.name}, fold {fold.params['split.fold']}")
+        console.print(uses.describe_uses(scoring.score_test(fold)))
 
     for found in whole:
         found = replace(found, folds=tuple(records.find_runs(store, [fold.id for fold in found.folds])))  # with these scores
@@ -39,5 +38,5 @@ def join_studies(cfg: DictConfig, store: Store, runs: Sequence[Record], console:
             current.text(write_csv(joined.rows), "patients.csv")
             current.text(write_csv(joined.strata), "strata.csv")
             current.figures(pictures.draw_charts(joined))
-        console.print(f"run {current.id}: {found.name}, {len(found.folds)} folds", soft_wrap=True, highlight=False)
+        console.print(f"run {current.id}: {found.name}, {len(found.folds)} folds")
         report.print_scores(console, {"test": joined}, "every patient tested once, by a network that never saw it")

@@ -33,11 +33,8 @@ def table_rows() -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def format_cell(values: Mapping[str, float], names: tuple[str, ...]) -> str:
     """Return the values as the table shows them; "" where a summary lacks them, as joined folds lack some."""
-    return " to ".join(format_value(values[name]) for name in names if name in values)
-
-
-def format_value(value: float) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    shown = [values[name] for name in names if name in values]
+    return " to ".join(f"{value:.3f}" if isinstance(value, float) else str(value) for value in shown)
 
 
 def print_scores(console: Console, scores: Mapping[str, Scores], title: str | None = None) -> None:
@@ -60,7 +57,7 @@ def print_scores(console: Console, scores: Mapping[str, Scores], title: str | No
     for by, strata in groups.items():
         for name in sorted(strata, key=str) if len(strata) > 1 else ():
             table.add_row(Text(f"Dice, {by}: {name}"), *(format_stratum(found, by, name) for found in scores.values()))
-    console.print(table)
+    console.print(table, soft_wrap=False)
 
 
 def format_stratum(found: Scores, by: float | str, name: float | str) -> str:

@@ -37,14 +37,12 @@ class Selection:
     Attributes:
         prepared: the data, prepared for the run's network.
         indices: the slices.
-        patients: their patients, in alphabetical order.
-        trained: the patients among them that the run trained on.
+        trained: their patients that the run trained on, in alphabetical order.
         notes: warnings for the reader of the scores.
     """
 
     prepared: Prepared
     indices: tuple[int, ...]
-    patients: tuple[str, ...]
     trained: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -94,29 +92,23 @@ def prepare_as_trained(data: DictConfig, preparation: Preparation, cache: Path) 
 
 
 def select_slices(
-    record: Record, preparation: Preparation, data: DictConfig | None, split: DictConfig | None, part: str, cache: Path
+    record: Record, preparation: Preparation, data: DictConfig | None, split: DictConfig | None, part: str
 ) -> Selection:
-    """Select the slices of a part of a split.
+    """Select the slices of a part of a split: "train", "val", "test", or "all" for all three.
 
-    Args:
-        record: the run.
-        preparation: of its network.
-        data: the configuration of the data; the run's own if None.
-        split: the configuration of the split; the run's own split if None.
-        part: "train", "val", "test", or "all" for all three.
-        cache: the folder of prepared data.
+    `data` and `split` are configurations; None stands for the run's own.
 
     Raises:
         DataError: the data lack patients of the run's split.
         Tampered: the file of the split was changed; see `Record.file`.
     """
+    cache = record.store.root / "cache"
     prepared = prepare_as_trained(record.config.data if data is None else data, preparation, cache)
     if split is None:
         indices = range(len(prepared.slices)) if part == "all" else slices_of_part(record, prepared, part)
     else:
         parts = divide(split, prepared).parts
         indices = sorted(i for name in parts if part in (name, "all") for i in parts[name])
-    patients = tuple(sorted({prepared.slices[i].patient for i in indices}))
 
     notes = []
     if prepared.fingerprint != record.split["fingerprint"]:
@@ -125,10 +117,9 @@ def select_slices(
         )
     if chose := known_patients(record, "val", prepared, indices):
         notes.append(f"flatters: validation patients, who chose checkpoint and decision, are scored: {', '.join(chose)}")
-    trained = known_patients(record, "train", prepared, indices)
-    if trained:
+    if trained := known_patients(record, "train", prepared, indices):
         notes.append(f"LEAKING: patients that the run trained on are scored: {', '.join(trained)}")
-    return Selection(prepared, tuple(indices), patients, trained, (*notes, *prepared.notes, *find_doubts(prepared, indices)))
+    return Selection(prepared, tuple(indices), trained, (*notes, *prepared.notes, *find_doubts(prepared, indices)))
 
 
 def known_patients(record: Record, part: str, prepared: Prepared, indices: Sequence[int]) -> tuple[str, ...]:
@@ -164,11 +155,7 @@ def slices_of_part(record: Record, prepared: Prepared, part: str) -> list[int]:
 def claim_name(record: Record, wanted: str | None, default: str, leaking: bool) -> Iterator[str]:
     """Claim a name for a new evaluation of the run and yield it. If the block fails, the name is free again.
 
-    Args:
-        record: the run.
-        wanted: the name; None for the default one.
-        default: gets a number if it is taken.
-        leaking: whether the run trained on some of the patients; the name then begins with LEAKING-.
+    If the default name is taken, it gets a number. If the run trained on some of the patients, the name begins with LEAKING-.
 
     Raises:
         RunError: the wanted name is taken.
@@ -198,15 +185,11 @@ def free_name(record: Record, mark: str, wanted: str | None, default: str) -> st
     return mark + wanted
 
 
-def score_test(record: Record, cache: Path) -> int:
+def score_test(record: Record) -> int:
     """Score the test patients of a run whose training did not, and return how often the test split has been scored.
 
     The decision is the one that training chose. The scores go to final/test/..., patients.csv and strata.csv. The record
     does not show the new metrics; fetch it again.
-
-    Args:
-        record: a finished run without test scores, such as a job of a sweep.
-        cache: the folder of prepared data.
 
     Raises:
         NotFound: the run keeps no checkpoint.
@@ -217,7 +200,7 @@ def score_test(record: Record, cache: Path) -> int:
     if record.tested:
         raise records.RunError(f"run {record.id} ({record.name}) has test scores")
     predictor = load_predictor(record)
-    chosen = select_slices(record, predictor.preparation, None, None, "test", cache)
+    chosen = select_slices(record, predictor.preparation, None, None, "test")
     if chosen.prepared.fingerprint != record.split["fingerprint"]:
         raise DataError(f"run {record.id} ({record.name}): {chosen.notes[0]}; `attnunet.evaluate` scores it on changed data")
     found = score_patients(predictor, chosen.prepared, chosen.indices, "test", **scoring_rules(record))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from attnunet.figures import sweep_scores
 from attnunet.figures.style import FONT, PREDICTION, THIRD, TRUTH, WIDTH, format_name
 from attnunet.metrics import catalog
+from attnunet.metrics.scores import nan_mean
 
 if TYPE_CHECKING:
     from attnunet.comparison.pairs import Pair
@@ -98,8 +98,7 @@ def draw_patients(scores: np.ndarray, label: str) -> Figure:
     ranks = np.arange(1, len(scores) + 1)
     for patient in scores.T:
         axes.plot(ranks, patient, "o-", color=PREDICTION, markersize=3, linewidth=0.6, alpha=0.8)
-    means = [np.mean(row[~np.isnan(row)]) if not np.isnan(row).all() else math.nan for row in scores]
-    axes.plot(ranks, means, "_", color=TRUTH, markersize=18, markeredgewidth=2.5)
+    axes.plot(ranks, [nan_mean(row) for row in scores], "_", color=TRUTH, markersize=18, markeredgewidth=2.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=min(len(ranks), 10)))
     axes.set_xlim(0.5, len(ranks) + 0.5)
     axes.set_xlabel("row of the leaderboard")

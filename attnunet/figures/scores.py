@@ -13,15 +13,7 @@ NAMED = 45  # most patients whose names fit beside a column
 
 
 def patients(names: Sequence[str], scores: Sequence[float], mean: float, interval: tuple[float, float], label: str) -> Figure:
-    """Draw one dot for each patient, the best on top, and the mean with its interval. Scores of NaN are left out.
-
-    Args:
-        names: of the patients.
-        scores: of the patients.
-        mean: of the scores.
-        interval: of the mean.
-        label: of the axis.
-    """
+    """Draw one dot for each patient, the best on top, and the mean with its interval. Scores of NaN are left out."""
     shown = labels(names, WIDTH / 4, FONT - 1)
     ranked = sorted((score, name) for score, name in zip(scores, shown, strict=True) if not np.isnan(score))
     height = min(0.6 + 0.13 * len(ranked), WIDTH)

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from attnunet.figures.style import FONT, PREDICTION, TRUTH, WIDTH, format_name, name_places
+from attnunet.metrics.scores import nan_mean
 
 
 def sweep_scores(parameters: Mapping[str, Sequence[str]], scores: Sequence[float]) -> Figure | None:
@@ -23,7 +24,7 @@ def sweep_scores(parameters: Mapping[str, Sequence[str]], scores: Sequence[float
     for axes, (name, values) in zip(panels, parameters.items(), strict=False):
         order = sorted(set(values), key=number_or_text)
         axes.plot([order.index(value) for value in values], scores, "o", color=PREDICTION, markeredgecolor="black", alpha=0.8)
-        means = [np.nanmean(found) if not np.isnan(found).all() else np.nan for found in group_by_value(values, scores, order)]
+        means = [nan_mean(np.array([s for v, s in zip(values, scores, strict=True) if v == value])) for value in order]
         axes.plot(range(len(order)), means, "_", color=TRUTH, markersize=18, markeredgewidth=2)
         name_places(axes, order, figure.get_figwidth() / columns - 0.5)
         axes.set_xlim(-0.5, len(order) - 0.5)
@@ -34,11 +35,6 @@ def sweep_scores(parameters: Mapping[str, Sequence[str]], scores: Sequence[float
     for axes in panels[len(parameters) :]:
         axes.set_visible(False)
     return figure
-
-
-def group_by_value(values: Sequence[str], scores: Sequence[float], order: Sequence[str]) -> list[np.ndarray]:
-    """Return the scores of each value, in the given order of the values."""
-    return [np.array([s for v, s in zip(values, scores, strict=True) if v == value]) for value in order]
 
 
 def number_or_text(value: str) -> tuple[bool, float, str]:

@@ -1,16 +1,33 @@
 """The export of a predictor: its network in another runtime's files, checked, with the facts that a caller needs."""
 
+import json
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from attnunet.data.files import building
 from attnunet.errors import UserError
-from attnunet.inference.formats import FORMATS, to_float32
+from attnunet.inference.formats import FORMATS
 from attnunet.inference.predictor import Predictor
 
 TOLERANCE = 1e-4
 """The largest difference from the network's logits: absolute, or relative where a logit is above 1."""
+
+
+def to_float32(network: keras.Model) -> keras.Model:
+    """Return a network with the same weights that computes in float32, whatever precision it was trained in.
+
+    ONNX Runtime and LiteRT have no kernels for parts of a network of mixed precision on the CPU.
+    """
+
+    def policy(node: dict) -> dict:
+        return {**node, "config": {"name": "float32"}} if node.get("class_name") == "DTypePolicy" else node
+
+    config = json.loads(network.to_json(), object_hook=policy)
+    exact = keras.models.model_from_json(json.dumps(config))
+    exact.set_weights(network.get_weights())
+    return exact
 
 
 def export_predictor(predictor: Predictor, form: str, folder: Path) -> tuple[Path, float]:

@@ -1,46 +1,35 @@
 """Export formats. Each function writes a network for another runtime, and returns a function that runs the written file.
 
-That function takes images uint8 (B, S, S, C) and returns logits float32 (B, S, S, 1), as the network does.
+That function takes images uint8 (B, S, S, C) and returns logits float32 (B, S, S, 1), as the network does. Each function
+imports its runtime itself, since the check of the configuration reads FORMATS before TensorFlow is loaded.
 """
 
-import json
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
+import tensorflow as tf
 
-from attnunet.inference.predictor import load_network
+if TYPE_CHECKING:
+    import keras
 
 Answer = Callable[[np.ndarray], np.ndarray]
 
 
-def to_float32(network: keras.Model) -> keras.Model:
-    """Return a network with the same weights that computes in float32, whatever precision it was trained in.
-
-    ONNX Runtime and LiteRT have no kernels for parts of a network of mixed precision on the CPU.
-    """
-
-    def policy(node: dict) -> dict:
-        return {**node, "config": {"name": "float32"}} if node.get("class_name") == "DTypePolicy" else node
-
-    config = json.loads(network.to_json(), object_hook=policy)
-    exact = keras.models.model_from_json(json.dumps(config))
-    exact.set_weights(network.get_weights())
-    return exact
-
-
 def to_keras(network: keras.Model, path: Path) -> Answer:
     """Write Keras's own file, without optimizer and loss."""
+    from attnunet.inference.predictor import load_network
+
     network.save(path)
     return load_network(path).predict_on_batch
 
 
 def to_savedmodel(network: keras.Model, path: Path) -> Answer:
     """Write a folder that TensorFlow and TensorFlow Serving load; its signature is `serve`."""
-    import tensorflow as tf
-
     network.export(path, format="tf_saved_model", verbose=False)
     loaded = tf.saved_model.load(str(path))
     return lambda images: loaded.serve(images).numpy()
@@ -65,8 +54,6 @@ def to_onnx(network: keras.Model, path: Path) -> Answer:
 
 def to_tflite(network: keras.Model, path: Path) -> Answer:
     """Write a file for LiteRT, formerly TensorFlow Lite, in float32."""
-    import tensorflow as tf
-
     network.export(path, format="litert", verbose=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"(?s).*tf.lite.Interpreter is deprecated")

@@ -87,13 +87,8 @@ def decide(
 
     The first step chooses the threshold, without post-processing. Ties go to the threshold closest to 0.5, then to the lower
     one. The second step tries every pair of a smallest lesion and hole filling at that threshold. Ties go to the smallest
-    number of voxels, then to no filling. Patients whose Dice is undefined, with both masks empty, are left out.
-
-    Args:
-        cases: the validation patients.
-        thresholds: the thresholds to try, ascending.
-        smallest_lesions: the smallest lesions to try, in voxels.
-        fill_holes: the settings of hole filling to try.
+    number of voxels, then to no filling. Patients whose Dice is undefined, with both masks empty, are left out. The thresholds
+    must ascend; the smallest lesions are in voxels.
     """
     counts = concatenate(count([case.patient] * len(case.truth), case.probabilities, case.truth, thresholds) for case in cases)
     plain = tuple(try_decision(Decision(threshold), counts.at(threshold)) for threshold in thresholds)

@@ -16,8 +16,6 @@ class Masks:
     """Two masks of one patient's volume, uint8 (D, h, w) of 0 and 1. What several metrics share is computed once.
 
     Attributes:
-        patient: the patient's name.
-        reference, prediction: the masks.
         tolerance: of surface Dice, in mm, or in pixels where the spacing is unknown.
         spacing: in mm between slices, rows and columns; None if it is unknown.
     """

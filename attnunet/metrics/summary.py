@@ -24,17 +24,13 @@ def score_patient(masks: Masks) -> dict[str, float | str]:
 
 
 def summarize_patients(rows: Sequence[Row], resamples: int) -> dict[str, float]:
-    """Return the mean of each metric over the patients, and what else is taken over patients, from their rows.
+    """Return the mean of each metric over the patients for whom it is defined, and the number of these patients.
 
-        dice                        the mean over the patients for whom the metric is defined; the same for every metric
-        dice_patients               the number of these patients; the same for every metric
-        dice_median                 the median over the same patients; the same for iou
-        dice_ci_low, dice_ci_high   the 95 % bootstrap interval of the mean, from `resamples` resamples; the same for iou
-        dice_pooled                 the score of all voxels counted together; the same for iou
+    Metrics that have a formula on counts also have their median, their 95 % bootstrap interval from `resamples` resamples, and
+    the score of all voxels counted together; see `catalog.STATISTICS`. A metric that a row lacks, because an earlier version
+    scored the patient, is left out.
 
     Rows of one patient are its scans: means are over scans, and the bootstrap draws patients with all their scans.
-
-    A metric that a row lacks, because an earlier version scored the patient, is left out.
     """
     tp, fp, fn, tn = (np.array([[sum(int(row[name]) for row in rows)]]) for name in ("tp", "fp", "fn", "tn"))
     total = Counts(("all",), (float("nan"),), tp, fp, fn, tn)
@@ -58,14 +54,7 @@ def summarize_patients(rows: Sequence[Row], resamples: int) -> dict[str, float]:
 
 
 def summarize_slices(counts: Counts) -> dict[str, float]:
-    """Return the conventions that average over slices, from the counts of all slices at one threshold.
-
-        dice_slice_lesion       the mean over the slices with a lesion in the reference
-        dice_slice_empty_one    the mean over all slices, where both masks empty count 1
-        dice_all_background     what a prediction of nothing scores under the row above
-
-    The same for iou.
-    """
+    """Return the means over slices, from the counts of all slices at one threshold; `catalog.STATISTICS` tells them apart."""
     lesion = (counts.tp + counts.fn)[:, 0] > 0
     values: dict[str, float] = {}
     for metric in catalog.METRICS:

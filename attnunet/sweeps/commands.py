@@ -24,10 +24,12 @@ from attnunet.config import as_typed, check_folder, settle, without_hydra
 from attnunet.errors import exit_on_error, explain, first_line
 from attnunet.sweeps import terminal
 from attnunet.sweeps.composition import open_loader
+from attnunet.sweeps.overrides import explain_refusals
 from attnunet.sweeps.plugins import check_plugins, store_launchers
 from attnunet.training import runtime
 
 if TYPE_CHECKING:
+    from attnunet.tracking.records import Record
     from attnunet.tracking.store import Store
 
 
@@ -84,8 +86,6 @@ def explain_arguments(error: Exception, loader: ConfigLoader, name: str, overrid
         name: the name of the configuration, such as train.
         sweep: whether a key may have several values.
     """
-    from attnunet.sweeps.overrides import explain_refusals
-
     given = " ".join(override for override in overrides if "tracking.uri=" not in override)  # it may hold a password
     reason = explain(error) or f"{type(error).__name__}: {first_line(error)} (HYDRA_FULL_ERROR=1 shows where)"
     return explain_refusals(loader, name, [], overrides, sweep) or [f"{given}: {reason}" if given else reason]
@@ -169,6 +169,15 @@ def open_runs(tracking: DictConfig) -> Store:
     from attnunet.tracking.store import open_store
 
     return open_store(Path(tracking.root).resolve(), tracking.uri, tracking.patience)
+
+
+def open_checkpoint(cfg: DictConfig) -> Record:
+    """Return the run that `run` names, which keeps its best checkpoint, and load TensorFlow for it."""
+    from attnunet.tracking.records import find_checkpoint
+
+    record = find_checkpoint(open_runs(cfg.tracking), cfg.run)
+    load_tensorflow()
+    return record
 
 
 def load_tensorflow() -> None:

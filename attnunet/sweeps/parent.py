@@ -16,6 +16,7 @@ from omegaconf import DictConfig, flag_override
 from attnunet.config import as_typed
 from attnunet.errors import UserError, exit_on_error, explain, first_line
 from attnunet.sweeps import terminal
+from attnunet.sweeps.commands import open_runs
 from attnunet.sweeps.composition import CachingLoader
 from attnunet.sweeps.grid import check_grid
 
@@ -65,12 +66,10 @@ def start_sweep(cfg: DictConfig, jobs: Sequence[Sequence[str]] | None, first: Di
         jobs: the overrides of each job; None for a search.
         first: the configuration of the first job.
     """
-    from attnunet.tracking.store import open_store
     from attnunet.tracking.sweep import PARENT, Sweep
 
-    store = open_store(Path(first.tracking.root).resolve(), first.tracking.uri, first.tracking.patience)
     overrides, folder = as_typed(cfg.hydra.overrides.task), Path(cfg.hydra.sweep.dir)
-    sweep = Sweep(store, first.study, first.monitor, overrides, jobs, folder, terminal.console(160))
+    sweep = Sweep(open_runs(first.tracking), first.study, first.monitor, overrides, jobs, folder, terminal.console(160))
     with flag_override(cfg, "readonly", False):
         cfg.hydra.overrides.hydra.append(f"+hydra.job.env_set.{PARENT}='{sweep.run.id}'")
     return sweep

@@ -9,16 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import optuna
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    check_distribution_compatibility,
+)
+from optuna.trial import TrialState
 
 from attnunet.errors import UserError
 from attnunet.sweeps.grid import parse_overrides, values
 
 if TYPE_CHECKING:
-    import optuna
-    from optuna.distributions import BaseDistribution
-
     from hydra_plugins.attnunet_optuna import OptunaSweeper
 
 log = logging.getLogger(__name__)
@@ -53,9 +59,6 @@ def open_study(sweeper: OptunaSweeper, database: Path) -> optuna.Study:
     Raises:
         UserError: the database has a fault.
     """
-    import optuna
-    from optuna.trial import TrialState
-
     from attnunet.tracking.sqlite import address, explain_fault
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -81,8 +84,6 @@ def open_study(sweeper: OptunaSweeper, database: Path) -> optuna.Study:
 
 
 def run_trials(sweeper: OptunaSweeper, study: optuna.Study, overrides: Sequence[Override]) -> None:
-    from optuna.trial import TrialState
-
     space = {o.get_key_element(): distribution(o) for o in overrides if o.is_sweep_override()}
     check_space(study, space)
     fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
@@ -102,8 +103,6 @@ def run_trials(sweeper: OptunaSweeper, study: optuna.Study, overrides: Sequence[
 
 def check_space(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> None:
     """Raise UserError if the study tried a key over another range: its earlier trials do not fit the new one."""
-    from optuna.distributions import check_distribution_compatibility
-
     for trial in study.get_trials(deepcopy=False):
         for key in trial.distributions.keys() & space.keys():
             try:
@@ -117,8 +116,6 @@ def check_space(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> N
 
 def distribution(override: Override) -> BaseDistribution:
     """Return Optuna's distribution for a swept override: numeric for an interval or range, else categorical."""
-    from optuna.distributions import CategoricalDistribution
-
     sweep = override.value()
     if isinstance(sweep, IntervalSweep):
         return numeric_distribution(sweep.start, sweep.end, log="log" in sweep.tags)
@@ -130,7 +127,5 @@ def distribution(override: Override) -> BaseDistribution:
 
 def numeric_distribution(low: Any, high: Any, **options: Any) -> BaseDistribution:
     """Return a distribution of integers if both ends are integers, else of floats."""
-    from optuna.distributions import FloatDistribution, IntDistribution
-
     whole = isinstance(low, int) and isinstance(high, int)
     return (IntDistribution if whole else FloatDistribution)(low, high, **options)

@@ -22,4 +22,5 @@ def console(width: int | None = None) -> Console:
     from rich.console import Console
 
     escape_unknown_characters()  # here too, for worker processes
-    return Console(width=None if sys.stdout.isatty() else width, markup=False, emoji=False)
+    columns = None if sys.stdout.isatty() else width
+    return Console(width=columns, soft_wrap=True, highlight=False, markup=False, emoji=False)

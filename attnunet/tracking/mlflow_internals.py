@@ -68,11 +68,10 @@ def http_status(uri: str, timeout: float) -> int | None:
             mlflow.MlflowClient(uri).search_experiments(max_results=1)
             return 200
 
-        from mlflow.utils.credentials import get_default_host_creds
-        from mlflow.utils.rest_utils import http_request
+        from mlflow.utils import credentials, rest_utils
 
         question = {"endpoint": "/api/2.0/mlflow/experiments/search", "method": "GET", "params": {"max_results": 1}}
         once = {"timeout": timeout, "max_retries": 0, "raise_on_status": False}
-        return http_request(get_default_host_creds(uri), **question, **once).status_code
+        return rest_utils.http_request(credentials.get_default_host_creds(uri), **question, **once).status_code
     except MlflowException as error:
         return None if is_known_version() else error.get_http_status_code()

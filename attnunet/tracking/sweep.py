@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from attnunet.data.files import digest, write_csv
+from attnunet.errors import first_line
 from attnunet.tracking.provenance import provenance
 from attnunet.tracking.records import reuse_tag
 from attnunet.tracking.resume import SCORE
@@ -51,8 +52,7 @@ def run_job(work: Callable[[], Outcome], number: int, overrides: Sequence[str], 
         outcome = work()
     except Exception as error:
         log.exception("job %s failed", " ".join(overrides))
-        first_line = (str(error).strip().splitlines() or [""])[0]
-        outcome = Outcome("failed", None, math.nan, f"{type(error).__name__}: {first_line}")
+        outcome = Outcome("failed", None, math.nan, f"{type(error).__name__}: {first_line(error)}")
     facts = {**asdict(outcome), "job": number, "overrides": list(overrides), "seconds": round(time.monotonic() - start, 1)}
     (folder / OUTCOME).write_text(json.dumps(facts))
     return outcome
@@ -220,4 +220,4 @@ def print_jobs(console: Console, rows: Sequence[dict], parameters: Sequence[str]
         cells = [str(row.get(p, "")) for p in parameters]
         score = "" if math.isnan(row["score"]) else f"{row['score']:.4f}{' *' if row['score'] == best else ''}"
         table.add_row(*map(Text, (str(row["job"]), *cells, row["how"], score, (row["run_id"] or "")[:8], row["reason"])))
-    console.print(table)
+    console.print(table, soft_wrap=False)

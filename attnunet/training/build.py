@@ -28,9 +28,7 @@ def build_draws(cfg: DictConfig, prepared: Prepared, split: Split) -> tuple[Draw
 def build_network(cfg: DictConfig, channels: int, steps: int) -> keras.Model:
     """Return the compiled network; it is the last job's, with fresh weights, where both compute the same.
 
-    Args:
-        channels: of the images.
-        steps: of the run, which the learning rate follows.
+    `channels` are those of the images, and `steps` those of the run, which the learning rate follows.
     """
 
     def build() -> keras.Model:

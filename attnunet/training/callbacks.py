@@ -179,10 +179,7 @@ class ShowProgress(keras.callbacks.Callback):
         shown = dict.fromkeys(["val/dice", self.monitor])
         scores = "  ".join(f"{name} {logs[name]:.3f}" for name in shown)
         width = len(str(self.epochs))
-        self.console.print(
-            f"epoch {epoch + 1:{width}}/{self.epochs}  loss {logs['loss']:.4f}  {scores}  {left:4.0f} s left",
-            highlight=False,
-        )
+        self.console.print(f"epoch {epoch + 1:{width}}/{self.epochs}  loss {logs['loss']:.4f}  {scores}  {left:4.0f} s left")
 
     def stop(self) -> None:
         self.progress.stop()

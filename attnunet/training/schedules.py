@@ -22,12 +22,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, learning_rate: float, steps: int, decay: str, warmup: float) -> None:
-        self.arguments: dict[str, Any] = {
-            "learning_rate": learning_rate,
-            "steps": steps,
-            "decay": decay,
-            "warmup": warmup,
-        }
+        self.arguments: dict[str, Any] = {"learning_rate": learning_rate, "steps": steps, "decay": decay, "warmup": warmup}
 
     def __call__(self, step: Any) -> Any:
         rate, decay = self.arguments["learning_rate"], self.arguments["decay"]

@@ -35,7 +35,7 @@ def tested(store: Store, study: str, console: Console) -> list[Record]:
     runs = [run for run in records.runs_of_study(store, study) if run.is_current]
     for run in runs:
         if not run.tested:
-            console.print(f"{run.name}: {describe_uses(score_test(run, store.root / 'cache'))}", soft_wrap=True)
+            console.print(f"{run.name}: {describe_uses(score_test(run))}", soft_wrap=True)
     return records.find_runs(store, [run.id for run in runs])
 
 
@@ -55,7 +55,7 @@ def rows(store: Store, runs: list[Record]) -> Rows:
     for run in sorted(runs, key=lambda run: (run.params["split"], int(run.params["seed"]))):
         shared = set.intersection(*(test_slices(other) for other in runs if other.params["seed"] == run.params["seed"]))
         predictor = scoring.load_predictor(run)
-        chosen = scoring.select_slices(run, predictor.preparation, None, None, "test", store.root / "cache")
+        chosen = scoring.select_slices(run, predictor.preparation, None, None, "test")
         slices = chosen.prepared.slices
         for where, wanted in (("own", test_slices(run)), ("shared", shared)):
             indices = [i for i in chosen.indices if (slices[i].patient, slices[i].number) in wanted]
