@@ -1,15 +1,18 @@
-"""What a data set is: slices that know their patient."""
+"""A data set: slices that know their patient, and where their pixels come from."""
+
+from __future__ import annotations
 
 import codecs
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attnunet.data.names import find_second_names, match_absent
 from attnunet.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class DataError(UserError):
