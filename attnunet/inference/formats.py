@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
 if TYPE_CHECKING:
     import keras
@@ -30,6 +29,8 @@ def to_keras(network: keras.Model, path: Path) -> Answer:
 
 def to_savedmodel(network: keras.Model, path: Path) -> Answer:
     """Write a folder that TensorFlow and TensorFlow Serving load; its signature is `serve`."""
+    import tensorflow as tf
+
     network.export(path, format="tf_saved_model", verbose=False)
     loaded = tf.saved_model.load(str(path))
     return lambda images: loaded.serve(images).numpy()
@@ -54,6 +55,8 @@ def to_onnx(network: keras.Model, path: Path) -> Answer:
 
 def to_tflite(network: keras.Model, path: Path) -> Answer:
     """Write a file for LiteRT, formerly TensorFlow Lite, in float32."""
+    import tensorflow as tf
+
     network.export(path, format="litert", verbose=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"(?s).*tf.lite.Interpreter is deprecated")
