@@ -15,7 +15,7 @@ NAMES = {"t1": "t1", "t1n": "t1", "t1ce": "t1ce", "t1c": "t1ce", "t2": "t2", "t2
 """The name of each sequence, by its names of 2020 and of 2023."""
 SEQUENCES = tuple(dict.fromkeys(NAMES.values()))
 LABELS = (1, 2, 3, 4)
-"""The parts of a tumour. The enhancing part is 4 up to 2020, and 3 after 2020. In 2024, 4 is the cavity of the resection."""
+"""The parts of a tumour. The enhancing part is 4 up to 2020, and 3 after 2020. In 2024, 4 is the resection cavity."""
 
 
 def brats(

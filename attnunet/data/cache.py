@@ -167,7 +167,7 @@ def write_masks(dataset: Dataset, folder: Path) -> None:
     """Write masks.npy and slices.json. This decodes and checks every file once."""
 
     def check(slices: Sequence[Slice]) -> list[Checked | DataError]:
-        read = dataset.source.pixels(slices).slices()  # fewer than `slices` if one error holds for all
+        read = dataset.source.pixels(slices).slices()  # one error alone if it holds for all slices
         return [check_slice(item, found, dataset.file_channels) for item, found in zip(slices, read, strict=False)]
 
     results = list(chain.from_iterable(map_parallel(check, by_scan(dataset.slices))))
@@ -260,8 +260,8 @@ def check_slice(
 def find_head(image: np.ndarray) -> np.ndarray:
     """Return the pixels of the head, bool (h, w).
 
-    A pixel belongs to the head if one of the image's channels exceeds a tenth of the channel's range there. Pixels that such
-    pixels enclose belong to the head too.
+    A pixel is bright if its value in at least one channel lies more than a tenth of the channel's range above the channel's
+    minimum. The head is all bright pixels, and all pixels that bright pixels enclose.
     """
     low, high = image.min(axis=(0, 1)).astype(np.float64), image.max(axis=(0, 1)).astype(np.float64)
     bright = (image > low + (high - low) / 10).any(axis=-1).astype(np.uint8)

@@ -47,7 +47,7 @@ def make_frame(
 ) -> Frame:
     """Return the frame of a slice.
 
-    Without a `pixel_size`, the slice is squeezed into the square. With one, the slice is resampled to it.
+    Without a `pixel_size`, the slice is squeezed into the square. With a `pixel_size`, the slice is resampled to that size.
 
     Args:
         native: the numbers of rows and columns of the slice.

@@ -81,8 +81,8 @@ def read_mask(path: str) -> np.ndarray:
     way, with 1 or 255 in the lesion. A mask with a single value is empty if the value is 0, else it is full.
 
     Raises:
-        DataError: the file is damaged or has a form that is not supported; it has more than one channel; it has a value
-            other than 0 and one more value.
+        DataError: the file is damaged or has a form that is not supported; it has more than one channel; it has more
+            than one value other than 0.
     """
     mask = read(path).pixels
     if mask.ndim != 2:
@@ -155,7 +155,7 @@ def read_tiff(data: bytes) -> Picture:
 
 def read_png(data: bytes) -> Picture:
     with Image.open(BytesIO(data), formats=["PNG"]) as image:
-        image.verify()  # checks the checksum of each chunk; afterwards the image must be opened again
+        image.verify()  # compares each chunk's checksum; then the image must be opened again
     with Image.open(BytesIO(data), formats=["PNG"]) as image:
         refuse_pages(getattr(image, "n_frames", 1))
         refuse_size(*image.size)
@@ -164,7 +164,7 @@ def read_png(data: bytes) -> Picture:
         if image.mode == "P":
             raise UnreadableForm("the colours of a palette are not read; allowed: grey values, or RGB")
         image.load()
-        refuse_orientation(image.getexif().get(ORIENTATION, 1))  # after `load`, because the tag may follow the pixels in the file
+        refuse_orientation(image.getexif().get(ORIENTATION, 1))  # after `load`: the tag may follow the pixels
         return Picture(as_bytes(np.asarray(image)))
 
 

@@ -25,7 +25,7 @@ def match_absent(names: Iterable[str], patients: Collection[str]) -> list[str]:
 
 
 def find_second_names(kind: str, names: Iterable[str]) -> Iterator[str]:
-    """Yield a line for each name that is almost the same as an earlier name in alphabetical order; see `fold_name`."""
+    """Yield a line for each name for which `fold_name` returns the same form as for another name."""
     first: dict[str, str] = {}
     for name in sorted(names):
         if (other := first.setdefault(fold_name(name), name)) != name:

@@ -60,10 +60,10 @@ WHITE_LEVEL = 230.0  # grey value of intensity 1
 class Head:
     """Coordinates of a patient's voxels. Each array has the shape (slices, size, size) or broadcasts to it."""
 
-    x: Volume  # from the midline
+    x: Volume  # distance from the midline
     y: Volume  # from front to back
     z: Volume  # (slices, 1, 1), from the skull base to the vertex
-    depth: Volume  # below the skin, in units of the head's radius; negative outside
+    depth: Volume  # depth below the skin, in units of the head's radius; negative outside the head
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -196,7 +196,7 @@ def draw_distractors(rng: np.random.Generator, head: Head, width: float) -> list
         surface = ellipsoid(head, centre, axes, rng.uniform(0, math.pi)) + bend
         if rng.random() < 0.25:  # a shell
             surface = np.minimum(surface, 0.5 - surface)
-        regions.append(np.clip(surface / 0.35, 0, 1))  # fades out over a third of its radius
+        regions.append(np.clip(surface / 0.35, 0, 1))  # the region fades out over a third of its radius
     return [region * brain for region in regions]
 
 

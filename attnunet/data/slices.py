@@ -104,15 +104,15 @@ class Dataset:
     """Slices in the order (patient, number), and how to read their files.
 
     Attributes:
-        name: the name of the reader of the data set.
+        name: the name of the data set's reader, such as "lgg".
         slices: the slices.
         source: reads the files.
         file_channels: the names of the images' channels, in the order in which `source` returns the channels.
         channels: the names of the channels that are used.
         intensity: "raw", "percentile" or "zscore" (see `attnunet.data.intensity`).
         verify: whether all files are read again, even if their sizes and modification times have not changed.
-        spacing: the distance in mm between slices, between rows and between columns. It is None if it is unknown, or if each
-            slice has its own.
+        spacing: the distance in mm between slices, between rows and between columns. It is None if the distances are unknown,
+            or if each slice has its own `spacing`.
         notes: lines that a user should read before training.
         plane: the plane of the slices, as far as it is known.
         pixel_size: the pixel size in mm that slices are resampled to. If it is None, each slice is squeezed into a square.

@@ -238,7 +238,7 @@ def read_grids(scans: Sequence[Scan], sequences: Sequence[str]) -> list[Grid]:
     for scan in scans:
         first, *others = scan.volumes(sequences)
         if not nifti.is_nifti(scan.label) and dicom.is_segmentation(Path(scan.label)):
-            others.remove(scan.label)  # a DICOM SEG has no grid of its own: each of its frames has a position
+            others.remove(scan.label)  # not compared, because each frame of a DICOM SEG has its own position
         try:
             grids.append(read_grid(first))
             differing = {path: grids[-1].differs(read_grid(path)) for path in others}

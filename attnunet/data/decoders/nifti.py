@@ -23,7 +23,7 @@ SUFFIXES = (".nii", ".nii.gz")
 LONGEST = Nifti2Header.sizeof_hdr
 """The number of bytes of the longer header, which is that of NIfTI-2."""
 THINNEST = 1e6
-"""The largest condition number of a valid affine's 3 x 3 part. With a larger one, the affine has lost an axis."""
+"""The largest condition number of a valid affine's 3 x 3 part. If it is larger, the affine has lost an axis."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def parse(path: Path, data: bytes) -> Header:
 
 
 def read_scaling(header: Header) -> tuple[float, float]:
-    """Return the factor for the stored values, and the number that is added to their product.
+    """Return the factor for the stored values, and the number that is added to the product.
 
     A slope of 0 or NaN means that the values are not scaled, so the result is (1, 0).
 
