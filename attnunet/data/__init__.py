@@ -1,1 +1,1 @@
-"""Files -> slices -> patient splits -> prepared arrays -> batches."""
+"""The way of the data: files -> slices -> patient splits -> prepared arrays -> batches."""

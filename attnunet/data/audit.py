@@ -1,4 +1,4 @@
-"""What is likely wrong with a data set: nearly equal images of two patients, labels and sequences that cannot be right."""
+"""Search for probable faults of a data set: nearly equal images of two patients, wrong labels and wrong sequences."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -13,25 +13,31 @@ from attnunet.data.slices import Dataset, Slice
 
 SIDE = 32
 DETAIL = 2.0
-"""Pixels of the Gaussian blur that is taken away from an image of SIDE pixels: heads are alike in their coarse form."""
+"""The standard deviation in pixels of a Gaussian blur. The blurred image is subtracted from the image of SIDE x SIDE pixels.
+
+The subtraction removes the coarse form, in which all heads are alike.
+"""
 NEAR = 0.9
-"""The correlation of two images above which they are one. Of 45 LGG patients no two slices exceed 0.86; a copy at half the
-size, at 0.6 of the brightness or as JPEG of quality 50 has 0.96 and more in 19 of 20 slices."""
+"""Two images with a larger correlation count as nearly the same.
+
+No two slices of different patients among 45 LGG patients exceed 0.86. A copy at half the size, at 0.6 of the brightness or as
+JPEG of quality 50 reaches 0.96 or more in 19 of 20 slices.
+"""
 SATURATED = 0.05
-"""The share of a sequence's pixels above 0 with its largest value, above which it was clipped; on the LGG data 0.000005."""
+"""A sequence counts as clipped if a larger share of its pixels above 0 has the largest value. On LGG it is 0.000005."""
 BLOCK = 1024
-"""Images that are compared with all others at once."""
+"""The number of images that are compared with all others in one step."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """A fault that a check found.
 
     Attributes:
-        check: its name.
-        patients: whom it concerns.
-        found: in words.
-        file: an example.
+        check: the name of the check.
+        patients: the patients or scans with the fault.
+        found: a text that describes the fault.
+        file: the path of an example.
     """
 
     check: str
@@ -40,12 +46,12 @@ class Finding:
     file: str = ""
 
     def row(self) -> dict[str, str]:
-        """Return the row of audit.csv."""
+        """Return the finding as a row of audit.csv."""
         return asdict(self)
 
 
 def audit(dataset: Dataset, prepared: Prepared) -> list[Finding]:
-    """Return what is found in a data set's own files, read at native size, and in its labels."""
+    """Return the faults of a data set's files, which are read at native size, and of its labels."""
     findings = [Finding("doubt", "", line) for line in find_doubts(prepared, range(len(prepared.slices)))]
     findings += find_labels(prepared)
     scans = by_scan(dataset.slices)
@@ -63,7 +69,7 @@ def audit(dataset: Dataset, prepared: Prepared) -> list[Finding]:
 
 
 def find_labels(prepared: Prepared) -> Iterator[Finding]:
-    """Yield volumes whose labels are empty, and those with a label that is full."""
+    """Yield a finding for each volume without any lesion, and for each volume with a slice that is lesion everywhere."""
     volumes: dict[str, list[int]] = {}
     for index, item in enumerate(prepared.slices):
         volumes.setdefault(item.volume, []).append(index)
@@ -77,7 +83,10 @@ def find_labels(prepared: Prepared) -> Iterator[Finding]:
 
 
 def check_sequences(sequences: dict[str, np.ndarray]) -> Iterator[tuple[str, str]]:
-    """Yield the check and the finding, for the sequences (slices, h, w) of one scan by name."""
+    """Yield the name of the check and a text, for each fault of a scan's sequences.
+
+    `sequences` maps the name of each sequence to its values (slices, h, w).
+    """
     for name, volume in sequences.items():
         low, high = volume.min(), volume.max()
         if low == high:
@@ -90,7 +99,10 @@ def check_sequences(sequences: dict[str, np.ndarray]) -> Iterator[tuple[str, str
 
 
 def describe(volume: np.ndarray) -> np.ndarray:
-    """Return the detail of each slice of a sequence (slices, h, w), of mean 0, float32 (slices, SIDE * SIDE)."""
+    """Return the detail of each slice of a sequence (slices, h, w), as float32 (slices, SIDE * SIDE).
+
+    The detail is the small image minus its blurred form. It has the mean 0.
+    """
     drawn = []
     for image in volume.astype(np.float32):
         small = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
@@ -100,9 +112,11 @@ def describe(volume: np.ndarray) -> np.ndarray:
 
 
 def normalize(drawn: np.ndarray) -> np.ndarray:
-    """Return the descriptions (N, sequences * SIDE * SIDE) with a length of 1, to which each sequence adds alike.
+    """Return the descriptions (N, sequences * SIDE * SIDE), scaled to the length 1.
 
-    The product of two is the mean correlation of their sequences. A slice that is constant has the length 0.
+    The sequences of a slice have equal lengths in its description. So the product of two descriptions is the mean correlation
+    of their sequences. A constant sequence becomes 0, and the description of a slice with only constant sequences has the
+    length 0.
     """
     parts = drawn.reshape(len(drawn), -1, SIDE * SIDE)
     lengths = np.linalg.norm(parts, axis=2, keepdims=True)
@@ -112,11 +126,11 @@ def normalize(drawn: np.ndarray) -> np.ndarray:
 
 
 def find_near_copies(prepared: Prepared, drawn: np.ndarray) -> Iterator[Finding]:
-    """Yield each two patients with images that are nearly the same. `find_copies` has the equal ones.
+    """Yield a finding for each pair of patients with nearly the same images. Equal images are left to `find_copies`.
 
     Args:
         prepared: the data set.
-        drawn: the description of each slice.
+        drawn: the description of each slice; see `normalize`.
     """
     equal = set(find_copies(prepared, range(len(prepared.slices))))
     owners = np.unique([item.patient for item in prepared.slices], return_inverse=True)[1]

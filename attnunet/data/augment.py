@@ -1,4 +1,4 @@
-"""Augmentation with albumentations (Buslaev et al. 2020, doi 10.3390/info11020125), image and mask together."""
+"""Augmentation of image and mask together, with albumentations (Buslaev et al. 2020, doi 10.3390/info11020125)."""
 
 import os
 import threading
@@ -13,34 +13,35 @@ from attnunet.data.samples import fault
 from attnunet.data.slices import DataError
 from attnunet.errors import first_line
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks a server for a newer version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise the import asks a server for a newer version
 
 import albumentations as A
 
 cv2.setNumThreads(0)  # the pipeline has threads and processes of its own
 
-SEEDS = range(8)  # draws of each transform that are looked at before a run
+SEEDS = range(8)  # before a run, each transform is checked with these seeds
 Augmentation = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
 
 class Augment:
-    """(image, mask, seed) -> (image, mask): uint8 (H, W, C) and (H, W, 1) in, the same out, a pure function of the three.
+    """A function (image, mask, seed) -> (image, mask). Its result depends on these three arguments only.
 
-    Each of `transforms` makes one. albumentations keeps its random state in the pipeline, so each thread builds its own
-    and reseeds it for each sample; pickled, an Augment is its makers.
+    Image and mask are uint8 (H, W, C) and uint8 (H, W, 1), before and after. Each element of `transforms` is a function that
+    makes a transform. albumentations keeps the random state in the pipeline, so each thread builds a pipeline of its own and
+    sets its seed for each sample. The pickle of an Augment holds only the functions in `transforms`.
 
     Raises:
-        DataError: an argument that a transform does not know, which albumentations only warns of, or cannot take; a maker of
-            something else.
+        DataError: a transform does not know an argument (albumentations only warns of this); a transform does not accept an
+            argument's value; a function in `transforms` makes something other than a transform.
     """
 
     def __init__(self, transforms: Sequence[Callable[[], A.BasicTransform]] = ()) -> None:
         self.transforms = tuple(transforms)
         self.local = threading.local()
-        self.pipeline()  # bad arguments show here, not in a worker
+        self.pipeline()  # a bad argument raises its error here, not in a worker
 
     def made(self) -> list[A.BasicTransform]:
-        """Return the transforms, made anew."""
+        """Return newly made transforms."""
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Argument")
             try:
@@ -59,7 +60,7 @@ class Augment:
         return self.local.pipeline
 
     def parts(self) -> Iterator[tuple[str, Augmentation]]:
-        """Yield each transform by itself, with its name, as an augmentation that always applies it."""
+        """Yield the name of each transform, and an augmentation that always applies only this transform."""
         for place, transform in enumerate(self.made()):
             transform.p = 1.0
             yield f"transforms.{place} ({type(transform).__name__})", partial(draw_parameters, A.Compose([transform], seed=0))
@@ -78,7 +79,7 @@ def draw_parameters(pipeline: A.Compose, image: np.ndarray, mask: np.ndarray, se
 
 
 def sample(size: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a noisy image with a bright square, and the square's mask."""
+    """Return a noisy image with a bright rectangle, and the rectangle's mask."""
     image = np.random.default_rng(0).integers(0, 120, (size, size, channels), dtype=np.uint8)
     mask = np.zeros((size, size, 1), np.uint8)
     mask[size // 4 : size // 2 + 1, size // 3 : 2 * size // 3 + 1] = 1
@@ -86,10 +87,13 @@ def sample(size: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_augmentation(augment: Augmentation, size: int, channels: int) -> None:
-    """Check an augmentation on a sample of the run's size: each transform by itself, where it has such, and all together.
+    """Raise DataError if an augmentation fails on a sample of the run's size, or changes what it must not change.
+
+    The transforms of an Augment are checked one by one, and then all together. Any other augmentation is checked as a whole.
 
     Raises:
-        DataError: dtype, shape or the mask's values do not hold; the message names the transform and what was found.
+        DataError: the augmentation changes the dtype, the shape or the mask's values 0 and 1, or raises an error. The message
+            names the transform and the fault.
     """
     parts = augment.parts() if isinstance(augment, Augment) else ()
     for name, part in [*parts, ("all together", augment)]:
@@ -98,7 +102,7 @@ def check_augmentation(augment: Augmentation, size: int, channels: int) -> None:
             try:
                 image, mask = part(image, mask, seed)
                 found = fault(image, mask, size, channels)
-            except Exception as error:  # of code that is not ours
+            except Exception as error:  # the transform may be code of the user, which can raise any error
                 found = f"it fails on an image of shape {image.shape}: {first_line(error)}"
             if found:
                 raise DataError(f"augment: {name}: {found}")

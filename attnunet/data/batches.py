@@ -1,4 +1,4 @@
-"""Training batches: which slice stands where is a function of (seed, step), how it is augmented of (seed, draw)."""
+"""Training batches. The slices of a batch depend on (seed, step) only. The augmentation of a draw depends on (seed, draw)."""
 
 import multiprocessing
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from attnunet.data.samples import fault
 from attnunet.data.slices import DataError
 from attnunet.data.workers import end_with_parent
 
-ENDLESS = 2**48  # steps; Keras would restart a finite data set with the same draws each epoch
+ENDLESS = 2**48  # steps; Keras would restart a finite data set with the same draws in each epoch
 
 
 @lru_cache(maxsize=8)
@@ -24,11 +24,13 @@ def permutation(seed: int, stratum: int, cycle: int, size: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Draws:
-    """The endless sequence of training samples: draw i is (image uint8 (S, S, C), mask uint8 (S, S, 1)).
+    """The endless sequence of training samples. Draw i is (image, mask): uint8 (S, S, C) and uint8 (S, S, 1).
 
-    With a `lesion_share`, the first round(lesion_share * batch_size) samples of each batch hold a lesion and the others
-    hold none; each of the two strata is gone through in a new order each time that it is used up. Without one, all
-    slices are one stratum. `augment` gets a seed of its own for each draw.
+    With a `lesion_share`, the slices with a lesion are one stratum and the slices without a lesion are another. The first
+    round(lesion_share * batch_size) samples of each batch come from the stratum with lesions. The other samples come from the
+    other stratum. If `lesion_share` is None, or one stratum would be empty, all slices are one stratum.
+
+    Each time a stratum is used up, it starts again in a new order. `augment` gets a different seed for each draw.
     """
 
     prepared: Prepared
@@ -44,12 +46,12 @@ class Draws:
 
     @property
     def steps_per_epoch(self) -> int:
-        """An epoch is as many draws as there are training slices, less the last partial batch."""
+        """The number of full batches that the training slices make. The last partial batch is left out."""
         return len(self.indices) // self.batch_size
 
     @cached_property
     def strata(self) -> tuple[np.ndarray, np.ndarray, int]:
-        """-> (first stratum, second stratum, samples of the first in a batch)."""
+        """The indices of the first stratum, those of the second, and the number of the first's samples in a batch."""
         indices = np.array(self.indices)
         lesion = self.prepared.lesion_pixels[indices] > 0
         if self.lesion_share is None or lesion.all() or not lesion.any():
@@ -57,7 +59,7 @@ class Draws:
         return indices[lesion], indices[~lesion], round(self.lesion_share * self.batch_size)
 
     def slice_at(self, draw: int) -> int:
-        """The index of the slice that draw number `draw` shows."""
+        """Return the index of the slice of a draw."""
         first, second, share = self.strata
         step, position = divmod(draw, self.batch_size)
         if position < share:
@@ -71,7 +73,7 @@ class Draws:
         index = self.slice_at(draw)
         image = np.array(self.prepared.images[index])
         mask = self.prepared.frame(index).show_mask(self.prepared.mask(index))
-        # The 2 keeps these apart from the seeds of the permutations, which have a stratum, 0 or 1, in its place.
+        # The seeds of the permutations have the stratum, 0 or 1, in place of the 2. So the two kinds of seeds differ.
         seed = int(np.random.SeedSequence([self.seed, 2, draw]).generate_state(1)[0])
         image, mask = self.augment(image, mask[..., None], seed)
         if found := fault(image, mask, self.prepared.images.shape[1], self.prepared.images.shape[3]):
@@ -81,9 +83,10 @@ class Draws:
 
 @dataclass(frozen=True)
 class Steps:
-    """The endless sequence of batches: that of training step t holds the draws from t * batch_size on.
+    """The endless sequence of batches. The batch of training step t has the batch_size draws from t * batch_size on.
 
-    What Grain draws from. It spends 0.4 ms on each element, as much as a third of an image's augmentation.
+    Grain reads batches instead of samples, because Grain spends 0.4 ms on each element. That is a third of the time of the
+    augmentation of an image.
     """
 
     draws: Draws
@@ -98,22 +101,24 @@ class Steps:
 
 
 def batches(draws: Draws, workers: int, start_step: int = 0) -> grain.IterDataset:
-    """Endless batches (images (B, S, S, C), masks (B, S, S, 1)), uint8, from training step `start_step` on.
+    """Return endless batches (images, masks), uint8 (B, S, S, C) and (B, S, S, 1), from training step `start_step` on.
 
-    The same for every number of `workers`: processes that draw ahead, or 0 for a thread of this one.
+    `workers` is the number of processes that prepare batches in advance. With 0, a thread of this process does it. The
+    batches do not depend on `workers`.
     """
     dataset = grain.MapDataset.source(Steps(draws))[start_step:]
     endless = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
     if workers:
-        multiprocessing.set_start_method("spawn", force=True)  # Grain's; a job of joblib has one that no worker of Grain knows
-        flags.FLAGS.mark_as_parsed()  # where JAX is installed, Grain reads them, which only an absl program has parsed
+        # Grain starts its workers by "spawn". A job of joblib has another start method, which is unknown in Grain's workers.
+        multiprocessing.set_start_method("spawn", force=True)
+        flags.FLAGS.mark_as_parsed()  # if JAX is installed, Grain reads absl's flags, and only an absl program parses them
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
         endless = endless.mp_prefetch(options, worker_init_fn=end_with_parent)
     return endless
 
 
 def iterate(dataset: grain.IterDataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """One pass, whose worker processes end with it."""
+    """Yield the batches of one pass. The worker processes end when the pass ends."""
     iterator = iter(dataset)
     try:
         yield from iterator

@@ -1,4 +1,4 @@
-"""A data set in the layout of the BraTS challenges: a folder for each scan, with the names of 2020 or of 2023 and later."""
+"""A data set in the layout of the BraTS challenges: each scan is a folder. Files are named as in 2020, or as from 2023 on."""
 
 import re
 from dataclasses import replace
@@ -12,10 +12,10 @@ from attnunet.data.slices import DataError, Dataset
 from attnunet.data.volumes import Choices, Scan, make_dataset
 
 NAMES = {"t1": "t1", "t1n": "t1", "t1ce": "t1ce", "t1c": "t1ce", "t2": "t2", "t2w": "t2", "flair": "flair", "t2f": "flair"}
-"""The sequences by the names of 2020 and of 2023."""
+"""The name of each sequence, by its names of 2020 and of 2023."""
 SEQUENCES = tuple(dict.fromkeys(NAMES.values()))
 LABELS = (1, 2, 3, 4)
-"""Parts of a tumour; the enhancing one is 4 up to 2020 and 3 since, and 4 of 2024 is the resection's cavity."""
+"""The parts of a tumour. The enhancing part is 4 up to 2020, and 3 after 2020. In 2024, 4 is the resection cavity."""
 
 
 def brats(
@@ -29,12 +29,15 @@ def brats(
     intensity: Literal["raw", "percentile", "zscore"] = "zscore",
     verify: bool = False,
 ) -> Dataset:
-    """BraTS20_Training_001/BraTS20_Training_001_flair.nii(.gz), or BraTS-GLI-00000-000/BraTS-GLI-00000-000-t2f.nii.gz.
+    """Return the BraTS data set below `root`.
 
-    Of the second, the last number is a scan of its patient.
+    Its files are named in one of two ways:
+        BraTS20_Training_001/BraTS20_Training_001_flair.nii or .nii.gz, as in 2020;
+        BraTS-GLI-00000-000/BraTS-GLI-00000-000-t2f.nii.gz, as from 2023 on. The last number in the folder's name tells the
+        scans of a patient apart.
 
     Raises:
-        DataError: no root; see `nifti.find_scans` and `volumes.make_dataset`.
+        DataError: there is no root; see `nifti.find_scans` and `volumes.make_dataset`.
     """
     if root is None:
         raise DataError("data=brats needs data.root, the folder with one folder a scan (BraTS20_Training_001, ...)")
@@ -44,7 +47,11 @@ def brats(
 
 
 def rename(scan: Scan) -> Scan:
-    """Return a scan with the names of 2020, its patient apart from the number of the scan."""
+    """Return a scan whose sequences have the names of 2020, and whose patient's name is separated from the scan's number.
+
+    Raises:
+        DataError: the scan has two files for the same sequence.
+    """
     images: dict[str, str] = {}
     for name, path in scan.images.items():
         other = images.setdefault(NAMES.get(name, name), path)

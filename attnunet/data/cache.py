@@ -1,11 +1,12 @@
-"""A data set's files as memory-mapped arrays, made once and shared by all runs.
+"""A data set's files as memory-mapped arrays, which are made once and shared by all runs.
 
-    cache/<content>/slices.json            the slices, checksums, facts of images and masks
-                    masks.npy              uint8 0 or 1 at native size, one after the other
+    cache/<content>/slices.json            the slices, the checksums, and facts about images and masks
+                    masks.npy              all masks, one after the other, at native size: uint8, 0 or 1
                     images-<settings>.npy  uint8 (N, image_size, image_size, C)
 
-`<content>` is a hash of the files' names and bytes. `cache/index/` remembers it for a list of paths, sizes and
-modification times, so that files are read again only where one of those differs, or where `verify` asks for it.
+`<content>` is a hash of the slices' names and the files' bytes. `cache/index/` stores this hash under a key, which is made
+of the paths, sizes and modification times of all files. So the files are read again only if the key changes, or if `verify`
+is set.
 """
 
 import json
@@ -30,12 +31,12 @@ from attnunet.data.frames import Frame, make_frame
 from attnunet.data.intensity import ValuesError, prepare_volume
 from attnunet.data.slices import DataError, Dataset, Slice, refuse
 
-VERSION = 3  # of what is written here; a change of the code that changes the arrays raises it
+VERSION = 3  # of the written files; raise it with every change of the code that changes the arrays
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared data set; pickles as its path, so that worker processes map the same pages."""
+    """A prepared data set. Its pickle holds paths and settings but no arrays, so that worker processes map the same pages."""
 
     folder: Path
     images_file: str
@@ -58,7 +59,7 @@ class Prepared:
 
     @cached_property
     def images(self) -> np.ndarray:
-        """uint8 (N, image_size, image_size, C)."""
+        """All images, uint8 (N, image_size, image_size, C)."""
         return np.load(self.folder / self.images_file, mmap_mode="r")
 
     @cached_property
@@ -70,13 +71,13 @@ class Prepared:
         return np.concatenate([[0], np.cumsum([h * w for h, w in self.facts["shapes"]])])
 
     def mask(self, index: int) -> np.ndarray:
-        """uint8 (h, w), 0 or 1, at native size."""
+        """Return the mask of a slice, uint8 (h, w) of 0 and 1, at native size."""
         start, stop = self._offsets[index : index + 2]
         return self._masks[start:stop].reshape(self.facts["shapes"][index])
 
     @cached_property
     def lesion_pixels(self) -> np.ndarray:
-        """int64 (N,): lesion pixels of each slice at native size."""
+        """The number of lesion pixels of each slice at native size, int64 (N,)."""
         return np.array(self.facts["lesion_pixels"], np.int64)
 
     @property
@@ -85,23 +86,24 @@ class Prepared:
 
     @cached_property
     def patients(self) -> dict[str, list[int]]:
-        """The indices of each patient's slices, in the order of their numbers."""
+        """The indices of each patient's slices, in the order of the slices' numbers."""
         indices: dict[str, list[int]] = {}
         for index, item in enumerate(self.slices):
             indices.setdefault(item.patient, []).append(index)
         return indices
 
     def frame(self, index: int) -> Frame:
-        """Return how a slice comes to the square that the network sees, and back."""
+        """Return the frame that brings a slice to the square for the network, and back to the slice's size."""
         spacing = self.spacing_of(index) if self.pixel_size else None
         return make_frame(self.facts["shapes"][index], self.image_size, self.pixel_size, spacing)
 
     def spacing_of(self, index: int) -> tuple[float, ...] | None:
-        """Return the distance in mm between the slices, rows and columns of a slice's scan; None where unknown."""
+        """Return the distance in mm between the slices, rows and columns of a slice's scan, or None if it is unknown."""
         return self.spacing or self.slices[index].spacing
 
     @property
     def fingerprint(self) -> str:
+        """The folder's name and the image file's name, which stand for the content and the settings of the data."""
         return f"{self.folder.name}/{self.images_file}"
 
     def __reduce__(self) -> tuple:
@@ -109,16 +111,18 @@ class Prepared:
 
 
 def as_slice(row: dict[str, Any]) -> Slice:
-    """Return a slice from its row of slices.json, where tuples are lists."""
+    """Return a slice from its row of slices.json. JSON has no tuples, so the row's lists become tuples again."""
     stored: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
     return Slice(**stored)
 
 
 def prepare(dataset: Dataset, image_size: int | None, cache: Path) -> Prepared:
-    """The data set's arrays under `cache`, made if they are not there; without an image size the masks and facts alone.
+    """Return the data set's arrays under `cache`. Arrays that are not there yet are made.
+
+    If `image_size` is None, only the masks and the facts are made.
 
     Raises:
-        DataError: a file that cannot be decoded, or is not of the form that the reader documents; it names the file.
+        DataError: a file cannot be decoded, or does not have the form that the reader documents. The message names the file.
     """
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / ".lock"):
@@ -140,7 +144,10 @@ def prepare(dataset: Dataset, image_size: int | None, cache: Path) -> Prepared:
 
 
 def hash_contents(dataset: Dataset, cache: Path) -> str:
-    """A hash of every file's name and bytes, looked up by path, size and modification time where none has changed."""
+    """Return a hash of the slices' names, the reader's settings and the bytes of all files.
+
+    The hash is looked up in `cache/index/` if no path, size or modification time has changed and `verify` is off.
+    """
     paths = dataset.source.files(dataset.slices)
     stats = [os.stat(path) for path in paths]
     state = [(os.path.abspath(p), s.st_size, s.st_mtime_ns) for p, s in zip(paths, stats, strict=True)]
@@ -157,10 +164,10 @@ def hash_contents(dataset: Dataset, cache: Path) -> str:
 
 
 def write_masks(dataset: Dataset, folder: Path) -> None:
-    """masks.npy and slices.json, and on the way every file decoded and checked once."""
+    """Write masks.npy and slices.json. This decodes and checks every file once."""
 
     def check(slices: Sequence[Slice]) -> list[Checked | DataError]:
-        read = dataset.source.pixels(slices).slices()  # fewer than `slices` where an error holds for all
+        read = dataset.source.pixels(slices).slices()  # one error alone if it holds for all slices
         return [check_slice(item, found, dataset.file_channels) for item, found in zip(slices, read, strict=False)]
 
     results = list(chain.from_iterable(map_parallel(check, by_scan(dataset.slices))))
@@ -181,7 +188,7 @@ def write_masks(dataset: Dataset, folder: Path) -> None:
         for found in checked:
             stream.write(found.mask.tobytes())
 
-    # A sequence is missing when another stands in for it on every slice that shows anything.
+    # A sequence is missing if it is a copy of FLAIR on every slice that is not blank.
     copies: dict[str, set[str]] = {}
     for item, found in zip(dataset.slices, checked, strict=True):
         if found.pixels:
@@ -201,10 +208,15 @@ def write_masks(dataset: Dataset, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Checked:
-    """A slice's mask, of `shape` and as a bit a pixel, since those of all slices are held at once, and facts of its image.
+    """A slice's mask, and facts about its image.
 
-    `pixels` is a hash of the image, "" where it is blank; `copies` names the channels that equal FLAIR; `outside` counts
-    lesion pixels that lie outside of the head.
+    Attributes:
+        shape: of the mask, (h, w).
+        bits: the mask with one bit for each pixel, because the masks of all slices are in memory at the same time.
+        lesion_pixels: their number.
+        pixels: a hash of the image, or "" if the image is blank.
+        copies: the names of the channels that equal FLAIR.
+        outside: the number of lesion pixels outside of the head.
     """
 
     shape: tuple[int, ...]
@@ -216,14 +228,20 @@ class Checked:
 
     @property
     def mask(self) -> np.ndarray:
-        """uint8 (h w,) of 0 and 1."""
+        """The flattened mask, uint8 (h * w,) of 0 and 1."""
         return np.unpackbits(self.bits, count=math.prod(self.shape))
 
 
 def check_slice(
     item: Slice, found: tuple[np.ndarray, np.ndarray] | DataError, file_channels: Sequence[str]
 ) -> Checked | DataError:
-    """Return the mask and the facts of a slice whose image and mask were read, or the error where they are not to be used."""
+    """Return a slice's mask and facts, or an error if its image and mask were not read or differ in size.
+
+    Args:
+        item: the slice.
+        found: its image and mask as they were read, or the error of reading them.
+        file_channels: the names of the image's channels.
+    """
     if isinstance(found, DataError):
         return found
     image, mask = found
@@ -240,7 +258,11 @@ def check_slice(
 
 
 def find_head(image: np.ndarray) -> np.ndarray:
-    """bool (h, w): where a channel of the image exceeds a tenth of its range, and what such pixels enclose."""
+    """Return the pixels of the head, bool (h, w).
+
+    A pixel is bright if its value in at least one channel lies more than a tenth of the channel's range above the channel's
+    minimum. The head is all bright pixels, and all pixels that bright pixels enclose.
+    """
     low, high = image.min(axis=(0, 1)).astype(np.float64), image.max(axis=(0, 1)).astype(np.float64)
     bright = (image > low + (high - low) / 10).any(axis=-1).astype(np.uint8)
     outlines, _ = cv2.findContours(bright, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -248,12 +270,12 @@ def find_head(image: np.ndarray) -> np.ndarray:
 
 
 def by_scan(slices: Sequence[Slice]) -> list[list[Slice]]:
-    """Return the slices of each scan."""
+    """Return one list of slices for each scan."""
     return [list(group) for _, group in groupby(slices, key=lambda item: item.volume)]
 
 
 def write_images(dataset: Dataset, image_size: int, path: Path) -> None:
-    """The images at `image_size`, straight into a memory map that moves to `path` when it is whole."""
+    """Write the images at `image_size` into a memory-mapped file, and move the file to `path` when it is complete."""
     wanted = [dataset.file_channels.index(name) for name in dataset.channels]
     shape = (len(dataset.slices), image_size, image_size, len(wanted))
 
@@ -277,12 +299,13 @@ def write_images(dataset: Dataset, image_size: int, path: Path) -> None:
         of_scans = by_scan(dataset.slices)
         map_parallel(write, of_scans, accumulate(map(len, of_scans), initial=0))
         images.flush()
-        write_atomically(path.with_suffix(".sum"), checksum(temporary).encode())  # first: no array is without its checksum
+        # The checksum is written first, so that no array lacks it.
+        write_atomically(path.with_suffix(".sum"), checksum(temporary).encode())
         os.replace(temporary, path)
 
 
 def verify(folder: Path, images: str) -> None:
-    """Raises DataError if an array is not the one that was written."""
+    """Raise DataError if an array differs from the array that was written."""
     expected = json.loads((folder / "slices.json").read_text())["checksums"]
     if images:
         expected[images] = (folder / images).with_suffix(".sum").read_text()
@@ -292,6 +315,9 @@ def verify(folder: Path, images: str) -> None:
 
 
 def map_parallel(function: Callable, *items: Iterable) -> list:
-    """Return list(map(function, *items)), by all cores: most of it is work of decoders and disk, without Python's lock."""
+    """Return list(map(function, *items)), computed by threads on all cores.
+
+    Threads suffice because the decoders and the disk do most of the work, and do it without Python's lock.
+    """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(function, *items))

@@ -1,4 +1,4 @@
-"""What the pixels of a prepared data set tell of its files: one scan under two names, masks that cannot be right."""
+"""Checks that find wrong files by the pixels of a prepared data set: for example one scan under two names, or wrong masks."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,18 +8,27 @@ from attnunet.data.slices import refuse
 from attnunet.data.split import Split
 
 OUTSIDE = 0.25
-"""The share of a slice's lesion beyond the head above which image and mask do not belong together; on the LGG data 0.002."""
+"""The largest plausible share of a slice's lesion that lies outside of the head. On the LGG data it is 0.002.
+
+With a larger share, the image and the mask probably do not belong together.
+"""
 
 
 def find_copies(prepared: Prepared, indices: Iterable[int]) -> list[tuple[int, int]]:
-    """Return slices with the first one before them whose image is the same, pixel for pixel; blank ones apart."""
+    """Return a pair (first, copy) for each slice whose image equals the image of an earlier slice, pixel for pixel.
+
+    `first` is the earliest slice with that image. Blank images are skipped.
+    """
     first: dict[str, int] = {}
     pairs = [(first.setdefault(prepared.facts["pixels"][i], i), i) for i in indices if prepared.facts["pixels"][i]]
     return [(one, other) for one, other in pairs if one != other]
 
 
 def refuse_copies(prepared: Prepared, split: Split) -> None:
-    """Raise DataError where images of one part are in another part too, under another patient's name."""
+    """Raise DataError if two parts of a split share an image, pixel for pixel, under the names of two patients.
+
+    A split that leaks on purpose is not checked.
+    """
     part = {index: name for name, indices in split.parts.items() for index in indices}
     shared: dict[tuple[str, ...], list[str]] = {}
     for one, other in find_copies(prepared, sorted(part)):
@@ -36,7 +45,10 @@ def refuse_copies(prepared: Prepared, split: Split) -> None:
 
 
 def find_doubts(prepared: Prepared, indices: Iterable[int]) -> list[str]:
-    """Return a line for each thing that is likely wrong with these slices: copies, full masks, lesions outside of the head."""
+    """Return a line for each probable fault of the slices.
+
+    The faults are copies of images, masks that are mostly lesion, margins that are cut off, and lesions outside of the head.
+    """
     slices, lesion, facts = prepared.slices, prepared.lesion_pixels, prepared.facts
     indices, lines = sorted(indices), []
     if pairs := find_copies(prepared, indices):
@@ -66,6 +78,6 @@ def find_doubts(prepared: Prepared, indices: Iterable[int]) -> list[str]:
 
 
 def list_names(names: Iterable[str]) -> str:
-    """Return the names once each, the first five of them, and how many more there are."""
+    """Return the first five different names as a text, and the number of the other names."""
     once = list(dict.fromkeys(names))
     return ", ".join(once[:5]) + (f" and {len(once) - 5} more" if len(once) > 5 else "")

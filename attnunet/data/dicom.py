@@ -1,4 +1,4 @@
-"""DICOM series of one's own: a folder for each sequence of a patient, and a segmentation beside them."""
+"""A user's own DICOM series: each sequence of a patient is a folder, and a segmentation lies beside these folders."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -30,10 +30,13 @@ def dicom(
     intensity: Literal["raw", "percentile", "zscore"] = "zscore",
     verify: bool = False,
 ) -> Dataset:
-    """Each folder of DICOM files is a series, and is named as its sequence; `labels` are numbers of segments.
+    """Return the data set of the DICOM series below `root`.
+
+    Each folder of DICOM files is a series, and the folder's name is the sequence. `labels` are the segment numbers that mean
+    lesion.
 
     Raises:
-        DataError: no root; a scan without a label; see `sequences.group`, `decoders.dicom` and `volumes.make_dataset`.
+        DataError: there is no root; a scan has no label; see `sequences.group`, `decoders.dicom` and `volumes.make_dataset`.
     """
     if root is None or not Path(root).is_dir():
         raise DataError(f"data.root={root}: no such folder\n\n{NEEDED}")
@@ -44,7 +47,7 @@ def dicom(
 
 
 def find_volumes(root: Path, label: str) -> list[Path]:
-    """Return the folders of series below a folder, and the files that are labels."""
+    """Return the folders below `root` that hold a series, and the label files."""
     files, faults = listing.list_files(root)
     refuse(faults)
     named = [path for path in files if stem(path) == label and path.parent.name != label]

@@ -1,4 +1,4 @@
-"""Files on disk: written whole or not at all, checked by their hash, tables read back as they were written."""
+"""Files on disk. A file is written completely or not at all. A hash checks a file. A CSV table is read as it was written."""
 
 import csv
 import errno
@@ -19,21 +19,27 @@ FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an error of the disk name `path`, if it does not name one file. NumPy tells only how much it could write."""
+    """Add `path`, during a `with` block, to every OSError that does not name exactly one file.
+
+    For example, NumPy's error for a full disk names no file, and tells only how much was written.
+    """
     try:
         yield
     except OSError as error:
-        if error.filename is not None and error.filename2 is None:  # of a copy the first is what was read
+        # An error of a copy has two names, and the first name is the source of the copy.
+        if error.filename is not None and error.filename2 is None:
             raise
         reason = error.strerror or f"{os.strerror(errno.ENOSPC)} ({error})"
         raise OSError(error.errno or errno.ENOSPC, reason, str(path)) from error
 
 
 def reserve(stream: BinaryIO, size: int) -> None:
-    """Make a file longer by `size` bytes, for which the disk sets room aside: else a memory map of it may end in a bus error.
+    """Make a file longer by `size` bytes, and let the disk reserve space for them.
+
+    Without reserved space, writing to a memory map of the file may end in a bus error.
 
     Raises:
-        OSError: the disk has no such room.
+        OSError: the disk does not have enough space.
     """
     start = stream.tell()
     stream.truncate(start + size)
@@ -42,15 +48,16 @@ def reserve(stream: BinaryIO, size: int) -> None:
     except AttributeError:  # macOS has no such call
         pass
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # of a file system without it
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # the file system cannot reserve space
             raise OSError(error.errno, f"{error.strerror} for {size:,} bytes") from error
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """The path of a temporary file that takes `path`'s place when the block ends well and the disk has it.
+    """Yield the path of a temporary file, which replaces `path` after a `with` block without an error.
 
-    It keeps the suffix, to which NumPy would else add its own. Where the block fails, nothing of it stays.
+    The temporary file is on the disk before it replaces `path`. If the block fails, the temporary file is removed. The
+    temporary file has the suffix of `path`, because NumPy appends its own suffix to any other name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
@@ -65,16 +72,19 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 
 
 @contextmanager
 def building(folder: Path) -> Iterator[Path]:
-    """A temporary sibling that becomes `folder` when the block ends well, and is removed when it does not."""
+    """Yield a temporary folder beside `folder`, during a `with` block.
+
+    After the block, the temporary folder is renamed to `folder`. If the block fails, the temporary folder is removed.
+    """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    temporary.mkdir()  # with the rights that the cache's owner gives, which mkdtemp would not
+    temporary.mkdir()  # gets the access rights of the user's umask, which mkdtemp ignores
     try:
         with naming(folder):
             yield temporary
@@ -85,7 +95,7 @@ def building(folder: Path) -> Iterator[Path]:
 
 
 def checksum(path: Path) -> str:
-    """Return the hash of a file's bytes, 32 hexadecimal digits."""
+    """Return the hash of a file's bytes as 32 hexadecimal digits."""
     with path.open("rb") as stream:
         hasher = blake2b(digest_size=16)
         while block := stream.read(1 << 20):
@@ -94,15 +104,15 @@ def checksum(path: Path) -> str:
 
 
 def digest(value: Any) -> str:
-    """Return 16 hexadecimal digits of a value made of JSON's types; the order of a dictionary's keys is no part of it."""
+    """Return the hash of a value of JSON's types as 16 hexadecimal digits. The order of a dictionary's keys has no effect."""
     return blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def write_csv(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return rows as CSV, with a column for each name that one of them has.
+    """Return rows as CSV text, with a column for each name that occurs in a row.
 
-    Text that a spreadsheet would run as a formula gets an apostrophe in front, by which a spreadsheet shows it as text
-    (OWASP, CSV injection). `read_csv` takes it away again.
+    A spreadsheet would run some texts as formulas (OWASP, CSV injection). Such a text gets an apostrophe in front, so that a
+    spreadsheet shows it as text. `read_csv` removes the apostrophe.
     """
     table = [dict(row) for row in rows]
     stream = io.StringIO(newline="")
@@ -114,18 +124,18 @@ def write_csv(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def read_csv(text: str) -> list[dict[str, str]]:
-    """Return the rows of a table that `write_csv` wrote, as text."""
+    """Return the rows of a table that `write_csv` wrote. Every value is text."""
     reader = csv.reader(io.StringIO(text, newline=""))
     header = [unquote(name) for name in next(reader, [])]
     return [dict(zip(header, map(unquote, cells), strict=True)) for cells in reader]
 
 
 def quote(value: Any) -> str:
-    """Return a cell's text, with an apostrophe in front of what is no number and begins as a formula does."""
+    """Return a cell's text. A text that begins like a formula and is no number gets an apostrophe in front."""
     cell = "" if value is None else str(value)
     return f"'{cell}" if FORMULA.match(cell) and not NUMBER.fullmatch(cell) else cell
 
 
 def unquote(cell: str) -> str:
-    """Return the text that `quote` was given."""
+    """Return the text from which `quote` made the cell."""
     return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell

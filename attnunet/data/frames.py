@@ -1,4 +1,4 @@
-"""The square that a network sees of a slice, and the way back."""
+"""How a slice is brought to the square for the network, and how values of the square are brought back to the slice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,13 @@ from attnunet.data.slices import DataError
 
 @dataclass(frozen=True)
 class Frame:
-    """How a slice comes to its square.
+    """How a slice is brought to its square.
 
     Attributes:
-        native: its rows and columns.
-        scaled: those that it is resampled to.
-        size: of the square, on which it is centred; what goes beyond is cut off, what it lacks is 0.
+        native: the numbers of rows and columns of the slice.
+        scaled: the numbers of rows and columns of the resampled slice.
+        size: the side of the square in pixels. The resampled slice is centred on the square. Pixels beyond the square are cut
+            off. Pixels of the square beyond the slice are 0.
     """
 
     native: tuple[int, int]
@@ -24,15 +25,15 @@ class Frame:
     size: int
 
     def show(self, image: np.ndarray) -> np.ndarray:
-        """Return an image (h, w) or (h, w, C) as (size, size) or (size, size, C)."""
+        """Return an image (h, w) or (h, w, C) in the square, as (size, size) or (size, size, C)."""
         return centre(resize(image, self.scaled), (self.size, self.size))
 
     def show_mask(self, mask: np.ndarray) -> np.ndarray:
-        """Return a mask of 0 and 1 (h, w) as (size, size)."""
+        """Return a mask (h, w) of 0 and 1 in the square, as (size, size)."""
         return centre(resize_mask(mask, self.scaled), (self.size, self.size))
 
     def restore(self, values: np.ndarray) -> np.ndarray:
-        """Return values of the square (size, size) at the slice's size (h, w)."""
+        """Return values of the square (size, size), brought back to the slice's size (h, w)."""
         return resize(centre(values, self.scaled), self.native)
 
     @property
@@ -44,16 +45,18 @@ class Frame:
 def make_frame(
     native: Sequence[int], size: int, pixel_size: float | None = None, spacing: Sequence[float] | None = None
 ) -> Frame:
-    """Return the frame of a slice: squeezed into the square, or resampled where there is a `pixel_size` in mm.
+    """Return the frame of a slice.
+
+    Without a `pixel_size`, the slice is squeezed into the square. With a `pixel_size`, the slice is resampled to that size.
 
     Args:
-        native: rows and columns.
-        size: of the square.
-        pixel_size: that all slices are to have.
-        spacing: mm between slices, rows and columns.
+        native: the numbers of rows and columns of the slice.
+        size: the side of the square in pixels.
+        pixel_size: the pixel size in mm that all slices get.
+        spacing: the distance in mm between slices, rows and columns.
 
     Raises:
-        DataError: a pixel size, and no spacing.
+        DataError: a pixel size is given, but no spacing.
     """
     rows, columns = native
     if pixel_size is None:
@@ -65,7 +68,7 @@ def make_frame(
 
 
 def centre(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return an image (h, w, ...) cut or padded with 0 to (*shape, ...), its centre in the centre."""
+    """Return an image (h, w, ...) that is cut, or padded with 0, to (*shape, ...). Its centre stays in the centre."""
     if image.shape[:2] == shape:
         return image
     placed = np.zeros((*shape, *image.shape[2:]), image.dtype)
@@ -75,20 +78,29 @@ def centre(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def overlap(there: int, here: int) -> tuple[slice, slice]:
-    """Return where a stretch of `here` pixels lies in one of `there`, with one centre, and which of its pixels do."""
-    shared, start = min(here, there), int((there - here) / 2)  # towards 0, so that the way back is the way here
+    """Return the part that two centred rows of pixels share, as two slices.
+
+    The first slice is the part in the row of `there` pixels. The second slice is the part in the row of `here` pixels.
+    """
+    shared, start = min(here, there), int((there - here) / 2)  # rounded towards 0, so that the way back is exactly the inverse
     return slice(max(start, 0), max(start, 0) + shared), slice(max(-start, 0), max(-start, 0) + shared)
 
 
 def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """(h, w) or (h, w, C) to (*shape) or (*shape, C): area averaging to shrink, bilinear to grow."""
+    """Return an image (h, w) or (h, w, C) resized to `shape` or (*shape, C).
+
+    An image shrinks by area averaging, and grows by bilinear interpolation.
+    """
     if image.shape[:2] == shape:
         return image
     shrinks = shape[0] <= image.shape[0] and shape[1] <= image.shape[1]
     resized = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return resized.reshape(*shape, *image.shape[2:])  # OpenCV drops a channel axis of length one
+    return resized.reshape(*shape, *image.shape[2:])  # OpenCV drops a channel axis of length 1
 
 
 def resize_mask(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """uint8 0 or 1 (h, w) -> uint8 0 or 1 (*shape): a pixel is lesion where at least half of it is."""
+    """Return a mask, uint8 (h, w) of 0 and 1, resized to uint8 (*shape) of 0 and 1.
+
+    A resized pixel is lesion if at least half of it is lesion.
+    """
     return (resize(mask * np.uint8(255), shape) >= 128).astype(np.uint8)

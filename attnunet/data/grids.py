@@ -1,4 +1,4 @@
-"""Where the voxels of a volume lie, and how a volume is turned to one orientation and back."""
+"""The positions of a volume's voxels, and the turning of a volume to a plane's orientation and back."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,20 +7,24 @@ import numpy as np
 from nibabel import affines, orientations
 
 PLANES = {"axial": "SPL", "coronal": "PIL", "sagittal": "LIP"}
-"""Where slices, rows and columns run to, as a reader looks at them: axial slices from below with the front at the top."""
+"""The directions of the slices, rows and columns of each plane, as a reader looks at them.
+
+The letters are nibabel's: S is up, I is down, P is to the back, L is to the left. For example, axial slices are seen from
+below, with the front of the head at the top.
+"""
 CLOSE = 0.1
-"""Two grids are one where no corner differs by more than this share of a voxel."""
+"""Two grids count as equal if no corner differs by more than this share of a voxel's smallest side."""
 LARGER = 1.01
-"""A spacing counts as the largest where it exceeds the others by this factor; scanners round."""
+"""A spacing counts as the largest if it exceeds the others by this factor. Smaller differences come from rounding."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The grid of a volume in the order of its file.
+    """The grid of a volume, with the axes in the order of the volume's file.
 
     Attributes:
         shape: (x, y, z).
-        affine: (4, 4), from indices to millimetres to the right, to the front and up.
+        affine: (4, 4), from voxel indices to millimetres. The millimetres run to the right, to the front and up.
     """
 
     shape: tuple[int, ...]
@@ -28,43 +32,46 @@ class Grid:
 
     @cached_property
     def axes(self) -> np.ndarray:
-        """nibabel's orientation of the file's axes, (3, 2): of an oblique grid the nearest one."""
+        """nibabel's orientation of the file's axes, (3, 2). An oblique grid has the nearest orientation."""
         return orientations.io_orientation(self.affine)
 
     def turn(self, plane: str) -> np.ndarray:
-        """Return nibabel's transform from the file's axes to slices, rows and columns of a plane."""
+        """Return nibabel's transform from the file's axes to the slices, rows and columns of a plane."""
         return orientations.ornt_transform(self.axes, orientations.axcodes2ornt(PLANES[plane]))
 
     def show(self, voxels: np.ndarray, plane: str) -> np.ndarray:
-        """Return voxels (x, y, z, ...) as (slices, rows, columns, ...)."""
+        """Return voxels (x, y, z, ...), turned to (slices, rows, columns, ...) of a plane."""
         return np.ascontiguousarray(orientations.apply_orientation(voxels, self.turn(plane)))
 
     def restore(self, values: np.ndarray, plane: str) -> np.ndarray:
-        """Return values (slices, rows, columns) in the order of the file, (x, y, z)."""
+        """Return values (slices, rows, columns) of a plane, turned back to the order of the file, (x, y, z)."""
         back = orientations.ornt_transform(orientations.axcodes2ornt(PLANES[plane]), self.axes)
         return orientations.apply_orientation(values, back)
 
     def shown(self, plane: str) -> "Grid":
-        """Return the grid of what `show` returns: its axes are slices, rows and columns."""
+        """Return the grid of the voxels that `show` returns. Its axes are slices, rows and columns."""
         turn = self.turn(plane)
         shape = tuple(int(size) for size in np.array(self.shape)[np.argsort(turn[:, 0])])
         return Grid(shape, self.affine @ orientations.inv_ornt_aff(turn, self.shape))
 
     def spacing(self, plane: str) -> tuple[float, float, float]:
-        """Return the distance in mm between slices, between rows and between columns."""
+        """Return the distances in mm between the slices, between the rows and between the columns of a plane."""
         slices, rows, columns = affines.voxel_sizes(self.shown(plane).affine)
         return float(slices), float(rows), float(columns)
 
     @property
     def plane(self) -> str:
-        """The plane across the axis with the largest spacing; axial where no spacing is the largest."""
+        """The plane across the axis with the largest spacing, or axial if no spacing counts as the largest."""
         between = {plane: self.spacing(plane)[0] for plane in PLANES}
         largest = max(between, key=between.__getitem__)
         others = (spacing for plane, spacing in between.items() if plane != largest)
         return largest if between[largest] > LARGER * max(others) else "axial"
 
     def differs(self, other: "Grid") -> str | None:
-        """Return how another grid differs from this one, whatever the order of the two files' axes; None if they are one."""
+        """Return a text that tells how another grid differs from this grid, or None if the two count as equal.
+
+        The two files may have their axes in different orders.
+        """
         mine, theirs = self.shown("axial"), other.shown("axial")
         if mine.shape != theirs.shape:
             return f"{mine.shape} voxels against {theirs.shape} (slices, rows, columns)"

@@ -1,7 +1,7 @@
-"""Image files as pixels: read whole and as they are stored, or refused by name.
+"""Image files as pixels. A file is read completely and as it is stored, or refused with an error that names it.
 
-TIFF is read by tifffile, PNG by Pillow, JPEG by libjpeg-turbo in its strict mode, since OpenCV hands over what it has of a
-damaged file. What kind of file it is, its first bytes tell.
+tifffile reads TIFF, Pillow reads PNG, and libjpeg-turbo in its strict mode reads JPEG. OpenCV is not used, because it
+returns a part of the pixels of a damaged file without an error. The first bytes of a file tell its format.
 """
 
 import logging
@@ -22,20 +22,20 @@ from attnunet.data.slices import DataError
 from attnunet.errors import first_line
 
 MOST_PIXELS = 2**26
-"""8192 x 8192; more is a damaged header, or no slice."""
+"""8192 x 8192 pixels. An image with more has a damaged header, or is no slice."""
 COMPRESSIONS = {1: "none", 5: "LZW", 8: "deflate", 32946: "deflate", 32773: "PackBits", 34925: "LZMA", 50000: "Zstandard"}
-"""Of TIFF: those that lose nothing, and whose decoders tell of damage."""
+"""The allowed compressions of TIFF. They are lossless, and their decoders detect damage."""
 PHOTOMETRICS = {0: "white is zero", 1: "black is zero", 2: "RGB"}
 ORIENTATION = 274
-"""The tag of TIFF and EXIF by which a viewer turns a picture; 1 is as it is stored."""
+"""The tag of TIFF and EXIF that tells a viewer how to turn a picture. 1 means that the picture is not turned."""
 
 strict: ContextVar[bool] = ContextVar("strict", default=False)
-"""Whether what tifffile logs as an error is one."""
+"""Whether a message that tifffile logs as an error is raised as an exception."""
 
 
 class Strict(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        """Raise what tifffile would log of a damaged file, and go on from; be silent about the rest."""
+        """Raise ValueError in strict mode for an error that tifffile would only log. Drop all other messages in that mode."""
         if strict.get() and record.levelno >= logging.ERROR:
             raise ValueError(record.getMessage())
         return not strict.get()
@@ -45,24 +45,25 @@ logging.getLogger("tifffile").addFilter(Strict())
 
 
 class UnreadableForm(ValueError):
-    """A whole file of a form that is not read; the message says what was found and what is allowed."""
+    """An undamaged file has a form that is not supported. The message tells what was found and what is allowed."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A file's pixels, uint8 (h, w) or (h, w, channels), as they are stored; in some files 0 stands for white."""
+    """A file's pixels as they are stored, uint8 (h, w) or (h, w, channels). In some files 0 stands for white."""
 
     pixels: np.ndarray
     white_is_zero: bool = False
 
 
 def read_image(path: str, channels: int) -> np.ndarray:
-    """Return an image's brightness, uint8 (h, w, channels), in the file's order of channels.
+    """Return the brightness of an image's pixels, uint8 (h, w, channels), in the file's order of channels.
 
-    Where a TIFF says that 0 is white, brightness is 255 less the stored value. Of a file with one bit a pixel it is 0 or 255.
+    If a TIFF declares that 0 is white, the brightness is 255 minus the stored value. In a file with one bit per pixel, the
+    brightness is 0 or 255.
 
     Raises:
-        DataError: a file that is damaged, or of a form that is not read.
+        DataError: the file is damaged, has a form that is not supported, or has another number of channels.
     """
     picture = read(path)
     image = 255 - picture.pixels if picture.white_is_zero else picture.pixels
@@ -74,13 +75,14 @@ def read_image(path: str, channels: int) -> np.ndarray:
 
 
 def read_mask(path: str) -> np.ndarray:
-    """Return a mask, uint8 (h, w) of 0 and 1: a pixel is lesion where its stored value is above 0.
+    """Return a mask, uint8 (h, w) of 0 and 1. A pixel is lesion if its stored value is above 0.
 
-    So it is where a TIFF says that 0 is white, too: scikit-image, tifffile and ImageJ store masks like that, with 1 or 255
-    in the lesion. A mask of one value is empty if that is 0, else full.
+    This also holds for a TIFF that declares that 0 is white, because scikit-image, tifffile and ImageJ store masks in that
+    way, with 1 or 255 in the lesion. A mask with a single value is empty if the value is 0, else it is full.
 
     Raises:
-        DataError: a file that is damaged, or of a form that is not read; more than one channel, or more than two values.
+        DataError: the file is damaged or has a form that is not supported; it has more than one channel; it has more
+            than one value other than 0.
     """
     mask = read(path).pixels
     if mask.ndim != 2:
@@ -96,7 +98,8 @@ def read(path: str) -> Picture:
     """Return a file's 8-bit pixels.
 
     Raises:
-        DataError: no file, or none that can be read whole; 16 bits; a palette; several pages; an orientation tag.
+        DataError: the file is missing or damaged; it has 16 bits per pixel, a palette, several pages, or an orientation tag
+            that turns the picture.
     """
     data = read_bytes(path)
     decode = next((reader for signature, reader in READERS.items() if data.startswith(signature)), None)
@@ -106,13 +109,13 @@ def read(path: str) -> Picture:
         picture = decode(data)
     except UnreadableForm as refused:
         raise DataError(f"{path}: {refused}") from None
-    except Exception as error:  # a damaged file meets any of the decoders' errors
+    except Exception as error:  # a damaged file can cause any error in a decoder
         raise DataError(f"{path}: cannot be decoded; it is damaged: {type(error).__name__}: {first_line(error)}") from error
     return picture
 
 
 def read_bytes(path: str) -> bytes:
-    """Return the bytes of a regular file; a pipe would be waited for."""
+    """Return the bytes of a regular file. Raise DataError for any other path, because reading a pipe may wait forever."""
     try:
         if not stat.S_ISREG(Path(path).stat().st_mode):
             raise DataError(f"{path}: is no regular file; allowed: a TIFF, PNG or JPEG file")
@@ -143,7 +146,7 @@ def read_tiff(data: bytes) -> Picture:
             there = all(start and size and start + size <= len(data) for start, size in segments)
             if not there or len(segments) != math.prod(page.chunked):
                 raise ValueError("a part of the pixels is not in the file")
-            pixels = page.asarray(maxworkers=1)  # threads of tifffile's own would only log what they meet
+            pixels = page.asarray(maxworkers=1)  # one thread: tifffile's own threads would only log errors
             pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
             return Picture(as_bytes(pixels), page.photometric == 0)
     finally:
@@ -152,16 +155,16 @@ def read_tiff(data: bytes) -> Picture:
 
 def read_png(data: bytes) -> Picture:
     with Image.open(BytesIO(data), formats=["PNG"]) as image:
-        image.verify()  # the checksum of each chunk; the image must be opened anew
+        image.verify()  # compares each chunk's checksum; then the image must be opened again
     with Image.open(BytesIO(data), formats=["PNG"]) as image:
         refuse_pages(getattr(image, "n_frames", 1))
         refuse_size(*image.size)
-        if data[24] == 16:  # the depth, of which Pillow drops a half where there are colours
+        if data[24] == 16:  # the bit depth; for 16-bit colours, Pillow would drop the lower 8 bits
             refuse_depth(16, np.dtype(np.uint16))
         if image.mode == "P":
             raise UnreadableForm("the colours of a palette are not read; allowed: grey values, or RGB")
         image.load()
-        refuse_orientation(image.getexif().get(ORIENTATION, 1))  # it may stand behind the pixels
+        refuse_orientation(image.getexif().get(ORIENTATION, 1))  # after `load`: the tag may follow the pixels
         return Picture(as_bytes(np.asarray(image)))
 
 
@@ -185,16 +188,16 @@ READERS: dict[bytes, Callable[[bytes], Picture]] = {
     b"\x89PNG\r\n\x1a\n": read_png,
     b"\xff\xd8\xff": read_jpeg,
 }
-"""By a file's first bytes."""
+"""The reader for each format, by the first bytes of a file."""
 
 
 def as_bytes(pixels: np.ndarray) -> np.ndarray:
-    """Return uint8 pixels; of one bit each, 0 and 255."""
+    """Return pixels as uint8. Pixels of one bit become 0 and 255."""
     return np.ascontiguousarray(pixels * np.uint8(255) if pixels.dtype == bool else pixels)
 
 
 def tag_name(tag: int) -> str:
-    """Return the name of a tag's value, where tifffile knows one."""
+    """Return tifffile's name for the value of a tag, or the number as text if tifffile has no name for it."""
     return str(getattr(tag, "name", tag))
 
 

@@ -1,4 +1,4 @@
-"""A patient's slices as a network sees them: intensities scaled, resized to a square."""
+"""A scan's slices in the form for the network: with scaled intensities, and resized to a square."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +9,7 @@ from attnunet.data.slices import DataError
 
 
 class ValuesError(DataError):
-    """Values that an intensity cannot take; the message does not know their file."""
+    """An intensity option does not accept an image's values. The message does not name the image's file."""
 
 
 def prepare_volume(
@@ -19,13 +19,14 @@ def prepare_volume(
     pixel_size: float | None = None,
     spacing: Sequence[float] | None = None,
 ) -> np.ndarray:
-    """Return a scan as a network sees it: sequences (D, h, w) of any type of numbers as uint8 (D, image_size, image_size, C).
+    """Return a scan in the form for the network, uint8 (D, image_size, image_size, C).
 
-    Intensities are scaled a sequence of the scan, from the values that the files hold, and then rounded (see INTENSITIES).
-    Slices are brought to a square as `frames.make_frame` says: by area averaging when they shrink, bilinearly when they grow.
+    Each of the C sequences is (D, h, w) with any type of numbers. The intensities of each sequence are scaled from the values
+    in the files, and then rounded (see INTENSITIES). Then `frames.make_frame` tells how each slice is brought to a square.
+    Slices shrink by area averaging, and grow by bilinear interpolation.
 
     Raises:
-        ValuesError: intensity "raw", and a value that uint8 does not hold.
+        ValuesError: the intensity is "raw", and a value is no whole number from 0 to 255.
     """
     scaled = np.stack([INTENSITIES[intensity](values) for values in sequences], axis=-1)
     frame = make_frame(scaled.shape[1:3], image_size, pixel_size, spacing)
@@ -33,14 +34,17 @@ def prepare_volume(
 
 
 def linear(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Return uint8: low becomes 0 and high 255, linearly, rounded and clipped; of integers, a range below 1 counts as 1."""
+    """Return the values as uint8, scaled linearly so that `low` becomes 0 and `high` becomes 255.
+
+    The result is rounded and clipped. If the values are integers, a range high - low below 1 counts as 1.
+    """
     least = 1 if np.issubdtype(values.dtype, np.integer) else np.finfo(np.float32).tiny
     scaled = (values - np.float32(low)) * np.float32(255 / max(high - low, least))
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
 def raw(values: np.ndarray) -> np.ndarray:
-    """Return the values as they are, if they are whole numbers from 0 to 255."""
+    """Return the values unchanged, as uint8. Raise ValuesError if they are not whole numbers from 0 to 255."""
     found = values.astype(np.uint8) if values.min() >= 0 and values.max() <= 255 else None
     if found is None or not np.array_equal(found, values):
         raise ValuesError(
@@ -51,17 +55,22 @@ def raw(values: np.ndarray) -> np.ndarray:
 
 
 def percentile(values: np.ndarray) -> np.ndarray:
-    """Return uint8: the 1st percentile of the values that are not 0 becomes 0, the 99th 255; without any, all are 0."""
+    """Return the values as uint8, scaled so that the 1st percentile becomes 0 and the 99th percentile becomes 255.
+
+    The percentiles are those of the values other than 0. If all values are 0, the result is 0.
+    """
     other = values[values != 0].astype(np.float64)
     return linear(values, *np.percentile(other, [1, 99])) if other.size else np.zeros(values.shape, np.uint8)
 
 
 def zscore(values: np.ndarray) -> np.ndarray:
-    """Return uint8: three standard deviations below the head's mean become 0, three above 255.
+    """Return the values as uint8, scaled by the mean and the standard deviation of the head.
 
-    The head is what exceeds the overall mean; a scan of one value stays as it is, if uint8, else it becomes 0. So heads of
-    dark and bright scans get the same mean, as by nnU-Net's normalisation of MRI (doi 10.1038/s41592-020-01008-z), and the
-    unit and the zero of a scanner's values do not matter.
+    The head is all values above the overall mean. Three standard deviations below the head's mean become 0. Three standard
+    deviations above it become 255. So the heads of dark and bright scans get the same mean, as in nnU-Net's normalisation of
+    MRI (doi 10.1038/s41592-020-01008-z). The unit and the zero of a scanner's values do not matter.
+
+    If all values are equal, uint8 values stay as they are, and values of other types become 0.
     """
     head = values[values > values.mean(dtype=np.float64)]
     if not head.size:

@@ -15,7 +15,7 @@ from attnunet.data.slices import DataError, Dataset, Slice, choose_channels, dro
 
 CHANNELS = ("pre", "flair", "post")
 DATED = re.compile(r"^(TCGA_\w\w_\w{4})_\d{8}$")
-"""A folder's name: a patient's barcode, and the date of a scan."""
+"""The pattern of a folder's name: a patient's barcode and the date of a scan."""
 HANDLE = "mateuszbuda/lgg-mri-segmentation"
 WHERE = f"""data=lgg needs data.root, the folder that holds one folder a patient (TCGA_CS_4941_19960909, ...).
 Get the data set (CC BY-NC-SA 4.0) from kaggle.com/datasets/{HANDLE} and unpack it, then give
@@ -32,15 +32,15 @@ def lgg(
     spacing: Annotated[list[Annotated[float, Gt(0), Le(1000)]], Len(3, 3)] | None = None,
     verify: bool = False,
 ) -> Dataset:
-    """The data set in its own layout: `<patient>/<patient>_<number>.tif` and `<patient>/<patient>_<number>_mask.tif`.
+    """Return the LGG data set below `root`.
 
-    Images are 8-bit with three channels (pre-contrast, FLAIR, post-contrast), masks 8-bit with one channel and at most
-    two values. A suffix may also be that of PNG or of JPEG, in any case. Other files are passed over; images among them
-    are counted in the notes.
+    A slice is `<patient>/<patient>_<number>.tif` with `<patient>/<patient>_<number>_mask.tif`. Images have 8 bits and three
+    channels (pre-contrast, FLAIR, post-contrast). Masks have 8 bits, one channel and at most two values. PNG and JPEG files
+    are read too. A suffix may have capital letters. All other files are skipped. The notes count the skipped images.
 
     Raises:
-        DataError: no root, no patients in it, an image without mask, a mask without image, two files of one number, images
-            of a patient's folder that are not named like it.
+        DataError: there is no root; it has no patients; an image has no mask; a mask has no image; two files have the same
+            number; an image in a patient's folder is not named after the folder.
     """
     if root is None:
         if not download:
@@ -54,10 +54,11 @@ def lgg(
 
 
 def join_scans(slices: Sequence[Slice]) -> tuple[Slice, ...]:
-    """Return the slices with one patient where folders differ in the date only, which would leak across a split.
+    """Return the slices with one patient for all folders whose names differ only in the date.
 
-    TCGA_CS_4941_19960909 and TCGA_CS_4941_19970101 become the scans 19960909 and 19970101 of TCGA_CS_4941; its slices are
-    numbered on from scan to scan.
+    As two patients, such folders would leak across a split. For example, TCGA_CS_4941_19960909 and TCGA_CS_4941_19970101
+    become the scans 19960909 and 19970101 of the patient TCGA_CS_4941. The numbers of the patient's slices continue from
+    scan to scan.
     """
     folders: dict[str, list[str]] = {}
     for folder in dict.fromkeys(item.patient for item in slices):
@@ -73,19 +74,19 @@ def join_scans(slices: Sequence[Slice]) -> tuple[Slice, ...]:
 
 
 def fetch() -> str:
-    """The folder of the data set, fetched through kagglehub on the first call."""
+    """Return the folder of the data set. kagglehub downloads it on the first call."""
     try:
         import kagglehub
     except ImportError:
         raise DataError("data.download=true needs kagglehub: pip install 'attnunet[kaggle]'") from None
     try:
         return kagglehub.dataset_download(HANDLE)
-    except Exception as error:  # kagglehub raises what requests, its own client or the file system raise
+    except Exception as error:  # kagglehub passes on the errors of requests, its own client and the file system
         raise DataError(f"data.download=true: {HANDLE} could not be downloaded: {error}\n\n{WHERE}") from error
 
 
 def find_slices(root: Path) -> tuple[list[Slice], list[str]]:
-    """Return every slice below `root`, or below the `kaggle_3m` in it, and lines on the images that are none."""
+    """Return all slices below `root`, or below its folder `kaggle_3m`, and a line for each folder with skipped images."""
     if not root.is_dir():
         raise DataError(f"data.root={root}: no such folder\n\n{WHERE}")
     nested = [path for path in (root / "kaggle_3m", root / "lgg-mri-segmentation" / "kaggle_3m") if path.is_dir()]
@@ -100,7 +101,8 @@ def find_slices(root: Path) -> tuple[list[Slice], list[str]]:
         else:
             strays.setdefault(path.parent, []).append(path)
 
-    # In a patient's place a file that is no slice is a slice lost; elsewhere, as among a run's pictures, it may be anything.
+    # In a patient's folder, an image that is no slice is an error, because a slice would be lost. In any other folder, such as
+    # one with a run's pictures, the image may be anything, so it is only noted.
     lines = {
         folder: f"{folder}: {len(paths)} image(s) that are no slices, as {paths[0].name}; a slice is "
         "PATIENT/PATIENT_NUMBER.tif with PATIENT/PATIENT_NUMBER_mask.tif"
@@ -120,12 +122,18 @@ def find_slices(root: Path) -> tuple[list[Slice], list[str]]:
 
 
 def match_name(path: Path) -> re.Match[str] | None:
-    """Return the match of PATIENT/PATIENT_NUMBER[_mask].tif: its number, and `_mask` or None."""
+    """Return the match of a path PATIENT/PATIENT_NUMBER[_mask].tif, or None if the path is named otherwise.
+
+    Group 1 is the number. Group 2 is `_mask`, or None for an image.
+    """
     patient, name = (unicodedata.normalize("NFC", text) for text in (path.parent.name, path.stem))
     return re.fullmatch(rf"{re.escape(patient)}_([0-9]+)((?i:_mask))?", name) if path.suffix.lower() in IMAGES else None
 
 
 def site(patient: str) -> str:
-    """The tissue source site, second field of a TCGA barcode: TCGA_DU_5852_19950709 -> DU."""
+    """Return the tissue source site, which is the second field of a TCGA barcode: DU for TCGA_DU_5852_19950709.
+
+    A name with fewer than three fields has the site "".
+    """
     fields: Sequence[str] = patient.split("_")
     return fields[1] if len(fields) > 2 else ""

@@ -1,7 +1,7 @@
-"""What lies below a folder: one rule for all readers of image files.
+"""The files below a folder. All readers of image files use this one rule.
 
-Suffixes count in any case. Links to files and folders are followed; one to a folder that it lies in ends there. Names that
-begin with a dot are passed over, such as `._x.png`, which macOS leaves on foreign disks.
+A suffix may have small or capital letters. Links to files and folders are followed, except a link to a folder that contains
+the link. Names that begin with a dot are skipped. An example is `._x.png`, a file that macOS leaves on foreign disks.
 """
 
 import os
@@ -11,21 +11,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 IMAGES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
-"""What the readers of slices decode."""
+"""The suffixes of the images that the readers of slices can decode."""
 UNREAD = (".bmp", ".dcm", ".gif", ".jp2", ".nii", ".nii.gz", ".webp")
-"""What holds images too, and is no slice to them."""
+"""The suffixes of other images, which the readers of slices do not read."""
 
 
 def is_image(path: Path) -> bool:
-    """Return whether a file's name is that of an image, read or not."""
+    """Return whether a file's name has the suffix of an image, whether or not a reader can decode it."""
     return path.name.lower().endswith(IMAGES + UNREAD)
 
 
 def list_files(folder: Path) -> tuple[list[Path], list[str]]:
     """Return the files below a folder, in natural order, and a line for each fault.
 
-    Faults are links that lead nowhere, images that are no regular files (a named pipe would hang), names that are not
-    UTF-8, and two images of one number in a folder.
+    A fault is a link whose target is missing, an image that is no regular file (reading a named pipe would hang), a name that
+    is not UTF-8, or an image that has the same number as another image in its folder.
     """
     faults: list[str] = []
     found = list(walk_files(folder, frozenset(), faults))
@@ -33,7 +33,10 @@ def list_files(folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def walk_files(folder: Path, above: frozenset[tuple[int, int]], faults: list[str]) -> Iterator[Path]:
-    """Yield the files below a folder and add what is wrong with others to `faults`; `above` are the folders it lies in."""
+    """Yield the files below a folder, and add a line to `faults` for each path that cannot be used.
+
+    `above` are the folders that contain the folder. The walk stops at a folder that is one of them.
+    """
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:
@@ -54,7 +57,7 @@ def walk_files(folder: Path, above: frozenset[tuple[int, int]], faults: list[str
 
 
 def find_second_numbers(files: list[Path]) -> Iterator[str]:
-    """Yield a line for each image that has the number of another in its folder, as s_01.png beside s_1.tif."""
+    """Yield a line for each image that has the number of another image in its folder, such as s_01.png beside s_1.tif."""
     first: dict[tuple, Path] = {}
     for path in files:
         if path.suffix.lower() in IMAGES:
@@ -64,7 +67,7 @@ def find_second_numbers(files: list[Path]) -> Iterator[str]:
 
 
 def is_utf8(name: str) -> bool:
-    """Return whether a file's name is text, and not bytes that Python stands in for by lone surrogates."""
+    """Return whether a file's name is UTF-8. Python replaces the bytes of other names by lone surrogates."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -73,5 +76,5 @@ def is_utf8(name: str) -> bool:
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
-    """Return a sorting key by which the numbers in names count as numbers: slice_2 before slice_10."""
+    """Return a sorting key that compares the numbers in names as numbers: slice_2 comes before slice_10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]

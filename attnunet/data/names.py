@@ -1,21 +1,21 @@
-"""Names of patients and sites: the text that was written; two that differ by next to nothing are one."""
+"""Names of patients and sites. A name is the text in the file. Names that are almost the same may mean the same patient."""
 
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 
 
 def fold_name(name: str) -> str:
-    """Return what names have in common that differ in case, blanks or Unicode's form of accents only."""
+    """Return a form of a name that ignores case, blanks and Unicode's form of accents."""
     return "".join(unicodedata.normalize("NFKC", name.casefold()).split())
 
 
 def quote_name(name: str) -> str:
-    """Return a name in quotes, with its code points where letters may look the same."""
+    """Return a name in quotes. Code points are added to a name that is not ASCII, because its letters may look like others."""
     return f"{name!r}" if name.isascii() else f"'{name}' ({name!a})"
 
 
 def match_absent(names: Iterable[str], patients: Collection[str]) -> list[str]:
-    """Return those names that are no patient's, each with the patient that it may mean."""
+    """Return the names that belong to no patient. The patient that a name may mean is added to the name."""
     there = {fold_name(patient): patient for patient in patients}
     unknown = sorted(set(names) - set(patients))
     return [
@@ -25,7 +25,7 @@ def match_absent(names: Iterable[str], patients: Collection[str]) -> list[str]:
 
 
 def find_second_names(kind: str, names: Iterable[str]) -> Iterator[str]:
-    """Yield a line for each name that another one is alike to."""
+    """Yield a line for each name for which `fold_name` returns the same form as for another name."""
     first: dict[str, str] = {}
     for name in sorted(names):
         if (other := first.setdefault(fold_name(name), name)) != name:

@@ -1,4 +1,4 @@
-"""NIfTI files of one's own: a file for each sequence and one for the label, found by their names or listed in a CSV."""
+"""A user's own NIfTI files: each sequence is a file, and so is the label. They are found by name or listed in a CSV."""
 
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -32,12 +32,17 @@ def nifti(
     intensity: Literal["raw", "percentile", "zscore"] = "zscore",
     verify: bool = False,
 ) -> Dataset:
-    """Below `root`, a file's name ends with its sequence, or with `label`; what precedes it, else its folder, is the patient.
+    """Return the data set of the NIfTI files that lie below `root`, or that the CSV `file` lists.
 
-    In `file`, the columns scan and site are optional, and every other one is a sequence. Paths are relative to its folder.
+    Below `root`, a file's name ends with the name of the sequence, or with `label`. The patient is the part of the name before
+    that, or the folder if there is no such part.
+
+    `file` has the columns patient and label. The columns scan and site are optional. Every other column is a sequence. Paths
+    are relative to the folder of `file`.
 
     Raises:
-        DataError: neither root nor file, or both; a scan without a label; see `sequences.group` and `volumes.make_dataset`.
+        DataError: neither root nor file is given, or both are; a scan has no label; see `sequences.group` and
+            `volumes.make_dataset`.
     """
     if (root is None) == (file is None):
         raise DataError(f"data.root={root}, data.file={file}\n\n{NEEDED}")
@@ -49,7 +54,7 @@ def nifti(
 
 
 def find_volumes(root: str) -> list[Path]:
-    """Return the NIfTI files below a folder."""
+    """Return the NIfTI files below a folder. Raise DataError if there are none."""
     if not Path(root).is_dir():
         raise DataError(f"data.root={root}: no such folder\n\n{NEEDED}")
     files, faults = listing.list_files(Path(root))
@@ -60,7 +65,11 @@ def find_volumes(root: str) -> list[Path]:
 
 
 def find_scans(root: Path, volumes: Iterable[Path], label: str, names: Collection[str]) -> list[Scan]:
-    """Return the scans that volumes below a folder make, by their names; see `sequences.group`."""
+    """Return the scans that volumes below `root` form. The volumes' names tell the scan; see `sequences.group`.
+
+    Raises:
+        DataError: a scan has no label or no image; see `sequences.group`.
+    """
     found, faults = sequences.group(volumes, root, [*names, label])
     scans = []
     for (patient, scan), images in found.items():
@@ -76,7 +85,12 @@ def find_scans(root: Path, volumes: Iterable[Path], label: str, names: Collectio
 
 
 def read_scans(file: Path) -> list[Scan]:
-    """Return the scans that a CSV lists."""
+    """Return the scans that a CSV lists.
+
+    Raises:
+        DataError: there is no file; it lacks a column or has a column twice; a row has no patient, label or image; a row names
+            a file that is not there; two rows name the same scan.
+    """
     if not file.is_file():
         raise DataError(f"data.file={file}: no such file\n\n{NEEDED}")
     (_, columns), *lines = table.read_cells(file, COLUMNS)
@@ -108,5 +122,5 @@ def read_scans(file: Path) -> list[Scan]:
 
 
 def images_of(paths: Mapping[str, str]) -> dict[str, str]:
-    """Return a row's files by sequence."""
+    """Return the image files of a row, by sequence. The label is left out."""
     return {name: path for name, path in paths.items() if name != "label"}

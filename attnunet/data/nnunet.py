@@ -1,6 +1,7 @@
-"""A data set in nnU-Net's layout: DatasetNNN_Name with dataset.json, imagesTr/CASE_0000.nii.gz and labelsTr/CASE.nii.gz.
+"""A data set in nnU-Net's layout: a folder DatasetNNN_Name with dataset.json, imagesTr and labelsTr.
 
-The format: nnU-Net's documentation/dataset_format.md, of version 1 and 2.
+The files are imagesTr/CASE_0000.nii.gz and labelsTr/CASE.nii.gz. nnU-Net describes the format in
+documentation/dataset_format.md, in version 1 and in version 2.
 """
 
 import json
@@ -26,11 +27,13 @@ def nnunet(
     intensity: Literal["raw", "percentile", "zscore"] = "zscore",
     verify: bool = False,
 ) -> Dataset:
-    """Every case of labelsTr is a patient. `labels` are the values that are lesion: all that dataset.json names if None.
+    """Return the data set in nnU-Net's layout below `root`. Every case of labelsTr is a patient.
+
+    `labels` are the values that mean lesion. If it is None, all values above 0 that dataset.json names mean lesion.
 
     Raises:
-        DataError: no dataset.json, or one that names no channels or labels; `labels` that it does not name; a case without
-            label, or a label without case; see `volumes.make_dataset`.
+        DataError: there is no dataset.json; it names no channels or no labels; it does not name a value of `labels`; a case
+            has no label; a label has no case; see `volumes.make_dataset`.
     """
     folder = Path(root or "")
     if root is None or not (folder / "dataset.json").is_file():
@@ -47,7 +50,7 @@ def nnunet(
 def read_json(path: Path) -> dict[str, Any]:
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # of the text's encoding, or of JSON
+    except ValueError as error:  # the text is no UTF-8, or no JSON
         raise DataError(f"{path}: is no JSON: {error}") from error
     if not isinstance(described, dict):
         raise DataError(f"{path}: holds no object of names and values")
@@ -55,7 +58,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def channel_names(described: dict[str, Any], path: Path) -> tuple[str, ...]:
-    """Return the names of the files' endings _0000, _0001, ...: `channel_names` of version 2, `modality` of version 1."""
+    """Return the names of the channels that the file suffixes _0000, _0001, ... stand for.
+
+    nnU-Net v2 keeps them under `channel_names`, v1 under `modality`.
+
+    Raises:
+        DataError: the names are missing, are not numbered "0", "1", ..., or are not different.
+    """
     found = described.get("channel_names", described.get("modality"))
     if not isinstance(found, dict) or sorted(found, key=str) != sorted(map(str, range(len(found)))) or not found:
         raise DataError(f'{path}: channel_names (or modality) is {found}; needed: names of "0", "1", ...')
@@ -66,7 +75,14 @@ def channel_names(described: dict[str, Any], path: Path) -> tuple[str, ...]:
 
 
 def label_values(described: dict[str, Any], path: Path) -> set[int]:
-    """Return the values above 0 of `labels`: by name in version 2, where a region is a list of them, by value in version 1."""
+    """Return the values above 0 that `labels` of dataset.json names.
+
+    In version 2, `labels` maps a name to a value, or to a list of values for a region. In version 1, `labels` maps a value to
+    a name.
+
+    Raises:
+        DataError: a value is no whole number; there is a label named ignore; no value is above 0.
+    """
     found = described.get("labels")
     pairs = found.items() if isinstance(found, dict) else ()
     values: set[int] = set()
@@ -84,7 +100,12 @@ def label_values(described: dict[str, Any], path: Path) -> set[int]:
 
 
 def find_cases(folder: Path, described: dict[str, Any], names: tuple[str, ...]) -> list[Scan]:
-    """Return the cases of imagesTr and labelsTr, with the images that are there."""
+    """Return the cases of imagesTr and labelsTr, each with the images that imagesTr has of it.
+
+    Raises:
+        DataError: the file suffix is not supported; a folder is missing; an image's name ends with no channel's suffix; a case
+            has no label; a label has no image; there are no images.
+    """
     ending = str(described.get("file_ending", ".nii.gz"))
     if ending not in SUFFIXES:
         raise DataError(f"{folder / 'dataset.json'}: file_ending is {ending}; allowed: {', '.join(SUFFIXES)}")

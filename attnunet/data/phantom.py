@@ -1,13 +1,14 @@
 """Brain-like slices in the folder layout of the LGG data set, so that training and its tests need no download.
 
-A head is drawn in 3-D from a few implicit surfaces (scalp, skull, brain, ventricles, sulci), which a smooth random field
-warps; tissues have an intensity per sequence; a bias field and Rician noise corrupt the result. Lesions and distractors
-are the same pathology in all three sequences: the same range of intensity, size and place. They differ only in what a
-single pixel and its smoothed neighbourhood do not show: a lesion is ragged and mottled, a distractor is homogeneous and
-has a regular outline (ellipsoid, shell, periventricular cap, cortical band).
+A head is drawn in 3-D from a few implicit surfaces (scalp, skull, brain, ventricles, sulci). A smooth random field warps
+these surfaces. Each tissue has one intensity for each sequence. A bias field and Rician noise corrupt the result.
 
-Lengths in the plane are in half image widths, so that the image spans [-1, 1] whatever its size; z spans [-1, 1] from
-the skull base to the vertex, whatever the number of slices.
+Lesions and distractors have the same range of intensity, size and place in all three sequences. A single pixel and its
+smoothed neighbourhood do not show the difference between a lesion and a distractor. A lesion is ragged and mottled. A
+distractor is homogeneous and has a regular outline (ellipsoid, shell, periventricular cap, cortical band).
+
+The unit of length in the plane is half the image width, so that an image of any size spans [-1, 1]. z spans [-1, 1] from
+the skull base to the vertex, for any number of slices.
 """
 
 import hashlib
@@ -33,10 +34,10 @@ from attnunet.data.slices import Dataset, choose_channels, drop_patients
 
 Volume: TypeAlias = NDArray[np.floating[Any]]
 
-# Site -> exponent of the intensity, as scanners and protocols differ in contrast.
+# Site -> exponent of the intensity. Sites differ in it because scanners and protocols differ in contrast.
 SITES = {"AA": 0.95, "BB": 1.0, "CC": 1.05}
 
-# Relative intensity of pre-contrast T1, FLAIR and post-contrast T1; 1 is about the brightest tissue.
+# Relative intensity of pre-contrast T1, FLAIR and post-contrast T1. The brightest tissue has about 1.
 SCALP = (0.85, 0.75, 0.90)
 BONE = (0.08, 0.06, 0.08)
 FLUID = (0.20, 0.12, 0.20)
@@ -45,24 +46,24 @@ WHITE = (0.52, 0.40, 0.55)
 PATHOLOGY = (0.44, 0.85, 0.48)
 
 HEAD_AXES = (0.62, 0.76)  # half axes in x and y of the largest slice
-SKULL_DEPTH, FLUID_DEPTH, BRAIN_DEPTH = 0.06, 0.11, 0.14  # below the skin, in units of the head's radius
+SKULL_DEPTH, FLUID_DEPTH, BRAIN_DEPTH = 0.06, 0.11, 0.14  # depths below the skin, in units of the head's radius
 
-LESION_AREA = (0.012, 0.065)  # of the image, in the lesion's largest slice
-LESION_SHARE = (0.24, 0.48)  # of the slices
-DISTRACTORS = 6  # candidates per patient; those that would touch the lesion are left out
-MISSING_SEQUENCE = 0.1  # share of the patients
+LESION_AREA = (0.012, 0.065)  # share of the image's area, in the lesion's largest slice
+LESION_SHARE = (0.24, 0.48)  # share of the slices
+DISTRACTORS = 6  # candidates per patient; a candidate that would touch the lesion is left out
+MISSING_SEQUENCE = 0.1  # share of the patients that lack a sequence
 NOISE = 0.025  # standard deviation, in units of relative intensity
 WHITE_LEVEL = 230.0  # grey value of intensity 1
 
 
 @dataclass(frozen=True)
 class Head:
-    """Coordinates of a patient's voxels, each (slices, size, size) or broadcastable to it."""
+    """Coordinates of a patient's voxels. Each array has the shape (slices, size, size) or broadcasts to it."""
 
-    x: Volume  # from the midline
+    x: Volume  # distance from the midline
     y: Volume  # from front to back
     z: Volume  # (slices, 1, 1), from the skull base to the vertex
-    depth: Volume  # below the skin, in units of the head's radius; negative outside
+    depth: Volume  # depth below the skin, in units of the head's radius; negative outside the head
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -70,7 +71,7 @@ class Head:
         return slices, height, width
 
     def soft(self, distance: Volume) -> Volume:
-        """Anti-aliased membership in [0, 1]: a ramp one pixel wide around the surface `distance` = 0."""
+        """Return an anti-aliased membership in [0, 1]. It is a ramp one pixel wide around the surface `distance` = 0."""
         return np.clip(0.5 + distance * (self.shape[1] / 2), 0, 1).astype(np.float32)
 
     def brain(self) -> Volume:
@@ -78,7 +79,10 @@ class Head:
 
 
 def random_field(rng: np.random.Generator, shape: tuple[int, int, int], sigma: tuple[float, float]) -> Volume:
-    """Gaussian random field of zero mean and unit variance: white noise smoothed by `sigma` (along z, in plane), pixels."""
+    """Return a Gaussian random field of zero mean and unit variance.
+
+    The field is smoothed white noise. `sigma` is the width of the smoothing (along z, in the plane) in pixels.
+    """
     spectrum = fft.rfftn(rng.standard_normal(shape, dtype=np.float32))
     for axis, (length, s) in enumerate(zip(shape, (sigma[0], sigma[1], sigma[1]), strict=True)):
         frequency = fft.rfftfreq(length) if axis == 2 else fft.fftfreq(length)
@@ -89,7 +93,7 @@ def random_field(rng: np.random.Generator, shape: tuple[int, int, int], sigma: t
 
 
 def draw_head(rng: np.random.Generator, slices: int, size: int) -> Head:
-    """A head of random pose and size, its outline warped by a smooth displacement of a few percent."""
+    """Return a head of random pose and size. A smooth displacement of a few percent warps its outline."""
     shape = (slices, size, size)
     z = np.linspace(-1, 1, slices, dtype=np.float32)[:, None, None]
     y, x = np.meshgrid(*2 * [(np.arange(size, dtype=np.float32) + 0.5) * 2 / size - 1], indexing="ij")
@@ -98,34 +102,40 @@ def draw_head(rng: np.random.Generator, slices: int, size: int) -> Head:
     x, y = math.cos(tilt) * x + math.sin(tilt) * y, math.cos(tilt) * y - math.sin(tilt) * x
     warp_x, warp_y = (0.03 * random_field(rng, shape, (slices / 4, size / 6)) for _ in range(2))
     x, y = x[None] + warp_x, y[None] + warp_y
-    # A vertical section of the head is an ellipse too: widest a little above the skull base, narrow at the vertex.
+    # A vertical section of the head is an ellipse too. It is widest a little above the skull base and narrow at the vertex.
     scale = np.sqrt(1 - ((z + 0.2) / 1.35) ** 2) * rng.uniform(0.94, 1.06)
     radius = np.hypot(x / HEAD_AXES[0], y / HEAD_AXES[1])
     return Head(x, y, z, (scale - radius).astype(np.float32))
 
 
 def ventricles(head: Head, width: float) -> Volume:
-    """Signed distance, positive inside, to two lateral ventricles of half width `width`, bent outwards front and back."""
+    """Return the signed distance to the two lateral ventricles, positive inside.
+
+    Each ventricle has the half width `width` and bends outwards at the front and at the back.
+    """
     half_width = (width + 0.03) * (1 - (head.y / 0.36) ** 2) * (1 - ((head.z - 0.05) / 0.6) ** 2) - 0.03
     outside = (np.abs(head.y) > 0.36) | (np.abs(head.z - 0.05) > 0.6)
     return np.where(outside, -1, half_width - np.abs(np.abs(head.x) - 0.075 - 0.9 * head.y**2)).astype(np.float32)
 
 
 def ellipsoid(head: Head, centre: Sequence[float], axes: Sequence[float], angle: float) -> Volume:
-    """1 - q with q the normalised radius: 1 at the centre, 0 on the surface, negative outside."""
+    """Return 1 - q, where q is the normalised radius: 1 at the centre, 0 on the surface, negative outside."""
     dx, dy, dz = head.x - centre[0], head.y - centre[1], head.z - centre[2]
     u, v = math.cos(angle) * dx + math.sin(angle) * dy, math.cos(angle) * dy - math.sin(angle) * dx
     return 1 - np.sqrt((u / axes[0]) ** 2 + (v / axes[1]) ** 2 + (dz / axes[2]) ** 2)
 
 
 def paint(image: Volume, membership: Volume, intensity: Sequence[float]) -> None:
-    """sequence <- (1 - m) sequence + m intensity, in place, for each of the three, with m in [0, 1]."""
+    """Paint a region with membership m in [0, 1] into each of the three sequences, in place.
+
+    sequence <- (1 - m) sequence + m intensity.
+    """
     for sequence, value in zip(image, intensity, strict=True):
         sequence += membership * (value - sequence)
 
 
 def paint_anatomy(rng: np.random.Generator, head: Head, ventricle: Volume) -> Volume:
-    """Healthy tissue in relative intensities, (3, slices, size, size); `ventricle` is a signed distance."""
+    """Return healthy tissue in relative intensities, (3, slices, size, size). `ventricle` is a signed distance."""
     size = head.shape[1]
     image = np.zeros((3, *head.shape), np.float32)
     paint(image, head.soft(head.depth), SCALP)
@@ -133,7 +143,7 @@ def paint_anatomy(rng: np.random.Generator, head: Head, ventricle: Volume) -> Vo
     paint(image, head.soft(head.depth - FLUID_DEPTH), FLUID)
     brain = head.brain()
     paint(image, brain, WHITE)
-    # Sulci are the zero crossings of a random field near the surface; grey matter lines the surface and the sulci.
+    # Sulci are the zero crossings of a random field near the surface. Grey matter lines the surface and the sulci.
     folds = np.abs(random_field(rng, head.shape, (1.5, size / 36)))
     shallow = np.clip((0.34 - head.depth) / 0.06, 0, 1)
     cortex = np.maximum(head.depth < BRAIN_DEPTH + 0.045, folds < 0.5) * shallow
@@ -146,21 +156,21 @@ def paint_anatomy(rng: np.random.Generator, head: Head, ventricle: Volume) -> Vo
 
 
 def random_shape(rng: np.random.Generator) -> tuple[list[float], list[float]]:
-    """Centre and half axes (x, y, z) of an ellipsoid of a lesion's size inside the brain."""
+    """Return the centre and the half axes (x, y, z) of an ellipsoid inside the brain that has the size of a lesion."""
     angle, distance = rng.uniform(0, 2 * math.pi), rng.uniform(0.35, 0.62)
     centre = [
         distance * HEAD_AXES[0] * math.cos(angle),
         distance * HEAD_AXES[1] * math.sin(angle),
         rng.uniform(-0.5, 0.4),
     ]
-    # The image's area is 4, its height 2, so that a lesion's half height is its share of the slices.
+    # The image has the area 4, and the volume has the height 2. So a lesion's half height is its share of the slices.
     radius = 2 * math.sqrt(math.exp(rng.uniform(*np.log(LESION_AREA))) / math.pi)
     stretch = rng.uniform(0.8, 1.25)
     return centre, [radius * stretch, radius / stretch, rng.uniform(*LESION_SHARE)]
 
 
 def draw_lesion(rng: np.random.Generator, head: Head, ventricle: Volume) -> NDArray[np.bool_]:
-    """A ragged lesion, with a satellite in one patient of four, over a share of consecutive slices."""
+    """Return a ragged lesion over a share of consecutive slices. In one patient of four it has a satellite."""
     size = head.shape[1]
     centre, axes = random_shape(rng)
     surface = ellipsoid(head, centre, axes, rng.uniform(0, math.pi))
@@ -173,7 +183,7 @@ def draw_lesion(rng: np.random.Generator, head: Head, ventricle: Volume) -> NDAr
 
 
 def draw_distractors(rng: np.random.Generator, head: Head, width: float) -> list[Volume]:
-    """Memberships in [0, 1] of bright regions that are no lesion; `width` is the ventricles'."""
+    """Return the memberships in [0, 1] of bright regions that are no lesion. `width` is the ventricles' half width."""
     brain = head.brain()
     bend = 0.12 * random_field(rng, head.shape, (2, head.shape[1] / 12))  # too smooth to make an outline ragged
     regions = [head.soft(ventricles(head, width + rng.uniform(0, 0.06))) * (np.abs(head.y) > 0.1)]
@@ -186,12 +196,16 @@ def draw_distractors(rng: np.random.Generator, head: Head, width: float) -> list
         surface = ellipsoid(head, centre, axes, rng.uniform(0, math.pi)) + bend
         if rng.random() < 0.25:  # a shell
             surface = np.minimum(surface, 0.5 - surface)
-        regions.append(np.clip(surface / 0.35, 0, 1))  # fades out over a third of its radius
+        regions.append(np.clip(surface / 0.35, 0, 1))  # the region fades out over a third of its radius
     return [region * brain for region in regions]
 
 
 def corrupt(rng: np.random.Generator, image: Volume) -> Volume:
-    """Bias field (smooth gain, about +-15 %) per sequence, then Rician noise |s + n1 + i n2|, as in magnitude images."""
+    """Return the image with a bias field and noise.
+
+    Each sequence is multiplied by a smooth gain of about +-15 %, the bias field. Then the Rician noise of magnitude images
+    turns a value s into |s + n1 + i n2|.
+    """
     _, slices, size, _ = image.shape
     for sequence in image:
         sequence *= np.exp(0.08 * random_field(rng, sequence.shape, (slices / 4, size / 5)))
@@ -202,7 +216,11 @@ def corrupt(rng: np.random.Generator, image: Volume) -> Volume:
 def draw_patient(
     rng: np.random.Generator, slices: int, size: int, exponent: float = 1.0
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Images (slices, size, size, 3) in the order pre, FLAIR, post, and masks (slices, size, size) of 0 and 255."""
+    """Return a patient's images and masks.
+
+    The images are (slices, size, size, 3), with the channels pre, FLAIR and post. The masks are (slices, size, size), with
+    the values 0 and 255.
+    """
     head = draw_head(rng, slices, size)
     width = rng.uniform(0.03, 0.055)
     ventricle = ventricles(head, width)
@@ -210,7 +228,7 @@ def draw_patient(
     lesion = draw_lesion(rng, head, ventricle)
     pathology = rng.normal(PATHOLOGY, (0.08, 0.04, 0.08)).tolist()
     for region in draw_distractors(rng, head, width):
-        if not (region * lesion).any():  # one that touched the lesion would blur its outline
+        if not (region * lesion).any():  # a region that touched the lesion would blur the lesion's outline
             paint(image, region * (ventricle < 0) * rng.uniform(0.6, 1.05), pathology)
     mottle = np.clip(0.85 + 0.35 * random_field(rng, head.shape, (0.4, size / 60)), 0.4, 1.2)
     paint(image, lesion * mottle, pathology)
@@ -224,10 +242,13 @@ def draw_patient(
 
 
 def write_phantom(root: Path, patients: int, slices: int, size: int, seed: int) -> None:
-    """Write `root`/<patient>/<patient>_<n>.tif and <patient>_<n>_mask.tif, n from 1; `root` must not exist.
+    """Write `root`/<patient>/<patient>_<n>.tif and <patient>_<n>_mask.tif, with n from 1.
 
-    Patient i depends on (`seed`, i) alone. The folder is written beside `root` and renamed, so that a killed process
-    leaves no half phantom there.
+    Patient i depends on `seed`, i, `slices` and `size` only. The folder is written beside `root` and then renamed, so that a
+    killed process leaves no half phantom at `root`.
+
+    Raises:
+        FileExistsError: `root` exists.
     """
     if root.exists():
         raise FileExistsError(f"{root} exists")
@@ -239,10 +260,10 @@ def write_phantom(root: Path, patients: int, slices: int, size: int, seed: int) 
             folder = unfinished / f"PHANTOM_{site}_{index:04d}"
             folder.mkdir(parents=True)
             for number, (image, mask) in enumerate(zip(images, masks, strict=True), start=1):
-                # OpenCV takes blue, green, red; reversed, the file's red is pre-contrast.
+                # OpenCV takes blue, green, red. The channels are reversed, so that red in the file is pre-contrast.
                 for name, pixels in ((f"{number}", image[..., ::-1]), (f"{number}_mask", mask)):
                     path = folder / f"{folder.name}_{name}.tif"
-                    with naming(path):  # OpenCV would not say that the disk is full
+                    with naming(path):  # OpenCV's own writer would not report a full disk
                         path.write_bytes(cv2.imencode(".tif", pixels)[1].tobytes())
         os.replace(unfinished, root)
     finally:
@@ -261,9 +282,10 @@ def phantom(
     spacing: Annotated[list[Annotated[float, Gt(0), Le(1000)]], Len(3, 3)] | None = None,
     verify: bool = False,
 ) -> Dataset:
-    """The phantom of these arguments below `root`, drawn if it is not there, and read as `data=lgg` reads its files.
+    """Return the phantom of these arguments below `root`. It is drawn if it is not there yet.
 
-    The folder's name holds a hash of this module: a phantom that was drawn otherwise is not taken for this one.
+    Its files are read in the same way as `data=lgg` reads the LGG data set. The folder's name holds a hash of this module,
+    so that a phantom drawn by another version of the module is not used by mistake.
     """
     drawn_by = hashlib.blake2b(Path(__file__).read_bytes(), digest_size=4).hexdigest()
     folder = Path(root) / f"{patients}x{slices}x{size}-seed{seed}-{drawn_by}"

@@ -1,4 +1,4 @@
-"""Slices whose pixels are two files each: an image with all its channels, and a mask."""
+"""Slices that have two files each: an image with all channels, and a mask."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from attnunet.data.slices import DataError, Slice
 
 @dataclass(frozen=True)
 class Pictures:
-    """The source of such slices; `channels` is the number of channels of an image file."""
+    """The source of slices that have an image file and a mask file. `channels` is the number of channels of each image."""
 
     channels: int
 
@@ -30,7 +30,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Stack:
-    """The slices of a scan, read one by one."""
+    """The slices of a scan, which are read one by one."""
 
     items: Sequence[Slice]
     channels: int
@@ -47,5 +47,5 @@ class Stack:
 
     @cached_property
     def images(self) -> np.ndarray:
-        """uint8 (slices, h, w, channels)."""
+        """The images of all slices, uint8 (slices, h, w, channels)."""
         return np.stack([read_image(item.image, self.channels) for item in self.items])

@@ -1,10 +1,13 @@
-"""What augmentation must leave as it is: the types and sizes of image and mask, and the mask's two values."""
+"""The properties that augmentation must not change: the types and sizes of image and mask, and the mask's values 0 and 1."""
 
 import numpy as np
 
 
 def fault(image: np.ndarray, mask: np.ndarray, size: int, channels: int) -> str | None:
-    """Return what is wrong with a sample that the network is to see; None if it is image and mask of this size."""
+    """Return a text that tells the fault of a training sample, or None if the sample has no fault.
+
+    The image must be uint8 (size, size, channels). The mask must be uint8 (size, size, 1) of 0 and 1.
+    """
     for name, array, shape in (("image", image, (size, size, channels)), ("mask", mask, (size, size, 1))):
         if getattr(array, "dtype", None) != np.uint8:
             return f"the {name} became {getattr(array, 'dtype', type(array).__name__)}; allowed: uint8"

@@ -1,4 +1,4 @@
-"""Which files, or folders of DICOM series, are the sequences of one scan, by their names."""
+"""Grouping of files, or of folders with DICOM series, into scans. Their names tell the scan and the sequence."""
 
 import re
 from collections.abc import Iterable
@@ -8,16 +8,19 @@ from attnunet.data.decoders import nifti
 
 SUFFIXES = (*nifti.SUFFIXES, ".dcm")
 Key = tuple[str, str]
-"""A patient, and a scan among the patient's: "" where there is one."""
+"""A patient, and a name that tells the patient's scans apart. The name is "" if the patient has only one scan."""
 
 
 def group(paths: Iterable[Path], root: Path, names: Iterable[str]) -> tuple[dict[Key, dict[str, Path]], list[str]]:
     """Return the files of each scan by sequence, and a line for each fault.
 
-    A file is named CASE_SEQUENCE, and the case is the patient; or it is named SEQUENCE, and the first folder below `root` is
-    the patient, the folders in it are a scan. `names` are sequences that are known; others count too.
+    A file has one of two kinds of name:
+        CASE_SEQUENCE. The case is the patient.
+        SEQUENCE. The first folder below `root` is the patient. The folders below that folder are the name of the scan.
 
-    Faults are files that name no patient, and second files for a sequence.
+    `names` are the known sequences. Other sequences are allowed too.
+
+    A fault is a file whose name and folders tell no patient, or a second file for a sequence of a scan.
     """
     known = sorted(names, key=len, reverse=True)
     scans: dict[Key, dict[str, Path]] = {}
@@ -36,7 +39,12 @@ def group(paths: Iterable[Path], root: Path, names: Iterable[str]) -> tuple[dict
 
 
 def divide(stem: str, names: Iterable[str]) -> Key:
-    """Return a file's case and sequence: the first of `names` that it ends with, else what follows the last _ or -."""
+    """Return the case and the sequence of a file's stem.
+
+    The sequence is the first of `names` that is the whole stem, or that ends the stem after a _ or -. If there is none, the
+    sequence is the part after the last _, or after the last - in a stem without _. The case is the part before the sequence,
+    or "".
+    """
     for name in names:
         if match := re.fullmatch(rf"(?:(.+)[_-])?({re.escape(name)})", stem):
             return match[1] or "", match[2]
@@ -45,6 +53,6 @@ def divide(stem: str, names: Iterable[str]) -> Key:
 
 
 def stem(path: Path) -> str:
-    """Return the name of a volume's file without its suffix, or of its folder."""
+    """Return the name of a volume's file without the suffix, or the name of a volume's folder."""
     suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
     return path.name[: len(path.name) - len(suffix)]

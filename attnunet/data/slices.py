@@ -1,4 +1,4 @@
-"""A data set: slices that know their patient, and where their pixels come from."""
+"""A data set: its slices, the patient of each slice, and the source of the slices' pixels."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class DataError(UserError):
-    """Something is wrong with the files of a data set; the message names the file or key and what is allowed."""
+    """Something is wrong with the files of a data set. The message names the file or key, and tells what is allowed."""
 
 
 SHOWN = 20
 
 
 def refuse(faults: Sequence[str]) -> None:
-    """Raise DataError where there are faults: one line for each of the first, and how many more there are."""
+    """Raise DataError if there are faults. The message has a line for each of the first SHOWN faults, and counts the rest."""
     if len(faults) > SHOWN:
         raise DataError("\n".join([*faults[:SHOWN], f"... and {len(faults) - SHOWN} more"]))
     if faults:
@@ -34,9 +34,16 @@ def refuse(faults: Sequence[str]) -> None:
 class Slice:
     """One image and its mask.
 
-    `number` orders a patient's slices, `site` is where the patient was scanned ("" where unknown), `missing` names the
-    sequences for which another one or nothing stands in (known once the files were read), `scan` is the scan among the
-    patient's ("" where there is one), `spacing` the distance in mm between its slices, rows and columns where the files tell.
+    Attributes:
+        patient: the patient's name.
+        number: orders a patient's slices.
+        image: the path of the image.
+        mask: the path of the mask.
+        site: where the patient was scanned, "" if unknown.
+        missing: the sequences that are missing. Another sequence or zeros replace them. The names may be complete only after
+            the files were read.
+        scan: tells the patient's scans apart; "" if the patient has only one scan.
+        spacing: the distance in mm between the scan's slices, rows and columns, or None if the files do not tell it.
     """
 
     patient: str
@@ -50,12 +57,12 @@ class Slice:
 
     @property
     def volume(self) -> str:
-        """The name of the volume that the slice is of: the patient's, and the scan's where there are several."""
+        """The name of the volume that the slice belongs to; see `name_volume`."""
         return name_volume(self.patient, self.scan)
 
 
 def name_volume(patient: str, scan: str) -> str:
-    """Return the name of a patient's scan; a patient's only scan has none of its own."""
+    """Return the name of a volume: "patient/scan", or the patient's name if `scan` is ""."""
     return f"{patient}/{scan}" if scan else patient
 
 
@@ -63,24 +70,30 @@ class Pixels(Protocol):
     """The pixels of a scan's slices."""
 
     def slices(self) -> Iterator[tuple[np.ndarray, np.ndarray] | DataError]:
-        """Yield each slice's image, (h, w, file channels) of any type of numbers, and its mask, uint8 (h, w) of 0 and 1.
+        """Yield each slice's image and mask.
 
-        Where a file cannot be read, yield the error that names it; after one that holds for all slices, none follows.
+        The image has the shape (h, w, file channels) and any type of numbers. The mask is uint8 (h, w) of 0 and 1. If a
+        file cannot be read, an error that names the file is yielded instead. An error that holds for all slices is the last
+        item.
         """
 
     def sequence(self, channel: int) -> np.ndarray:
-        """Return one of the file channels of all slices, (slices, h, w). Raises DataError, which names the file."""
+        """Return one file channel of all slices, (slices, h, w).
+
+        Raises:
+            DataError: a file cannot be read. The message names the file.
+        """
 
 
 class Source(Protocol):
-    """What turns the files of a data set into pixels."""
+    """The reader that turns the files of a data set into pixels."""
 
     @property
     def settings(self) -> list[Any]:
-        """What the pixels depend on besides the files, of JSON's types."""
+        """The settings that the pixels depend on, besides the files. They have JSON's types."""
 
     def files(self, slices: Sequence[Slice]) -> list[str]:
-        """Return the paths of the files that these slices are read from."""
+        """Return the paths of the files from which the given slices are read."""
 
     def pixels(self, slices: Sequence[Slice]) -> Pixels:
         """Return the pixels of a scan's slices."""
@@ -88,14 +101,22 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Slices in the order (patient, number), and how their files are to be read.
+    """Slices in the order (patient, number), and how to read their files.
 
-    `source` reads the files. `file_channels` are the names of the images' channels in its order, `channels` the ones to
-    use. `intensity` is "raw", "percentile" or "zscore" (see `attnunet.data.cache`). `verify` distrusts sizes and
-    modification times and reads all. `spacing` is the distance in mm between slices, between rows and between columns, None
-    where unknown or where each slice has its own. `notes` are lines that a user should read before training. `plane` is
-    that of the slices, as far as it is known. `pixel_size` is the one in mm that they are resampled to, None where each is
-    squeezed into a square. `dtype` is the type of values that a request to a served network has.
+    Attributes:
+        name: the name of the data set's reader, such as "lgg".
+        slices: the slices.
+        source: reads the files.
+        file_channels: the names of the images' channels, in the order in which `source` returns the channels.
+        channels: the names of the channels that are used.
+        intensity: "raw", "percentile" or "zscore" (see `attnunet.data.intensity`).
+        verify: whether all files are read again, even if their sizes and modification times have not changed.
+        spacing: the distance in mm between slices, between rows and between columns. It is None if the distances are unknown,
+            or if each slice has its own `spacing`.
+        notes: lines that a user should read before training.
+        plane: the plane of the slices, as far as it is known.
+        pixel_size: the pixel size in mm that slices are resampled to. If it is None, each slice is squeezed into a square.
+        dtype: the type of the values in a request to a served network.
     """
 
     name: str
@@ -113,7 +134,11 @@ class Dataset:
 
 
 def read_text(path: Path) -> str:
-    """Return a text file's content: UTF-8, or UTF-16 where a byte order mark says so."""
+    """Return a text file's content. The file is UTF-8, or UTF-16 if it begins with a byte order mark of UTF-16.
+
+    Raises:
+        DataError: the file is not UTF-8 text.
+    """
     data = path.read_bytes()
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
@@ -124,9 +149,9 @@ def read_text(path: Path) -> str:
 
 
 def read_excluded(exclude: Sequence[str] | str) -> list[str]:
-    """The patients named by `data.exclude`: a list of them, or the path of a text file with one a line."""
+    """Return the patients that `data.exclude` names. It is a list of patients, or a text file with one patient per line."""
     if not isinstance(exclude, str):
-        return [str(name) for name in exclude]  # runs of earlier versions recorded numbers
+        return [str(name) for name in exclude]  # earlier versions wrote some names as numbers
     path = Path(exclude)
     if not path.is_file():
         raise DataError(f"data.exclude={exclude}: no such file; give a text file with one patient a line, or a list")
@@ -135,10 +160,12 @@ def read_excluded(exclude: Sequence[str] | str) -> list[str]:
 
 
 def drop_patients(slices: Iterable[Slice], exclude: Sequence[str] | str) -> tuple[Slice, ...]:
-    """The slices of the patients that are not excluded, ordered.
+    """Return the slices of all patients that are not excluded, in the order (patient, number).
 
-    An excluded patient that is not there is an error: a misspelt name would let a locked patient in. So are two names
-    that may be one patient's or one site's, which would train and test.
+    Raises:
+        DataError: an excluded patient is not in the data, because a misspelt name would let in a patient that must stay out;
+            two names may mean the same patient or the same site, which would then both train and test; a patient has two
+            sites; no patient is left.
     """
     slices = sorted(slices, key=lambda s: (s.patient, s.number))
     names, patients = set(read_excluded(exclude)), {s.patient for s in slices}
@@ -158,7 +185,7 @@ def drop_patients(slices: Iterable[Slice], exclude: Sequence[str] | str) -> tupl
 
 
 def find_second_sites(slices: Iterable[Slice]) -> Iterator[str]:
-    """Yield a line for each patient that was scanned at two sites, one of which a split by site would train on."""
+    """Yield a line for each patient with several sites. A split by site would train and test on such a patient."""
     sites: dict[str, set[str]] = {}
     for item in slices:
         sites.setdefault(item.patient, set()).add(item.site)
@@ -168,7 +195,7 @@ def find_second_sites(slices: Iterable[Slice]) -> Iterator[str]:
 
 
 def choose_channels(channels: Sequence[str], file_channels: Sequence[str]) -> tuple[str, ...]:
-    """The channels to use, checked against those of the files."""
+    """Return the channels that are used. Raise DataError if the files lack one of them, or if `channels` is empty."""
     if not channels or set(channels) - set(file_channels):
         raise DataError(f"data.channels={list(channels)}: choose one or more of {list(file_channels)}")
     return tuple(channels)

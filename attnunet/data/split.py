@@ -1,4 +1,4 @@
-"""Who trains, who validates, who tests: five ways to divide patients, one of which leaks on purpose."""
+"""Five ways to divide patients into training, validation and test. One of these ways leaks on purpose."""
 
 import itertools
 import json
@@ -24,7 +24,7 @@ Slices = Annotated[int, Gt(0)]
 
 @dataclass(frozen=True)
 class Subject:
-    """What a split may look at: a patient, where it was scanned, its lesion pixels, the indices of its slices."""
+    """The facts that a split may use: a patient, its site, the number of its lesion pixels and the indices of its slices."""
 
     patient: str
     site: str
@@ -34,10 +34,10 @@ class Subject:
 
 @dataclass(frozen=True)
 class Split:
-    """Indices of slices a part, in ascending order; `owners` names the patient of each slice of the data set.
+    """The indices of each part's slices, in ascending order. `owners` maps each slice of the data set to its patient.
 
     Raises:
-        DataError: an empty part; a patient in two parts, unless `leaking` says that this is meant.
+        DataError: a part is empty; a patient is in two parts and `leaking` does not allow it.
     """
 
     train: tuple[int, ...]
@@ -65,7 +65,7 @@ class Split:
         return {part: tuple(sorted({self.owners[i] for i in slices})) for part, slices in self.parts.items()}
 
     def manifest(self, slices: Sequence[Slice], fingerprint: str) -> str:
-        """JSON with the patients and the slices' numbers of each part; `split=manifest` reads it back."""
+        """Return JSON with the patients and the numbers of the slices of each part. `split=manifest` reads it back."""
         numbers: dict[str, dict[str, list[int]]] = {part: {} for part in PARTS}
         for part, indices in self.parts.items():
             for index in indices:
@@ -78,21 +78,22 @@ def patients_of(subjects: Sequence[Subject]) -> dict[int, str]:
 
 
 def by_patient(subjects: Sequence[Subject], **parts: Sequence[str]) -> Split:
-    """The split that gives each part the slices of its patients."""
+    """Return the split that gives each part the slices of its patients."""
     slices = {s.patient: s.slices for s in subjects}
     train, val, test = (tuple(sorted(i for p in parts[part] for i in slices[p])) for part in PARTS)
     return Split(train, val, test, patients_of(subjects))
 
 
 def order_subjects(subjects: Sequence[Subject]) -> list[Subject]:
-    """Neighbours are alike: by site, then by lesion size."""
+    """Return the subjects ordered by site and then by lesion size, so that neighbours are alike."""
     return sorted(subjects, key=lambda s: (s.site, s.lesion_pixels, s.patient))
 
 
 def draw(subjects: Sequence[Subject], share: float, rng: np.random.Generator) -> tuple[list[str], list[Subject]]:
-    """-> (the names drawn, the subjects left): one at random from each of n equal stretches of the ordered subjects.
+    """Return the patients that are drawn for a part, and the subjects that are left.
 
-    So a part has its share of every site, and of small and large lesions, as far as n = max(1, round(share * all)) allows.
+    The ordered subjects are cut into n = max(1, round(share * number of subjects)) equal stretches. One subject is drawn at
+    random from each stretch. So the part gets its share of every site, and of small and large lesions, as far as n allows.
     """
     line = order_subjects(subjects)
     n = max(1, round(share * len(line)))
@@ -102,9 +103,13 @@ def draw(subjects: Sequence[Subject], share: float, rng: np.random.Generator) ->
 
 
 def thin(split: Split, train_slices: int | None, seed: int) -> Split:
-    """The split with `train_slices` of its training slices; all if None.
+    """Return the split with only `train_slices` of its training slices, or with all of them if `train_slices` is None.
 
-    One at random from each of that many equal stretches of the training slices, so that each patient keeps its share.
+    The training slices are cut into `train_slices` equal stretches. One slice is drawn at random from each stretch, so that
+    each patient keeps its share.
+
+    Raises:
+        DataError: `train_slices` exceeds the number of training slices.
     """
     if train_slices is None:
         return split
@@ -122,7 +127,7 @@ def patient(
     train_slices: Slices | None = None,
     seed: Seed = 0,
 ) -> Split:
-    """Hold-out by patient, stratified by site and lesion size."""
+    """Return a hold-out split by patient, stratified by site and lesion size."""
     rng = np.random.default_rng(seed)
     tested, rest = draw(subjects, test, rng)
     validated, rest = draw(rest, val * len(subjects) / max(len(rest), 1), rng)
@@ -137,9 +142,13 @@ def kfold(
     val: Fraction = 0.2,
     seed: Seed = 0,
 ) -> Split:
-    """Every patient is tested in exactly one of `folds` runs; `val` is the share of the others that validates.
+    """Return one split of a cross-validation, in which every patient is tested in exactly one of `folds` runs.
 
-    Stratified: along the ordered subjects, each block of `folds` neighbours is dealt to the folds at random.
+    `val` is the share of the other patients that validates. The folds are stratified: along the ordered subjects, each
+    block of `folds` neighbours is dealt to the folds at random.
+
+    Raises:
+        DataError: `fold` is not below `folds`; there are fewer patients than folds.
     """
     if fold >= folds:
         raise DataError(f"split.fold={fold}: must be below split.folds={folds}")
@@ -155,7 +164,11 @@ def kfold(
 
 
 def site(subjects: Sequence[Subject], site: str | None = None, val: Fraction = 0.15, seed: Seed = 0) -> Split:
-    """Leave one site out: its patients test, a share of the others validates."""
+    """Return the split that tests on all patients of one site. The share `val` of the other patients validates.
+
+    Raises:
+        DataError: there is no such site; there is only one site.
+    """
     sites = sorted({s.site for s in subjects})
     if site not in sites or len(sites) < 2:
         raise DataError(f"split.site={site}: choose one of {sites} (at least two sites are needed)")
@@ -165,9 +178,13 @@ def site(subjects: Sequence[Subject], site: str | None = None, val: Fraction = 0
 
 
 def manifest(subjects: Sequence[Subject], file: str | None = None) -> Split:
-    """The lists `train`, `val` and `test` of a YAML or JSON file, as the `split.json` of an earlier run has them.
+    """Return the split that a YAML or JSON file gives by its lists `train`, `val` and `test`.
 
-    Patients that the file does not name take no part.
+    The `split.json` of an earlier run is such a file. Patients that the file does not name are left out of the split.
+
+    Raises:
+        DataError: there is no such file; it is no YAML, lacks a list, or comes from a leaking split; it names a patient that
+            is not in the data.
     """
     path = Path(file or "")
     if not path.is_file():
@@ -188,7 +205,10 @@ def manifest(subjects: Sequence[Subject], file: str | None = None) -> Split:
 
 
 class AsWritten(yaml.BaseLoader):
-    """YAML whose scalars are the text that was written: 010 is no 8, 1_2 no 12. A key that stands twice is an error."""
+    """A YAML loader that keeps each scalar as the text in the file: 010 does not become 8, and 1_2 does not become 12.
+
+    A mapping with the same key twice is an error.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         unique_keys([(key.value, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)])
@@ -196,7 +216,7 @@ class AsWritten(yaml.BaseLoader):
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return keys and values as a dictionary. Raises YAMLError where a key stands twice, one of which would be lost."""
+    """Return keys and values as a dictionary. Raise YAMLError if a key occurs twice, because a value would be lost."""
     for key, count in Counter(key for key, _ in pairs).items():
         if count > 1:
             raise yaml.YAMLError(f"{key} stands twice")
@@ -204,10 +224,10 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_as_written(text: str) -> Any:
-    """Return what JSON or YAML holds, numbers as the text that was written."""
+    """Return the content of JSON or YAML text, with each number as the text in the file."""
     try:
         return json.loads(text, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=unique_keys)
-    except json.JSONDecodeError:  # tried first: as YAML, its escapes of rare letters would be other names
+    except json.JSONDecodeError:  # JSON is tried first: YAML would read JSON's escapes of rare letters as other names
         return yaml.load(text, AsWritten)
 
 
@@ -218,7 +238,10 @@ def slice(
     train_slices: Slices | None = None,
     seed: Seed = 0,
 ) -> Split:
-    """Divide slices, not patients: neighbouring slices of one patient land on both sides. LEAKS, to show how much."""
+    """Return a split that divides slices instead of patients, to show how much this LEAKS.
+
+    Neighbouring slices of one patient land in different parts.
+    """
     slices = np.random.default_rng(seed).permutation(np.concatenate([s.slices for s in subjects]))
     n_val, n_test = (max(1, round(share * len(slices))) for share in (val, test))
     cut = (slices[n_test + n_val :], slices[n_test : n_test + n_val], slices[:n_test])

@@ -1,4 +1,4 @@
-"""A data set of one's own, described by a CSV table."""
+"""A user's own data set, which a CSV table describes."""
 
 import csv
 import io
@@ -26,15 +26,18 @@ def table(
     spacing: Annotated[list[Annotated[float, Gt(0), Le(1000)]], Len(3, 3)] | None = None,
     verify: bool = False,
 ) -> Dataset:
-    """One row a slice with the columns patient, image, mask and, if wanted, slice (a whole number) and site.
+    """Return the data set that a CSV table describes. Each row is a slice.
 
-    Paths are relative to the table's folder. Images are 8-bit TIFF, PNG or JPEG with as many channels as `file_channels`
-    names (one or three), masks 8-bit with one channel and at most two values. Without the column slice, a patient's rows
-    are numbered as they come. Slices of one patient must be of one size. Other columns are ignored, and named in the notes.
+    The columns patient, image and mask are needed. The columns slice (a whole number) and site are optional. If the column
+    slice is missing, a patient's slices are numbered in the order of the rows. Other columns are ignored, and the notes name
+    them. Paths are relative to the table's folder.
+
+    Images are 8-bit TIFF, PNG or JPEG files. `file_channels` names their channels, of which there are one or three. Masks
+    have 8 bits, one channel and at most two values. All slices of a patient must have the same size.
 
     Raises:
-        DataError: no table, two or four channels, missing columns, empty cells, a file that is not there, an image or a
-            slice twice.
+        DataError: there is no table; the number of channels is neither one nor three; a column is missing; a cell is empty; a
+            file is not there; an image or a slice occurs twice.
     """
     if file is None or not Path(file).is_file():
         raise DataError(f"data=table needs data.file, a CSV with the columns {', '.join(REQUIRED)}; found {file}")
@@ -48,7 +51,7 @@ def table(
 
 
 def read_rows(file: Path) -> tuple[list[Slice], list[str]]:
-    """Return the table's slices, and a line on the columns that are ignored."""
+    """Return the table's slices, and a line that names the ignored columns, if there are any."""
     (_, columns), *lines = read_cells(file, REQUIRED)
     known = [name for name in columns if name in REQUIRED + OPTIONAL]
     if not set(REQUIRED) <= set(known) or len(set(known)) < len(known):
@@ -88,9 +91,13 @@ def read_rows(file: Path) -> tuple[list[Slice], list[str]]:
 
 
 def read_cells(file: Path, needed: Collection[str]) -> list[tuple[int, list[str]]]:
-    """Return the lines that are not empty with their numbers, the header first, which has the columns that are needed.
+    """Return each line that is not empty, as its number and its cells. The first of these lines is the header.
 
-    Commas, semicolons or tabs separate cells.
+    Commas, semicolons or tabs separate the cells. Each character is tried on the header. The first character that yields
+    the `needed` columns is the separator. If none of them does, the comma is the separator.
+
+    Raises:
+        DataError: the file is no CSV.
     """
     content = read_text(file)
     header = next((line for line in content.splitlines() if line.strip(',;\t" ')), "")
@@ -108,6 +115,6 @@ def read_cells(file: Path, needed: Collection[str]) -> list[tuple[int, list[str]
 
 
 def locate(folder: Path, cell: str) -> Path:
-    """Return the path that a cell names, with slashes or as Windows writes it."""
+    """Return the path that a cell names. The cell may separate folders by slashes, or by backslashes as Windows does."""
     path = folder / cell
     return path if os.path.isfile(path) else folder / cell.replace("\\", "/")

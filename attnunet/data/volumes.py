@@ -1,4 +1,4 @@
-"""Data sets of volumes: a file for each sequence of a scan and one for its label, all on one grid."""
+"""Data sets of volumes: each sequence of a scan is a file, and so is the label. All files of a scan share one grid."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,14 @@ from attnunet.data.slices import DataError, Dataset, Slice, choose_channels, dro
 
 @dataclass(frozen=True)
 class Scan:
-    """The volumes of one scan of a patient: NIfTI files, or folders of DICOM series; a label may be a DICOM SEG.
+    """The volumes of one scan of a patient: NIfTI files or folders of DICOM series. The label may also be a DICOM SEG.
 
     Attributes:
-        name: of the scan among the patient's, "" where there is one.
-        images: by sequence; some may be missing.
-        label: says voxel by voxel what is lesion.
+        patient: the patient's name.
+        name: tells the patient's scans apart; "" if the patient has only one scan.
+        site: where the patient was scanned, "" if unknown.
+        images: the path of each sequence; sequences may be missing.
+        label: the path of the volume that marks the lesion voxels.
     """
 
     patient: str
@@ -30,25 +32,26 @@ class Scan:
     label: str
 
     def volumes(self, sequences: Sequence[str]) -> list[str]:
-        """Return the paths of those sequences that are there, and of the label."""
+        """Return the paths of the `sequences` that the scan has, and then the path of the label."""
         return [*(self.images[name] for name in sequences if name in self.images), self.label]
 
     def stand_in(self, sequences: Sequence[str]) -> str:
-        """Return the sequence that is shown in place of a missing one: FLAIR, else the first that is there."""
+        """Return the sequence that replaces a missing one: FLAIR if the scan has it, else the first sequence that it has."""
         there = [name for name in sequences if name in self.images]
         return "flair" if "flair" in there else there[0]
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What a data set of volumes lets its user choose.
+    """The options of a data set of volumes.
 
     Attributes:
-        labels: the values of a label file that are lesion.
-        background: those that are none; any other value is refused.
-        missing: what is done where a scan lacks a sequence: "refuse" it, show "zero", or a "copy" of another.
-        plane: of the slices; None for the one across the axis with the largest spacing.
-        pixel_size: in mm that slices are resampled to; None where they are squeezed into a square.
+        labels: the values of a label file that mean lesion.
+        background: the values of a label file that mean background. Any other value is refused.
+        missing: the treatment of a scan that lacks a sequence. "refuse" raises an error, "zero" shows zeros in place of the
+            sequence, "copy" shows another sequence of the scan.
+        plane: the plane of the slices. None chooses the plane across the axis with the largest spacing.
+        pixel_size: the pixel size in mm that slices are resampled to. If it is None, slices are squeezed into a square.
     """
 
     labels: tuple[int, ...]
@@ -60,7 +63,7 @@ class Choices:
 
 @dataclass(frozen=True)
 class Volumes:
-    """The source of slices of volumes."""
+    """The source that reads slices from volumes."""
 
     scans: Mapping[tuple[str, str], Scan]
     sequences: tuple[str, ...]
@@ -83,7 +86,7 @@ class Volumes:
 
 @dataclass(frozen=True)
 class Turned:
-    """A scan's slices as a reader sees them in a plane."""
+    """A scan whose slices are turned into a plane, in the way in which a human reader looks at them."""
 
     files: Scan
     sequences: tuple[str, ...]
@@ -107,7 +110,7 @@ class Turned:
         return np.zeros_like(image) if name != there and self.choices.missing == "zero" else image
 
     def mask(self) -> np.ndarray:
-        """uint8 (slices, h, w) of 0 and 1."""
+        """Return the masks of all slices, uint8 (slices, h, w) of 0 and 1."""
         values = read_label(self.files.label, self.files.images[self.files.stand_in(self.sequences)], self.plane)
         lesion = np.isin(values, self.choices.labels)
         if not (lesion | np.isin(values, self.choices.background)).all():
@@ -120,12 +123,15 @@ class Turned:
 
 
 def list_parts(path: str) -> list[str]:
-    """Return the files of a volume: itself, or the slices of a DICOM series in a folder."""
+    """Return the files of a volume: the slices of a DICOM series if the path is a folder, else the path itself."""
     return [str(part) for part in dicom.list_slices(Path(path))] if Path(path).is_dir() else [path]
 
 
 def read_values(path: str) -> tuple[np.ndarray, Grid]:
-    """Return the values of a NIfTI file, or of the DICOM series in a folder, in the order of its grid, and that."""
+    """Return the values of a NIfTI file or of the DICOM series in a folder, and the grid.
+
+    The values have the order of the grid.
+    """
     if Path(path).is_dir():
         return dicom.read_volume(Path(path))
     image = nifti.read(Path(path))
@@ -133,13 +139,13 @@ def read_values(path: str) -> tuple[np.ndarray, Grid]:
 
 
 def read_volume(path: str, plane: str) -> np.ndarray:
-    """Return the values of a volume as (slices, rows, columns) in a plane."""
+    """Return the values of a volume, turned to (slices, rows, columns) of a plane."""
     values, grid = read_values(path)
     return grid.show(values.reshape(grid.shape, order="F"), plane)
 
 
 def read_label(path: str, image: str, plane: str) -> np.ndarray:
-    """Return a label's values as `read_volume` does; of a DICOM SEG those on the grid of its image."""
+    """Return a label's values in the form of `read_volume`. A DICOM SEG is read on the grid of its image."""
     if nifti.is_nifti(path) or not dicom.is_segmentation(Path(path)):
         return read_volume(path, plane)
     grid = read_grid(image)
@@ -150,7 +156,7 @@ def read_grid(path: str) -> Grid:
     """Return the grid of a volume, without reading its voxels.
 
     Raises:
-        DataError: it has more than three dimensions, of which the last is not one.
+        DataError: the volume has more than three dimensions, and its last axis is not of size 1.
     """
     if Path(path).is_dir():
         return dicom.read_series(Path(path)).grid
@@ -172,13 +178,14 @@ def make_dataset(
     intensity: str,
     verify: bool,
 ) -> Dataset:
-    """Return the slices of scans, numbered along each patient's scans; `sequences` are the names that the files have.
+    """Return the data set of the scans' slices. Each patient's slices are numbered through all scans of the patient.
 
-    Only the files of `channels` are read, so that a network for FLAIR asks for FLAIR alone.
+    Only the files of `channels` are read, so that a network for FLAIR needs only FLAIR. `sequences` are the names of the
+    sequences that the files have.
 
     Raises:
-        DataError: no such sequence; a scan without one, unless `choices.missing` allows it; files on two grids; scans whose
-            planes differ.
+        DataError: no file has a sequence of `channels`; a scan lacks a sequence and `choices.missing` does not allow it; the
+            files of a scan lie on different grids; the scans differ in plane and `choices.plane` is None.
     """
     ordered = sorted(found, key=lambda scan: (scan.patient, scan.name))
     kept = {item.patient for item in drop_patients([Slice(s.patient, 0, "", s.label, s.site) for s in ordered], exclude)}
@@ -213,7 +220,7 @@ def make_dataset(
 
 
 def find_lacking(scans: Sequence[Scan], sequences: Sequence[str], policy: str) -> list[str]:
-    """Return a line for each scan that lacks sequences which it may not lack."""
+    """Return a line for each scan that lacks more sequences than `policy` allows."""
     lacking = {scan.label: [name for name in sequences if name not in scan.images] for scan in scans}
     allowed = len(sequences) - 1 if policy != "refuse" else 0
     return [
@@ -225,13 +232,13 @@ def find_lacking(scans: Sequence[Scan], sequences: Sequence[str], policy: str) -
 
 
 def read_grids(scans: Sequence[Scan], sequences: Sequence[str]) -> list[Grid]:
-    """Return the grid of each scan, which its images and its label share."""
+    """Return the grid of each scan. Raise DataError if a scan's images and label do not share one grid."""
     grids: list[Grid] = []
     faults: list[str] = []
     for scan in scans:
         first, *others = scan.volumes(sequences)
         if not nifti.is_nifti(scan.label) and dicom.is_segmentation(Path(scan.label)):
-            others.remove(scan.label)  # whose frames tell their place themselves
+            others.remove(scan.label)  # not compared, because each frame of a DICOM SEG has its own position
         try:
             grids.append(read_grid(first))
             differing = {path: grids[-1].differs(read_grid(path)) for path in others}
@@ -247,7 +254,7 @@ def read_grids(scans: Sequence[Scan], sequences: Sequence[str]) -> list[Grid]:
 
 
 def find_plane(scans: Sequence[Scan], grids: Sequence[Grid]) -> str:
-    """Return the plane across the axis with the largest spacing, which must be the same for all."""
+    """Return the plane across the axis with the largest spacing. Raise DataError if scans differ in this plane."""
     planes = [grid.plane for grid in grids]
     for (a, b), (one, other) in zip(pairwise(scans), pairwise(planes), strict=True):
         if one != other:

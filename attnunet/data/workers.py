@@ -1,4 +1,4 @@
-"""Processes that others start: they end with the one that started them, and hand over batches in shared memory."""
+"""Worker processes. They end together with the process that started them, and pass batches on in shared memory."""
 
 import multiprocessing
 import os
@@ -11,15 +11,16 @@ from pathlib import Path
 from attnunet.errors import UserError
 
 SHARED_MEMORY = Path("/dev/shm")
-HELD = 14  # batches a worker: by trying, 13 at once with one worker, 33 with three
+HELD = 14  # batches in shared memory per worker; measured: 13 at once with one worker, 33 with three workers
 
 
 @cache
 def end_with_parent(*_: int) -> None:
-    """Let this process end within two seconds of the one that started it, even if that one is killed.
+    """Let this process end within two seconds after its parent ends, even if the parent is killed.
 
-    multiprocessing and loky end their processes only while the parent lives. In any other process this does nothing.
-    Grain calls it in each worker, with the worker's place and the number of workers.
+    The function is needed because multiprocessing and loky cannot end their processes after the parent was killed. In a
+    process that multiprocessing did not start, the function does nothing. Grain calls the function in each worker, with the
+    worker's place and the number of workers.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -34,9 +35,9 @@ def end_with_parent(*_: int) -> None:
 
 
 def check_shared_memory(workers: int, batch: int) -> None:
-    """Raises UserError where `workers` that hand over batches of so many bytes would fill the system's shared memory.
+    """Raise UserError if `workers` processes with batches of `batch` bytes would fill the system's shared memory.
 
-    They would die of a bus error.
+    A bus error would kill the workers as soon as the shared memory is full.
     """
     if not workers or not SHARED_MEMORY.is_dir():
         return

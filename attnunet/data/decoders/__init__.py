@@ -1,1 +1,1 @@
-"""Decoders: a volume's files as values and a grid."""
+"""Decoders, which turn a volume's files into values and a grid."""

@@ -1,6 +1,6 @@
-"""DICOM series of one image a slice, as volumes, and segmentations (DICOM SEG) on their grids.
+"""DICOM series as volumes, and segmentations (DICOM SEG) on the grid of a series. A series has one file for each slice.
 
-Attributes and their meaning: DICOM PS3.3, C.7.6.2 (image plane), C.11.1 (modality LUT), C.8.20 (segmentation).
+DICOM PS3.3 defines the attributes: C.7.6.2 (image plane), C.11.1 (modality LUT), C.8.20 (segmentation).
 """
 
 import logging
@@ -22,19 +22,19 @@ from attnunet.data.slices import DataError
 from attnunet.errors import first_line
 
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""DICOM's axes run to the left and to the back, a grid's to the right and to the front."""
+"""DICOM's first two axes run to the left and to the back. The first two axes of a `Grid` run to the right and to the front."""
 PARALLEL = 1e-3
-"""Two orientations are one where no cosine differs by more."""
+"""Two orientations count as equal if no cosine differs by more than this number."""
 UNEVEN = 0.01
-"""Distances between slices are one where none exceeds the least by more than this share."""
+"""Distances between slices count as equal if none exceeds the smallest one by more than this share."""
 TOGETHER = 1e-3
-"""Slices lie at one position where they are less than so many millimetres apart."""
+"""Two slices count as being at the same position if they are less than this many millimetres apart."""
 MAGIC = slice(128, 132)
 
 
 @dataclass(frozen=True)
 class Series:
-    """The slices of a series from its first to its last position, without their pixels, and the grid that they make."""
+    """The slices of a series without pixels, in the order of their positions, and the grid that these slices form."""
 
     paths: tuple[Path, ...]
     headers: tuple[pydicom.Dataset, ...]
@@ -42,10 +42,10 @@ class Series:
 
 
 def list_slices(folder: Path) -> list[Path]:
-    """Return the DICOM files in a folder; files of other kinds, such as notes, are passed over.
+    """Return the DICOM files in a folder. Files of other kinds, such as notes, are skipped.
 
     Raises:
-        DataError: there is none, or a file named .dcm is none.
+        DataError: the folder has no DICOM file; a file with the suffix .dcm is no DICOM file.
     """
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     kinds = {path: is_dicom(path) for path in files}
@@ -59,13 +59,13 @@ def list_slices(folder: Path) -> list[Path]:
 
 
 def is_dicom(path: Path) -> bool:
-    """Return whether a file has the mark of DICOM."""
+    """Return whether a file has the mark of DICOM, which is the text DICM at byte 128."""
     with path.open("rb") as stream:
         return stream.read(MAGIC.stop)[MAGIC] == b"DICM"
 
 
 def read_file(path: Path, pixels: bool = True) -> pydicom.Dataset:
-    """Return a file's attributes. Raises DataError where it is damaged."""
+    """Return a file's attributes. Raise DataError if the file is damaged."""
     try:
         return pydicom.dcmread(path, stop_before_pixels=not pixels)
     except (InvalidDicomError, AttributeError, EOFError, KeyError, NotImplementedError, OSError, ValueError) as error:
@@ -76,8 +76,8 @@ def read_series(folder: Path) -> Series:
     """Return the series in a folder.
 
     Raises:
-        DataError: two series, sizes, spacings or orientations; two slices at one position, or one that is missing; several
-            frames a file, or colours.
+        DataError: the folder has slices of several series, sizes, spacings or orientations; two slices are at one position;
+            a slice is missing; a file has several frames or colours.
     """
     paths = list_slices(folder)
     headers = [read_file(path, pixels=False) for path in paths]
@@ -107,7 +107,13 @@ def read_series(folder: Path) -> Series:
 
 
 def read_plane(path: Path, header: pydicom.Dataset) -> np.ndarray:
-    """Return a slice's steps along columns and rows, and its position, as the columns of (3, 3) in millimetres."""
+    """Return a slice's plane in millimetres, as a matrix (3, 3).
+
+    Its columns are the step from column to column, the step from row to row, and the slice's position.
+
+    Raises:
+        DataError: the file has no position, orientation or spacing; it has several frames; it has no grey values.
+    """
     try:
         plane = plane_of(header.ImageOrientationPatient, header.PixelSpacing, header.ImagePositionPatient)
     except (AttributeError, TypeError, ValueError) as error:
@@ -120,14 +126,17 @@ def read_plane(path: Path, header: pydicom.Dataset) -> np.ndarray:
 
 
 def plane_of(orientation: Sequence[float], spacing: Sequence[float], position: Sequence[float]) -> np.ndarray:
-    """Return steps and position; the first cosines are those of a row, along which the column number grows."""
+    """Return the plane (3, 3) in the form of `read_plane`.
+
+    The first three cosines of `orientation` point along a row, in the direction in which the column number grows.
+    """
     along_row, along_column = np.array(orientation, float).reshape(2, 3)
     between_rows, between_columns = np.array(spacing, float)
     return np.column_stack([along_row * between_columns, along_column * between_rows, np.array(position, float)])
 
 
 def check_distances(paths: Sequence[Path], heights: Sequence[float]) -> None:
-    """Raise DataError where slices, in the order of their heights, do not follow each other at one distance."""
+    """Raise DataError if the distances between neighbouring slices differ. The slices are in the order of their heights."""
     steps = np.diff(heights)
     for (one, other), step in zip(pairwise(paths), steps, strict=True):
         if step < TOGETHER:
@@ -137,10 +146,12 @@ def check_distances(paths: Sequence[Path], heights: Sequence[float]) -> None:
 
 
 def read_volume(folder: Path) -> tuple[np.ndarray, Grid]:
-    """Return a series' values (x, y, z) and grid: integers as they are stored, or float32 where they are rescaled.
+    """Return a series' values (x, y, z) and its grid.
+
+    The values are integers as they are stored, or float32 if the file rescales them.
 
     Raises:
-        DataError: see `read_series`; or pixels that are damaged or cannot be decompressed.
+        DataError: see `read_series`; the pixels are damaged or cannot be decompressed.
     """
     series = read_series(folder)
     slices = [read_pixels(path) for path in series.paths]
@@ -148,14 +159,14 @@ def read_volume(folder: Path) -> tuple[np.ndarray, Grid]:
 
 
 def read_pixels(path: Path) -> np.ndarray:
-    """Return a slice's values (columns, rows)."""
+    """Return a slice's rescaled values (columns, rows)."""
     header = read_file(path)
     slope, inter = (float(header.get(name, default)) for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0)))
     return scale(decode(path, header), slope, inter).T
 
 
 def decode(path: Path, header: pydicom.Dataset) -> np.ndarray:
-    """Return the stored pixels; pydicom raises what its decoders do."""
+    """Return the stored pixels. Raise DataError for every error of pydicom's decoders."""
     try:
         return header.pixel_array
     except Exception as error:
@@ -163,16 +174,16 @@ def decode(path: Path, header: pydicom.Dataset) -> np.ndarray:
 
 
 def is_segmentation(path: Path) -> bool:
-    """Return whether a path is a folder with one file, a DICOM SEG, or such a file."""
+    """Return whether a path is a DICOM SEG file, or a folder whose first DICOM file is a DICOM SEG file."""
     file = list_slices(path)[0] if path.is_dir() else path
     return read_file(file, pixels=False).get("SOPClassUID") == SegmentationStorage
 
 
 def read_segmentation(path: Path, grid: Grid) -> np.ndarray:
-    """Return the numbers of the segments of a DICOM SEG on a grid, (x, y, z); 0 where there is none.
+    """Return the segment number of each voxel of a grid, (x, y, z), from a DICOM SEG. Voxels outside all segments get 0.
 
     Raises:
-        DataError: a frame that does not lie on a slice of the grid; segments that overlap, or are fractions.
+        DataError: a frame does not lie on a slice of the grid; segments overlap or hold fractions; a folder has several files.
     """
     files = list_slices(path) if path.is_dir() else [path]
     if len(files) > 1:
@@ -192,7 +203,10 @@ def read_segmentation(path: Path, grid: Grid) -> np.ndarray:
 
 
 def read_frames(path: Path, header: pydicom.Dataset) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield what each frame's pixels are multiplied with, the number of its segment, and its plane."""
+    """Yield a factor and the plane for each frame. A frame's pixels times the factor are segment numbers.
+
+    The factor is the number of the frame's segment. It is 1 for a LABELMAP, whose pixels already are segment numbers.
+    """
     try:
         shared = header.SharedFunctionalGroupsSequence[0]
         for frame in header.PerFrameFunctionalGroupsSequence:
@@ -212,7 +226,7 @@ def read_frames(path: Path, header: pydicom.Dataset) -> Iterator[tuple[int, np.n
 
 
 def find_slice(path: Path, plane: np.ndarray, shape: tuple[int, ...], grid: Grid) -> int:
-    """Return the slice of a grid on which a frame lies. Raises DataError where it lies on none."""
+    """Return the index of the grid's slice on which a frame lies. Raise DataError if the frame lies on no slice."""
     affine = TO_RAS @ grid.affine
     *inside, height = (np.linalg.inv(affine) @ [*plane[:, 2], 1])[:3]
     place = round(float(height))
@@ -226,11 +240,11 @@ def find_slice(path: Path, plane: np.ndarray, shape: tuple[int, ...], grid: Grid
 
 
 def write_segmentation(path: Path, values: np.ndarray, series: Series) -> None:
-    """Write a mask (x, y, z) of 0 and 1 over a series as a DICOM SEG of one segment."""
-    import highdicom  # takes half a second
+    """Write a mask (x, y, z) of 0 and 1 as a DICOM SEG with one segment. The DICOM SEG refers to the series' slices."""
+    import highdicom  # imported here because the import takes half a second
     from pydicom.sr.coding import Code
 
-    logging.getLogger("highdicom").setLevel(logging.WARNING)  # it tells of each module of attributes that it copies
+    logging.getLogger("highdicom").setLevel(logging.WARNING)  # it would log each module of attributes that it copies
 
     lesion = highdicom.seg.SegmentDescription(
         1,

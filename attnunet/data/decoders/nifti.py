@@ -1,6 +1,7 @@
-"""NIfTI files: read to the last byte, with their scaling and grid, and written with the header of their image.
+"""Reading and writing of NIfTI files.
 
-Fields and their meaning: nifti1.h and nifti2.h, https://nifti.nimh.nih.gov.
+A file is read to its last byte, with its scaling and its grid. A mask is written with the header of its image. nifti1.h and
+nifti2.h define the header's fields: https://nifti.nimh.nih.gov.
 """
 
 import gzip
@@ -20,20 +21,21 @@ from attnunet.data.slices import DataError
 
 SUFFIXES = (".nii", ".nii.gz")
 LONGEST = Nifti2Header.sizeof_hdr
-"""Bytes of the longer of the two headers."""
+"""The number of bytes of the longer header, which is that of NIfTI-2."""
 THINNEST = 1e6
-"""A form whose axes differ by more than this factor has lost one of them."""
+"""The largest condition number of a valid affine's 3 x 3 part. If it is larger, the affine has lost an axis."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its voxels.
+    """A file's header, which describes the file's voxels.
 
     Attributes:
-        fields: as they are stored.
+        path: the file.
+        fields: the header's fields as they are stored.
         shape: (x, y, z), or (x, y, z, t).
-        start: the byte that the voxels begin at.
-        grid: of the voxels.
+        start: the position of the first byte of the voxels in the file.
+        grid: the grid of the voxels.
     """
 
     path: Path
@@ -45,11 +47,12 @@ class Header:
 
 @dataclass(frozen=True)
 class Image:
-    """An image in the order of its file.
+    """An image whose axes have the order of its file.
 
     Attributes:
-        extensions: the bytes between header and voxels.
-        values: (x, y, z) or (x, y, z, t): integers as they are stored, or float32 where they are scaled or no integers.
+        header: the file's header.
+        extensions: the bytes between the header and the voxels.
+        values: (x, y, z) or (x, y, z, t). Integers stay as they are stored. Real numbers and scaled values are float32.
     """
 
     header: Header
@@ -61,7 +64,7 @@ class Image:
         return self.header.grid
 
     def write(self, path: Path, values: np.ndarray) -> None:
-        """Write values (x, y, z) over the image, with its header less the fields that speak of the image's own values."""
+        """Write values (x, y, z) to `path` with the image's header. The fields that describe the image's values are reset."""
         header = self.header.fields.copy()
         header["dim"][0], header["dim"][4:] = 3, 1
         header.set_data_dtype(values.dtype)
@@ -69,25 +72,26 @@ class Image:
         header.set_intent("none")
         header["cal_min"] = header["cal_max"] = 0
         data = header.binaryblock + self.extensions + values.astype(header.get_data_dtype()).tobytes(order="F")
-        # Without the time of writing the same mask is the same bytes.
+        # The time is set to 0, so that equal masks become equal bytes.
         write_atomically(path, gzip.compress(data, 6, mtime=0) if is_compressed(path) else data)
 
 
 def write(path: Path, values: np.ndarray, grid: Grid) -> None:
-    """Write values (x, y, z) on a grid as a compressed file."""
+    """Write values (x, y, z), which lie on a grid, as a compressed file."""
     write_atomically(path, gzip.compress(Nifti1Image(values, grid.affine).to_bytes(), 6, mtime=0))
 
 
 def is_nifti(name: str) -> bool:
-    """Return whether a file's name is that of a NIfTI file."""
+    """Return whether a file's name has a suffix of NIfTI."""
     return name.lower().endswith(SUFFIXES)
 
 
 def read(path: Path) -> Image:
-    """Return a NIfTI-1 or NIfTI-2 image, in either order of bytes.
+    """Return a NIfTI-1 or NIfTI-2 image. The file may have either byte order.
 
     Raises:
-        DataError: the file is not whole, holds no real numbers, or a voxel that is NaN or infinite, or has no orientation.
+        DataError: the file is not complete; it has values that are neither integers nor real numbers; it has a voxel that is
+            NaN or infinite; it has no orientation.
     """
     data = read_contents(path)
     header = parse(path, data)
@@ -103,7 +107,11 @@ def read(path: Path) -> Image:
 
 
 def read_header(path: Path) -> Header:
-    """Return what a file says of its voxels, without reading them. Raises DataError as `read` does, as far as it can tell."""
+    """Return a file's header, without reading the voxels.
+
+    Raises:
+        DataError: see `read`, except for the errors that only the voxels show.
+    """
     try:
         with gzip.open(path) if is_compressed(path) else path.open("rb") as stream:
             return parse(path, stream.read(LONGEST))
@@ -127,7 +135,7 @@ def parse(path: Path, data: bytes) -> Header:
         raise DataError(f"{path}: its header is damaged: it tells of {shape} voxels from byte {start:g} on")
     try:
         dtype = fields.get_data_dtype()
-    except KeyError:  # a code that nibabel does not know
+    except KeyError:  # nibabel has no type for this code
         dtype = None
     if dtype is None or dtype.kind not in "iuf" or dtype.itemsize > 8:
         found = fields.get_value_label("datatype")
@@ -138,7 +146,13 @@ def parse(path: Path, data: bytes) -> Header:
 
 
 def read_scaling(header: Header) -> tuple[float, float]:
-    """Return what stored values are multiplied with, and what is added then; a slope of 0 or NaN says that they are not."""
+    """Return the factor for the stored values, and the number that is added to the product.
+
+    A slope of 0 or NaN means that the values are not scaled, so the result is (1, 0).
+
+    Raises:
+        DataError: the slope or the intercept is infinite, or the intercept is NaN.
+    """
     slope, inter = float(header.fields["scl_slope"]), float(header.fields["scl_inter"])
     if slope == 0 or math.isnan(slope):
         return 1, 0
@@ -148,8 +162,11 @@ def read_scaling(header: Header) -> tuple[float, float]:
 
 
 def scale(stored: np.ndarray, slope: float, inter: float) -> np.ndarray:
-    """Return values in this machine's order of bytes, in as few bits as hold them: those of float64 become float32."""
-    with np.errstate(over="ignore"):  # a value that float32 does not hold becomes infinite, and is refused as such
+    """Return stored * slope + inter in this machine's byte order.
+
+    Unscaled integers keep their type. Scaled values and all real numbers become float32.
+    """
+    with np.errstate(over="ignore"):  # a value too large for float32 becomes infinite, and `read` refuses it
         if (slope, inter) != (1, 0):
             return (stored.astype(np.float64) * slope + inter).astype(np.float32)
         native = stored.dtype.newbyteorder("=")
@@ -161,7 +178,7 @@ def is_compressed(path: Path) -> bool:
 
 
 def read_contents(path: Path) -> bytes:
-    """Return a file's bytes, those of a .gz unpacked and held against its checksum."""
+    """Return a file's bytes. A .gz file is decompressed, and its checksum is compared."""
     data = path.read_bytes()
     try:
         return gzip.decompress(data) if is_compressed(path) else data
@@ -174,13 +191,15 @@ def damage_error(path: Path, error: Exception) -> DataError:
 
 
 def read_affine(header: Any, path: Path) -> np.ndarray:
-    """Return where the voxels lie, as (4, 4) from indices to millimetres that run to the right, front and up.
+    """Return the affine (4, 4) from voxel indices to millimetres. The millimetres run to the right, to the front and up.
 
-    That is the sform; the qform where the sform has no code, or is no sound affine; and where neither has a code, the
-    file's order as ITK takes it, to the left, back and up.
+    The first of these affines that is valid is returned:
+        the sform, if its code is above 0;
+        the qform, if its code is above 0;
+        the voxel sizes along the axes left, back and up, if neither code is above 0. ITK reads such files in the same way.
 
     Raises:
-        DataError: none of these is sound.
+        DataError: none of these affines is valid.
     """
     forms = [form(header) for form, code in ((sform, "sform_code"), (qform, "qform_code")) if header[code] > 0]
     for found in forms or [voxel_sizes(header)]:
@@ -194,7 +213,7 @@ def sform(header: Any) -> np.ndarray:
 
 
 def qform(header: Any) -> np.ndarray:
-    """Return the qform; NaN where it is no rotation. Of pixdim[0] only the sign counts."""
+    """Return the qform, or NaN if the qform is no rotation. Only the sign of pixdim[0] is used."""
     header = header.copy()
     header["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1
     try:
@@ -204,6 +223,6 @@ def qform(header: Any) -> np.ndarray:
 
 
 def voxel_sizes(header: Any) -> np.ndarray:
-    """Return the voxel sizes along the axes left, back and up; NaN where one is below 0."""
+    """Return the voxel sizes along the axes left, back and up, as an affine (4, 4). A size that is not above 0 becomes NaN."""
     sizes = header["pixdim"][1:4]
     return np.diag([*np.where(sizes > 0, sizes, np.nan) * (-1, -1, 1), 1])
