@@ -26,7 +26,7 @@ BY_SLICE = {"slice_lesion": "lesion_slices", "slice_empty_one": "slices", "all_b
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """The finished runs of a cross-validation. Their settings differ only in split.fold and in others of FREE."""
+    """The finished runs of a cross-validation. They differ only in settings that FREE lists, such as split.fold."""
 
     folds: tuple[Record, ...]
 
@@ -43,7 +43,7 @@ class CrossValidation:
     def problems(self) -> list[str]:
         """Return a line for each reason why the folds cannot be joined.
 
-        A fold is missing, a patient is tested more than once or never, or the folds were made with different data.
+        The folds cannot be joined if a fold is missing, if a patient is tested more than once or never, or if the data differ.
         """
         wanted = int(self.params["split.folds"])
         there = {int(fold.params["split.fold"]) for fold in self.folds}
@@ -77,7 +77,7 @@ class CrossValidation:
         return Scores(summary, rows, Calibration(none, none, none), group_patients(rows, resamples))
 
     def by_slice(self) -> dict[str, float]:
-        """Return the means over all slices. Each fold's mean counts with the number of slices in it."""
+        """Return the means over all slices. The mean of each fold is weighted by its number of slices."""
         tables = [fold.patients("test") for fold in self.folds]
         values = {}
         for convention, column in BY_SLICE.items():

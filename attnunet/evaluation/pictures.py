@@ -39,10 +39,10 @@ def draw_charts(found: Scores) -> dict[str, Figure]:
 
 
 def find_examples(predictor: Predictor, prepared: Prepared, table: Rows, indices: Sequence[int]) -> list[figures.Example]:
-    """Return one slice each of the worst, the median and the best patient in `table`, ranked by Dice.
+    """Return example slices of the worst, the median and the best patient in `table`, ranked by Dice.
 
-    It is the slice with the most lesion pixels. Patients whose Dice is undefined are left out. The list is empty if no
-    patient has a defined Dice.
+    Each example is the patient's slice with the most lesion pixels. Patients whose Dice is undefined are left out. The list
+    is empty if no patient has a defined Dice.
     """
     ranked = sorted((r for r in table if not np.isnan(float(r["dice"]))), key=lambda r: r["dice"])
     places = dict.fromkeys((0, len(ranked) // 2, len(ranked) - 1) if ranked else ())
@@ -61,7 +61,7 @@ def example(
     name: str,
     indices: Sequence[int],
 ) -> figures.Example:
-    """Return the slice of the patient with the most lesion pixels, and the gate weights on this slice."""
+    """Return an example of a patient: the slice with the most lesion pixels, with the gate weights on this slice."""
     (volume,) = predictor.volumes(prepared, [i for i in indices if prepared.slices[i].volume == volume_of(row)])
     place = int(np.argmax(prepared.lesion_pixels[volume.indices]))
     index = volume.indices[place]

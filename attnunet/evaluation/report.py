@@ -35,9 +35,9 @@ def table_rows() -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def format_cell(values: Mapping[str, float], names: tuple[str, ...]) -> str:
-    """Return the text of a cell, which shows the named values.
+    """Return the text of a cell with the values that have these names.
 
-    It is "" if the summary has none of them. For example, the summary of joined folds has no threshold.
+    The text is "" if the summary has none of the values. For example, the summary of joined folds has no threshold.
     """
     shown = [values[name] for name in names if name in values]
     return " to ".join(f"{value:.3f}" if isinstance(value, float) else str(value) for value in shown)

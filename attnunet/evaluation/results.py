@@ -29,7 +29,7 @@ def log_results(
     """Log the results of a training, and return the value of `monitor` in the best epoch.
 
     All scores and tables are logged. The setting `trainer.keep` decides whether the predictor is logged, and
-    `trainer.figures` whether the figures are. The figures of patients show the patients of the part that was scored last.
+    `trainer.figures` whether the figures are. The figures of scores show the part that was scored last.
     """
     step = fitted.best_epoch
     for part, found in scores.items():

@@ -125,9 +125,9 @@ def select_slices(
 def known_patients(record: Record, part: str, prepared: Prepared, indices: Sequence[int]) -> tuple[str, ...]:
     """Return the patients of the given slices that also belong to a part of the run's split, even under a different name.
 
-    Two patients count as the same in two cases. Their names are equal except for case, blanks and the form of accents, or
-    two of their images are equal in every pixel. Images are compared by their hashes. This requires that the cache holds the
-    run's own data with these hashes. Earlier versions did not store the hashes.
+    Two patients count as the same patient if their names are equal except for case, blanks and the form of accents. They
+    also count as the same patient if they share an image that is equal in every pixel. Images are compared by their hashes,
+    which must be in the cache with the run's own data. Earlier versions did not store the hashes.
     """
     names = {fold_name(name) for name in record.split[part]}
     own, pixels = prepared.folder.with_name(record.content) / "slices.json", set()
@@ -157,7 +157,7 @@ def slices_of_part(record: Record, prepared: Prepared, part: str) -> list[int]:
 
 @contextmanager
 def claim_name(record: Record, wanted: str | None, default: str, leaking: bool) -> Iterator[str]:
-    """Reserve a name for a new evaluation of a run during a `with` block, and yield the name.
+    """Reserve a name for a new evaluation of a run, and yield the name to a `with` block.
 
     If the block fails, the name becomes free again. `wanted` is the name that the user gave. If it is None, the name is
     `default`, followed by a number if `default` is taken. If `leaking` is true, the run trained on patients of the evaluation
