@@ -64,8 +64,8 @@ class Pair:
     Attributes:
         first, second: the indices of the two rows, from 0.
         patients: the number of patients whose score is defined in both rows.
-        dropped: the number of all other patients.
-        difference: the mean, over the patients with both scores, of the score in the first row minus the score in the second row.
+        dropped: the number of all other patients. They do not count in the values below.
+        difference: the mean of the first row's score minus the second row's score.
         low, high: the ends of the interval of `difference`.
         p: the p value of the signed rank test.
         adjusted: the p value after Holm's correction over all pairs.
@@ -176,7 +176,7 @@ def count_powerless(patients: int, tests: int) -> str:
 
 
 def explain_powerless(patients: int, tests: int, alpha: float) -> str:
-    """Return the sentence of `count_powerless`, followed by the smallest possible p value and the number of patients needed."""
+    """Return the sentence of `count_powerless`, then the smallest possible p value and the number of patients needed."""
     least = smallest_p(patients)
     return (
         f"{count_powerless(patients, tests)} The smallest p of the signed rank test is {format_p(least)}, "

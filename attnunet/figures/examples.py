@@ -51,8 +51,8 @@ def gate_maps(examples: Sequence[Example]) -> Figure:
     """Draw the weights of the gates over the slices. Each example has a row and each gate has a column.
 
     Each slice also shows the contour of the truth. The finest gate comes first. The title of a picture gives the share of the
-    gate's weights inside the lesion. A gate with equal weights everywhere would have the share of the slice that is lesion.
-    This second share is printed beside the row.
+    gate's weights inside the lesion. If a gate had the same weight everywhere, this would be the
+    lesion's share of the slice. The lesion's share is printed beside the row.
     """
     names = list(examples[0].gates)
     width = WIDTH / max(len(names), 3)

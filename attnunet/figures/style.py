@@ -66,7 +66,7 @@ def format_name(text: str, width: float, size: float = FONT) -> str:
 def labels(names: Sequence[str], width: float, size: float = FONT) -> list[str]:
     """Return a label for each name, in the form that `format_name` gives.
 
-    If two labels would look the same, each of them ends in the place of its name in the list, counted from 1.
+    If several labels would look the same, each of them gets a suffix: the place of its name in the list, from 1.
     """
     shown = [format_name(name, width, size) for name in names]
     times = Counter(shown)
@@ -125,7 +125,7 @@ def save_figures(figures: Mapping[str, Figure], folder: Path) -> None:
     """Write each figure as a PNG file and as a PDF file with vector lines."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        figure.set_dpi(DPI)  # lay out at the PNG's resolution; at another one, letters have other widths and are cut
+        figure.set_dpi(DPI)  # the PNG's resolution; another one changes the widths of letters and cuts them
         if engine := figure.get_layout_engine():  # lay out once here, instead of twice for each file
             engine.execute(figure)
             figure.set_layout_engine(None)

@@ -38,7 +38,7 @@ def sweep_scores(parameters: Mapping[str, Sequence[str]], scores: Sequence[float
 
 
 def number_or_text(value: str) -> tuple[bool, float, str]:
-    """Return a sort key. It sorts numbers by their size, before all other text in alphabetical order."""
+    """Return a sort key. Numbers come first, sorted by size. Other text follows in alphabetical order."""
     try:
         return False, float(value), value
     except ValueError:

@@ -52,8 +52,8 @@ def calibration(probabilities: np.ndarray, truth: np.ndarray) -> Calibration:
 def near_lesions(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """Return which pixels lie near a lesion, bool (D, h, w).
 
-    A pixel lies near a lesion if at most MARGIN rows and at most MARGIN columns separate it from a lesion pixel of its
-    slice, in the reference or in the prediction. Every network is sure about most pixels of a brain, which are background.
+    A pixel lies near a lesion if the reference or the prediction has a lesion pixel in the same slice, at most MARGIN rows
+    and at most MARGIN columns away. Every network is sure about most pixels of a brain, which are background.
     Over all pixels, every network therefore looks calibrated. The pixels around lesions show the differences. Mehrtash et
     al. 2020, doi 10.1109/TMI.2020.3006437, use boxes around lesions for the same reason.
     """

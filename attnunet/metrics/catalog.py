@@ -171,7 +171,7 @@ STATISTICS: tuple[Statistic, ...] = (
 
 
 def metric(name: str) -> Metric:
-    """Return the metric with a name."""
+    """Return the metric whose name is `name`."""
     return next(entry for entry in METRICS if entry.name == name)
 
 

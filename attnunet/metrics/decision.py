@@ -1,4 +1,4 @@
-"""The decision, which turns probabilities into a mask by a threshold and post-processing, and its choice."""
+"""The decision turns probabilities into a mask by a threshold and post-processing. `decide` chooses it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -57,7 +57,7 @@ class Lesions:
 
 
 def match_lesions(reference: np.ndarray, prediction: np.ndarray) -> Lesions:
-    """Return the numbers of lesions in two masks (D, h, w) of 0 and 1, and how many lesions match."""
+    """Count the lesions of two masks (D, h, w) of 0 and 1. Return the numbers of all, of found and of true lesions."""
     box = bounding_box(reference | prediction)
     lesions, detections = components(reference[box]), components(prediction[box])
     return Lesions(

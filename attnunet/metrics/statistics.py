@@ -122,7 +122,7 @@ def smallest_p(n: int) -> float:
 def required_patients(tests: int, alpha: float) -> int:
     """Return the smallest number of patients that lets the p value of a signed rank test fall below alpha.
 
-    The p value is corrected by Holm's method for a number of tests, `tests`.
+    `tests` is the number of tests for which Holm's method corrects the p value.
     """
     return math.floor(math.log2(2 * tests / alpha)) + 1
 

@@ -52,7 +52,7 @@ def summarize_group(volumes: np.ndarray, scores: np.ndarray, patients: np.ndarra
 
 
 def volume_thirds(volumes: np.ndarray) -> list[str]:
-    """Return the third to which each volume belongs. The terciles of all volumes divide them; equal volumes share a third."""
+    """Return the third to which each volume belongs. Terciles of all volumes are the limits. Equal volumes share a third."""
     terciles = np.quantile(volumes, [1 / 3, 2 / 3])
     names = ("1st third", "2nd third", "3rd third")
     return [names[place] for place in np.searchsorted(terciles, volumes)]
