@@ -1,1 +1,1 @@
-"""Comparing runs: from rows and pairs to verdicts, figures and a page. Works on plain data."""
+"""Comparing runs: the rows of a leaderboard, pairs of rows, verdicts, tables and a page."""

@@ -1,4 +1,4 @@
-"""The comparison as one HTML file, which needs neither a network nor a script."""
+"""The comparison as a single HTML file, which needs no network connection and no script."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,10 +11,10 @@ from attnunet.figures.comparison import choose_pairs, draw_all
 
 
 def page(comparison: Comparison, title: str, left_out: Sequence[str], notes: Sequence[str], facts: Mapping[str, str]) -> str:
-    """Return the page.
+    """Return the HTML text of the page.
 
-    `left_out` has a line for each run that was left out, `notes` come after `Comparison.notes`, and `facts` tell the page's
-    origin, such as the command, by name.
+    `left_out` holds a line for each run that was left out. `notes` are shown after the notes of the comparison. `facts` tell
+    where the page comes from. Each fact has a name and a text, for example the command.
     """
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -1,4 +1,4 @@
-"""Pairs of rows on the same patients: the difference, its interval and test, and the verdict in words."""
+"""Pairs of rows on the same patients: the mean difference, its interval, the test, and the verdict in words."""
 
 import itertools
 import math
@@ -19,20 +19,21 @@ from attnunet.metrics.statistics import (
     wilcoxon_p,
 )
 
-ROUNDING = 12  # decimals of a difference; without it, floating-point errors would make zeros nonzero and break ties
+ROUNDING = 12  # decimals of a difference; without rounding, floating-point errors would break ties and change zeros
 FEW = 10
-"""With fewer patients the interval is too narrow and no pair is called equivalent; see experiments/coverage."""
+"""The number of patients below which an interval is too narrow to call two rows equivalent; see experiments/coverage."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """The score that is compared and the thresholds of the verdicts.
+    """The score to compare, and the settings of the verdicts.
 
     Attributes:
-        score: the name of a metric, one of `catalog.rankings`.
-        margin: the largest difference that does not matter, in units of the score.
-        alpha: the significance level of all pairs together; intervals have the level 1 - alpha.
-        resamples, seed: the settings of the bootstrap.
+        score: the name of a metric that `catalog.rankings` returns.
+        margin: the largest difference that does not matter, in the unit of the score.
+        alpha: the significance level for all pairs together. Each interval has the level 1 - alpha.
+        resamples: the number of resamples of the bootstrap.
+        seed: the seed of the bootstrap.
     """
 
     score: str = "dice"
@@ -42,17 +43,17 @@ class Question:
     seed: int = 0
 
     def inside(self, low: float, high: float) -> bool:
-        """Return whether an interval lies inside the margin."""
+        """Return whether the interval from `low` to `high` lies inside -margin to margin."""
         return -self.margin <= low <= high <= self.margin
 
     @property
     def sign(self) -> int:
-        """The sign of a difference that is an improvement."""
+        """1 if the larger score is better, -1 if the smaller score is better."""
         return catalog.metric(self.score).better
 
     @property
     def level(self) -> str:
-        """The level of the intervals as text, such as 95%."""
+        """The level of the intervals as text, for example 95%."""
         return f"{100 * (1 - self.alpha):.10g}%"
 
 
@@ -61,12 +62,15 @@ class Pair:
     """The comparison of two rows.
 
     Attributes:
-        first, second: the rows, as places in the table.
-        patients: the number of patients with a defined score in both rows; `dropped` is the number of the others.
-        difference: the mean of first - second over these patients; `low` and `high` are the ends of its interval.
-        p: of the signed rank test; `adjusted` is corrected by Holm over all pairs.
-        detectable: the smallest mean difference that so many patients can show; inf if they can show none.
-        verdict: on the first row: "better", "worse", "equivalent" or "undecided".
+        first, second: the indices of the two rows, from 0.
+        patients: the number of patients whose score is defined in both rows.
+        dropped: the number of all other patients. They do not count in the values below.
+        difference: the mean of the first row's score minus the second row's score.
+        low, high: the ends of the interval of `difference`.
+        p: the p value of the signed rank test.
+        adjusted: the p value after Holm's correction over all pairs.
+        detectable: the smallest mean difference that this number of patients can show; inf if it can show none.
+        verdict: the verdict on the first row, "better", "worse", "equivalent" or "undecided".
     """
 
     first: int
@@ -83,12 +87,16 @@ class Pair:
 
 
 def compare_pairs(scores: np.ndarray, question: Question) -> list[Pair]:
-    """Return the comparison of every pair of rows of `scores` (rows, patients), NaN where a score is undefined.
+    """Return the comparison of every two rows of `scores` (rows, patients). An undefined score is NaN.
 
-    A row is better or worse if the interval of the mean difference does not contain 0, the p value of the signed rank test
-    is below alpha after Holm's correction, and the mean and the ranks point in the same direction. Two rows are equivalent
-    if the interval lies inside +-margin and either at least FEW patients have scores in both or no patient's scores differ;
-    the test has no say in this. Otherwise the pair is undecided.
+    The verdict follows the first rule that applies:
+
+    1. The interval of the mean difference lies inside -margin to margin. The rows are equivalent if at least FEW patients
+       have a score in both rows, or if no patient's scores differ. Otherwise the pair is undecided. The signed rank test
+       does not matter here.
+    2. The first row is better or worse if three conditions hold: the interval does not contain 0, the p value of the signed
+       rank test is below alpha after Holm's correction, and the mean and the ranks of the differences have the same sign.
+    3. Otherwise the pair is undecided.
     """
     places = list(itertools.combinations(range(len(scores)), 2))
     differences = np.array([scores[a] - scores[b] for a, b in places]).reshape(len(places), scores.shape[1])
@@ -122,10 +130,10 @@ def signed_ranks(differences: np.ndarray) -> float:
 
 
 def describe(pair: Pair, names: Sequence[str], question: Question, tests: int, worst: int = 0) -> str:
-    """Return the verdict in words with the numbers behind it.
+    """Return the verdict on a pair in words, with the numbers that support it.
 
-    `names` are those of all rows, `tests` is the number of pairs, and `worst` the number of patients whose distance is
-    undefined and counts as the worst.
+    `names` are the names of all rows. `tests` is the number of pairs. `worst` is the number of patients for whom an undefined
+    distance counts as the worst.
     """
     first, second = names[pair.first], names[pair.second]
     head = {
@@ -163,12 +171,12 @@ def describe(pair: Pair, names: Sequence[str], question: Question, tests: int, w
 
 
 def count_powerless(patients: int, tests: int) -> str:
-    """Return the sentence that so few patients cannot show a difference among so many pairs."""
+    """Return a sentence that says that this number of patients cannot show a difference among this number of pairs."""
     return f"{plural(patients, 'patient')} cannot show a difference among {plural(tests, 'pair')}, however large."
 
 
 def explain_powerless(patients: int, tests: int, alpha: float) -> str:
-    """Return the sentence of `count_powerless`, with the smallest possible p value and the number of patients needed."""
+    """Return the sentence of `count_powerless`, then the smallest possible p value and the number of patients needed."""
     least = smallest_p(patients)
     return (
         f"{count_powerless(patients, tests)} The smallest p of the signed rank test is {format_p(least)}, "
@@ -178,7 +186,7 @@ def explain_powerless(patients: int, tests: int, alpha: float) -> str:
 
 
 def warn_of_few(patients: int) -> str:
-    """Return a warning about intervals over few patients; "" if there are enough."""
+    """Return a warning that intervals over few patients are too narrow; "" if there are enough patients."""
     if patients >= FEW:
         return ""
     return (

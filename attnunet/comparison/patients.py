@@ -1,4 +1,4 @@
-"""Scores of patients as comparisons take them from patients.csv: errors by their size, undefined distances as the worst."""
+"""Scores of patients from patients.csv, in the form for comparisons: errors without sign, undefined distances as the worst."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,10 @@ Table = Sequence[Mapping[str, str]]
 
 
 def find_lack(rows: Table, score: str) -> str:
-    """Return what the table of a run lacks for a comparison by a score, as the end of a sentence; "" if it lacks nothing."""
+    """Return what the table of a run lacks for a comparison by a score; "" if it lacks nothing.
+
+    The result is the end of a sentence that begins with the name of the run.
+    """
     if any(score not in row for row in rows):
         return f"has no score {score}"
     if unknown := [row["patient"] for row in rows if is_undefined(row, score) and not row.get(catalog.metric(score).worst)]:
@@ -21,10 +24,10 @@ def find_lack(rows: Table, score: str) -> str:
 
 
 def read_patients(rows: Table, score: str) -> tuple[dict[str, float], frozenset[str]]:
-    """Return each patient's score, NaN where it is undefined, and the patients whose distance counts as the worst.
+    """Return the score of each patient, and the patients whose undefined distance counts as the worst.
 
-    If reference and prediction are both empty, the distance is 0, which is not the worst. The score of a patient with several
-    scans is the mean over those that have one.
+    The first result has NaN for an undefined score. If reference and prediction are both empty, the distance is 0, which does
+    not count as the worst. The score of a patient with several scans is the mean over the scans whose score is defined.
     """
     metric = catalog.metric(score)
     scans: dict[str, list[float]] = {}
@@ -38,11 +41,11 @@ def read_patients(rows: Table, score: str) -> tuple[dict[str, float], frozenset[
 
 
 def mean_defined(values: Sequence[float]) -> float:
-    """Return the mean of the values that are not NaN; NaN if there are none."""
+    """Return the mean of the values that are not NaN; NaN if there are no such values."""
     defined = [value for value in values if not math.isnan(value)]
     return math.fsum(defined) / len(defined) if defined else math.nan
 
 
 def is_undefined(row: Mapping[str, str], score: str) -> bool:
-    """Return whether a score is undefined and has a worst case."""
+    """Return whether a score is undefined in a row, and the metric has a worst case to replace it."""
     return catalog.metric(score).worst != "" and math.isnan(float(row[score]))

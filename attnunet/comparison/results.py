@@ -1,4 +1,4 @@
-"""The folder of a comparison's results, which holds the answer to one question."""
+"""The folder with the results of a comparison. A folder answers a single question."""
 
 import itertools
 import json
@@ -19,23 +19,27 @@ from attnunet.tracking.run import Run
 from attnunet.tracking.store import Store
 
 QUESTION = "comparison.json"
-"""The file of the keys of the command that a folder of results answers."""
+"""The file in a results folder that holds the question as JSON."""
 
 
 def question_key(cfg: DictConfig, store: Store) -> str:
-    """Return the question as JSON, which is equal where a command asks the same of the same store."""
+    """Return the question as JSON.
+
+    Two commands have an equal question if they ask the same of the same store. The keys `tracking`, `output` and `modules` do
+    not belong to the question.
+    """
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     keys = {key: value for key, value in plain.items() if key not in ("tracking", "output", "modules")}
     return json.dumps({**keys, "store": store.shown_address}, indent=1)
 
 
 def find_folder(cfg: DictConfig, question: str, first: str) -> Path:
-    """Return the folder of the results: a new one, or the one with an earlier answer to the same question.
+    """Return the folder for the results. It is new, or it holds an earlier answer to the same question.
 
     `first` is the id of the first run.
 
     Raises:
-        RunError: `output` names a folder that holds something else.
+        RunError: `output` names a folder that holds anything else.
     """
     name = cfg.study or (f"sweep-{cfg.sweep[:8]}" if cfg.sweep else f"runs-{first[:8]}")
     wanted = Path(cfg.output or Path(cfg.tracking.root, "compare", name)).resolve()
@@ -54,7 +58,7 @@ def find_folder(cfg: DictConfig, question: str, first: str) -> Path:
 def write_results(
     cfg: DictConfig, folder: Path, comparison: Comparison, left_out: Sequence[str], notes: Sequence[str]
 ) -> Path:
-    """Write the tables and the page of a comparison, with `left_out` and `notes` as in `page`; return the page's path."""
+    """Write the tables and the page of a comparison, and return the page's path. See `page` for `left_out` and `notes`."""
     what = f"study {cfg.study}" if cfg.study else f"sweep {cfg.sweep}" if cfg.sweep else f"{len(cfg.runs)} runs"
     title = f"{cfg.score} of {what} on {'test' if cfg.test else 'validation'} patients"
     made = f"{time.strftime('%Y-%m-%d %H:%M')}, attnunet {__version__} {git('rev-parse', '--short', 'HEAD')}"
@@ -65,7 +69,7 @@ def write_results(
 
 
 def log_results(store: Store, sweep: str, folder: Path, question: str) -> None:
-    """Copy the folder to the artifacts of the sweep's parent run, into a folder for this question."""
+    """Copy the files of a results folder to the parent run of a sweep, into an artifact folder for this question."""
     (parent,) = find_runs(store, [sweep])
     run = Run(store, parent.id)
     for file in sorted(folder.iterdir()):

@@ -1,4 +1,4 @@
-"""The rows of a leaderboard: the runs of each row, its label, and the scores of its patients."""
+"""The rows of a leaderboard. A row has runs, a label, and the scores of patients."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ SEED, FOLD = "seed", "split.fold"
 
 
 class Unpaired(UserError):
-    """Rows that cannot be compared patient by patient. The message names the difference."""
+    """The error for rows that cannot be compared patient by patient. The message names the difference."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class ScoredRun:
     """A finished run with the scores of its patients.
 
     Attributes:
-        params: the parameters in MLflow; a group's choice has the name of the group.
-        overrides: the command line's overrides.
-        minutes: the time of its epochs with their validation.
+        params: the parameters in MLflow. The choice of a configuration group has the name of the group.
+        overrides: the overrides from the command line.
+        minutes: the time of all epochs, including validation.
         leaking: whether the run trained on patients who are scored.
         content: a hash of the images and masks.
-        slices: the numbers of each patient's slices, by part ("val", "test").
-        scores: each patient's score by part, NaN where it is undefined.
-        worst: the patients whose distance is undefined and counts as the worst, by part.
+        slices: the slice numbers of each patient, by part ("val", "test").
+        scores: the score of each patient, by part; NaN if it is undefined.
+        worst: the patients whose undefined distance counts as the worst, by part.
     """
 
     id: str
@@ -50,13 +50,13 @@ class ScoredRun:
 
 @dataclass(frozen=True)
 class Row:
-    """Runs that differ only in their seed and, of a cross-validation, in their fold.
+    """A row of the leaderboard: runs that differ only in the seed and, in a cross-validation, in the fold.
 
-    A patient's score is the mean over the seeds. If several folds of one seed scored the patient, the seed's score is the
-    mean over these folds.
+    The score of a patient is the mean over the seeds. If several folds with the same seed scored the patient, the score for
+    that seed is the mean over these folds.
 
     Attributes:
-        runs: in the order in which they were given.
+        runs: the runs, in the order in which they were given.
         label: the parameters that differ among the rows, with the values of this row.
     """
 
@@ -74,31 +74,31 @@ class Row:
 
     @property
     def minutes(self) -> float:
-        """The mean time of one run."""
+        """The mean time of a run, in minutes."""
         return float(np.mean([run.minutes for run in self.runs]))
 
     @cached_property
     def seeds(self) -> dict[str, tuple[ScoredRun, ...]]:
-        """The runs of each seed: a single run, or the folds of a cross-validation."""
+        """The runs by seed. For each seed, they are a single run or the folds of a cross-validation."""
         found: dict[str, list[ScoredRun]] = {}
         for run in self.runs:
             found.setdefault(run.params.get(SEED, ""), []).append(run)
         return {seed: tuple(runs) for seed, runs in found.items()}
 
     def by_seed(self, part: str) -> dict[str, Scores]:
-        """Return the scores of the patients for each seed."""
+        """Return the scores of the patients, by seed."""
         return {seed: join_runs([run.scores[part] for run in runs]) for seed, runs in self.seeds.items()}
 
     def scores(self, part: str) -> Scores:
-        """Return the score of each patient, in alphabetical order."""
+        """Return the score of each patient of a part, in alphabetical order of the patients."""
         return join_runs(list(self.by_seed(part).values()))
 
     def worst(self, part: str) -> frozenset[str]:
-        """Return the patients whose distance is undefined and counts as the worst in at least one run."""
+        """Return the patients whose undefined distance counts as the worst in at least one run."""
         return frozenset().union(*(run.worst.get(part, ()) for run in self.runs))
 
     def incomplete(self, part: str) -> list[str]:
-        """Return the patients whose score is defined in some of the runs only."""
+        """Return the patients whose score is defined in at least one run and undefined in another."""
         undefined: dict[str, list[bool]] = {}
         for run in self.runs:
             for patient, score in run.scores[part].items():
@@ -116,16 +116,16 @@ class Row:
 
 
 def join_runs(tables: Sequence[Scores]) -> Scores:
-    """Return each patient's mean over the tables that hold the patient."""
+    """Return the mean score of each patient over the tables that contain the patient. NaN scores are left out."""
     patients = sorted({patient for table in tables for patient in table})
     return {patient: nan_mean(np.array([table[patient] for table in tables if patient in table])) for patient in patients}
 
 
 def group_rows(runs: Sequence[ScoredRun], no_effect: Sequence[str] = ()) -> list[Row]:
-    """Return the rows that the runs form, in the order of each row's first run.
+    """Group the runs into rows, and return the rows in the order of their first runs.
 
-    Two runs with the same parameters, seed and fold form two rows; their labels hold the ids of the runs. The parameters, or
-    groups of parameters, in `no_effect` cannot change a result and do not tell rows apart.
+    Two runs with equal parameters, including seed and fold, go to two rows, whose labels then contain the run ids. `no_effect`
+    names parameters and groups of parameters that cannot change a result. Runs may differ in them and still share a row.
     """
     alike: dict[tuple, list[dict[tuple, ScoredRun]]] = {}
     for run in runs:
@@ -149,10 +149,10 @@ def group_rows(runs: Sequence[ScoredRun], no_effect: Sequence[str] = ()) -> list
 
 
 def find_differences(tables: Sequence[Mapping[str, str]], overrides: str) -> Iterator[str]:
-    """Yield the parameters that differ among the tables, first those of the command line, in its order.
+    """Yield the parameters that differ among the tables. Those that the command line sets come first, in its order.
 
-    A parameter that follows from the choice of its group is left out, such as loss.weights.dice, which follows from loss=dice.
-    So is one that the other tables lack, as a tool that trained elsewhere lacks the batch size.
+    A parameter that follows from the choice of its group is left out: for example, loss.weights.dice follows from loss=dice.
+    A parameter is compared only among the tables that have it: for example, the run of another tool has no batch size.
     """
     keys = {key for table in tables for key in table}
     varied = {key for key in keys if len({table[key] for table in tables if key in table}) > 1}
@@ -168,7 +168,7 @@ def find_differences(tables: Sequence[Mapping[str, str]], overrides: str) -> Ite
 
 
 def pair_patients(table: Sequence[Row], part: str) -> tuple[tuple[str, ...], np.ndarray]:
-    """Return the patients of a part, in alphabetical order, and their scores (rows, patients).
+    """Return the patients of a part, in alphabetical order, and the scores of all rows (rows, patients).
 
     Raises:
         Unpaired: the rows cannot be paired; see `check_pairs`.
@@ -179,7 +179,7 @@ def pair_patients(table: Sequence[Row], part: str) -> tuple[tuple[str, ...], np.
 
 
 def check_pairs(table: Sequence[Row], part: str) -> None:
-    """Check that the rows can be paired by the patients of a part. The patients need not be scored yet.
+    """Check that the rows can be compared on the same patients of a part. The patients need no scores for this check.
 
     Raises:
         Unpaired: two rows, or two seeds of a row, differ in the patients, in the data or in a patient's slices.
@@ -205,7 +205,7 @@ def check_pairs(table: Sequence[Row], part: str) -> None:
 
 
 def describe_difference(part: str, first: str, ours: Sequence[str], second: str, theirs: Sequence[str]) -> str:
-    """Return the message that two rows have different patients."""
+    """Return the error message for two rows with different patients."""
     return "\n".join(
         (
             f"these runs cannot be paired by patient: their {part} patients differ.",

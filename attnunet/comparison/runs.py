@@ -1,4 +1,4 @@
-"""The runs of a comparison: which take part, and each patient's score."""
+"""The runs of a comparison: selecting them, and reading the scores of their patients."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from attnunet.training import runtime
 
 
 def select_records(cfg: DictConfig, store: Store) -> list[Record]:
-    """Return the runs of the study, of the sweep, or of the list of ids, each once."""
+    """Return the runs of a study, of a sweep, or of a list of ids. Each run appears once."""
     if cfg.study is not None:
         return runs_of_study(store, cfg.study)
     if cfg.sweep is not None:
@@ -23,10 +23,10 @@ def select_records(cfg: DictConfig, store: Store) -> list[Record]:
 
 
 def keep_scored(records: Sequence[Record], score: str) -> tuple[list[Record], list[str]]:
-    """Return the finished runs that have the score on validation patients, and a line for each of the others.
+    """Return the finished runs that have the score for validation patients, and a line for each run that is left out.
 
     Raises:
-        RunError: no run has it.
+        RunError: every run is left out.
     """
     found, left_out = [], []
     for record in records:
@@ -52,7 +52,7 @@ def keep_scored(records: Sequence[Record], score: str) -> tuple[list[Record], li
 
 
 def read_scores(record: Record, question: Question, parts: Sequence[str]) -> ScoredRun:
-    """Return a run with the score of each patient of these parts of its split.
+    """Return a run with the score of each patient in the given parts of its split.
 
     Raises:
         RunError: a patient of the run's split has no row in patients.csv, or the rows lack the score.
@@ -71,11 +71,11 @@ def read_scores(record: Record, question: Question, parts: Sequence[str]) -> Sco
 
 
 def score_tests(records: Sequence[Record], store: Store, console: Console) -> dict[str, Record]:
-    """Return the runs by their ids, each with test scores; runs without any are scored here, as their training would have."""
+    """Return the runs by id, all with test scores. Runs without test scores are first scored as in their training."""
     if untested := [record for record in records if not record.tested]:
         runtime.configure(0, runtime.available_threads(None), "float32")
 
-        from attnunet.evaluation.scoring import score_test  # a comparison of runs with scores needs no TensorFlow
+        from attnunet.evaluation.scoring import score_test  # it imports TensorFlow, which runs with scores do not need
 
         for number, record in enumerate(untested, 1):
             console.print(f"scoring the test {number}/{len(untested)}: run {record.id[:8]} ({record.name})")

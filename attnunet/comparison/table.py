@@ -1,4 +1,4 @@
-"""A whole comparison: the place of each row, every pair, and both as CSV tables."""
+"""A whole comparison: the place of each row in the leaderboard, all pairs of rows, and CSV tables of the results."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -19,14 +19,16 @@ class Place:
     """The place of a row in the leaderboard.
 
     Attributes:
-        rank: from 1.
+        rank: the rank of the row, from 1.
+        row: the row.
         patients: the number of patients with a defined score.
-        mean, median: over these patients; `low` and `high` are the ends of the mean's interval.
-        worst: the number of these patients whose distance is undefined and counts as the worst.
-        mean_defined: the mean over the patients whose distance is defined.
-        validation: the mean over the validation patients, which ranks the rows.
-        spread: the standard deviation of the seeds' means; NaN for one seed.
-        minutes: the mean time of a run's epochs.
+        mean, median: the mean and the median score over these patients.
+        low, high: the ends of the interval of the mean.
+        worst: the number of these patients whose undefined distance counts as the worst.
+        mean_defined: the mean score without the patients that `worst` counts.
+        validation: the mean score over the validation patients. The rows are ranked by it.
+        spread: the standard deviation of the means of the seeds; NaN if there is a single seed.
+        minutes: the mean time of a run's epochs, in minutes.
     """
 
     rank: int
@@ -45,16 +47,16 @@ class Place:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The rows on the same patients, best first.
+    """A comparison of rows on the same patients. The best row comes first.
 
     Attributes:
-        part: "val" or "test".
-        question: the score and the thresholds of the verdicts.
-        patients: their names, in alphabetical order.
-        scores: (rows, patients), NaN where a score is undefined.
-        worst: (rows, patients), whether a distance is undefined and counts as the worst.
+        part: the part of the split, "val" or "test".
+        question: the score, and the settings of the verdicts.
+        patients: the names of the patients, in alphabetical order.
+        scores: the scores (rows, patients); NaN where a score is undefined.
+        worst: whether an undefined distance counts as the worst, bool (rows, patients).
         standings: the places of the rows.
-        pairs: the comparison of every two rows.
+        pairs: the comparison of each pair of rows.
     """
 
     part: str
@@ -67,12 +69,12 @@ class Comparison:
 
     @cached_property
     def names(self) -> list[str]:
-        """The names of the rows."""
+        """The names of the rows, best row first."""
         return [standing.row.name for standing in self.standings]
 
     @property
     def partial(self) -> bool:
-        """Whether a patient has no defined score in some row."""
+        """Whether at least one row lacks a defined score for at least one patient."""
         return any(standing.patients < len(self.patients) for standing in self.standings)
 
     @property
@@ -82,7 +84,7 @@ class Comparison:
 
     @property
     def swept(self) -> dict[str, list[str]]:
-        """The parameters that differ, with their values in every row."""
+        """The parameters that differ among the rows, each with its value in every row."""
         return {key: [s.row.label.get(key, "") for s in self.standings] for key in self.parameters if key != "run"}
 
     @cached_property
@@ -95,7 +97,7 @@ class Comparison:
         return int(np.sum(self.worst[pair.first] | self.worst[pair.second]))
 
     def notes(self) -> Iterator[str]:
-        """Yield what a reader has to know before the numbers."""
+        """Yield the notes that a reader needs before the numbers."""
         if leaking := [standing.rank for standing in self.standings if standing.row.leaking]:
             which = f"{'rows' if len(leaking) > 1 else 'row'} {', '.join(map(str, leaking))}"
             yield f"LEAKING: {which} trained on patients who are scored here; scores flatter."
@@ -120,7 +122,7 @@ class Comparison:
 
 
 def compare_rows(table: Sequence[Row], part: str, question: Question) -> Comparison:
-    """Return the comparison of the rows, in their order, on the patients of a part.
+    """Return the comparison of the rows on the patients of a part. The rows keep their order.
 
     Raises:
         Unpaired: the rows cannot be paired; see `check_pairs`.
@@ -149,7 +151,7 @@ def compare_rows(table: Sequence[Row], part: str, question: Question) -> Compari
 
 
 def tables(comparison: Comparison) -> dict[str, str]:
-    """Return the CSV files by name: leaderboard.csv, pairs.csv, and patients.csv with one row for each patient."""
+    """Return the CSV files by name: leaderboard.csv, pairs.csv and patients.csv, which has a row for each patient."""
     leaderboard = [
         {
             "rank": s.rank,

@@ -1,4 +1,4 @@
-"""The comparison in the terminal: the leaderboard and the verdicts in words."""
+"""The output of a comparison in the terminal: the leaderboard, and the verdicts in words."""
 
 from rich.console import Console
 from rich.table import Table
@@ -7,15 +7,15 @@ from rich.text import Text
 from attnunet.comparison.pairs import decimals
 from attnunet.comparison.table import Comparison, Place, summary
 
-WORDS = 15  # most verdicts that are printed; if there are more pairs, only those of the first row are
+WORDS = 15  # with more pairs than this, only the verdicts on the first row are printed
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
-    """Print the leaderboard and the verdicts. Names are printed as they are, not as rich's markup."""
+    """Print the leaderboard and the verdicts. Names are printed unchanged: rich does not read them as markup."""
     everyone = len(comparison.patients)
 
     def cells(s: Place) -> dict[str, str]:
-        """Return a row's cells by the names of their columns."""
+        """Return the cells of a row, by the name of the column."""
         undefined = {"undefined": f"{s.worst} of {everyone}", "mean of defined": decimals(s.mean_defined)}
         return {
             "row": str(s.rank),

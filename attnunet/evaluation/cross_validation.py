@@ -1,4 +1,4 @@
-"""The folds of a cross-validation, joined into one result: every patient is tested once by a network that never saw it."""
+"""The folds of a cross-validation, joined into one result. Each patient is tested once, by a network that never saw it."""
 
 from __future__ import annotations
 
@@ -18,31 +18,33 @@ from attnunet.metrics.summary import summarize_patients
 from attnunet.tracking.records import Record, RunError
 
 FREE = {*fingerprints.FREE, "split.fold"} - {"split"}
-"""Settings in which the folds of one recipe may differ."""
+"""The settings that may differ among the folds of a cross-validation."""
 COUNTS = ("tp", "fp", "fn", "tn")
 BY_SLICE = {"slice_lesion": "lesion_slices", "slice_empty_one": "slices", "all_background": "slices"}
-"""The means over slices, and the column of patients.csv with the number of slices that each is taken over."""
+"""Each mean over slices, with the column of patients.csv that holds the number of slices in the mean."""
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """The runs of one recipe, which differ only in split.fold."""
+    """The finished runs of a cross-validation. They differ only in settings that FREE lists, such as split.fold."""
 
     folds: tuple[Record, ...]
 
     @property
     def name(self) -> str:
-        """The name of the result. All folds have the same name."""
+        """The name of the joined result, which contains the name that all folds share."""
         return f"cross-validated {self.folds[0].name}"
 
     @property
     def params(self) -> dict[str, str]:
-        """The parameters that all folds share."""
+        """The parameters that have the same value in all folds."""
         return {n: v for n, v in self.folds[0].params.items() if all(fold.params.get(n) == v for fold in self.folds)}
 
     def problems(self) -> list[str]:
-        """Return one line for each reason that the folds cannot be joined: a fold is missing, a patient is tested twice or
-        never, or the data differ."""
+        """Return a line for each reason why the folds cannot be joined.
+
+        The folds cannot be joined if a fold is missing, if a patient is tested more than once or never, or if the data differ.
+        """
         wanted = int(self.params["split.folds"])
         there = {int(fold.params["split.fold"]) for fold in self.folds}
         lines = [f"{self.name}: no finished run of fold {fold} of {wanted}" for fold in range(wanted) if fold not in there]
@@ -59,7 +61,10 @@ class CrossValidation:
         return lines
 
     def join_scores(self) -> Scores:
-        """Return the scores of all patients, from the test rows of the folds' patients.csv, with the columns fold and run."""
+        """Return the scores of all patients, from the test rows in the patients.csv of each fold.
+
+        Each row also has the columns `fold` and `run`.
+        """
         rows: Rows = [
             {"fold": fold.params["split.fold"], "run": fold.id, **row, **{name: int(row[name]) for name in COUNTS}}
             for fold in self.folds
@@ -72,7 +77,7 @@ class CrossValidation:
         return Scores(summary, rows, Calibration(none, none, none), group_patients(rows, resamples))
 
     def by_slice(self) -> dict[str, float]:
-        """Return the means over all slices: the folds' means, weighted by their numbers of slices."""
+        """Return the means over all slices. The mean of each fold is weighted by its number of slices."""
         tables = [fold.patients("test") for fold in self.folds]
         values = {}
         for convention, column in BY_SLICE.items():
@@ -85,10 +90,12 @@ class CrossValidation:
 
 
 def find_cross_validations(records: Iterable[Record]) -> list[CrossValidation]:
-    """Return the cross-validations among the runs of a study. Runs that differ in more than the fold stay apart.
+    """Return the cross-validations among the runs of a study.
+
+    Runs belong to the same cross-validation if they differ only in the settings of FREE.
 
     Raises:
-        RunError: there are no finished runs with split=kfold.
+        RunError: the study has no finished run with split=kfold.
     """
     recipes: dict[tuple, list[Record]] = {}
     for record in records:
@@ -100,5 +107,5 @@ def find_cross_validations(records: Iterable[Record]) -> list[CrossValidation]:
 
 
 def recipe_of(params: Mapping[str, str]) -> tuple:
-    """Return a run's settings without those in which folds may differ."""
+    """Return the settings of a run, without the settings that may differ among folds."""
     return tuple(sorted((name, value) for name, value in params.items() if not is_within(name, FREE)))

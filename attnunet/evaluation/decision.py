@@ -1,4 +1,4 @@
-"""The choice of a predictor's decision on validation patients."""
+"""The choice of the decision of a predictor, from validation patients."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,11 +19,11 @@ def choose_decision(
     smallest_lesions: Sequence[int],
     fill_holes: Sequence[bool],
 ) -> tuple[Predictor, Choice, list[Volume]]:
-    """Choose the decision on these validation slices.
+    """Choose the decision of a predictor by its scores on validation slices.
 
     Returns:
-        The predictor with the chosen decision, what it was chosen from, and the volumes of the slices. All volumes stay in
-        memory, at 4 bytes a pixel.
+        The predictor with the chosen decision, the choice with all trials, and the volumes of the slices with their
+        probabilities. All volumes stay in memory and take 4 bytes for each pixel.
     """
     volumes = list(predictor.volumes(prepared, indices))
     cases = [Case(v.name, v.probabilities, read_truth(prepared, v)) for v in volumes]
@@ -32,5 +32,5 @@ def choose_decision(
 
 
 def read_truth(prepared: Prepared, volume: Volume) -> np.ndarray:
-    """Return the reference masks of a volume, uint8 (D, h, w)."""
+    """Return the reference masks of all slices of a volume, uint8 (D, h, w)."""
     return np.stack([prepared.mask(index) for index in volume.indices])

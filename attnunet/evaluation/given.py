@@ -1,4 +1,4 @@
-"""Masks of another tool, scored on the patients of a run by the run's rules."""
+"""Scores for the masks of another tool, on the patients of a run and by the rules of that run."""
 
 from __future__ import annotations
 
@@ -25,11 +25,14 @@ from attnunet.tracking.records import Record
 from attnunet.tracking.run import Run, open_run
 
 OF_PROBABILITIES = ("threshold", "smallest_lesion", "fill_holes", "dice_at_0.5", "ece", "ece_all_pixels")
-"""What masks do not tell."""
+"""The scores and settings that need probabilities. Masks alone do not have them."""
 
 
 def evaluate_masks(cfg: DictConfig, record: Record, console: Console) -> None:
-    """Score another tool's masks of a run's validation and test patients as the run was, and log them as a run beside it."""
+    """Score the masks of another tool for the validation and test patients of a run, and log the scores as a new run.
+
+    The scoring follows the rules of the run. The new run is in the same study.
+    """
     console.print(f"run {record.id}: {record.name}")
     scores, notes = score_masks(record, Path(cfg.masks))
     study, params = record.run.info.experiment_id, share_params(record, cfg.name)
@@ -46,11 +49,11 @@ def evaluate_masks(cfg: DictConfig, record: Record, console: Console) -> None:
 
 
 def score_masks(record: Record, folder: Path) -> tuple[dict[str, Scores], list[str]]:
-    """Return the scores of the validation and the test patients, and a line for a part without masks.
+    """Return the scores of the validation and of the test patients, and a line for each part that has no masks.
 
     Raises:
-        DataError: the data are not those of the run; a part has masks for some patients only, or none has any; see
-            `attnunet.inference.masks`.
+        DataError: the data have changed since the run, some patients of a part have masks and others have none, or no patient
+            has a mask. `attnunet.inference.masks` explains how masks are found.
     """
     prepared = prepare(objects.make(record.config.data, "data")(), None, record.store.root / "cache")
     if prepared.folder.name != record.content:
@@ -79,13 +82,13 @@ def score_masks(record: Record, folder: Path) -> tuple[dict[str, Scores], list[s
 
 
 def share_params(record: Record, name: str) -> dict[str, str]:
-    """Return the parameters of a tool's run: those of data, split and evaluation are the run's, the model is the tool."""
+    """Return the parameters of the tool's run: data, split and evaluation as in the scored run, and the tool as the model."""
     shared = {key: value for key, value in record.params.items() if key.split(".")[0] in ("data", "split", "evaluation")}
     return {**shared, "model": name}
 
 
 def log_scores(run: Run, record: Record, scores: Mapping[str, Scores]) -> None:
-    """Log scores under the names that a run's own have, so that comparisons read them alike."""
+    """Log scores under the names that a training uses, so that comparisons can read both kinds of run."""
     run.text(record.text("split.json"), "split.json")
     for part, found in scores.items():
         run.metrics({f"final/{part}/{key}": value for key, value in found.summary.items()}, step=0)

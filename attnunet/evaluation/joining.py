@@ -1,4 +1,4 @@
-"""The folds of a cross-validation as one result."""
+"""The step that joins the folds of a cross-validation into one run."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,10 +16,10 @@ from attnunet.tracking.store import Store
 
 
 def join_studies(cfg: DictConfig, store: Store, runs: Sequence[Record], console: Console) -> None:
-    """Log each cross-validation among a study's runs as a run of its own; folds without test scores are scored first.
+    """Log each cross-validation among the runs of a study as a new run. First, score the folds that have no test scores.
 
     Raises:
-        RunError: the folds do not make a whole cross-validation.
+        RunError: the study has no cross-validation, or the folds of one cannot be joined; see `CrossValidation.problems`.
     """
     whole = cross_validation.find_cross_validations(runs)
     if problems := [line for found in whole for line in found.problems()]:
@@ -30,7 +30,7 @@ def join_studies(cfg: DictConfig, store: Store, runs: Sequence[Record], console:
         console.print(uses.describe_uses(scoring.score_test(fold)))
 
     for found in whole:
-        found = replace(found, folds=tuple(records.find_runs(store, [fold.id for fold in found.folds])))  # with these scores
+        found = replace(found, folds=tuple(records.find_runs(store, [fold.id for fold in found.folds])))  # has the new scores
         joined = found.join_scores()
         tags = {**provenance([]), "cross_validated": " ".join(fold.id for fold in found.folds)}
         with open_run(store, store.study(cfg.study), found.name, found.params, tags) as current:

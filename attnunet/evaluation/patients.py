@@ -1,4 +1,4 @@
-"""The scores of a predictor on some patients."""
+"""The scores of a predictor on patients."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ Rows = list[dict[str, float | str]]
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of some patients.
+    """The scores of a group of patients, such as the test patients.
 
     Attributes:
-        summary: the values that a run logs below final/<part>/, by name.
+        summary: the values by name. A run logs them under final/<part>/.
         rows: the rows of patients.csv, one for each scan of a patient, in alphabetical order.
-        calibration: of the pixels near lesions.
+        calibration: the calibration over the pixels near lesions.
         strata: the rows of strata.csv, one for each group of patients.
     """
 
@@ -36,12 +36,12 @@ class Scores:
 
     @property
     def nothing(self) -> bool:
-        """Whether not a single pixel is predicted as lesion."""
+        """Whether no pixel of any patient is predicted as lesion."""
         return not any(row["tp"] or row["fp"] for row in self.rows)
 
 
 def volume_of(row: Mapping[str, float | str]) -> str:
-    """Return the name of the volume that a row scores; rows of earlier versions have no scan."""
+    """Return the name of the volume that a row scores. In a row of an earlier version, the scan is missing."""
     return name_volume(str(row["patient"]), str(row.get("scan", "")))
 
 
@@ -55,18 +55,19 @@ def score_patients(
     tolerance: float,
     volumes: Iterable[Volume] | None = None,
 ) -> Scores:
-    """Return the scores of the predictor on some slices, scan by scan, so that memory does not grow with their number.
+    """Return the scores of a predictor on the given slices.
 
-    The summary holds every metric and statistic of `attnunet.metrics.catalog`.
+    Scans are scored one after the other, so that memory does not grow with the number of scans. The summary holds every
+    metric and statistic of `attnunet.metrics.catalog`.
 
     Args:
-        predictor: with its decision.
+        predictor: the predictor with its decision, or the masks of another tool.
         prepared: the data set.
-        indices: the slices.
-        part: the part of the split, as the rows name it.
+        indices: the indices of the slices.
+        part: the part of the split; each row contains its name.
         resamples: the number of resamples of the bootstrap over patients.
-        tolerance: the tolerance of surface Dice, in mm, or in pixels where the spacing is unknown.
-        volumes: the predictor's probabilities for these slices, if they have been computed before.
+        tolerance: the tolerance of surface Dice, in mm; in pixels if the spacing is unknown.
+        volumes: the predicted probabilities for these slices; None if they still have to be computed.
     """
     decision = {
         "threshold": predictor.decision.threshold,

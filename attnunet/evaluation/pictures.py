@@ -1,4 +1,4 @@
-"""The figures of a predictor on the patients that were scored."""
+"""The figures that show a predictor's scores and examples of scored patients."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +15,7 @@ from attnunet.models.blocks import gate_maps
 
 
 def draw_scores(predictor: Predictor, prepared: Prepared, indices: Sequence[int], found: Scores) -> dict[str, Figure]:
-    """Return the figures of the scores on these slices, by name, without those that have nothing to show."""
+    """Return the figures of the scores on the given slices, by name. A figure without content is left out."""
     drawn = draw_charts(found)
     if shown := find_examples(predictor, prepared, found.rows, indices):
         drawn["predictions"] = figures.predictions(shown)
@@ -25,7 +25,7 @@ def draw_scores(predictor: Predictor, prepared: Prepared, indices: Sequence[int]
 
 
 def draw_charts(found: Scores) -> dict[str, Figure]:
-    """Return the figures that need no slices, by name."""
+    """Return the figures that need scores but no slices, by name. A figure without content is left out."""
     values = found.summary
     drawn = {}
     if values["dice_patients"]:
@@ -39,9 +39,10 @@ def draw_charts(found: Scores) -> dict[str, Figure]:
 
 
 def find_examples(predictor: Predictor, prepared: Prepared, table: Rows, indices: Sequence[int]) -> list[figures.Example]:
-    """Return the slice with the largest lesion of the worst, the median and the best patient in `table`, by Dice.
+    """Return example slices of the worst, the median and the best patient in `table`, ranked by Dice.
 
-    Patients whose Dice is undefined are left out; the list is empty if no patient has a Dice.
+    Each example is the patient's slice with the most lesion pixels. Patients whose Dice is undefined are left out. The list
+    is empty if no patient has a defined Dice.
     """
     ranked = sorted((r for r in table if not np.isnan(float(r["dice"]))), key=lambda r: r["dice"])
     places = dict.fromkeys((0, len(ranked) // 2, len(ranked) - 1) if ranked else ())
@@ -60,13 +61,13 @@ def example(
     name: str,
     indices: Sequence[int],
 ) -> figures.Example:
-    """Return the patient's slice with the largest lesion, and the weights of the gates on it."""
+    """Return an example of a patient: the slice with the most lesion pixels, with the gate weights on this slice."""
     (volume,) = predictor.volumes(prepared, [i for i in indices if prepared.slices[i].volume == volume_of(row)])
     place = int(np.argmax(prepared.lesion_pixels[volume.indices]))
     index = volume.indices[place]
     frame, image = prepared.frame(index), prepared.images[index]
     channel = prepared.channels.index("flair") if "flair" in prepared.channels else 0
-    gates = maps(image[None]) if maps is not None else {}  # without predict(), whose tracing takes a second
+    gates = maps(image[None]) if maps is not None else {}  # predict() would first trace the graph, which takes a second
     return figures.Example(
         f"{name}: {volume_of(row)}",
         frame.restore(np.ascontiguousarray(image[..., channel])),

@@ -13,7 +13,10 @@ from attnunet.metrics.decision import Choice
 
 
 def tables(choice: Choice, scores: Mapping[str, Scores]) -> dict[str, str]:
-    """Return the CSV files by name: the decisions tried, one row for each patient, one row for each group of patients."""
+    """Return the CSV files by name.
+
+    decision.csv has a row for each decision that was tried, patients.csv for each scan, strata.csv for each group of patients.
+    """
     return {
         "decision.csv": write_csv(choice.rows()),
         "patients.csv": write_csv(row for found in scores.values() for row in found.rows),
@@ -22,7 +25,7 @@ def tables(choice: Choice, scores: Mapping[str, Scores]) -> dict[str, str]:
 
 
 def table_rows() -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield the name of each row of the printed table, and the values of the summary that the row shows."""
+    """Yield, for each row of the printed table, its name and the names of the summary values that it shows."""
     entries: list[tuple[str, tuple[str, ...]]] = []
     for metric in catalog.METRICS:
         entries.append((metric.printed, (metric.name,)))
@@ -32,15 +35,19 @@ def table_rows() -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def format_cell(values: Mapping[str, float], names: tuple[str, ...]) -> str:
-    """Return the values as the table shows them; "" where a summary lacks them, as joined folds lack some."""
+    """Return the text of a cell with the values that have these names.
+
+    The text is "" if the summary has none of the values. For example, the summary of joined folds has no threshold.
+    """
     shown = [values[name] for name in names if name in values]
     return " to ".join(f"{value:.3f}" if isinstance(value, float) else str(value) for value in shown)
 
 
 def print_scores(console: Console, scores: Mapping[str, Scores], title: str | None = None) -> None:
-    """Print the scores, one column for each part, and the mean Dice of the groups of patients.
+    """Print a table of the scores with a column for each part. Its last rows show the mean Dice of the groups of patients.
 
-    A grouping is left out if it has one group only. The names of groups are printed as they are, not as rich's markup.
+    A grouping with a single group is left out. The names of groups are printed unchanged: rich does not interpret them as
+    markup.
     """
     empty = [f"{part}: no lesion is predicted anywhere, a prediction of nothing" for part in scores if scores[part].nothing]
     table = Table(title=title, caption="\n".join(empty) or None)
@@ -61,6 +68,6 @@ def print_scores(console: Console, scores: Mapping[str, Scores], title: str | No
 
 
 def format_stratum(found: Scores, by: float | str, name: float | str) -> str:
-    """Return the mean Dice of a group and the number of patients who have one; "" where a part has no such group."""
+    """Return the mean Dice of a group and the number of patients whose Dice is defined; "" if the part lacks the group."""
     rows = [row for row in found.strata if (row["by"], row["stratum"]) == (by, name)]
     return "".join(f"{row['dice']:.3f} ({row['dice_patients']})" for row in rows)

@@ -1,4 +1,4 @@
-"""What a training leaves in its run: summaries, tables, the predictor and the figures."""
+"""The results that a training logs to its run: summaries, tables, the predictor and the figures."""
 
 from collections.abc import Mapping
 
@@ -26,9 +26,10 @@ def log_results(
     prepared: Prepared,
     split: Split,
 ) -> float:
-    """Log what `trainer.keep` and `trainer.figures` ask for, and all scores; return the best value of `monitor`.
+    """Log the results of a training, and return the value of `monitor` in the best epoch.
 
-    The figures show the patients of the part that was scored last.
+    All scores and tables are logged. The setting `trainer.keep` decides whether the predictor is logged, and
+    `trainer.figures` whether the figures are. The figures of scores show the part that was scored last.
     """
     step = fitted.best_epoch
     for part, found in scores.items():

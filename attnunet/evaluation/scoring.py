@@ -1,4 +1,4 @@
-"""Scoring a finished run again: loading its predictor, selecting the slices, logging the evaluation."""
+"""The steps that score a finished run again: load its predictor, select the slices and log the evaluation."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from attnunet.tracking.records import Record
 from attnunet.tracking.run import Run
 
 EVALUATION = "evaluation."
-"""The prefix of the tag that claims the name of an evaluation."""
+"""The prefix of a tag that reserves the name of an evaluation in a run."""
 LEAKING = "LEAKING: patients that the run trained on, scores flatter"
-"""The title of the scores of patients that the run trained on."""
+"""The title of the printed scores if the run trained on patients that are scored."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Selection:
 
     Attributes:
         prepared: the data, prepared for the run's network.
-        indices: the slices.
-        trained: their patients that the run trained on, in alphabetical order.
-        notes: warnings for the reader of the scores.
+        indices: the indices of the slices in `prepared`.
+        trained: the patients of these slices that the run trained on, in alphabetical order.
+        notes: warnings to print and log with the scores.
     """
 
     prepared: Prepared
@@ -48,16 +48,16 @@ class Selection:
 
     @property
     def slices(self) -> set[tuple[str, int]]:
-        """The patient and the number of each slice."""
+        """The name of the patient and the slice number, for each slice."""
         return {(self.prepared.slices[i].patient, self.prepared.slices[i].number) for i in self.indices}
 
 
 def load_predictor(record: Record) -> Predictor:
-    """Return the predictor of the best checkpoint, with its preparation and decision.
+    """Return the predictor from the best checkpoint of a run, with its preparation and decision.
 
     Raises:
         NotFound: the run keeps no checkpoint.
-        TargetError: the network needs a module that the command line did not allow, or that cannot be imported.
+        TargetError: the command line did not allow a module that the network needs, or the module cannot be imported.
     """
     record.check_checkpoint()
     targets.import_modules(record.modules, f"run {record.id} ({record.name})")
@@ -66,17 +66,17 @@ def load_predictor(record: Record) -> Predictor:
 
 
 def scoring_rules(record: Record) -> dict[str, Any]:
-    """Return the run's settings of scoring, as keyword arguments of `score_patients`."""
+    """Return the settings by which a run is scored, as keyword arguments of `score_patients`."""
     return {name: record.config.evaluation[name] for name in ("resamples", "tolerance")}
 
 
 def prepare_as_trained(data: DictConfig, preparation: Preparation, cache: Path) -> Prepared:
-    """Return the data of a configuration group, prepared as for the run's training.
+    """Return the data of the configuration group `data`, prepared in the same way as for the training of a run.
 
-    The channels and the intensity are those of the training, whatever the group sets.
+    The channels, the intensity and the pixel size come from `preparation`. They replace the settings in `data`.
 
     Raises:
-        DataError: the files lack a channel.
+        DataError: the files lack a channel that the network takes, or the data are sliced in another plane.
     """
     dataset = make(data, "data")()
     if lacking := [name for name in preparation.channels if name not in dataset.file_channels]:
@@ -94,13 +94,13 @@ def prepare_as_trained(data: DictConfig, preparation: Preparation, cache: Path) 
 def select_slices(
     record: Record, preparation: Preparation, data: DictConfig | None, split: DictConfig | None, part: str
 ) -> Selection:
-    """Select the slices of a part of a split: "train", "val", "test", or "all" for all three.
+    """Select the slices of a part of a split. The part is "train", "val" or "test", or "all" for every slice of the three.
 
-    `data` and `split` are configurations; None stands for the run's own.
+    `data` and `split` are configuration groups. If one is None, the run's own is used.
 
     Raises:
-        DataError: the data lack patients of the run's split.
-        Tampered: the file of the split was changed; see `Record.file`.
+        DataError: the data lack slices of the run's split, or the data cannot be prepared; see `prepare_as_trained`.
+        Tampered: the file with the run's split was changed; see `Record.file`.
     """
     cache = record.store.root / "cache"
     prepared = prepare_as_trained(record.config.data if data is None else data, preparation, cache)
@@ -123,11 +123,11 @@ def select_slices(
 
 
 def known_patients(record: Record, part: str, prepared: Prepared, indices: Sequence[int]) -> tuple[str, ...]:
-    """Return the patients of these slices that are also in a part of the run's split, even under another name.
+    """Return the patients of the given slices that also belong to a part of the run's split, even under a different name.
 
-    Two patients are the same if their names agree apart from case, blanks and the form of accents, or if an image of both is
-    equal pixel for pixel. Images can be compared only if the run's own data are in the cache with the hashes of the images,
-    which earlier versions did not keep.
+    Two patients count as the same patient if their names are equal except for case, blanks and the form of accents. They
+    also count as the same patient if they share an image that is equal in every pixel. Images are compared by their hashes,
+    which must be in the cache with the run's own data. Earlier versions did not store the hashes.
     """
     names = {fold_name(name) for name in record.split[part]}
     own, pixels = prepared.folder.with_name(record.content) / "slices.json", set()
@@ -140,7 +140,11 @@ def known_patients(record: Record, part: str, prepared: Prepared, indices: Seque
 
 
 def slices_of_part(record: Record, prepared: Prepared, part: str) -> list[int]:
-    """Return the indices of the slices in a part of the run's own split.json."""
+    """Return the indices of the slices that the run's own split.json lists for a part.
+
+    Raises:
+        DataError: the data lack a slice of the part.
+    """
     places = {(s.patient, s.number): index for index, s in enumerate(prepared.slices)}
     wanted = record.slices(part)
     if absent := sorted({patient for patient, number in wanted if (patient, number) not in places}):
@@ -153,9 +157,11 @@ def slices_of_part(record: Record, prepared: Prepared, part: str) -> list[int]:
 
 @contextmanager
 def claim_name(record: Record, wanted: str | None, default: str, leaking: bool) -> Iterator[str]:
-    """Claim a name for a new evaluation of the run and yield it. If the block fails, the name is free again.
+    """Reserve a name for a new evaluation of a run, and yield the name to a `with` block.
 
-    If the default name is taken, it gets a number. If the run trained on some of the patients, the name begins with LEAKING-.
+    If the block fails, the name becomes free again. `wanted` is the name that the user gave. If it is None, the name is
+    `default`, followed by a number if `default` is taken. If `leaking` is true, the run trained on patients of the evaluation
+    and the name begins with LEAKING-.
 
     Raises:
         RunError: the wanted name is taken.
@@ -173,7 +179,11 @@ def claim_name(record: Record, wanted: str | None, default: str, leaking: bool) 
 
 
 def free_name(record: Record, mark: str, wanted: str | None, default: str) -> str:
-    """Return a name that no evaluation of the run has, with the mark before it."""
+    """Return a name that no evaluation of the run has. The name begins with `mark`.
+
+    Raises:
+        RunError: the wanted name is taken.
+    """
     taken = {tag.removeprefix(EVALUATION) for tag in record.tags if tag.startswith(EVALUATION)}
     if wanted is None:
         names = [mark + default, *(f"{mark}{default}-{number}" for number in range(2, len(taken) + 3))]
@@ -186,16 +196,16 @@ def free_name(record: Record, mark: str, wanted: str | None, default: str) -> st
 
 
 def score_test(record: Record) -> int:
-    """Score the test patients of a run whose training did not, and return how often the test split has been scored.
+    """Score the test patients of a run that has no test scores. Return how often the test split has been scored.
 
-    The decision is the one that training chose. The scores go to final/test/..., patients.csv and strata.csv. The record
-    does not show the new metrics; fetch it again.
+    The function uses the decision that the training chose. It logs the scores to final/test/..., patients.csv and strata.csv.
+    `record` does not contain the new metrics; fetch the run again to read them.
 
     Raises:
         NotFound: the run keeps no checkpoint.
         DataError: the data have changed since the run.
         Tampered: a file of the run was changed; see `Record.file`.
-        RunError: the run has test scores.
+        RunError: the run already has test scores.
     """
     if record.tested:
         raise records.RunError(f"run {record.id} ({record.name}) has test scores")
@@ -210,14 +220,14 @@ def score_test(record: Record) -> int:
     for file, rows in (("patients.csv", found.rows), ("strata.csv", found.strata)):
         earlier: list[Mapping[str, Any]] = [row for row in record.rows(file) if row["part"] != "test"]
         run.text(write_csv([*earlier, *rows]), file)
-    # Last, since they mark the run as tested. If the process dies before, the run is scored again.
+    # These metrics mark the run as tested, so they come last. If the process dies earlier, the run can be scored again.
     run.metrics({f"final/test/{key}": value for key, value in found.summary.items()}, step=run.last_step("final/val/dice"))
     run.send()
     return times
 
 
 def log_evaluation(run: Run, name: str, found: Scores, notes: Sequence[str], settings: str) -> None:
-    """Log the metrics of an evaluation below evaluate/<name>/ and its files below evaluations/<name>/."""
+    """Log the metrics of an evaluation under evaluate/<name>/, and its files under evaluations/<name>/."""
     run.tags({EVALUATION + name: "; ".join(notes) or f"{len(found.rows)} patients"})
     run.metrics({f"evaluate/{name}/{key}": value for key, value in found.summary.items()}, step=0)
     run.text(write_csv(found.rows), f"evaluations/{name}/patients.csv")

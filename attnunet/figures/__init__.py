@@ -1,4 +1,4 @@
-"""Figures as wide as the columns of a paper, as matplotlib objects without pyplot's state, in the style of `style`."""
+"""Figures as wide as the columns of a paper. They are matplotlib objects without pyplot's state, in the style of `style`."""
 
 from attnunet.figures.examples import Example, gate_maps, predictions
 from attnunet.figures.scores import patients, reliability

@@ -1,4 +1,4 @@
-"""The figures of a comparison as SVG for a page, with text as text and in the page's own text colour, light or dark."""
+"""The figures of a comparison, as SVG for an HTML page. Text stays text and takes the page's text colour, light or dark."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from attnunet.comparison.pairs import Pair
     from attnunet.comparison.table import Comparison, Place
 
-INK = "#010203"  # replaced by the page's text colour when the SVG is written
+INK = "#010203"  # as_svg replaces this colour by the text colour of the page
 LOOK: Any = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     **{"font.size": FONT, "svg.fonttype": "none", "svg.hashsalt": "attnunet", "legend.frameon": False},
 }
-PAIRS = 45  # most pairs of one figure, all of ten rows; of more rows, only the pairs of the first are drawn
+PAIRS = 45  # most pairs in a figure, as many as ten rows have; with more, only those of the first row
 COLORS = {"better": THIRD, "worse": TRUTH, "equivalent": PREDICTION, "undecided": "#888888"}
 MARKS = {"better": "^", "worse": "v", "equivalent": "s", "undecided": "o"}
 
 
 def draw_all(comparison: Comparison) -> dict[str, str]:
-    """Return the SVG of each figure by its name, without figures that have nothing to show."""
+    """Return the SVG text of each figure by name. A figure with nothing to show is left out."""
     standings, question = comparison.standings, comparison.question
     label = catalog.metric(question.score).axis
     with mpl.rc_context(LOOK):
@@ -48,12 +48,12 @@ def draw_all(comparison: Comparison) -> dict[str, str]:
 
 
 def choose_pairs(compared: Sequence[Pair]) -> list[Pair]:
-    """Return the pairs to draw: all, or those of the first row if all are too many for one figure."""
+    """Return the pairs to draw: all pairs, or only the pairs of the first row if there are more than PAIRS."""
     return list(compared) if len(compared) <= PAIRS else [pair for pair in compared if pair.first == 0]
 
 
 def draw_intervals(standings: Sequence[Place], label: str) -> Figure:
-    """Draw the mean and interval of each row, best first."""
+    """Draw the mean of each row with its interval, the best row first."""
     figure = Figure(figsize=(WIDTH, 0.5 + 0.2 * len(standings)), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(standings):
@@ -65,7 +65,10 @@ def draw_intervals(standings: Sequence[Place], label: str) -> Figure:
 
 
 def draw_differences(compared: Sequence[Pair], margin: float, label: str) -> Figure:
-    """Draw the mean difference and interval of each pair, with the margin shaded and the verdict by colour and shape."""
+    """Draw the mean difference of each pair with its interval.
+
+    The margin is shaded. Colour and shape of a mark show the verdict.
+    """
     figure = Figure(figsize=(WIDTH, 0.75 + 0.17 * len(compared)), layout="constrained")
     axes = figure.subplots()
     axes.axvspan(-margin, margin, color="#888888", alpha=0.25, linewidth=0)
@@ -83,7 +86,7 @@ def draw_differences(compared: Sequence[Pair], margin: float, label: str) -> Fig
 
 
 def rank_axis(axes: Axes, labels: Sequence[str]) -> None:
-    """Label the places 0, 1, 2, ... of a vertical axis, from the top."""
+    """Set labels at the positions 0, 1, 2, ... of the vertical axis, with 0 at the top."""
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
@@ -92,7 +95,7 @@ def rank_axis(axes: Axes, labels: Sequence[str]) -> None:
 
 
 def draw_patients(scores: np.ndarray, label: str) -> Figure:
-    """Draw each patient's scores as dots joined across the rows, with the means of the rows."""
+    """Draw the scores of each patient as dots, connected by a line from row to row, and the mean of each row."""
     figure = Figure(figsize=(WIDTH, WIDTH * 0.45), layout="constrained")
     axes = figure.subplots()
     ranks = np.arange(1, len(scores) + 1)
@@ -108,7 +111,7 @@ def draw_patients(scores: np.ndarray, label: str) -> Figure:
 
 
 def draw_minutes(standings: Sequence[Place], label: str) -> Figure:
-    """Draw each row's score over the minutes of a run, with the row's number."""
+    """Draw the mean score of each row, with its interval, against the minutes of a run. Each point has the row's number."""
     figure = Figure(figsize=(WIDTH, WIDTH * 0.4), layout="constrained")
     axes = figure.subplots()
     for row in standings:
@@ -123,9 +126,10 @@ def draw_minutes(standings: Sequence[Place], label: str) -> Figure:
 
 
 def as_svg(name: str, figure: Figure) -> str:
-    """Return the `<svg>` element, scaled with the page's column down to a readable width.
+    """Return the `<svg>` element of a figure.
 
-    Its ids begin with the figure's name, since a page holds several figures.
+    The figure scales with the column of the page, but stays wide enough to read. All ids in the element begin with the
+    name of the figure, because a page contains several figures.
     """
     stream = io.StringIO()
     figure.savefig(stream, format="svg", transparent=True)
@@ -135,7 +139,7 @@ def as_svg(name: str, figure: Figure) -> str:
         marked = re.sub(r'( id="|href="#|url\(#)', rf"\1{name}-", tag[0])
         return marked.replace(INK, "currentColor")
 
-    text = re.sub(r"<[^>]*>", mark, text)  # in tags only, not in the text between them
+    text = re.sub(r"<[^>]*>", mark, text)  # changes the tags only, not the text between tags
     share = figure.get_figwidth() / WIDTH
     style = f"width: {share:.0%}; min-width: {44 * share:.0f}rem"
     return f'<svg role="img" aria-labelledby="{name}-caption" style="{style}"{text}'

@@ -1,4 +1,4 @@
-"""Figures of slices with their reference, prediction and gate weights."""
+"""Figures of slices with the reference, the prediction and the gate weights."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ class Example:
     """One slice of a patient.
 
     Attributes:
-        title: may contain the patient's name as it was written.
-        image: (h, w) in [0, 255].
-        truth, prediction: (h, w) of 0 and 1.
-        gates: the weights of each gate by its name, (h, w) in [0, 1].
-        note: a line below the title.
+        title: the title, which may contain any patient's name unchanged.
+        image: the image, (h, w) in [0, 255].
+        truth, prediction: the masks, (h, w) of 0 and 1.
+        gates: the weights of each gate, (h, w) in [0, 1], by the name of the gate.
+        note: a line of text below the title.
     """
 
     title: str
@@ -29,13 +29,13 @@ class Example:
     note: str = ""
 
     def heading(self, width: float, size: float) -> str:
-        """Return title and note, with the title at most `width` inches wide in letters of `size` points."""
+        """Return the title and the note. The title is at most `width` inches wide at a font size of `size` points."""
         title = format_name(self.title, width, size)
         return f"{title}\n{self.note}" if self.note else title
 
 
 def predictions(examples: Sequence[Example]) -> Figure:
-    """Draw one row for each example: the slice, and the slice with truth and prediction as contours."""
+    """Draw a row for each example: the plain slice, and the slice with the contours of truth and prediction."""
     figure = Figure(figsize=(WIDTH * 0.6, WIDTH * 0.34 * len(examples) + 0.4), layout="constrained")
     grid = figure.subplots(len(examples), 2, squeeze=False)
     for (plain, drawn), example in zip(grid, examples, strict=True):
@@ -48,10 +48,11 @@ def predictions(examples: Sequence[Example]) -> Figure:
 
 
 def gate_maps(examples: Sequence[Example]) -> Figure:
-    """Draw the gates' weights over the slice with the truth's contour: one row for each example, one column for each gate.
+    """Draw the weights of the gates over the slices. Each example has a row and each gate has a column.
 
-    The finest gate comes first. Each title gives the share of the gate's weights that lies inside the lesion. For a uniform
-    gate it would be the lesion's share of the slice, which is printed beside the row.
+    Each slice also shows the contour of the truth. The finest gate comes first. The title of a picture gives the share of the
+    gate's weights inside the lesion. If a gate had the same weight everywhere, this would be the
+    lesion's share of the slice. The lesion's share is printed beside the row.
     """
     names = list(examples[0].gates)
     width = WIDTH / max(len(names), 3)

@@ -1,4 +1,4 @@
-"""Figures of a predictor's scores: its patients and its calibration."""
+"""Figures of a predictor's scores: the scores of patients and the calibration."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from matplotlib.ticker import NullFormatter
 from attnunet.figures.style import FONT, PREDICTION, TRUTH, WIDTH, labels
 from attnunet.metrics.calibration import BINS, Calibration
 
-NAMED = 45  # most patients whose names fit beside a column
+NAMED = 45  # most patients whose names fit beside the figure
 
 
 def patients(names: Sequence[str], scores: Sequence[float], mean: float, interval: tuple[float, float], label: str) -> Figure:
-    """Draw one dot for each patient, the best on top, and the mean with its interval. Scores of NaN are left out."""
+    """Draw a dot for each patient, with the best score on top, and the mean with its interval. NaN scores are left out."""
     shown = labels(names, WIDTH / 4, FONT - 1)
     ranked = sorted((score, name) for score, name in zip(scores, shown, strict=True) if not np.isnan(score))
     height = min(0.6 + 0.13 * len(ranked), WIDTH)
@@ -40,7 +40,11 @@ def patients(names: Sequence[str], scores: Sequence[float], mean: float, interva
 
 
 def reliability(calibration: Calibration) -> Figure:
-    """Draw the share of lesion over the mean probability, one dot for each bin with pixels, and the number of pixels."""
+    """Draw how the share of lesion depends on the predicted probability.
+
+    The upper plot has a dot for each bin that has pixels, at the bin's mean probability and share of lesion. The lower plot
+    shows the number of pixels of each bin.
+    """
     figure = Figure(figsize=(WIDTH / 2, WIDTH / 2), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     filled = calibration.pixels > 0
@@ -55,7 +59,7 @@ def reliability(calibration: Calibration) -> Figure:
     edges = np.linspace(0, 1, BINS + 1)
     below.bar(edges[:-1][filled], pixels, 1 / BINS, align="edge", color=PREDICTION, edgecolor="black", linewidth=0.5, log=True)
     below.set_ylim(0.5, 2 * max(10, pixels.max()))
-    below.yaxis.set_minor_formatter(NullFormatter())  # for similar counts its labels would overlap
+    below.yaxis.set_minor_formatter(NullFormatter())  # labels of minor ticks would overlap for similar counts
     below.set_ylabel("pixels", fontsize=FONT)
     below.set_xlabel("probability of lesion, pixels near lesions", fontsize=FONT)
     for axes in (above, below):

@@ -1,4 +1,4 @@
-"""The style of all figures: sizes, colours for the colour-blind, names, contours, files."""
+"""The style of all figures: sizes, colours for colour-blind readers, names, contours and files."""
 
 import math
 from collections import Counter
@@ -15,16 +15,16 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-# Okabe and Ito 2008.
+# The colours are from Okabe and Ito 2008.
 TRUTH, PREDICTION, THIRD = "#E69F00", "#56B4E9", "#009E73"
-WIDTH = 7.0  # inches, two columns
+WIDTH = 7.0  # inches, the width of two columns of a paper
 FONT = 7  # points
 DPI = 150
 
 
 @cache
 def font() -> FT2Font:
-    """Return the font of all figures: DejaVu Sans, which comes with matplotlib, unless a matplotlibrc names another one."""
+    """Return the font of all figures. It is DejaVu Sans from matplotlib, unless a matplotlibrc names another font."""
     loaded = FT2Font(findfont(FontProperties()))
     loaded.set_size(1000, 72)
     return loaded
@@ -32,10 +32,10 @@ def font() -> FT2Font:
 
 @cache
 def glyph(character: str) -> str:
-    """Return a character in a form that a figure can draw, so that two different names never look the same.
+    """Return a character in a form that a figure can draw. Different characters always have different forms.
 
-    Line breaks, control characters, backslashes and characters without a glyph in the font are escaped as in Python, such as
-    \\u5f20. A dollar sign gets matplotlib's own escape, since text between two of them would be set as a formula.
+    Line breaks, control characters, backslashes and characters that the font lacks become Python escapes, for example
+    \\u5f20. A dollar sign becomes matplotlib's escape, because matplotlib sets the text between two dollar signs as a formula.
     """
     if character == "$":
         return r"\$"
@@ -45,14 +45,14 @@ def glyph(character: str) -> str:
 
 @cache
 def advance(text: str) -> float:
-    """Return the width of characters in units of the font size."""
+    """Return the width of a text, in units of the font size."""
     return sum(font().load_char(ord(c)).linearHoriAdvance for c in text.replace(r"\$", "$")) / 65536 / 1000
 
 
 def format_name(text: str, width: float, size: float = FONT) -> str:
-    """Return a name in a form that a figure can draw, at most `width` inches wide in letters of `size` points.
+    """Return a name in a form that a figure can draw. It is at most `width` inches wide at a font size of `size` points.
 
-    The middle of a name that is too long is left out.
+    A name that is too long loses its middle, which "…" replaces.
     """
     glyphs = [glyph(character) for character in text]
     room = width * 72 / size
@@ -64,7 +64,10 @@ def format_name(text: str, width: float, size: float = FONT) -> str:
 
 
 def labels(names: Sequence[str], width: float, size: float = FONT) -> list[str]:
-    """Return each name as `format_name` does. Names that then look the same end in their places among the names, from 1."""
+    """Return a label for each name, in the form that `format_name` gives.
+
+    If several labels would look the same, each of them gets a suffix: the place of its name in the list, from 1.
+    """
     shown = [format_name(name, width, size) for name in names]
     times = Counter(shown)
     return [
@@ -74,9 +77,9 @@ def labels(names: Sequence[str], width: float, size: float = FONT) -> list[str]:
 
 
 def name_places(axes: Axes, names: Sequence[str], width: float) -> None:
-    """Label the places 0, 1, 2, ... of a horizontal axis that is `width` inches wide.
+    """Set labels at the positions 0, 1, 2, ... of the horizontal axis, which is `width` inches wide.
 
-    Labels are vertical if they do not fit side by side. If they do not fit even then, some are left out.
+    If the labels do not fit side by side, they are vertical. If they still do not fit, some labels are left out.
     """
     level = labels(names, width)
     if max(map(advance, level)) * FONT / 72 * 1.1 * len(names) <= width:
@@ -87,7 +90,7 @@ def name_places(axes: Axes, names: Sequence[str], width: float) -> None:
 
 
 def show_image(axes: Axes, image: np.ndarray, title: str) -> None:
-    """Draw an image (h, w) in [0, 255] in grey, with a title and without ticks."""
+    """Draw an image (h, w) with values in [0, 255] in grey, with a title and without ticks."""
     axes.imshow(image, cmap="gray", vmin=0, vmax=255)
     axes.set_title(title, fontsize=FONT)
     axes.set_xticks([])
@@ -95,7 +98,7 @@ def show_image(axes: Axes, image: np.ndarray, title: str) -> None:
 
 
 def contour(axes: Axes, mask: np.ndarray, color: str, style: str) -> None:
-    """Draw the outline of a mask, closed along the image's edge; nothing for an empty mask."""
+    """Draw the outline of a mask, also where it touches the edge of the image. Draw nothing for an empty mask."""
     if not mask.any():
         return
     height, width = mask.shape
@@ -108,22 +111,22 @@ def contour(axes: Axes, mask: np.ndarray, color: str, style: str) -> None:
         linewidths=1.0,
         linestyles=[style],
     )
-    drawn.set_path_effects([withStroke(linewidth=1.8, foreground="black")])  # to stand out on bright tissue
+    drawn.set_path_effects([withStroke(linewidth=1.8, foreground="black")])  # visible on bright tissue
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 
 
 def legend(figure: Figure, **lines: tuple[str, Any]) -> None:
-    """Draw a legend below the figure, with the colour and style of each line."""
+    """Draw a legend below the figure. `lines` holds the colour and the style of each line by its label."""
     handles = [Line2D([], [], color=color, linestyle=style, label=label) for label, (color, style) in lines.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(lines), frameon=False, fontsize=FONT)
 
 
 def save_figures(figures: Mapping[str, Figure], folder: Path) -> None:
-    """Write each figure as PNG, and as PDF with vector lines."""
+    """Write each figure as a PNG file and as a PDF file with vector lines."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        figure.set_dpi(DPI)  # as in the file; letters have other widths at another resolution, and the layout would cut them
-        if engine := figure.get_layout_engine():  # lay out once; otherwise each file lays out and draws the figure twice
+        figure.set_dpi(DPI)  # the PNG's resolution; another one changes the widths of letters and cuts them
+        if engine := figure.get_layout_engine():  # lay out once here, instead of twice for each file
             engine.execute(figure)
             figure.set_layout_engine(None)
         figure.savefig(folder / f"{name}.png", dpi=DPI)

@@ -1,4 +1,4 @@
-"""The figure of a sweep."""
+"""The figure of the scores in a sweep."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,10 +10,10 @@ from attnunet.metrics.scores import nan_mean
 
 
 def sweep_scores(parameters: Mapping[str, Sequence[str]], scores: Sequence[float]) -> Figure | None:
-    """Draw one panel for each swept parameter: the scores of the jobs over its values, with the mean of each value.
+    """Draw a panel for each swept parameter. It shows the scores of the jobs for each value, and the mean for each value.
 
     Returns:
-        The figure; None if nothing was swept or no job has a score.
+        The figure. It is None if no parameter was swept or no job has a score.
     """
     if not parameters or np.isnan(scores).all():
         return None
@@ -38,7 +38,7 @@ def sweep_scores(parameters: Mapping[str, Sequence[str]], scores: Sequence[float
 
 
 def number_or_text(value: str) -> tuple[bool, float, str]:
-    """Return a key that sorts numbers by size, before text by letters."""
+    """Return a sort key. Numbers come first, sorted by size. Other text follows in alphabetical order."""
     try:
         return False, float(value), value
     except ValueError:

@@ -1,4 +1,4 @@
-"""Figures of a run's training and of the choice of its decision."""
+"""Figures of a training, and of how the decision was chosen."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ from attnunet.metrics.decision import Choice
 
 
 def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
-    """Draw losses and validation scores over the epochs, with a mark at the epoch of the kept checkpoint."""
+    """Draw the losses and the validation scores of all epochs. A line marks the epoch of the kept checkpoint."""
     figure = Figure(figsize=(WIDTH, WIDTH * 0.38), layout="constrained")
     losses, scores = figure.subplots(1, 2)
     epochs = np.arange(1, len(history) + 1)
@@ -33,7 +33,7 @@ def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
 
 
 def decision(choice: Choice) -> Figure:
-    """Draw the mean Dice of each threshold, then of each post-processing at the best threshold, and ring the choice."""
+    """Draw the mean Dice for each threshold, and for each post-processing at the best threshold. A ring marks the choice."""
     figure = Figure(figsize=(WIDTH, WIDTH * 0.38), layout="constrained")
     curve, processing = figure.subplots(1, 2)
     chosen = choice.decision

@@ -1,1 +1,1 @@
-"""Metrics: from masks and counts to the scores of patients, summaries and statistics. Works on plain arrays."""
+"""Metrics: the scores of patients from masks and counts, summaries and statistics. The package works on plain arrays."""

@@ -1,7 +1,7 @@
-"""The table of all metrics: how each is computed, what it is called and how it is read.
+"""The table of all metrics: the formula, the names and the meaning of each.
 
-A new metric is one entry of METRICS, with a function that computes it. Scoring, the printed table, comparisons, joined folds,
-figures and docs/scores.md take every metric from here.
+To add a metric, add an entry to METRICS and a function that computes the score. Scoring, the printed table, comparisons,
+joined folds, figures and docs/scores.md read the metrics from this table.
 """
 
 from __future__ import annotations
@@ -31,22 +31,24 @@ COMMOWICK = "Commowick et al. 2018, doi 10.1038/s41598-018-31911-7"
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A score of one patient: a column of patients.csv.
+    """A score of a patient, which is a column of patients.csv.
 
     Attributes:
-        name: of the column, and of the mean over patients that a run logs.
-        label: its name in figures.
-        compute: returns the score of a patient's masks, NaN where it is undefined.
-        meaning: the formula, with the voxel counts tp, fp, fn and tn, or the score in words.
-        unit: of the score; empty for a share.
-        better: 1 if the largest score is best, -1 if the one nearest to 0 is, 0 if the score does not tell runs apart.
+        name: the name of the column. A run logs the mean over patients under the same name.
+        label: the metric's name in figures.
+        compute: the function that returns the score from a patient's masks. It returns NaN if the score is undefined.
+        meaning: a formula with the voxel counts tp, fp, fn and tn, or a description in words.
+        unit: the unit of the score; empty for a share.
+        better: 1 if the largest score is best, -1 if the score nearest to 0 is best, 0 if the score does not rank runs.
         undefined: when the score is NaN; empty if it is always defined.
-        source: where it is defined; empty if only here.
-        needs: the settings that it depends on, beside the masks.
-        worst: the metric whose value comparisons take where this one is undefined; empty if they leave the patient out.
-        printed: the name of its row in the printed table; empty for no row.
-        averaged: whether a run logs its mean over patients.
-        overlap: its formula on counts, if runs also log its median, its interval, and its values by slice and pooled.
+        source: the paper that defines the score; empty if no paper does.
+        needs: the settings on which the score depends in addition to the masks.
+        worst: the name of the metric that replaces this one in comparisons if a patient's score is undefined. If it is empty,
+            comparisons leave the patient out.
+        printed: the name of the metric's row in the printed table; empty for no row.
+        averaged: whether a run logs the mean over patients.
+        overlap: the formula on counts, or None. If there is a formula, a run also logs the median, the interval, the means
+            over slices, and the score of all pixels counted together.
     """
 
     name: str
@@ -65,7 +67,7 @@ class Metric:
 
     @property
     def axis(self) -> str:
-        """The label of a figure's axis, with the unit."""
+        """The label of an axis that shows the metric in a figure, with the unit."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
 
@@ -74,10 +76,11 @@ class Statistic:
     """A value of a run's summary that is not the mean of a metric over patients.
 
     Attributes:
-        names: its names in the summary; two for an interval.
+        names: the statistic's names in the summary; an interval has two.
         meaning: the value in words.
-        printed: the name of its row in the printed table; empty for no row.
-        metric: the metric that it belongs to, below which it is printed; empty for the end of the table.
+        printed: the name of the statistic's row in the printed table; empty for no row.
+        metric: the name of the metric below which the statistic is printed. If it is empty, the statistic is printed at the
+            end of the table.
     """
 
     names: tuple[str, ...]
@@ -168,10 +171,10 @@ STATISTICS: tuple[Statistic, ...] = (
 
 
 def metric(name: str) -> Metric:
-    """Return the metric of a name."""
+    """Return the metric whose name is `name`."""
     return next(entry for entry in METRICS if entry.name == name)
 
 
 def rankings() -> list[str]:
-    """Return the names of the metrics that tell which of two runs is better."""
+    """Return the names of the metrics that can rank runs."""
     return [entry.name for entry in METRICS if entry.better]

@@ -1,4 +1,4 @@
-"""Lesions, the 26-connected components of a volume, and which of them were found."""
+"""Lesions and how many of them a prediction finds. A lesion is a 26-connected component of a volume."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,13 @@ class Lesions:
 
     A lesion of the reference is found if the prediction overlaps at least one tenth of its voxels. A lesion of the prediction
     is true if the reference overlaps at least one tenth of its voxels. Commowick et al. 2018, doi
-    10.1038/s41598-018-31911-7, judge lesions in this way, with other shares.
+    10.1038/s41598-018-31911-7, use the same rules with other shares than one tenth.
 
     Attributes:
-        reference: the number of lesions in the reference; `found` of them are found.
-        prediction: the number of lesions in the prediction; `true` of them are true.
+        reference: the number of lesions in the reference.
+        found: the number of lesions in the reference that are found.
+        prediction: the number of lesions in the prediction.
+        true: the number of lesions in the prediction that are true.
     """
 
     reference: int
@@ -42,17 +44,20 @@ class Lesions:
 
     @property
     def f1(self) -> float:
-        """The harmonic mean of recall and precision; 0 where one of them is 0 or undefined, NaN where both are undefined."""
+        """The harmonic mean of recall and precision.
+
+        It is NaN if both are undefined. Otherwise it is 0 if recall or precision is 0 or undefined.
+        """
         if not self.reference and not self.prediction:
             return float("nan")
         if not self.found or not self.true:
             return 0.0
-        # 2 / (1 / recall + 1 / precision), as one division
+        # equal to 2 / (1 / recall + 1 / precision), but with a single division
         return 2 * self.found * self.true / (self.found * self.prediction + self.true * self.reference)
 
 
 def match_lesions(reference: np.ndarray, prediction: np.ndarray) -> Lesions:
-    """Return the lesions of two masks (D, h, w) of 0 and 1."""
+    """Count the lesions of two masks (D, h, w) of 0 and 1. Return the numbers of all, of found and of true lesions."""
     box = bounding_box(reference | prediction)
     lesions, detections = components(reference[box]), components(prediction[box])
     return Lesions(
@@ -64,6 +69,9 @@ def match_lesions(reference: np.ndarray, prediction: np.ndarray) -> Lesions:
 
 
 def count_overlapped(labels: np.ndarray, sizes: np.ndarray, other: np.ndarray) -> int:
-    """Return how many of the lesions that `components` gives the mask `other` overlaps by at least one tenth."""
+    """Return the number of lesions of which the mask `other` overlaps at least one tenth.
+
+    `labels` and `sizes` describe the lesions; `components` returns them.
+    """
     overlap = np.bincount(labels[other > 0], minlength=len(sizes))
     return int(np.sum(10 * overlap[1:] >= sizes[1:]))

@@ -13,11 +13,13 @@ from attnunet.metrics.surfaces import Distances, distances
 
 @dataclass(frozen=True)
 class Masks:
-    """Two masks of one patient's volume, uint8 (D, h, w) of 0 and 1. What several metrics share is computed once.
+    """The reference and the prediction for a patient's volume. Results that several metrics use are computed once.
 
     Attributes:
-        tolerance: of surface Dice, in mm, or in pixels where the spacing is unknown.
-        spacing: in mm between slices, rows and columns; None if it is unknown.
+        patient: the name of the patient.
+        reference, prediction: the masks, uint8 (D, h, w) of 0 and 1.
+        tolerance: the tolerance of surface Dice, in mm; in pixels if the spacing is unknown.
+        spacing: the distances between slices, between rows and between columns, in mm; None if they are unknown.
     """
 
     patient: str

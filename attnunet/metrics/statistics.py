@@ -7,21 +7,23 @@ from scipy import stats
 
 LEVEL = 0.95
 POWER = 0.8
-EXACT = 50  # differences up to which the signed rank test is exact; beyond, it takes the normal approximation
-CELLS = 4_000_000  # values that a bootstrap holds in memory at once
-ROUNDING = 1e-12  # relative; values that differ by less count as equal, for which BCa is undefined
+EXACT = 50  # most differences of an exact signed rank test; for more, the test uses the normal approximation
+CELLS = 4_000_000  # most values that a bootstrap holds in memory at the same time
+ROUNDING = 1e-12  # relative; values that differ by less count as equal, because BCa is undefined for equal values
 
 
 def mean_interval(
     values: np.ndarray, resamples: int, seed: int = 0, level: float = LEVEL, clusters: np.ndarray | None = None
 ) -> tuple[float, float]:
-    """Return the bootstrap interval (low, high) of the mean of `values`, one for each patient.
+    """Return the bootstrap interval (low, high) of the mean of `values`, the scores of patients.
 
-    The interval is bias-corrected and accelerated (Efron 1987, doi 10.2307/2289144), by SciPy, at a level that `widen` raises
-    for few values: of 95 % intervals over 20 patients like the real ones, 97 % contained the true mean (experiments/coverage).
-    The seed makes the same scores give the same interval. The interval is (NaN, NaN) for fewer than two values, and the value
-    itself twice if all are equal. If `clusters`, the patient of each value, names one more than once, patients are drawn with
-    all their values.
+    SciPy computes a bias-corrected and accelerated (BCa) interval (Efron 1987, doi 10.2307/2289144). `widen` raises its level
+    for few values. Of 95 % intervals over 20 patients like the real ones, 97 % contained the true mean (experiments/coverage).
+    With the same seed, the same scores always give the same interval. The interval is (NaN, NaN) for fewer than two values.
+    If all values are equal, both ends are that value.
+
+    `clusters` holds the patient of each value. If a patient has several values, the bootstrap draws whole patients, each
+    with all its values. If it is None, each value belongs to a different patient.
     """
     if clusters is not None and len(np.unique(clusters)) < len(values):
         return cluster_interval(values, clusters, resamples, seed, level)
@@ -30,7 +32,7 @@ def mean_interval(
 
 
 def mean_intervals(values: np.ndarray, resamples: int, seed: int = 0, level: float = LEVEL) -> np.ndarray:
-    """Return the interval of each row's mean, (rows, 2), as `mean_interval` does. Values of NaN are left out."""
+    """Return the interval of the mean of each row, (rows, 2), as `mean_interval` does. NaN values are left out."""
     intervals = np.full((len(values), 2), np.nan)
     defined = ~np.isnan(values)
     for mask in np.unique(defined, axis=0):
@@ -39,7 +41,7 @@ def mean_intervals(values: np.ndarray, resamples: int, seed: int = 0, level: flo
             continue
         rows = np.flatnonzero((defined == mask).all(axis=1))
         found = values[rows][:, mask]
-        intervals[rows] = found[:, :1]  # the interval of constant rows
+        intervals[rows] = found[:, :1]  # rows of equal values keep this interval
         varied = np.ptp(found, axis=1) > ROUNDING * np.abs(found).max(axis=1)
         at_once = max(1, CELLS // resamples)
         for start in range(0, int(varied.sum()), at_once):
@@ -51,7 +53,7 @@ def mean_intervals(values: np.ndarray, resamples: int, seed: int = 0, level: flo
                 batch=max(1, CELLS // (len(chosen) * n)),
                 axis=-1,
                 method="BCa",
-                confidence_level=min(widen(level, n), 1 - 1 / resamples),  # the highest level that the resamples can resolve
+                confidence_level=min(widen(level, n), 1 - 1 / resamples),  # at most the level that the resamples can resolve
                 rng=np.random.default_rng(seed),
             ).confidence_interval
             intervals[rows[chosen]] = np.stack([interval.low, interval.high], axis=1)
@@ -59,10 +61,11 @@ def mean_intervals(values: np.ndarray, resamples: int, seed: int = 0, level: flo
 
 
 def cluster_interval(values: np.ndarray, clusters: np.ndarray, resamples: int, seed: int, level: float) -> tuple[float, float]:
-    """Return the interval of the mean of values that come in clusters, as `mean_interval` does, by resampling clusters.
+    """Return the bootstrap interval of the mean of values that belong to clusters, as `mean_interval` does.
 
-    So the values of one patient, which are alike, do not count as independent (Davison and Hinkley 1997, Bootstrap Methods
-    and their Application, section 3.8).
+    The bootstrap draws whole clusters, because the values of a patient are alike and must not count as independent (Davison
+    and Hinkley 1997, Bootstrap Methods and their Application, section 3.8). The interval is (NaN, NaN) for fewer than two
+    clusters.
     """
     _, places = np.unique(clusters, return_inverse=True)
     sums, sizes = np.bincount(places, values), np.bincount(places)
@@ -83,21 +86,23 @@ def cluster_interval(values: np.ndarray, clusters: np.ndarray, resamples: int, s
 
 
 def widen(level: float, n: int) -> float:
-    """Return the level whose normal quantiles equal those of Student's t over n values at `level`, 2 Phi(t) - 1.
+    """Return the level at which a bootstrap over n values gives an interval as long as Student's t does at `level`.
 
-    The quantiles of a bootstrap are close to normal ones, which lie too near to each other for few values. A wider level
-    corrects the length of the interval and keeps the bootstrap's shape. After Hesterberg 2015, doi
-    10.1080/00031305.2015.1089789, who also widens by sqrt(n / (n - 1)); with that and BCa, 97 % instead of 95 % of the
-    intervals contained the mean (experiments/coverage).
+    The level is 2 Phi(t) - 1, where t is the quantile of Student's t at (1 + level) / 2 with n - 1 degrees of freedom. The
+    quantiles of a bootstrap are close to normal quantiles. For few values, normal quantiles lie too close to each other.
+    A higher level makes the interval longer and keeps the shape of the bootstrap distribution. The method is from Hesterberg
+    2015, doi 10.1080/00031305.2015.1089789, who also multiplies by sqrt(n / (n - 1)). This function leaves out that factor:
+    with the factor and BCa, 97 % instead of 95 % of the intervals contained the mean (experiments/coverage).
     """
     return float(2 * stats.norm.cdf(stats.t.ppf((1 + level) / 2, n - 1)) - 1)
 
 
 def wilcoxon_p(differences: np.ndarray) -> float:
-    """Return the two-sided p of the signed rank test (Wilcoxon 1945, doi 10.2307/3001968) over paired differences, by SciPy.
+    """Return the two-sided p value of the signed rank test (Wilcoxon 1945, doi 10.2307/3001968) over paired differences.
 
-    Zeros are dropped, as Wilcoxon did; ties share their mean rank. The test is exact for up to 50 differences; beyond, it
-    takes the normal approximation with continuity correction. p is 1 if every difference is 0 or there are none.
+    SciPy computes the test. Differences of 0 are dropped, as in Wilcoxon's paper, and ties share their mean rank. The test is
+    exact for up to 50 differences. For more, it uses the normal approximation with continuity correction. The p value is 1 if
+    every difference is 0 or there are no differences.
     """
     nonzero = differences[differences != 0]
     if not nonzero.size:
@@ -107,17 +112,23 @@ def wilcoxon_p(differences: np.ndarray) -> float:
 
 
 def smallest_p(n: int) -> float:
-    """Return the smallest p of the signed rank test over n patients, 2 / 2^n, when all differ in one direction."""
+    """Return the smallest p value that the signed rank test can give over n patients.
+
+    It is 2 / 2^n, but at most 1. The test gives it if the differences of all patients have the same sign.
+    """
     return min(1.0, 2.0 ** (1 - n))
 
 
 def required_patients(tests: int, alpha: float) -> int:
-    """Return the number of patients with which one of `tests` signed rank tests can fall below alpha after Holm."""
+    """Return the smallest number of patients that lets the p value of a signed rank test fall below alpha.
+
+    `tests` is the number of tests for which Holm's method corrects the p value.
+    """
     return math.floor(math.log2(2 * tests / alpha)) + 1
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Return the p values, in their order, after Holm's correction for their number (Holm 1979)."""
+    """Return the p values after Holm's correction for the number of tests (Holm 1979), in the same order."""
     from statsmodels.stats.multitest import multipletests
 
     return multipletests(p, method="holm")[1] if len(p) else p
@@ -126,10 +137,10 @@ def holm(p: np.ndarray) -> np.ndarray:
 def detectable_difference(spread: float, n: int, alpha: float) -> float:
     """Return the smallest mean difference that a paired t test over n patients finds with a power of 0.8 at a two-sided alpha.
 
-    (t(1 - alpha / 2) + t(0.8)) spread / sqrt(n), with Student's quantiles at n - 1 degrees of freedom and `spread` the
-    standard deviation of the paired differences. For ten or more patients and alpha above 0.003, this is within 3 % of the
-    value from the noncentral t distribution. For normal differences the signed rank test needs 5 % more patients (Pitman
-    efficiency 3 / pi). NaN for fewer than two patients.
+    The formula is (t(1 - alpha / 2) + t(0.8)) spread / sqrt(n). t(q) is the q-quantile of Student's t with n - 1 degrees of
+    freedom, and `spread` is the standard deviation of the paired differences. For ten or more patients and alpha above 0.003,
+    the result differs by at most 3 % from the value of the noncentral t distribution. If the differences are normal, the
+    signed rank test needs 5 % more patients (Pitman efficiency 3 / pi). The result is NaN for fewer than two patients.
     """
     if n < 2:
         return math.nan

@@ -1,4 +1,4 @@
-"""Scores of groups of patients, since a mean over all can hide low scores at one site or of small lesions."""
+"""Scores of groups of patients, because a mean over all patients can hide low scores at one site or for small lesions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,11 +14,11 @@ def group_patients(rows: Sequence[Row], resamples: int) -> list[dict[str, float 
     """Return one row for each group of patients, from the rows of patients.csv.
 
         by, stratum                      the grouping and the name of the group
-        patients, dice_patients          the number of patients, and the number of those whose Dice is defined
-        voxels_low, voxels_high          the smallest and the largest volume of a patient's lesions in the reference
+        patients, dice_patients          the number of patients, and of patients whose Dice is defined
+        voxels_low, voxels_high          the smallest and the largest lesion volume of a patient in the reference
         dice, dice_ci_low, dice_ci_high  the mean volumetric Dice and its 95 % interval, from `resamples` resamples
 
-    Patients are grouped by site, by missing sequences, and by thirds of the lesions' volume.
+    There are three groupings: by site, by missing sequences, and by thirds of the lesion volume. Volumes are in voxels.
     """
     volumes = np.array([float(row["tp"]) + float(row["fn"]) for row in rows])
     scores = np.array([float(row["dice"]) for row in rows])
@@ -37,7 +37,7 @@ def group_patients(rows: Sequence[Row], resamples: int) -> list[dict[str, float 
 
 
 def summarize_group(volumes: np.ndarray, scores: np.ndarray, patients: np.ndarray, resamples: int) -> dict[str, float | str]:
-    """Return the columns of a group, from the volumes and Dice scores of its patients."""
+    """Return the columns of a group's row, from the lesion volumes and the Dice scores of its patients."""
     defined = scores[~np.isnan(scores)]
     low, high = mean_interval(defined, resamples, clusters=patients[~np.isnan(scores)])
     return {
@@ -52,7 +52,7 @@ def summarize_group(volumes: np.ndarray, scores: np.ndarray, patients: np.ndarra
 
 
 def volume_thirds(volumes: np.ndarray) -> list[str]:
-    """Return the third that each volume belongs to, by the terciles of all. Equal volumes belong to the same third."""
+    """Return the third to which each volume belongs. Terciles of all volumes are the limits. Equal volumes share a third."""
     terciles = np.quantile(volumes, [1 / 3, 2 / 3])
     names = ("1st third", "2nd third", "3rd third")
     return [names[place] for place in np.searchsorted(terciles, volumes)]

@@ -1,4 +1,4 @@
-"""From masks to patients.csv, and from its rows to the summary of a run, under every convention in use."""
+"""From masks to the rows of patients.csv, and from these rows to the summary of a run, under every common convention."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ Row = Mapping[str, float | str]
 
 
 def score_patient(masks: Masks) -> dict[str, float | str]:
-    """Return a patient's row of patients.csv: name, number of slices, and every metric."""
+    """Return a row of patients.csv: the patient, the number of slices, the number of slices with lesion, and every metric."""
     return {
         "patient": masks.patient,
         "slices": len(masks.reference),
@@ -26,11 +26,11 @@ def score_patient(masks: Masks) -> dict[str, float | str]:
 def summarize_patients(rows: Sequence[Row], resamples: int) -> dict[str, float]:
     """Return the mean of each metric over the patients for whom it is defined, and the number of these patients.
 
-    Metrics that have a formula on counts also have their median, their 95 % bootstrap interval from `resamples` resamples, and
-    the score of all voxels counted together; see `catalog.STATISTICS`. A metric that a row lacks, because an earlier version
-    scored the patient, is left out.
+    A metric with a formula on counts also has a median, a 95 % bootstrap interval from `resamples` resamples, and the score of
+    all voxels counted together; see `catalog.STATISTICS`. A metric is left out if a row lacks it, because an earlier version
+    scored that patient.
 
-    Rows of one patient are its scans: means are over scans, and the bootstrap draws patients with all their scans.
+    A patient has one row for each scan. Means are over scans. The bootstrap draws whole patients, each with all its scans.
     """
     tp, fp, fn, tn = (np.array([[sum(int(row[name]) for row in rows)]]) for name in ("tp", "fp", "fn", "tn"))
     total = Counts(("all",), (float("nan"),), tp, fp, fn, tn)
@@ -54,7 +54,7 @@ def summarize_patients(rows: Sequence[Row], resamples: int) -> dict[str, float]:
 
 
 def summarize_slices(counts: Counts) -> dict[str, float]:
-    """Return the means over slices, from the counts of all slices at one threshold; `catalog.STATISTICS` tells them apart."""
+    """Return the means over slices, from the counts of all slices at one threshold. `catalog.STATISTICS` explains them."""
     lesion = (counts.tp + counts.fn)[:, 0] > 0
     values: dict[str, float] = {}
     for metric in catalog.METRICS:
