@@ -77,8 +77,8 @@ def attention_gate(skip: KerasTensor, gating: KerasTensor, filters: int, join: l
     joined = layers.ReLU(name=f"{name}_relu")(join([theta, phi]))
     psi = layers.Conv2D(1, 1, name=f"{name}_psi")(joined)
     psi = layers.Activation("sigmoid", name=f"{name}_sigmoid")(psi)
-    # The layer is float32 even in mixed precision. TensorFlow's bilinear resizing has a float32 gradient, and XLA refuses to mix
-    # float32 with another type.
+    # The layer is float32 even in mixed precision. The gradient of TensorFlow's bilinear resizing is float32, and XLA refuses
+    # to mix float32 with another type.
     weight = layers.UpSampling2D(2, interpolation="bilinear", dtype="float32", name=f"{name}_map")(psi)
     return layers.Multiply(name=name)([skip, weight])
 

@@ -1,4 +1,7 @@
-"""A layer that convolves the concatenation of two tensors without building the concatenated tensor."""
+"""A layer that convolves the concatenation of a skip connection and the up-sampled features of the level below.
+
+Where possible, the layer does not build the concatenated tensor.
+"""
 
 from collections.abc import Callable
 from typing import Any
