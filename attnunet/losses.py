@@ -7,8 +7,9 @@ doi 10.1038/s41592-020-01008-z). Most slices of a brain hold no lesion. The Dice
 depends on the prediction only through the smoothing s.
 
 Empty masks: let I = sum(p y), P = sum(p), Y = sum(y) and the smoothing s > 0. If the reference is empty (Y = 0), the Dice
-loss is 1 - s / (P + s): 0 for an empty prediction, and close to 1 for a full prediction. Its gradient s / (P + s)^2 is
-finite everywhere and reduces false positives. The same is true for the Jaccard loss and the Tversky loss.
+loss is 1 - s / (P + s): 0 for an empty prediction, and close to 1 for a full prediction. Its derivative
+s / (P + s)^2 with respect to P is finite everywhere, so training reduces false positives. The same is true for the Jaccard
+loss and the Tversky loss.
 """
 
 from typing import Annotated, Any
@@ -90,7 +91,8 @@ def focal_tversky(
 
     A Tversky loss below 1e-7 is raised to 1e-7, because for gamma < 1 the gradient at 0 is infinite.
 
-    Source: Abraham and Khan 2019, arXiv 1810.07842. They found gamma = 3/4 best: their exponent is 1/gamma, with gamma = 4/3.
+    Source: Abraham and Khan 2019, arXiv 1810.07842. They found the exponent 3/4 best. They write it as
+    1/gamma, with gamma = 4/3.
     """
     return ops.maximum(tversky(y, z, alpha, beta, smooth, per_image), 1e-7) ** gamma
 
@@ -129,8 +131,8 @@ class BinaryCrossentropy(Loss):
 class BinaryFocal(Loss):
     """The mean of the binary focal loss over pixels.
 
-    For gamma >= 1 the package focal-loss computes it, for gamma < 1 `binary_focal`. For gamma >= 1 the two agree. For
-    gamma < 1 the package gives NaN gradients at confident pixels, because it takes a plain power of 1 - p_t.
+    The package focal-loss computes it for gamma >= 1, and `binary_focal` computes it for gamma < 1. For gamma >= 1 the two
+    agree. For gamma < 1 the package gives NaN gradients at confident pixels, because it takes a plain power of 1 - p_t.
 
     The weight is applied here, because the package's pos_weight gives a wrong gradient at a logit of exactly 0: magnitude 1
     for background and 0 for lesions, instead of 1/2 for both. An untrained network gives that logit at pixels without

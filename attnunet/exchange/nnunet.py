@@ -52,7 +52,7 @@ class RawFolder:
         return "Ts" if len(self.folds) == 1 else f"Ts_fold{fold}"
 
     def files(self, patient: str, fold: int) -> dict[str, Any]:
-        """Return the paths of a patient's images (one for each channel) and of the label, relative to the parent folder."""
+        """Return the paths of a patient's images (one for each channel) and label, relative to the folder given to `write`."""
         ending = self.test_ending(fold) if patient in self.folds[fold]["test"] else "Tr"
         images = [f"{self.name}/images{ending}/{patient}_{channel:04}{ENDING}" for channel in range(self.channels)]
         return {"image": images, "label": f"{self.name}/labels{ending}/{patient}{ENDING}"}
@@ -107,7 +107,7 @@ def write_volume(path: Path, values: np.ndarray, grid: Grid) -> None:
 
 
 def make_grid(shape: Sequence[int], spacing: Sequence[float] | None, plane: str) -> Grid:
-    """Return the grid of a file whose axes are columns, rows and slices. The axes run as `PLANES` says for the plane.
+    """Return the grid of a file whose axes are columns, rows and slices. `PLANES` gives the directions of the axes.
 
     Args:
         shape: the numbers of slices, rows and columns.

@@ -31,7 +31,7 @@ def to_float32(network: keras.Model) -> keras.Model:
 
 
 def export_predictor(predictor: Predictor, form: str, folder: Path) -> tuple[Path, float]:
-    """Write the network in float32 and the file predictor.json. Return the network's path and the rounding difference.
+    """Write the network in float32 and the file predictor.json. Return the file's path and the rounding difference.
 
     predictor.json says how to prepare images and how to turn probabilities into masks. The folder appears only after a check
     that the written file gives the same logits as the network. The rounding difference is the largest difference between the

@@ -50,8 +50,8 @@ def find_masks(root: Path, prepared: Prepared, indices: Sequence[int]) -> tuple[
     """Return the masks that lie below a folder for the volumes of these slices, and the names of the volumes without a mask.
 
     A NIfTI file has the name of its patient, CASE.nii.gz. The mask image of a slice has the name of the slice's image or mask
-    in the data set. If two files have the same name, the file counts whose folder has the same name as the folder of the
-    slice's image.
+    in the data set. If several files have this name, the name of their folder decides: it must be the name of the folder of
+    the slice's image.
 
     Raises:
         DataError: the folder does not exist, a volume or slice has two files, or only some slices of a volume have a mask.

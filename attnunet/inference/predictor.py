@@ -135,7 +135,10 @@ class Predictor:
         return np.stack([frame.restore(probability) for probability in small])
 
     def segment(self, volume: np.ndarray) -> np.ndarray:
-        """Return the mask uint8 (D, h, w) of 0 and 1 for a volume of numbers (D, h, w, file channels). A slice has D = 1."""
+        """Return the mask uint8 (D, h, w) of 0 and 1 for a volume of numbers (D, h, w, file channels).
+
+        A single slice is a volume with D = 1.
+        """
         return self.decision(self.probabilities_of(volume))
 
     @property

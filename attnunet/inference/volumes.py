@@ -21,13 +21,14 @@ from attnunet.data.slices import DataError, refuse
 from attnunet.data.volumes import list_parts, read_grid, read_values
 
 LOSSLESS = {".jpg": ".png", ".jpeg": ".png"}
-"""The suffix of a mask whose image has a lossy format. Any other mask has the suffix of its image."""
+"""Maps the suffix of an image in a lossy format to the suffix of its mask. Other masks have the suffix of their image."""
 
 
 class Source(Protocol):
-    """A volume: its files, and the folder of its mask relative to the output, `place`.
+    """A volume to segment.
 
-    The output has the same folders as the input.
+    `files` are the files of the volume. `place` is the folder of its mask, relative to the output, which has the same folders
+    as the input.
     """
 
     @property
@@ -160,7 +161,7 @@ class Sequences:
 
 
 def check_channels(volume: np.ndarray, file: Path, channels: int) -> np.ndarray:
-    """Return the volume. Raise DataError if a network with `channels` file channels cannot take it."""
+    """Return the volume. Raise DataError if a network that needs `channels` channels of a file cannot take it."""
     if volume.dtype.kind not in "iuf":
         raise DataError(f"{file}: {volume.dtype} values; allowed: integers and real numbers")
     if volume.ndim != 4 or volume.shape[-1] != channels or volume.size == 0:
@@ -178,8 +179,8 @@ def find_volumes(path: Path) -> tuple[list[Source], list[Path]]:
     """Return the volumes at `path`, and the files that are ignored.
 
     All images in a folder form one volume, in natural order (slice_2 before slice_10). Each folder below it forms a volume of
-    its own. A DICOM series in a folder is one volume too. Files are ignored if their name ends with _mask (before the suffix),
-    or if ALLOWED does not name their format.
+    its own. A DICOM series in a folder is one volume too. A file is ignored if its name ends with _mask before the suffix,
+    or if ALLOWED does not list its format.
 
     Raises:
         DataError: there is no volume at `path`, or `listing.list_files` finds a fault.
@@ -218,10 +219,11 @@ def place_below(folder: Path, root: Path) -> Path:
 
 
 def join(found: Sequence[Source], names: Sequence[str]) -> list[Source]:
-    """Return the volumes. Files of one scan that are named after the run's channels `names` become one volume.
+    """Return the volumes, after the channels of each scan were joined into one volume.
 
-    The files are NIfTI files or DICOM series. A folder with files of this kind can hold other NIfTI files or DICOM series, for
-    example labels, or sequences that the run does not use. They are ignored.
+    A channel of a scan is a NIfTI file or a DICOM series that is named after one of `names`, the run's channels. If a folder
+    holds a channel, its other NIfTI files and DICOM series are ignored. These are, for example, labels, or sequences that the
+    run does not use.
 
     Raises:
         DataError: a scan has files for some channels, but not for all.

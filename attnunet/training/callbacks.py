@@ -65,7 +65,9 @@ class Validation(keras.callbacks.Callback):
 
 
 class Log(keras.callbacks.Callback):
-    """Passes the metrics of each epoch to `log` in one call. The metrics' names start with train/ or val/. Epochs count from 1.
+    """Passes the metrics of each epoch to `log` in one call.
+
+    The names of the metrics start with train/ or val/. Epochs count from 1.
 
     Raises:
         FloatingPointError: the training loss is infinite or not a number.
