@@ -1,12 +1,15 @@
-"""Segmentation losses on logits: pure functions of (y, z), thin Keras classes around them, and their weighted sum.
+"""Segmentation losses on logits: pure functions of (y, z), thin Keras classes around them, and a weighted sum of losses.
 
-Shapes: y holds 0 or 1 and z any real logits, both (B, H, W, 1). p = sigmoid(z). Overlap losses sum over a whole batch
-("batch Dice" as in nnU-Net, Isensee et al. 2021, doi 10.1038/s41592-020-01008-z) unless `per_image` is set: most slices
-of a brain hold no lesion, and the Dice loss of an empty slice depends on the smoothing alone.
+Shapes: the reference y holds 0 or 1. The logits z are any real numbers. Both have the shape (B, H, W, 1). p = sigmoid(z).
 
-Empty masks: let I = sum(p y), P = sum(p), Y = sum(y) and the smoothing s > 0. For an empty reference (Y = 0) the Dice
-loss is 1 - s / (P + s): 0 for an empty prediction, close to 1 for a full one. Its gradient s / (P + s)^2 is finite
-everywhere and pushes false positives down. The same holds for Jaccard and Tversky.
+The overlap losses sum over a whole batch, unless `per_image` is set. nnU-Net calls this "batch Dice" (Isensee et al. 2021,
+doi 10.1038/s41592-020-01008-z). Most slices of a brain hold no lesion. The Dice loss of a single slice without lesion
+depends on the prediction only through the smoothing s.
+
+Empty masks: let I = sum(p y), P = sum(p), Y = sum(y) and the smoothing s > 0. If the reference is empty (Y = 0), the Dice
+loss is 1 - s / (P + s): 0 for an empty prediction, and close to 1 for a full prediction. Its derivative
+s / (P + s)^2 with respect to P is finite everywhere, so training reduces false positives. The same is true for the Jaccard
+loss and the Tversky loss.
 """
 
 from typing import Annotated, Any
@@ -21,7 +24,7 @@ Tensor = Any
 Weight = Annotated[float, Gt(0), Le(1e6)]
 
 register = keras.saving.register_keras_serializable(package="attnunet")
-"""Registers a class under a package name: one that is saved as plain `Dice` would load as Keras's own, silently."""
+"""Registers a class under a package name. Without it, Keras would silently load a saved `Dice` as its own class `Dice`."""
 
 
 def binary_crossentropy(y: Tensor, z: Tensor) -> Tensor:
@@ -32,9 +35,11 @@ def binary_crossentropy(y: Tensor, z: Tensor) -> Tensor:
 def binary_focal(y: Tensor, z: Tensor, gamma: float, pos_weight: float = 1.0) -> Tensor:
     """Return -(w y (1 - p)^gamma log p + (1 - y) p^gamma log(1 - p)) for each pixel, (B, H, W, 1), in [0, inf).
 
-    With z_t = z for lesions and -z elsewhere, (1 - p_t)^gamma is computed as exp(gamma * log_sigmoid(-z_t)), whose gradient
-    is finite for every gamma >= 0. The power itself has the derivative gamma (1 - p_t)^(gamma - 1), which is infinite at
-    confident pixels for gamma < 1. Lin et al. 2017, arXiv 1708.02002, eq. 4.
+    Let z_t = z for lesions, z_t = -z elsewhere, and p_t = sigmoid(z_t). The function computes (1 - p_t)^gamma as
+    exp(gamma * log_sigmoid(-z_t)), whose gradient is finite for every gamma >= 0. The derivative of a plain power is
+    gamma (1 - p_t)^(gamma - 1), which is infinite for gamma < 1 at pixels where p_t = 1.
+
+    Source: Lin et al. 2017, arXiv 1708.02002, eq. 4.
     """
     signed = z * (2 * y - 1)
     weight = 1 + (pos_weight - 1) * y
@@ -42,7 +47,7 @@ def binary_focal(y: Tensor, z: Tensor, gamma: float, pos_weight: float = 1.0) ->
 
 
 def sums(y: Tensor, z: Tensor, per_image: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Return true positives, false positives and false negatives of the prediction p: scalars, or (B,) if `per_image`."""
+    """Return the sums of true positives, false positives and false negatives: scalars, or (B,) if `per_image`."""
     axis = (1, 2, 3) if per_image else None
     p = ops.sigmoid(z)
     true_positive = ops.sum(y * p, axis=axis)
@@ -50,7 +55,7 @@ def sums(y: Tensor, z: Tensor, per_image: bool) -> tuple[Tensor, Tensor, Tensor]
 
 
 def dice(y: Tensor, z: Tensor, smooth: float = 1.0, per_image: bool = False) -> Tensor:
-    """Return 1 - (2 I + s) / (P + Y + s), in [0, 1). Milletari et al. 2016, arXiv 1606.04797, without the squares."""
+    """Return 1 - (2 I + s) / (P + Y + s), in [0, 1): Milletari et al. 2016, arXiv 1606.04797, but without the squares."""
     return tversky(y, z, 0.5, 0.5, smooth / 2, per_image)
 
 
@@ -62,10 +67,12 @@ def jaccard(y: Tensor, z: Tensor, smooth: float = 1.0, per_image: bool = False) 
 def tversky(
     y: Tensor, z: Tensor, alpha: float = 0.3, beta: float = 0.7, smooth: float = 1.0, per_image: bool = False
 ) -> Tensor:
-    """Return 1 - (I + s) / (I + alpha (P - I) + beta (Y - I) + s), in [0, 1): beta > alpha punishes missed lesions more.
+    """Return 1 - (I + s) / (I + alpha (P - I) + beta (Y - I) + s), in [0, 1).
 
-    Salehi et al. 2017, arXiv 1706.05721. alpha = beta = 1/2 is the Dice loss with smoothing 2 s, alpha = beta = 1 the
-    Jaccard loss.
+    With beta > alpha, a missed lesion pixel costs more than a false positive. alpha = beta = 1/2 gives the Dice loss with
+    the smoothing 2 s. alpha = beta = 1 gives the Jaccard loss.
+
+    Source: Salehi et al. 2017, arXiv 1706.05721.
     """
     tp, fp, fn = sums(y, z, per_image)
     return 1 - (tp + smooth) / (tp + alpha * fp + beta * fn + smooth)
@@ -80,16 +87,21 @@ def focal_tversky(
     smooth: float = 1.0,
     per_image: bool = False,
 ) -> Tensor:
-    """Return tversky ^ gamma, in [0, 1). gamma < 1 keeps the gradient large near the optimum.
+    """Return tversky ^ gamma, in [0, 1). With gamma < 1 the gradient stays large near the optimum.
 
-    Abraham and Khan 2019, arXiv 1810.07842, who found gamma = 3/4 best (their exponent is 1/gamma with gamma = 4/3). The
-    Tversky loss is kept above 1e-7, since the gradient at 0 is infinite.
+    A Tversky loss below 1e-7 is raised to 1e-7, because for gamma < 1 the gradient at 0 is infinite.
+
+    Source: Abraham and Khan 2019, arXiv 1810.07842. They found the exponent 3/4 best. They write it as
+    1/gamma, with gamma = 4/3.
     """
     return ops.maximum(tversky(y, z, alpha, beta, smooth, per_image), 1e-7) ** gamma
 
 
 def as_vector(loss: Tensor) -> Tensor:
-    """Return (B,) as it is, and a scalar as (1,), since Keras divides a loss by the number of devices only if it has axes."""
+    """Return a loss (B,) unchanged, and a scalar loss as (1,).
+
+    Keras divides a loss by the number of devices only if the loss has an axis.
+    """
     return ops.reshape(loss, (-1,))
 
 
@@ -106,7 +118,7 @@ class Loss(keras.losses.Loss):
 
 @register
 class BinaryCrossentropy(Loss):
-    """Mean of `binary_crossentropy` over pixels."""
+    """The mean of `binary_crossentropy` over pixels."""
 
     def __init__(self, name: str = "bce") -> None:
         super().__init__(name)
@@ -117,11 +129,14 @@ class BinaryCrossentropy(Loss):
 
 @register
 class BinaryFocal(Loss):
-    """Mean of the binary focal loss over pixels: by focal-loss's BinaryFocalLoss for gamma >= 1, else by `binary_focal`.
+    """The mean of the binary focal loss over pixels.
 
-    For gamma < 1 the package's power of 1 - p_t gives NaN gradients at confident pixels; from 1 on both are equal. The
-    weight is applied here: with the package's own pos_weight, the slope of the cross-entropy at exactly z = 0 (where an
-    untrained network stands at a pixel without features) is 1 for background and 0 for lesions, but should be 1/2 for both.
+    The package focal-loss computes it for gamma >= 1, and `binary_focal` computes it for gamma < 1. For gamma >= 1 the two
+    agree. For gamma < 1 the package gives NaN gradients at confident pixels, because it takes a plain power of 1 - p_t.
+
+    The weight is applied here, because the package's pos_weight gives a wrong gradient at a logit of exactly 0: magnitude 1
+    for background and 0 for lesions, instead of 1/2 for both. An untrained network gives that logit at pixels without
+    features.
     """
 
     def __init__(self, gamma: Annotated[float, Ge(0), Le(20)] = 2.0, pos_weight: Weight = 1.0, name: str = "focal") -> None:
@@ -196,10 +211,10 @@ class FocalTversky(Loss):
 
 @register
 class WeightedSum(Loss):
-    """Weighted sum of losses: `weights[name] * terms[name](y, z)` over all names. Every mix of losses is one of these.
+    """The sum of `weights[name] * terms[name](y, z)` over all names. Every combination of losses uses this class.
 
     Raises:
-        ValueError: terms and weights do not have the same names, or there is none.
+        ValueError: `terms` and `weights` have different names, or `terms` is empty.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""Splits and data sets in the forms of other tools."""
+"""Splits and data sets in the formats of other tools."""

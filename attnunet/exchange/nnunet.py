@@ -1,4 +1,4 @@
-"""A data set as a raw folder of nnU-Net, version 2: see documentation/dataset_format.md there."""
+"""Writes a data set as a raw folder of nnU-Net v2, in the format of nnU-Net's documentation/dataset_format.md."""
 
 import json
 import shutil
@@ -19,21 +19,22 @@ ENDING = ".nii.gz"
 
 
 class RawFolder:
-    """The folders of a data set's cases: imagesTr for patients that a fold trains on or validates, imagesTs for the others.
+    """Says which folder of nnU-Net's raw format holds which patient.
 
-    Of several folds, each has an imagesTs of its own (imagesTs_fold0, ...), since its test patients train elsewhere. Labels
-    lie in labelsTr and labelsTs in the same way.
+    imagesTr holds every patient that some fold uses for training or validation. imagesTs holds the test patients. If there
+    are several folds, each fold has its own folder of test patients (imagesTs_fold0, ...), because other folds train on
+    these patients. The labels lie in labelsTr and labelsTs in the same way.
     """
 
     def __init__(self, name: str, folds: Sequence[Fold], channels: int) -> None:
         """
         Args:
-            name: DatasetNNN_Name.
-            folds: who trains, validates and tests.
-            channels: the number of images of a case.
+            name: the folder's name, in the form DatasetNNN_Name.
+            folds: the patients for training, validation and testing in each fold.
+            channels: the number of images of a patient.
 
         Raises:
-            DataError: a patient's name is none that a file can have.
+            DataError: a patient's name cannot be used as the name of a file.
         """
         self.name, self.folds, self.channels = name, folds, channels
         self.trained = {patient for fold in folds for part in ("train", "val") for patient in fold[part]}
@@ -42,7 +43,7 @@ class RawFolder:
         self.places = {patient: list(self.find_places(patient)) for patient in patients}
 
     def find_places(self, patient: str) -> Iterator[str]:
-        """Yield the endings of the folders that a patient's files lie in."""
+        """Yield the endings of the names of the folders that hold a patient's files, for example Tr."""
         if patient in self.trained:
             yield "Tr"
         yield from (self.test_ending(number) for number, fold in enumerate(self.folds) if patient in fold["test"])
@@ -51,13 +52,13 @@ class RawFolder:
         return "Ts" if len(self.folds) == 1 else f"Ts_fold{fold}"
 
     def files(self, patient: str, fold: int) -> dict[str, Any]:
-        """Return the paths of a patient's images, one for each channel, and label, below the folder that holds this one."""
+        """Return the paths of a patient's images (one for each channel) and label, relative to the folder given to `write`."""
         ending = self.test_ending(fold) if patient in self.folds[fold]["test"] else "Tr"
         images = [f"{self.name}/images{ending}/{patient}_{channel:04}{ENDING}" for channel in range(self.channels)]
         return {"image": images, "label": f"{self.name}/labels{ending}/{patient}{ENDING}"}
 
     def write(self, dataset: Dataset, prepared: Prepared, folder: Path) -> None:
-        """Write DatasetNNN_Name into a folder: volumes at native size, of the values of the data set's own files."""
+        """Write DatasetNNN_Name into a folder. Each volume has its native size and the values of the data set's own files."""
         root = folder / self.name
         for ending in {ending for endings in self.places.values() for ending in endings}:
             for kind in ("images", "labels"):
@@ -85,7 +86,7 @@ def is_file_name(name: str) -> bool:
 
 
 def write_case(dataset: Dataset, prepared: Prepared, patient: str, images: Path, labels: Path) -> Iterator[Path]:
-    """Write a patient's volumes, one file for each channel, and the label; yield the path of each."""
+    """Write a patient's images, one file for each channel, and then the label. Yield the path of each file."""
     indices = prepared.patients[patient]
     label = np.stack([prepared.mask(index) for index in indices])
     grid = make_grid(label.shape, prepared.spacing_of(indices[0]), dataset.plane)
@@ -100,18 +101,18 @@ def write_case(dataset: Dataset, prepared: Prepared, patient: str, images: Path,
 
 
 def write_volume(path: Path, values: np.ndarray, grid: Grid) -> None:
-    """Write values (slices, rows, columns); those of 64 bits as float32, since few tools read them."""
+    """Write values (slices, rows, columns). Values of 64 bits become float32, because few tools read 64 bits."""
     narrow = values if values.dtype.itemsize < 8 else values.astype(np.float32)
     nifti.write(path, narrow.transpose(), grid)
 
 
 def make_grid(shape: Sequence[int], spacing: Sequence[float] | None, plane: str) -> Grid:
-    """Return the grid of a file (columns, rows, slices), whose axes run as a reader sees the plane; without spacing of 1 mm.
+    """Return the grid of a file whose axes are columns, rows and slices. `PLANES` gives the directions of the axes.
 
     Args:
-        shape: slices, rows and columns.
-        spacing: the distance in mm between them.
-        plane: of the slices.
+        shape: the numbers of slices, rows and columns.
+        spacing: the distances in mm between slices, between rows and between columns. None stands for 1 mm each.
+        plane: the plane of the slices.
     """
     affine = np.diag([0.0, 0.0, 0.0, 1.0])
     for place, (axis, direction) in enumerate(orientations.axcodes2ornt(PLANES[plane][::-1])):

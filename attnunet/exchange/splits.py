@@ -1,4 +1,4 @@
-"""A split as other tools read it: nnU-Net's splits_final.json, MONAI's datalist, and the YAML of split=manifest."""
+"""Writes a split for other tools: nnU-Net's splits_final.json, MONAI's datalist, and the YAML file of split=manifest."""
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -10,15 +10,15 @@ from attnunet.data.slices import DataError, Slice
 from attnunet.data.split import PARTS
 
 Fold = Mapping[str, Sequence[str]]
-"""The patients of each part, by part."""
+"""Maps the name of each part to the patients of that part."""
 
 
 def find_patients(parts: Mapping[str, Collection[tuple[str, int]]], slices: Sequence[Slice]) -> Fold:
-    """Return the patients of each part, whose slices are given by patient and number.
+    """Return the patients of each part. `parts` holds a part's slices as pairs of the patient and the slice's number.
 
     Raises:
-        DataError: a part has some slices of a patient and lacks others, or a patient has two scans; to other tools a patient
-            is one volume.
+        DataError: a part has only some slices of a patient, or a patient has several scans. Other tools expect that a
+            patient is one volume and lies in one part.
     """
     if scans := sorted({s.volume for s in slices if s.scan}):
         raise DataError(f"data: {', '.join(scans[:5])} are scans among several; allowed: one scan a patient")
@@ -35,24 +35,25 @@ def find_patients(parts: Mapping[str, Collection[tuple[str, int]]], slices: Sequ
 
 
 def write_splits_final(folds: Sequence[Fold]) -> str:
-    """Return nnU-Net's JSON: a list of folds with the cases of `train` and `val`. The test patients are in neither."""
+    """Return nnU-Net's JSON: for each fold, the patients of `train` and of `val`. It does not list the test patients."""
     return json.dumps([{part: list(fold[part]) for part in ("train", "val")} for fold in folds], indent=1)
 
 
 def write_manifest(fold: Fold) -> str:
-    """Return YAML with the lists train, val and test; `split=manifest` reads it back."""
+    """Return YAML text with the lists train, val and test. `split=manifest` reads such a file."""
     return yaml.safe_dump({part: list(fold[part]) for part in PARTS}, allow_unicode=True, sort_keys=False)
 
 
 def write_datalist(folds: Sequence[Fold], place: int, files: Callable[[str, int], Mapping[str, Any]]) -> str:
-    """Return MONAI's datalist of one fold: the lists training, validation and test, whose entries have image and label.
+    """Return MONAI's datalist of one fold: JSON with the lists training, validation and test.
 
-    Among several folds, `fold` of an entry is the fold that tests the patient.
+    Each entry of a list names the image and the label of a patient. If there are several folds, the entry's `fold` is the
+    number of the fold that tests the patient.
 
     Args:
-        folds: all of them.
-        place: of the fold.
-        files: returns the image and the label of a patient in the fold.
+        folds: all folds.
+        place: the index in `folds` of the fold to write.
+        files: a function that takes a patient and the fold's index, and returns the patient's image and label.
     """
     tested = {patient: number for number, fold in enumerate(folds) for patient in fold["test"]} if len(folds) > 1 else {}
     lists = {

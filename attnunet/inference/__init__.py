@@ -1,1 +1,1 @@
-"""The predictor, its export formats and its served form; volumes from image files, and masks to files."""
+"""The predictor, its export formats, its form for MLflow, and the reading of volumes and writing of masks."""

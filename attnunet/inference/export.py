@@ -1,4 +1,4 @@
-"""The export of a predictor: its network in another runtime's files, checked, with the facts that a caller needs."""
+"""Exports a predictor: writes its network for another runtime, checks the file, and adds the facts that a caller needs."""
 
 import json
 from pathlib import Path
@@ -12,13 +12,13 @@ from attnunet.inference.formats import FORMATS
 from attnunet.inference.predictor import Predictor
 
 TOLERANCE = 1e-4
-"""The largest difference from the network's logits: absolute, or relative where a logit is above 1."""
+"""The tolerance for a logit x of the network: the file's logit may differ from it by TOLERANCE * (1 + |x|)."""
 
 
 def to_float32(network: keras.Model) -> keras.Model:
-    """Return a network with the same weights that computes in float32, whatever precision it was trained in.
+    """Return a network with the same weights that computes in float32. The given network may have any precision.
 
-    ONNX Runtime and LiteRT have no kernels for parts of a network of mixed precision on the CPU.
+    On the CPU, ONNX Runtime and LiteRT have no kernels for some parts of a network of mixed precision.
     """
 
     def policy(node: dict) -> dict:
@@ -31,20 +31,21 @@ def to_float32(network: keras.Model) -> keras.Model:
 
 
 def export_predictor(predictor: Predictor, form: str, folder: Path) -> tuple[Path, float]:
-    """Write the network in float32, and predictor.json, which says how images are prepared and masks decided.
+    """Write the network in float32 and the file predictor.json. Return the file's path and the rounding difference.
 
-    The folder is there once the file was found to answer as the network does. Return the file's path, and the largest
-    difference between the network's logits in float32 and in the precision of its training.
+    predictor.json says how to prepare images and how to turn probabilities into masks. The folder appears only after a check
+    that the written file gives the same logits as the network. The rounding difference is the largest difference between the
+    network's logits in float32 and in the precision of its training.
 
     Raises:
-        UserError: the format needs a package that is not installed, or the file answers differently.
+        UserError: the format needs a package that is not installed, or the file gives other logits.
     """
     network = to_float32(predictor.network)
     write, name = FORMATS[form]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with building(folder) as temporary:
         images = np.random.default_rng(0).integers(0, 256, (2, *network.input_shape[1:]), dtype=np.uint8)
-        expected = network.predict_on_batch(images)  # first: Keras exports no network that has never been called
+        expected = network.predict_on_batch(images)  # first, because Keras cannot export a network that was never called
         rounding = np.abs(expected - predictor.network.predict_on_batch(images)).max()
         try:
             answer = write(network, temporary / name)

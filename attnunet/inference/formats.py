@@ -1,7 +1,7 @@
-"""Export formats. Each function writes a network for another runtime, and returns a function that runs the written file.
+"""Export formats. Each `to_...` function writes a network for another runtime, and returns a function that runs the file.
 
-That function takes images uint8 (B, S, S, C) and returns logits float32 (B, S, S, 1), as the network does. Each function
-imports its runtime itself, since the check of the configuration reads FORMATS before TensorFlow is loaded.
+The returned function maps images uint8 (B, S, S, C) to logits float32 (B, S, S, 1), as the network does. The function
+`to_onnx` imports its packages itself, because the check of the configuration reads FORMATS even if they are not installed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Answer = Callable[[np.ndarray], np.ndarray]
 
 
 def to_keras(network: keras.Model, path: Path) -> Answer:
-    """Write Keras's own file, without optimizer and loss."""
+    """Write a file in Keras's own format, without optimizer and loss."""
     from attnunet.inference.predictor import load_network
 
     network.save(path)
@@ -28,7 +28,7 @@ def to_keras(network: keras.Model, path: Path) -> Answer:
 
 
 def to_savedmodel(network: keras.Model, path: Path) -> Answer:
-    """Write a folder that TensorFlow and TensorFlow Serving load; its signature is `serve`."""
+    """Write a folder that TensorFlow and TensorFlow Serving can load. Its signature is `serve`."""
     import tensorflow as tf
 
     network.export(path, format="tf_saved_model", verbose=False)
@@ -37,16 +37,16 @@ def to_savedmodel(network: keras.Model, path: Path) -> Answer:
 
 
 def to_onnx(network: keras.Model, path: Path) -> Answer:
-    """Write ONNX with tf2onnx, and run it in ONNX Runtime.
+    """Write an ONNX file with tf2onnx. The returned function runs the file in ONNX Runtime.
 
     Raises:
-        ModuleNotFoundError: one of the two is not installed.
+        ModuleNotFoundError: tf2onnx or ONNX Runtime is not installed.
     """
     import onnxruntime
     import tf2onnx  # noqa: F401 - Keras calls it
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="In the future `np.object`", category=FutureWarning)  # Keras looks for it
+        warnings.filterwarnings("ignore", message="In the future `np.object`", category=FutureWarning)  # Keras reads np.object
         network.export(path, format="onnx", verbose=False)
     session = onnxruntime.InferenceSession(path)
     (image,) = session.get_inputs()
@@ -54,7 +54,7 @@ def to_onnx(network: keras.Model, path: Path) -> Answer:
 
 
 def to_tflite(network: keras.Model, path: Path) -> Answer:
-    """Write a file for LiteRT, formerly TensorFlow Lite, in float32."""
+    """Write a float32 file for LiteRT (formerly TensorFlow Lite)."""
     import tensorflow as tf
 
     network.export(path, format="litert", verbose=False)
@@ -79,4 +79,4 @@ FORMATS: dict[str, tuple[Callable[[keras.Model, Path], Answer], str]] = {
     "onnx": (to_onnx, "network.onnx"),
     "tflite": (to_tflite, "network.tflite"),
 }
-"""For each value of export's `format`: the function that writes it, and the name of the file or folder."""
+"""Maps each value of export's `format` to the function that writes the format, and to the name of the file or folder."""

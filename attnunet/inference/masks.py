@@ -1,4 +1,4 @@
-"""Masks that another tool made, in the place of a predictor's: found by their names, checked against the reference."""
+"""Reads masks that another tool made, finds them by their names, and checks them against the reference."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ from attnunet.metrics.decision import Decision
 
 @dataclass(frozen=True)
 class GivenMasks:
-    """The masks of volumes; to scoring a predictor whose probabilities are 0 and 1.
+    """The masks of volumes. They can be scored like a predictor whose probabilities are all 0 or 1.
 
     Attributes:
-        files: of each volume, a NIfTI file or an image for each slice.
+        files: maps the name of each volume to a single NIfTI file, or to one image for each slice.
     """
 
     files: Mapping[str, Sequence[Path]]
     decision = Decision()
 
     def volumes(self, prepared: Prepared, indices: Sequence[int]) -> Iterator[Volume]:
-        """Yield the volumes of these slices. Raises DataError where a file is no mask on the reference's grid."""
+        """Yield the volumes of these slices. Raise DataError if a file is no mask, or has another shape than the reference."""
         for name, members in group_volumes(prepared, indices).items():
             mask = read_masks(self.files[name], prepared.plane)
             if mask.shape != (expected := (len(members), *prepared.facts["shapes"][members[0]])):
@@ -41,19 +41,20 @@ class GivenMasks:
 
 
 def group_volumes(prepared: Prepared, indices: Sequence[int]) -> dict[str, list[int]]:
-    """Return the slices of each volume."""
+    """Return a dictionary from the name of each volume to the indices of its slices."""
     groups = groupby(sorted(indices), key=lambda index: prepared.slices[index].volume)
     return {name: list(members) for name, members in groups}
 
 
 def find_masks(root: Path, prepared: Prepared, indices: Sequence[int]) -> tuple[GivenMasks, list[str]]:
-    """Return the masks of these slices' volumes below a folder, and the volumes that have none.
+    """Return the masks that lie below a folder for the volumes of these slices, and the names of the volumes without a mask.
 
-    A volume's NIfTI file is named like the patient, CASE.nii.gz. The images of slices are named like the data's own images or
-    masks; of two files of one name the one counts whose folder has the name of the image's folder.
+    A NIfTI file has the name of its patient, CASE.nii.gz. The mask image of a slice has the name of the slice's image or mask
+    in the data set. If several files have this name, the name of their folder decides: it must be the name of the folder of
+    the slice's image.
 
     Raises:
-        DataError: no such folder; two files for one volume or slice; masks for some slices of a volume.
+        DataError: the folder does not exist, a volume or slice has two files, or only some slices of a volume have a mask.
     """
     if not root.is_dir():
         raise DataError(f"masks={root}: no such folder")
@@ -82,13 +83,16 @@ def find_masks(root: Path, prepared: Prepared, indices: Sequence[int]) -> tuple[
 
 
 def find_slice(by_name: Mapping[tuple[bool, str], list[Path]], image: str, mask: str) -> list[Path]:
-    """Return the files that are named like a slice's image, else like its mask."""
+    """Return the files with the name of a slice's image. If there are none, return the files with the name of its mask."""
     paths = by_name.get((False, Path(image).stem)) or by_name.get((False, Path(mask).stem), [])
     return [path for path in paths if path.parent.name == Path(image).parent.name] or paths
 
 
 def read_masks(files: Sequence[Path], plane: str) -> np.ndarray:
-    """Return masks as one volume, uint8 (slices, rows, columns) of 0 and 1, turned by the file's affine where it has one."""
+    """Return the mask of a volume as uint8 (slices, rows, columns) of 0 and 1.
+
+    A NIfTI file is turned to `plane` by its affine. Images of slices are stacked as they are.
+    """
     if not nifti.is_nifti(files[0].name):
         slices = [read_mask(str(path)) for path in files]
         refuse(

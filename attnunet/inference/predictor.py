@@ -1,4 +1,4 @@
-"""The predictor: preparation, network and decision as one object, which turns a patient's volume into a mask."""
+"""The predictor: an object that joins preparation, network and decision, and turns a patient's volume into a mask."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -15,14 +15,14 @@ from attnunet.data.frames import make_frame
 from attnunet.data.intensity import prepare_volume
 from attnunet.errors import UserError
 from attnunet.metrics.decision import Decision
-from attnunet.models import blocks  # noqa: F401 - registers the layers that Keras has to know to load a network
+from attnunet.models import blocks  # noqa: F401 - registers the layers that Keras needs to load a network
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a volume is prepared for the network; see `attnunet.data.intensity.prepare_volume`.
+    """Prepares a volume for the network; see `attnunet.data.intensity.prepare_volume`.
 
-    `plane` is that of the slices. `dtype` is the type of the values that a request to the served model has.
+    `plane` is the plane of the slices. `dtype` is the type of the values in a request to the served model.
     """
 
     image_size: int
@@ -36,10 +36,11 @@ class Preparation:
     def __call__(self, volume: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
         """Return the network's input uint8 (D, image_size, image_size, channels) for a volume (D, h, w, file channels).
 
-        `spacing` is the distance in mm between slices, rows and columns, which a `pixel_size` needs.
+        `spacing` holds the distances in mm between slices, between rows and between columns. It is needed if `pixel_size` is
+        set.
 
         Raises:
-            ValueError: the volume has another shape or type, or no slice.
+            ValueError: the volume has another shape or type, or is empty.
         """
         as_needed = volume.ndim == 4 and volume.shape[-1] == len(self.file_channels) and volume.dtype.kind in "iuf"
         if not as_needed or volume.size == 0:
@@ -53,7 +54,7 @@ class Preparation:
 
 
 class Volume(NamedTuple):
-    """A scan's name, the indices of D slices in order, and the lesion's probability in them, float32 (D, h, w) in [0, 1]."""
+    """A scan's name, the indices of its D slices in order, and the lesion's probability, float32 (D, h, w) in [0, 1]."""
 
     name: str
     indices: list[int]
@@ -62,12 +63,13 @@ class Volume(NamedTuple):
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained network with all that its predictions depend on.
+    """A trained network, together with everything on which its predictions depend.
 
     Attributes:
-        flip: whether the probabilities of an image and of its mirror image, left to right, are averaged.
-        batch_size: the number of slices that the network gets at once.
-        modules: the modules of a user's own that define parts of the network; Keras loads it only after they are imported.
+        flip: whether a prediction is the mean of two: for the image, and for its mirror image (left and right exchanged).
+        batch_size: the number of slices in a batch of the network.
+        modules: the user's own modules that define parts of the network. Keras can load the network only after they are
+            imported.
     """
 
     network: keras.Model
@@ -78,10 +80,10 @@ class Predictor:
     modules: tuple[str, ...] = ()
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """Return the logits float32 (n, S, S, 1) of images uint8 (n, S, S, C), n <= batch_size.
+        """Return the logits float32 (n, S, S, 1) of images uint8 (n, S, S, C), with n <= batch_size.
 
-        A smaller batch is filled up with its first image. TensorFlow traces one shape once, and a slice gets the same bits
-        in every batch.
+        A smaller batch is filled up with copies of its first image. So all batches have the same shape, and TensorFlow traces
+        the network only once. A slice also gets the same bits in every batch.
 
         Raises:
             FloatingPointError: a logit is infinite or not a number.
@@ -94,13 +96,13 @@ class Predictor:
         return logits
 
     def batches(self, prepared: Prepared, indices: Sequence[int]) -> Iterator[tuple[list[int], np.ndarray]]:
-        """Yield the indices of a batch's slices and their images (n, S, S, C), batch by batch in order."""
+        """Yield the batches in order: the indices of a batch's slices, and the images of these slices (n, S, S, C)."""
         for start in range(0, len(indices), self.batch_size):
             batch = list(indices[start : start + self.batch_size])
             yield batch, prepared.images[batch]
 
     def predict_batch(self, images: np.ndarray) -> np.ndarray:
-        """Return the lesion's probability float32 (n, S, S) in images uint8 (n, S, S, C), n <= batch_size."""
+        """Return the lesion's probability float32 (n, S, S) for images uint8 (n, S, S, C), with n <= batch_size."""
         probability = sigmoid(self.logits(images))
         if self.flip:
             probability = (probability + sigmoid(self.logits(images[:, :, ::-1]))[:, :, ::-1]) / 2
@@ -113,19 +115,19 @@ class Predictor:
                 yield prepared.frame(index).restore(probability)
 
     def volumes(self, prepared: Prepared, indices: Sequence[int]) -> Iterator[Volume]:
-        """Yield a volume of each scan's slices among `indices`, in the order of patients and scans.
+        """Yield one volume for each scan with slices in `indices`, in the order of patients and scans.
 
-        A batch may hold slices of several scans, and each slice is predicted once. If `indices` hold only some of a
-        scan's slices, the volume is made of them as if they were neighbours.
+        A batch can hold slices of several scans. Each slice is predicted once. If `indices` holds only some slices of a scan,
+        the volume consists of these slices, as if they were neighbours.
         """
-        ordered = sorted(indices)  # a prepared data set is in the order of patients and slices
+        ordered = sorted(indices)  # a prepared data set is sorted by patient and slice
         probabilities = self.probabilities(prepared, ordered)
         for name, group in groupby(ordered, key=lambda index: prepared.slices[index].volume):
             members = list(group)
             yield Volume(name, members, np.stack(list(islice(probabilities, len(members)))))
 
     def probabilities_of(self, volume: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
-        """Return the lesion's probability float32 (D, h, w) in a volume of numbers (D, h, w, file channels)."""
+        """Return the lesion's probability float32 (D, h, w) for a volume of numbers (D, h, w, file channels)."""
         images = self.preparation(volume, spacing)
         starts = range(0, len(images), self.batch_size)
         small = np.concatenate([self.predict_batch(images[start : start + self.batch_size]) for start in starts])
@@ -133,12 +135,15 @@ class Predictor:
         return np.stack([frame.restore(probability) for probability in small])
 
     def segment(self, volume: np.ndarray) -> np.ndarray:
-        """Return the mask uint8 (D, h, w) of 0 and 1 for a volume of numbers (D, h, w, file channels); a slice has D = 1."""
+        """Return the mask uint8 (D, h, w) of 0 and 1 for a volume of numbers (D, h, w, file channels).
+
+        A single slice is a volume with D = 1.
+        """
         return self.decision(self.probabilities_of(volume))
 
     @property
     def facts(self) -> str:
-        """The text of predictor.json, which holds everything but the network."""
+        """The text of predictor.json. It holds all parts of the predictor except the network."""
         facts = {
             "preparation": asdict(self.preparation),
             "decision": asdict(self.decision),
@@ -149,16 +154,17 @@ class Predictor:
         return json.dumps(facts, indent=2)
 
     def save(self, folder: Path) -> None:
-        """Write best.keras and predictor.json, as they lie among a run's checkpoints."""
+        """Write best.keras and predictor.json, the two files that a run's folder of checkpoints holds too."""
         folder.mkdir(parents=True, exist_ok=True)
         self.network.save(folder / "best.keras")
         (folder / "predictor.json").write_text(self.facts)
 
     @classmethod
     def load(cls, folder: Path) -> "Predictor":
-        """Return the predictor that best.keras and predictor.json hold.
+        """Return the predictor that is stored in best.keras and predictor.json.
 
-        The caller imports its `modules` before, if it trusts them: what a file asks for is no permission.
+        This function does not import the modules that the file names, because a file must not decide which code runs. The
+        caller must import these `modules` first, if it trusts them.
         """
         facts = json.loads((folder / "predictor.json").read_text())
         lists = {name: tuple(value) for name, value in facts["preparation"].items() if isinstance(value, list)}
@@ -172,16 +178,15 @@ class Predictor:
         )
 
     def check_loadable(self) -> None:
-        """Check that Keras can load a network with parts in modules of a user's own again.
+        """Raise UserError if Keras cannot load the network again. Only a network with a user's own modules is checked.
 
-        Raises:
-            UserError: it cannot, for example because a layer is not registered.
+        Keras cannot load a network, for example, if one of its layers is not registered.
         """
         try:
             if self.modules:
                 keras.models.model_from_json(self.network.to_json())
         except (TypeError, ValueError, NotImplementedError) as error:
-            reason = str(error).strip().splitlines()[-1].partition(". ")[0]  # behind pages of configuration
+            reason = str(error).strip().splitlines()[-1].partition(". ")[0]  # the reason follows pages of configuration
             raise UserError(
                 f"model: Keras could not load this network again ({reason}); each layer of your own needs "
                 "@keras.saving.register_keras_serializable(package=...) and, with arguments, get_config"
@@ -189,10 +194,10 @@ class Predictor:
 
 
 def load_network(path: Path) -> keras.Model:
-    """Return a checkpoint's network without optimizer and loss. Keras runs no code that the file holds."""
+    """Return a checkpoint's network without optimizer and loss. Keras does not run code from the file."""
     return keras.models.load_model(path, compile=False, safe_mode=True)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Return the probabilities (...) of float32 logits (..., 1)."""
+    """Return the probabilities (...) for float32 logits (..., 1)."""
     return 1 / (1 + np.exp(-np.clip(logits[..., 0], -80, 80, dtype=np.float32)))

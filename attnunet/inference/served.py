@@ -1,4 +1,7 @@
-"""A logged model as MLflow serves it: `mlflow.pyfunc.load_model` calls `_load_pyfunc` with the folder of a predictor."""
+"""The form in which MLflow serves a logged model.
+
+`mlflow.pyfunc.load_model` calls `_load_pyfunc` with the folder of a predictor.
+"""
 
 import json
 from importlib import import_module
@@ -11,7 +14,7 @@ from attnunet.inference.predictor import Predictor
 
 
 class Served:
-    """Answers a volume uint8 (slices, height, width, channels) with its mask uint8 (slices, height, width) of 0 and 1."""
+    """Maps a volume of numbers (slices, height, width, channels) to a mask uint8 (slices, height, width) of 0 and 1."""
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
@@ -21,7 +24,11 @@ class Served:
 
 
 def _load_pyfunc(folder: str) -> Served:
-    """Return the predictor. The model's own copy of the modules that it needs is imported: to load a model is to trust it."""
+    """Return the predictor in a folder.
+
+    The function first imports the modules that the model needs, from the copy that was logged with the model. So only load
+    a model that you trust.
+    """
     for module in json.loads(Path(folder, "predictor.json").read_text())["modules"]:
         import_module(module)
     return Served(Predictor.load(Path(folder)))

@@ -1,4 +1,7 @@
-"""New images as volumes, and masks beside each other as the images were: slices, folders of slices, .npy, NIfTI, DICOM."""
+"""Reads new images as volumes, and writes masks in the same arrangement of folders.
+
+The images can be slices, folders of slices, .npy files, NIfTI files or DICOM series.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +21,15 @@ from attnunet.data.slices import DataError, refuse
 from attnunet.data.volumes import list_parts, read_grid, read_values
 
 LOSSLESS = {".jpg": ".png", ".jpeg": ".png"}
-"""What a mask is written as, where not as its image."""
+"""Maps the suffix of an image in a lossy format to the suffix of its mask. Other masks have the suffix of their image."""
 
 
 class Source(Protocol):
-    """One volume: its files, and where they lie below the input."""
+    """A volume to segment.
+
+    `files` are the files of the volume. `place` is the folder of its mask, relative to the output, which has the same folders
+    as the input.
+    """
 
     @property
     def files(self) -> tuple[Path, ...]: ...
@@ -31,21 +38,25 @@ class Source(Protocol):
     def place(self) -> Path: ...
 
     def read(self, channels: int, plane: str) -> np.ndarray:
-        """(D, h, w, channels) of numbers, in a plane where that is known. Raises DataError, which names the file."""
+        """Return numbers (D, h, w, channels). Slices lie in `plane` if the files tell their orientation.
+
+        Raises:
+            DataError: a file cannot be read, or does not fit. The message names the file.
+        """
 
     def spacing(self, plane: str) -> tuple[float, ...] | None:
-        """Return the distance in mm between slices, rows and columns; None where the files do not tell it."""
+        """Return the distances in mm between slices, between rows and between columns, or None if the files lack them."""
 
     def targets(self, ending: str) -> list[Path]:
-        """Where `write` writes, relative to the output; `ending` goes before the suffix."""
+        """Return the paths that `write` writes, relative to the output. `ending` stands before the suffix of each name."""
 
     def write(self, values: np.ndarray, folder: Path, ending: str, plane: str) -> None:
-        """Values (D, h, w), a mask uint8 of 0 and 1 or probabilities float32 in [0, 1], below `folder`."""
+        """Write values (D, h, w) below `folder`. They are a mask, uint8 of 0 and 1, or probabilities, float32 in [0, 1]."""
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Image files as the slices of a volume. Masks are images of 0 and 255, probabilities TIFF files of float32."""
+    """A volume whose slices are image files. A mask becomes images of 0 and 255; probabilities become float32 TIFF files."""
 
     files: tuple[Path, ...]
     place: Path
@@ -73,7 +84,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Array:
-    """A NumPy file: (D, h, w, channels) in; uint8 (D, h, w) of 0 and 1, or float32, out."""
+    """A volume (D, h, w, channels) in a NumPy file. The output file holds (D, h, w): uint8 of 0 and 1, or float32."""
 
     files: tuple[Path]
     place: Path
@@ -81,12 +92,12 @@ class Array:
     def read(self, channels: int, plane: str) -> np.ndarray:
         (file,) = self.files
         try:
-            volume = np.lib.format.open_memmap(file, mode="r")  # not np.load, which takes archives and pickles too
-        except Exception as error:  # a damaged header meets NumPy's parser, which raises TokenError, TypeError and others
+            volume = np.lib.format.open_memmap(file, mode="r")  # not np.load, which accepts archives and pickles too
+        except Exception as error:  # for a damaged header NumPy raises TokenError, TypeError and other errors
             raise DataError(f"{file}: cannot be read as a NumPy array: {error}") from error
         if file.stat().st_size != volume.offset + volume.nbytes:
             raise DataError(f"{file}: cannot be read as a NumPy array: it goes on behind the array")
-        return np.array(check_channels(volume, file, channels), order="C")  # off the disk, where the file may change
+        return np.array(check_channels(volume, file, channels), order="C")  # a copy in memory, because the file can change
 
     def spacing(self, plane: str) -> None:
         return None
@@ -101,11 +112,13 @@ class Array:
 
 @dataclass(frozen=True)
 class Sequences:
-    """Volumes on one grid, one for each channel: NIfTI files, or folders of DICOM series; or a NIfTI file of all channels.
+    """One volume for each channel, all on the same grid, or a single NIfTI file with all channels.
 
-    Slices are shown to the network as in training: in its plane, from below with the front at the top if that is axial.
-    A mask lies over the first volume in every viewer: a NIfTI file has its header, a DICOM SEG names its slices. Where the
-    image is DICOM, probabilities are a NIfTI file.
+    A volume is a NIfTI file, or a folder with a DICOM series. The network gets slices in the plane of its training. Axial
+    slices are seen from below, with the front at the top.
+
+    Every viewer shows the mask on top of the first volume: a NIfTI mask has the header of the first volume, and a DICOM SEG
+    file refers to the slices of the first volume. For a DICOM series, probabilities are written to a NIfTI file.
     """
 
     volumes: tuple[Path, ...]
@@ -148,7 +161,7 @@ class Sequences:
 
 
 def check_channels(volume: np.ndarray, file: Path, channels: int) -> np.ndarray:
-    """The volume, if a network of so many file channels can take it."""
+    """Return the volume. Raise DataError if a network that needs `channels` channels of a file cannot take it."""
     if volume.dtype.kind not in "iuf":
         raise DataError(f"{file}: {volume.dtype} values; allowed: integers and real numbers")
     if volume.ndim != 4 or volume.shape[-1] != channels or volume.size == 0:
@@ -163,13 +176,14 @@ ALLOWED = f"images ({', '.join(IMAGES)}), volumes ({', '.join(VOLUMES)}), or fol
 
 
 def find_volumes(path: Path) -> tuple[list[Source], list[Path]]:
-    """The volumes at `path`, and the files that are passed over: those named *_mask, and those that are none of ALLOWED.
+    """Return the volumes at `path`, and the files that are ignored.
 
-    A folder's images are one volume, in natural order (slice_2 before slice_10), and so are those of each folder in it; so is
-    a folder's DICOM series.
+    All images in a folder form one volume, in natural order (slice_2 before slice_10). Each folder below it forms a volume of
+    its own. A DICOM series in a folder is one volume too. A file is ignored if its name ends with _mask before the suffix,
+    or if ALLOWED does not list its format.
 
     Raises:
-        DataError: there is nothing, or a fault of `listing.files`.
+        DataError: there is no volume at `path`, or `listing.list_files` finds a fault.
     """
     files, faults = listing.list_files(path) if path.is_dir() else ([path] if path.is_file() else [], [])
     refuse(faults)
@@ -197,17 +211,22 @@ def find_volumes(path: Path) -> tuple[list[Source], list[Path]]:
 
 
 def place_below(folder: Path, root: Path) -> Path:
-    """Return where a folder's mask goes, relative to the output; that of the input itself goes to its top."""
+    """Return the folder for the mask of a DICOM series, relative to the output. `folder` is the folder of the series.
+
+    If the series is the input itself, its mask goes to the top of the output.
+    """
     return folder.parent.relative_to(root) if folder != root else Path()
 
 
 def join(found: Sequence[Source], names: Sequence[str]) -> list[Source]:
-    """Return the volumes, the NIfTI files or DICOM series of one scan as one: those that are named as a run's channels.
+    """Return the volumes, after the channels of each scan were joined into one volume.
 
-    In a folder that has such, others are passed over, such as labels and sequences that the run does not use.
+    A channel of a scan is a NIfTI file or a DICOM series that is named after one of `names`, the run's channels. If a folder
+    holds a channel, its other NIfTI files and DICOM series are ignored. These are, for example, labels, or sequences that the
+    run does not use.
 
     Raises:
-        DataError: some of a scan's files are there, others not.
+        DataError: a scan has files for some channels, but not for all.
     """
     scans: dict[tuple[Path, str], dict[str, Path]] = {}
     for source in found:

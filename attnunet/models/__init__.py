@@ -1,1 +1,1 @@
-"""Networks: plain functions that build functional Keras graphs and end in logits."""
+"""Networks: plain functions that build functional Keras models, whose outputs are logits."""

@@ -20,21 +20,22 @@ def attention_resunet(
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
     bn_momentum: Annotated[float, Gt(0), Lt(1)] = 0.9,
 ) -> keras.Model:
-    """Return a network from uint8 images (B, S, S, channels) to float32 logits (B, S, S, 1), with S = image_size.
+    """Return a network that maps uint8 images (B, S, S, channels) to float32 logits (B, S, S, 1), with S = image_size.
 
-    It is a U-Net (Ronneberger et al. 2015, arXiv 1505.04597) of residual blocks, with an attention gate on every skip.
+    The network is a U-Net (Ronneberger et al. 2015, arXiv 1505.04597). It consists of residual blocks and has an attention
+    gate on every skip connection.
 
     Args:
-        filters: one number for each level, the last for the bottleneck; n numbers halve the image n - 1 times, so
-            image_size must divide by 2 ** (n - 1).
-        convolution: the layer class of the blocks' 3x3 convolutions (Conv2D, SeparableConv2D).
-        gate: how a gate joins skip and gating signal; "none" passes the skips unchanged.
-        residual: whether blocks have a shortcut.
-        dropout: share of a block's feature maps that a training step sets to zero.
-        bn_momentum: the momentum of the running mean and variance. At 0.99 they have not converged after 100 steps.
+        filters: the number of feature maps at each level. The last number belongs to the bottleneck. A list of n numbers
+            halves the image n - 1 times, so image_size must be a multiple of 2 ** (n - 1).
+        convolution: the layer class of the 3x3 convolutions in the blocks: Conv2D or SeparableConv2D.
+        gate: how a gate combines the skip connection and the gating signal. "none" leaves out the gates.
+        residual: whether each block has a shortcut.
+        dropout: the share of a block's feature maps that a training step sets to zero.
+        bn_momentum: the momentum of the running mean and variance. At 0.99, they have not converged after 100 steps.
 
     Raises:
-        ValueError: image_size does not divide by 2 ** (len(filters) - 1).
+        ValueError: image_size is not a multiple of 2 ** (len(filters) - 1).
     """
     if image_size % 2 ** (len(filters) - 1):
         raise ValueError(f"image_size={image_size} does not divide by {2 ** (len(filters) - 1)}")
@@ -62,6 +63,6 @@ def attention_resunet(
             skip = attention_gate(skip, x, filters[level], join(level), f"gate_{level}")
         x = block((x, skip), level, f"decoder_{level}")
 
-    # Logits stay in float32 under mixed precision: losses and thresholds need the range.
+    # The logits are float32 even in mixed precision, because losses and thresholds need the range of float32.
     logits = layers.Conv2D(1, 1, dtype="float32", name="logits")(x)
     return keras.Model(inputs, logits, name="attention_resunet")

@@ -10,11 +10,14 @@ from attnunet.models.normalization import FusedBatchNormalization
 from attnunet.models.upsample_concat import Joined
 
 Convolution = Callable[..., layers.Layer]
-"""Called as `convolution(filters, kernel_size, padding=..., use_bias=..., name=...)`: Conv2D or SeparableConv2D."""
+"""Conv2D or SeparableConv2D. It is called as `convolution(filters, kernel_size, padding=..., use_bias=..., name=...)`."""
 
 
 Features: TypeAlias = KerasTensor | tuple[KerasTensor, KerasTensor]
-"""(B, H, W, C), or a pair (B, H/2, W/2, G), (B, H, W, S): the first up-sampled, then concatenated with the second."""
+"""A tensor (B, H, W, C), or a pair of tensors (B, H/2, W/2, G) and (B, H, W, S).
+
+The first tensor of a pair is up-sampled and then concatenated with the second tensor.
+"""
 
 
 def convolve(x: Features, convolution: layers.Layer) -> KerasTensor:
@@ -24,10 +27,10 @@ def convolve(x: Features, convolution: layers.Layer) -> KerasTensor:
 def conv_block(
     x: Features, filters: int, convolution: Convolution, dropout: float, bn_momentum: float, name: str
 ) -> KerasTensor:
-    """Apply convolution, batch normalisation, ReLU, [dropout,] convolution, batch normalisation; return (B, H, W, filters).
+    """Return (B, H, W, filters): convolution, batch normalisation, ReLU, [dropout,] convolution, batch normalisation.
 
-    The second ReLU is left to the caller, so that a shortcut can be added before it (He et al. 2016, arXiv 1512.03385).
-    The convolutions have no bias: the normalisation that follows would subtract it.
+    The caller applies the second ReLU, so that it can add a shortcut before it (He et al. 2016, arXiv 1512.03385). The
+    convolutions have no bias, because the batch normalisation after them would subtract it.
     """
     x = convolve(x, convolution(filters, 3, padding="same", use_bias=False, name=f"{name}_conv1"))
     x = FusedBatchNormalization(momentum=bn_momentum, name=f"{name}_bn1")(x)
@@ -47,7 +50,7 @@ def res_conv_block(
     bn_momentum: float,
     name: str,
 ) -> KerasTensor:
-    """Return ReLU(conv_block(x) + BN(Conv1x1(x))); without `residual`, ReLU(conv_block(x))."""
+    """Return ReLU(conv_block(x) + BN(Conv1x1(x))) if `residual` is set, and ReLU(conv_block(x)) if not."""
     y = conv_block(x, filters, convolution, dropout, bn_momentum, name)
     if residual:
         projection = layers.Conv2D(filters, 1, padding="same", use_bias=False, name=f"{name}_shortcut")
@@ -58,30 +61,32 @@ def res_conv_block(
 
 
 def attention_gate(skip: KerasTensor, gating: KerasTensor, filters: int, join: layers.Layer, name: str) -> KerasTensor:
-    """Return the encoder's skip times one weight in (0, 1) for each pixel, which the decoder's level below decides.
+    """Return the skip connection, multiplied at each pixel by a weight in (0, 1).
 
-    skip: (B, 2H, 2W, S), gating: (B, H, W, G); returns (B, 2H, 2W, S).
+    `skip` (B, 2H, 2W, S) comes from the encoder. `gating` (B, H, W, G) comes from the decoder's next lower level. The result
+    has the shape of `skip`.
 
         weight = up(sigmoid(psi(ReLU(join(W_x * skip, W_g * gating)))))
 
-    W_x is a 2x2 convolution of stride 2 that brings the skip to the gating signal's grid, W_g and psi are 1x1
-    convolutions, `up` is bilinear. With an addition as `join` this is the additive gate of Oktay et al. 2018
-    (arXiv 1804.03999, eq. 1 and 2). The weights are the output of the layer `{name}_map`.
+    W_x is a 2x2 convolution of stride 2, which brings `skip` to the grid of `gating`. W_g and psi are 1x1 convolutions.
+    `up` is bilinear up-sampling. If `join` adds, the gate is the additive gate of Oktay et al. 2018 (arXiv 1804.03999,
+    eq. 1 and 2). The weights are the output of the layer `{name}_map`.
     """
     theta = layers.Conv2D(filters, 2, strides=2, use_bias=False, name=f"{name}_theta")(skip)
     phi = layers.Conv2D(filters, 1, name=f"{name}_phi")(gating)
     joined = layers.ReLU(name=f"{name}_relu")(join([theta, phi]))
     psi = layers.Conv2D(1, 1, name=f"{name}_psi")(joined)
     psi = layers.Activation("sigmoid", name=f"{name}_sigmoid")(psi)
-    # Float32 under mixed precision too: the gradient of TensorFlow's bilinear resizing is float32, and XLA refuses a mixture.
+    # The layer is float32 even in mixed precision. The gradient of TensorFlow's bilinear resizing is float32, and XLA refuses
+    # to mix float32 with another type.
     weight = layers.UpSampling2D(2, interpolation="bilinear", dtype="float32", name=f"{name}_map")(psi)
     return layers.Multiply(name=name)([skip, weight])
 
 
 def gate_maps(network: keras.Model) -> keras.Model | None:
-    """Return a network that maps images to the weights of the gates: {"gate_0_map": (B, H, W, 1), ...}, finest level first.
+    """Return a network that maps images to the gates' weights, or None if the network has no gates.
 
-    Returns None for a network without gates.
+    The weights are {"gate_0_map": (B, H, W, 1), ...}. The finest level comes first.
     """
     maps = {layer.name: layer.output for layer in network.layers if layer.name.endswith("_map")}
     return keras.Model(network.input, dict(sorted(maps.items())), name=f"{network.name}_gates") if maps else None

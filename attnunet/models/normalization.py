@@ -1,4 +1,4 @@
-"""Batch normalisation by TensorFlow's fused kernel."""
+"""Batch normalisation with TensorFlow's fused kernel."""
 
 from typing import Any
 
@@ -9,23 +9,25 @@ from keras import layers
 
 @keras.saving.register_keras_serializable(package="attnunet")
 class FusedBatchNormalization(layers.BatchNormalization):
-    """keras.layers.BatchNormalization of (B, H, W, C) over its last axis, with the same weights and the same results.
+    """Normalises each channel of (B, H, W, C), with the weights and results of keras.layers.BatchNormalization.
 
         y = gamma (x - mean) / sqrt(variance + epsilon) + beta
 
-    Ioffe and Szegedy 2015, arXiv 1502.03167. Keras composes this of a dozen operations, and each passes over the feature
-    maps; the kernel passes over them twice. It computes in float32, whatever the type of x.
+    Keras uses a dozen operations for this formula, and each operation passes over the feature maps. The fused kernel passes
+    over them only twice. The kernel computes in float32 for every type of x.
+
+    Source: Ioffe and Szegedy 2015, arXiv 1502.03167.
     """
 
     def add_weight(self, *arguments: Any, trainable: bool = True, **keywords: Any) -> keras.Variable:
-        """Add a weight; the moving statistics become means over all devices, where Keras keeps those of the first device."""
+        """Add a weight. Moving statistics become the mean over all devices; Keras would keep those of the first device."""
         aggregation = "none" if trainable else "mean"
         return super().add_weight(*arguments, trainable=trainable, aggregation=aggregation, **keywords)
 
     def call(self, inputs: Any, training: bool | None = None, mask: None = None) -> Any:
         if not (training and self.trainable):
             return self.normalize(inputs, self.moving_mean, self.moving_variance, is_training=False)[0]
-        # The kernel moves the statistics towards the unbiased variance; Keras moves them towards the biased one.
+        # The kernel updates the moving variance with the unbiased variance, but Keras updates it with the biased variance.
         pixels = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), self.moving_variance.dtype)
         bias = tf.maximum(pixels - 1, 1) / pixels
         outputs, mean, variance = self.normalize(

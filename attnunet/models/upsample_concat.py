@@ -1,4 +1,7 @@
-"""A layer that convolves the concatenation of a skip and the up-sampled level below, without building it."""
+"""A layer that convolves the concatenation of a skip connection and the up-sampled features of the level below.
+
+Where possible, the layer does not build the concatenated tensor.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,16 +14,19 @@ from keras import layers
 
 @keras.saving.register_keras_serializable(package="attnunet")
 class Joined(layers.Wrapper):
-    """Compute convolution(Concatenate([UpSampling2D(2)(below), skip])) with the same weights and the same results.
+    """Computes convolution(Concatenate([UpSampling2D(2)(below), skip])) with the same weights and the same results.
 
-    below: (B, H, W, G), skip: (B, 2H, 2W, S); returns (B, 2H, 2W, filters). The convolution of a concatenation is the sum of
-    the convolutions of its parts. That of the up-sampled part is computed at the lower resolution where that is possible:
+    The inputs are below (B, H, W, G) and skip (B, 2H, 2W, S). The output is (B, 2H, 2W, filters).
 
-        Conv2D 1x1          all of it
-        Conv2D 3x3          all of it: the nine taps of a pixel meet at most four different values, so a transposed
-                            convolution of 4x4 and stride 2 does the same with 4/9 of the multiplications
-        SeparableConv2D     nothing, but the concatenated tensor and its gradient are not built
-        any other           nothing: as the formula says
+    The convolution of a concatenation is the sum of the convolutions of the two parts. The convolution of `below` depends on
+    the kind of convolution:
+
+        Conv2D 1x1          It runs at the lower resolution.
+        Conv2D 3x3          It runs at the lower resolution. The nine taps of a pixel read at most four different values.
+                            So a 4x4 transposed convolution of stride 2 gives the same result with 4/9 of the
+                            multiplications.
+        SeparableConv2D     It runs at the full resolution, but the concatenated tensor and its gradient are not built.
+        any other           It runs at the full resolution, on the concatenated tensor of the formula.
     """
 
     def build(self, shapes: tuple[tuple, tuple]) -> None:
@@ -59,12 +65,12 @@ def is_plain(convolution: Any) -> bool:
 
 
 def repeat(x: tf.Tensor) -> tf.Tensor:
-    """Return (B, H, W, C) as (B, 2H, 2W, C), with each pixel four times."""
+    """Return (B, 2H, 2W, C) from (B, H, W, C). Each pixel becomes a square of four equal pixels."""
     return tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)
 
 
 def resize(x: tf.Tensor) -> tf.Tensor:
-    """Return the same as `repeat` in two thirds of the time; XLA has no gradient of this operation."""
+    """Return the same as `repeat`, in two thirds of the time. XLA has no gradient of this operation."""
     return tf.raw_ops.ResizeNearestNeighbor(images=x, size=2 * tf.shape(x)[1:3])
 
 
@@ -72,7 +78,7 @@ Up = Callable[[tf.Tensor], tf.Tensor]
 
 
 def split_kernel(kernel: Any, below: tf.Tensor, skip: tf.Tensor) -> list[tf.Tensor]:
-    """Return the kernel's input channels for `below`, and those for `skip`."""
+    """Return two parts of the kernel: the input channels for `below`, and the input channels for `skip`."""
     return tf.split(kernel, [below.shape[3], skip.shape[3]], axis=2)
 
 
@@ -94,15 +100,16 @@ def separable_of_concat(below: tf.Tensor, skip: tf.Tensor, depthwise: Any, point
     return one + other
 
 
-# For each row of the transposed kernel: which of the three taps of a convolution meet on the same pixel before up-sampling.
+# Row i says which of the three taps of a convolution add up to row i of the transposed kernel. These taps read the same pixel
+# of the tensor before up-sampling.
 TAPS = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
 
 
 def transposed_kernel(kernel: tf.Tensor) -> tf.Tensor:
-    """Return the kernel (4, 4, F, C) of the transposed convolution of stride 2 that equals a convolution of the up-sampled x.
+    """Return the kernel (4, 4, F, C) of the transposed convolution of stride 2 that replaces up-sampling and convolution.
 
-    `kernel` is that convolution's, (3, 3, C, F). Each element of the result is a sum of one, two or four elements of it, so
-    all are one matrix product.
+    `kernel` (3, 3, C, F) is the kernel of the convolution after up-sampling. Each element of the result is the sum of one,
+    two or four elements of `kernel`. So one matrix product gives all elements.
     """
     taps = tf.reshape(tf.transpose(kernel, (0, 1, 3, 2)), (9, -1))
     sums = tf.constant(np.kron(TAPS, TAPS), kernel.dtype)

@@ -1,1 +1,1 @@
-"""What happens around Keras's `fit`: the machine's settings, schedules, callbacks."""
+"""The training around Keras's `fit`: the machine's settings, learning rate schedules and callbacks."""

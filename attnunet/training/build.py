@@ -1,4 +1,4 @@
-"""What a configuration trains: the batches, the compiled network, and the predictor that shares its weights."""
+"""Builds the parts of a training: the batches, the compiled network, and the predictor that shares the network's weights."""
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -26,9 +26,10 @@ def build_draws(cfg: DictConfig, prepared: Prepared, split: Split) -> tuple[Draw
 
 
 def build_network(cfg: DictConfig, channels: int, steps: int) -> keras.Model:
-    """Return the compiled network; it is the last job's, with fresh weights, where both compute the same.
+    """Return the compiled network with fresh weights. If the last job's network computes the same, that network is reused.
 
-    `channels` are those of the images, and `steps` those of the run, which the learning rate follows.
+    `channels` is the number of channels of an image. `steps` is the number of training steps of the run; the learning rate
+    schedule depends on it.
     """
 
     def build() -> keras.Model:
@@ -42,7 +43,7 @@ def build_network(cfg: DictConfig, channels: int, steps: int) -> keras.Model:
 
 
 def build_predictor(cfg: DictConfig, network: keras.Model, prepared: Prepared) -> Predictor:
-    """Return the predictor that has the network's weights at any time of its training."""
+    """Return a predictor that shares the network's weights, so it always has their current values during training."""
     seen = ("file_channels", "channels", "intensity", "plane", "pixel_size", "dtype")
     preparation = Preparation(cfg.image_size, **{name: getattr(prepared, name) for name in seen})
     predictor = Predictor(
@@ -57,16 +58,19 @@ def build_predictor(cfg: DictConfig, network: keras.Model, prepared: Prepared) -
 
 
 def strategy_scope(name: Literal["mirrored"] | None) -> AbstractContextManager:
-    """Return the scope in which a network is made and compiled.
+    """Return the scope in which a network is built and compiled.
 
-    "mirrored" trains a copy of the network on each GPU, or without a GPU on each logical CPU; every copy gets its share of a
-    batch.
+    "mirrored" trains a copy of the network on each GPU. Without a GPU, it trains a copy on each logical CPU. Each copy gets
+    an equal share of a batch.
     """
     return nullcontext() if name is None else mirrored_strategy().scope()
 
 
 @cache
 def mirrored_strategy() -> Any:
-    """Return the one strategy of a process: two would number their reductions alike, and TensorFlow would confuse them."""
+    """Return the only strategy of a process.
+
+    Two strategies would give the same numbers to their reductions, and TensorFlow would confuse these reductions.
+    """
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return tf.distribute.MirroredStrategy([device.name for device in devices])

@@ -20,15 +20,16 @@ from attnunet.training.state import History, State
 
 
 class Validation(keras.callbacks.Callback):
-    """Adds the mean volumetric scores of the validation patients at native size to an epoch's logs.
+    """Adds the mean scores of the validation patients to an epoch's logs. Each patient's volume is scored at native size.
 
-        val/dice, val/iou   at the best threshold of the grid, so that losses are not ranked by their calibration
-        val/threshold       that threshold
-        val/dice_at_0.5     at 0.5
-        val/loss            the mean over the slices of their batch's loss
+        val/dice, val/iou   the scores at the best threshold of the grid, so that a comparison of loss functions does not
+                            depend on how well each calibrates its probabilities
+        val/threshold       the best threshold
+        val/dice_at_0.5     the Dice score at the threshold 0.5
+        val/loss            the mean over slices, where each slice counts with the loss of its batch
 
-    Post-processing and mirror images come later, when the kept checkpoint is scored. This callback is the first in the
-    list: Keras hands the same dictionary to all of them.
+    The scores do not use post-processing or mirror images. The kept checkpoint is scored with them after the training. This
+    callback must be the first in the list, because Keras passes the same dictionary to all callbacks in turn.
     """
 
     def __init__(self, predictor: Predictor, prepared: Prepared, indices: Sequence[int], thresholds: Sequence[float]) -> None:
@@ -64,7 +65,9 @@ class Validation(keras.callbacks.Callback):
 
 
 class Log(keras.callbacks.Callback):
-    """Hands the metrics of each epoch to `log` in one call, under train/ and val/. Epochs count from 1.
+    """Passes the metrics of each epoch to `log` in one call.
+
+    The names of the metrics start with train/ or val/. Epochs count from 1.
 
     Raises:
         FloatingPointError: the training loss is infinite or not a number.
@@ -75,9 +78,9 @@ class Log(keras.callbacks.Callback):
     ) -> None:
         """
         Args:
-            log: a function of the metrics and the epoch.
-            images_per_epoch: the number of training images, for the rate.
-            history: the metrics of earlier epochs, to which those of the next epochs are appended.
+            log: a function that takes the metrics and the epoch's number.
+            images_per_epoch: the number of training images in an epoch, for train/images_per_second.
+            history: a list with the metrics of earlier epochs. The callback appends the metrics of later epochs to it.
         """
         super().__init__()
         self.log, self.images_per_epoch = log, images_per_epoch
@@ -106,10 +109,11 @@ class Log(keras.callbacks.Callback):
 
 
 class Keep(keras.callbacks.Callback):
-    """Keeps the best weights so far after each epoch, and then the state from which training can go on.
+    """Saves the best weights so far after each epoch, and then the state from which the training can continue.
 
-    It comes after `Log`, whose history it reads. The best epoch and the end follow from that history alone, so that an
-    interrupted training decides as any other. Lower is better for a loss.
+    This callback comes after `Log`, because it reads the history that `Log` extends. The best epoch and the last epoch depend
+    only on that history, so an interrupted training makes the same decisions as an uninterrupted one. If the name of
+    `monitor` ends with "loss", lower values are better.
     """
 
     def __init__(self, state: State, history: History, monitor: str, early_stopping: int | None) -> None:
@@ -118,7 +122,7 @@ class Keep(keras.callbacks.Callback):
 
     @property
     def best_epoch(self) -> int:
-        """The best epoch, counted from 1; the first of several that are equal."""
+        """The best epoch, counted from 1. If several epochs are equally good, it is the first of them."""
         return self.best_of(self.history)
 
     def best_of(self, history: History) -> int:
@@ -130,18 +134,18 @@ class Keep(keras.callbacks.Callback):
         return self.file_of(self.best_epoch)
 
     def file_of(self, epoch: int) -> Path:
-        """Return the file of an epoch's weights; each epoch has its own, so that a state never reads another one's."""
+        """Return the file of an epoch's weights. Each epoch has its own file, so no state reads another epoch's weights."""
         return self.state.path.with_name(f"best-{epoch}.npz")
 
     @property
     def stopped(self) -> bool:
-        """Whether the last `early_stopping` epochs brought no better one."""
+        """Whether none of the last `early_stopping` epochs is the best epoch."""
         return self.early_stopping is not None and len(self.history) - self.best_epoch >= self.early_stopping
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self.best_epoch == epoch + 1:
             with replacing(self.best) as temporary:
-                np.savez(temporary, *self.model.get_weights())  # Keras's format takes half a second
+                np.savez(temporary, *self.model.get_weights())  # Keras's own format takes half a second
         self.state.save(self.history, self.best)
         needed = {self.file_of(self.best_of(states)) for states in (self.history, self.history[:-1]) if states}
         for older in set(self.best.parent.glob("best-*.npz")) - needed:
@@ -150,10 +154,13 @@ class Keep(keras.callbacks.Callback):
 
 
 class ShowProgress(keras.callbacks.Callback):
-    """Shows a bar with the time left, and a line for each epoch; without a terminal only the lines. Last in the list."""
+    """Shows a bar with the remaining time, and prints a line after each epoch. Without a terminal, it only prints the lines.
+
+    This callback must be the last in the list.
+    """
 
     def __init__(self, console: Console, epochs: int, steps: int, monitor: str, done: int = 0) -> None:
-        """`done` is the number of epochs that were trained before."""
+        """Start the bar at `done`, the number of epochs that were trained earlier."""
         super().__init__()
         self.console, self.epochs, self.monitor, self.done = console, epochs, monitor, done
         columns = (

@@ -1,4 +1,4 @@
-"""Training with Keras's `fit`, from the batches of the data pipeline and from where an interrupted training stood."""
+"""Trains a network with Keras's `fit` on the batches of the data pipeline, and continues an interrupted training."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from attnunet.training.state import History, State, read_weights
 
 @dataclass(frozen=True)
 class Fitted:
-    """The result of a training: the epochs' metrics, the best epoch (counted from 1) and the file of its weights."""
+    """The result of a training: the metrics of each epoch, the best epoch (counted from 1), and the file of its weights."""
 
     history: History
     best_epoch: int
@@ -39,22 +39,23 @@ def fit(
     log: Callable[[dict[str, float], int], None],
     console: Console,
 ) -> Fitted:
-    """Train up to `epochs` epochs, starting from the state in `folder`; each epoch's metrics go to `log`.
+    """Train for at most `epochs` epochs in total, from the state in `folder` if there is one. Return the result.
 
-    The network must be compiled and its optimizer built; it ends with the weights of the last epoch. A training that was
-    interrupted and called again with the same arguments ends with the same bits as one that was not.
+    Each epoch's metrics go to `log`. The network must be compiled, and its optimizer must be built. After the call, the
+    network has the weights of the last epoch. If an interrupted training is called again with the same arguments, it ends
+    with the same bits as an uninterrupted training.
     """
     steps = draws.steps_per_epoch
     state = State(folder / "state.npz", network)
     history = state.load()
     for epoch, metrics in enumerate(history, start=1):
-        log(metrics, epoch)  # the interruption may have come before the log
+        log(metrics, epoch)  # the interruption may have come before the epoch was logged
 
     done = len(history)
     keep = Keep(state, history, cfg.monitor, cfg.trainer.early_stopping)
     if done < epochs and not (done and keep.stopped):
         callbacks: Sequence[keras.callbacks.Callback] = [
-            validation,  # first: the others read its scores
+            validation,  # the first callback, because the others read its scores
             Log(log, steps * draws.batch_size, history),
             keep,
             progress := ShowProgress(console, epochs, steps, cfg.monitor, done),
@@ -74,16 +75,17 @@ def fit(
                 verbose=0,
             )
         finally:
-            progress.stop()  # Keras tells no callback of an error, and the bar hides the cursor
+            progress.stop()  # Keras calls no callback after an error, and the bar hides the cursor
     return Fitted(history, keep.best_epoch, keep.best)
 
 
 def as_tf_data(source: grain.IterDataset, draws: Draws, devices: int = 1) -> tf.data.Dataset:
-    """Return the batches as the tf.data data set that Keras iterates, with its autotuner off.
+    """Return the batches as a tf.data data set, which Keras iterates.
 
-    With the autotuner, the end of each iterator waits until the autotuner's thread has slept. Keras would wrap a Grain data
-    set in the same way, but leave the autotuner on. The data set has a thread of its own, since the network's one inter-op
-    thread is busy. Each of several `devices` gets its share of the slices with a lesion.
+    The data set's autotuner is off. If it were on, the end of each iterator would wait for a sleep of the autotuner's
+    thread. Keras itself would wrap a Grain data set in the same way, but with the autotuner on. The data set has its own
+    thread, because the network keeps the only inter-op thread busy. If there are several `devices`, each device gets an
+    equal share of the slices with a lesion.
     """
     size, channels = draws.prepared.images.shape[1], draws.prepared.images.shape[3]
     shape = (draws.batch_size, size, size)
@@ -97,9 +99,9 @@ def as_tf_data(source: grain.IterDataset, draws: Draws, devices: int = 1) -> tf.
 
 
 def deal(stream: Iterator[tuple[np.ndarray, np.ndarray]], devices: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield batches reordered so that each device gets its share of the lesion slices, which stand first in a batch.
+    """Yield each batch in a new order, in which each device gets an equal share of the slices with a lesion.
 
-    TensorFlow cuts a batch into as many stretches as there are devices.
+    In the old order, these slices come first. TensorFlow cuts a batch into one contiguous part for each device.
     """
     for images, masks in stream:
         order = np.concatenate([np.arange(len(images))[device::devices] for device in range(devices)])

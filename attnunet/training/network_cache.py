@@ -1,4 +1,7 @@
-"""A compiled network that the jobs of one process share, since tracing its steps takes longer than many a job."""
+"""A compiled network that the jobs of one process share.
+
+TensorFlow traces the steps of a new network, and that can take longer than the rest of a job.
+"""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -11,13 +14,17 @@ kept: dict[str, keras.Model] = {}
 
 
 def compile_once(key: str, build: Callable[[], keras.Model]) -> keras.Model:
-    """Return the compiled network that `build` makes, or the last job's network with the same values, to the last bit.
+    """Return the compiled network that `build` makes, or the last job's network if that has the same `key`.
+
+    The last job's network gets the values of the new network, equal to the last bit.
 
     Args:
-        key: equal for networks whose steps are the same computation on the same shapes; "" for one that must not be shared.
+        key: equal for two networks if their steps are the same computation on the same shapes. The empty string stands for
+            a network that must not be shared.
     """
     fresh = build()
-    # A first step that makes variables would be traced twice, and a training's state would lack these variables.
+    # The optimizer makes its variables here. If the first step made them, TensorFlow would trace that step twice, and the
+    # state of the training would lack these variables.
     with fresh.distribute_strategy.scope():
         fresh.optimizer.build(fresh.trainable_variables)
     if not key or key not in kept:
@@ -31,8 +38,8 @@ def compile_once(key: str, build: Callable[[], keras.Model]) -> keras.Model:
 
 @lru_cache(maxsize=1)
 def without_optimizer(network: keras.Model) -> keras.Model:
-    """Return the same layers without loss and optimizer, for predictions and checkpoints."""
+    """Return a model of the same layers, but without loss and optimizer. It serves predictions and checkpoints."""
     with network.distribute_strategy.scope():
         model = keras.Model(network.input, network.output, name=network.name)
-    model.jit_compile = network.jit_compile  # a network that is not compiled would choose by the device
+    model.jit_compile = network.jit_compile  # an uncompiled network would choose it by the device
     return model

@@ -1,4 +1,4 @@
-"""Learning rate schedules, and the optimizers that follow them."""
+"""Learning rate schedules, and the optimizers that use them."""
 
 import math
 from typing import Annotated, Any, Literal
@@ -10,13 +10,14 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="attnunet")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """The learning rate at step t of `steps`: a linear warm-up over the share `warmup` of the steps, then a decay.
+    """The learning rate at step t of `steps` steps: first a linear warm-up, then a decay.
 
-    With s = (t - warmup steps) / (steps - warmup steps) in [0, 1], the rate is learning_rate times
+    `warmup` is the share of the steps that belong to the warm-up. Let s = (t - warmup steps) / (steps - warmup steps), in
+    [0, 1]. During the decay, the rate is learning_rate times
 
         constant    1
         cosine      (1 + cos(pi s)) / 2      Loshchilov and Hutter 2017, arXiv 1608.03983, without restarts
-        polynomial  (1 - s) ^ 0.9            as nnU-Net (doi 10.1038/s41592-020-01008-z)
+        polynomial  (1 - s) ^ 0.9            as in nnU-Net (doi 10.1038/s41592-020-01008-z)
 
     During the warm-up the rate is learning_rate * (t + 1) / warmup steps, so that no step has a rate of 0.
     """
@@ -57,15 +58,15 @@ def adamw(
     warmup: Warmup = 0.0,
     weight_decay: Annotated[float, Ge(0), Le(1)] = 1e-4,
 ) -> keras.optimizers.AdamW:
-    """Return Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101), with the rate as in `adam`."""
+    """Return Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101). Its rate is as in `adam`."""
     return keras.optimizers.AdamW(Schedule(learning_rate, steps, schedule, warmup), weight_decay=weight_decay)
 
 
 @keras.saving.register_keras_serializable(package="attnunet")
 class Adam(keras.optimizers.Adam):
-    """Keras's Adam under the name that it has in earlier checkpoints."""
+    """Keras's Adam, registered under the name that earlier checkpoints use."""
 
 
 @keras.saving.register_keras_serializable(package="attnunet")
 class AdamW(keras.optimizers.AdamW):
-    """As `Adam`."""
+    """Keras's AdamW, registered under the name that earlier checkpoints use."""

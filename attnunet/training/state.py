@@ -1,4 +1,4 @@
-"""The state of a training on disk: all that its remaining epochs depend on."""
+"""The state of a training on disk. It holds everything that the remaining epochs need."""
 
 import json
 import logging
@@ -19,15 +19,16 @@ History = list[dict[str, float]]
 
 
 def variables(network: keras.Model) -> Sequence[keras.Variable]:
-    """Return all variables that training changes: weights, random states of dropout, and those of a built optimizer."""
+    """Return all variables that training changes: weights, random states of dropout, and variables of a built optimizer."""
     return [*network.variables, *network.optimizer.variables]
 
 
 class State:
-    """Weights, optimizer, random states of dropout and the epochs' metrics, in files that are written whole or not at all.
+    """Stores the weights, the optimizer, the random states of dropout, and the metrics of each epoch.
 
-    The order of samples and the augmentation are functions of (seed, step) and need no state. The best epoch and early
-    stopping follow from the metrics. The state of the epoch before is kept too, in case the last one is damaged.
+    A file is written either completely or not at all. The order of samples and the augmentation are functions of (seed, step)
+    and need no state. The best epoch and early stopping follow from the metrics. The state of the previous epoch is kept too,
+    in case the last state is damaged.
     """
 
     def __init__(self, path: Path, network: keras.Model) -> None:
@@ -35,7 +36,7 @@ class State:
         self.before = path.with_name(f"{path.stem}-before{path.suffix}")
 
     def save(self, history: History, best: Path) -> None:
-        """Write the state. `best` is the file of the best epoch's weights in the same folder, which the state needs."""
+        """Write the state. It refers to `best`, the file of the best epoch's weights, which must lie in the same folder."""
         values: dict[str, Any] = {
             f"{place}": np.asarray(variable.value) for place, variable in enumerate(variables(self.network))
         }
@@ -45,17 +46,17 @@ class State:
                 os.replace(self.path, self.before)
 
     def load(self) -> History:
-        """Restore the network, and return the metrics of the epochs that it has been trained for.
+        """Restore the network, and return the metrics of the epochs for which it has been trained.
 
-        A file that cannot be read is set aside, and the state before it is restored. Without any file the network stays as
-        it is, and there are no metrics.
+        If the last state cannot be read, its file is renamed, and the previous state is restored. Without a readable file,
+        the network stays unchanged, and the list of metrics is empty.
         """
         for path in (self.path, self.before):
             if not path.exists():
                 continue
             try:
                 values, history = self.read(path)
-            except Exception as error:  # NumPy, zipfile and json raise all kinds of errors on a damaged file
+            except Exception as error:  # NumPy, zipfile and json raise many kinds of errors for a damaged file
                 aside = path.with_name(f"damaged-{path.name}")
                 os.replace(path, aside)
                 what = "it is set aside, and the run begins at the state before it, or else anew"
@@ -70,7 +71,7 @@ class State:
         """Return the values of the variables, and the metrics.
 
         Raises:
-            Exception: the file, or that of the best weights, is damaged or belongs to another network.
+            Exception: the state does not fit the network, or the file of the state or of the best weights is damaged.
         """
         expected = [np.asarray(variable.value) for variable in variables(self.network)]
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
