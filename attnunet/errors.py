@@ -29,7 +29,7 @@ FOREIGN = {
     "multiprocessing": "worker processes",
     "multiprocess": "worker processes",
 }
-"""Packages whose errors concern the user's input or machine. The value is the beginning of the message for such an error."""
+"""The keys are packages whose errors concern the user's input or machine. Each value begins the message of such an error."""
 
 
 class UserError(Exception):

@@ -101,7 +101,7 @@ def find_errors(schema: Any, values: dict, prefix: str) -> Iterator[str]:
 
 
 def explain_number(key: str, error: Any) -> str:
-    """Return a message for a text that was read as another type. For example, 1_2 was read as 12. It says how to quote it."""
+    """Return how to quote a text that was read as another type. For example, the text 1_2 is read as the number 12."""
     option = f'{key.rpartition(".")[0]}=["..."]' if isinstance(error["loc"][-1], int) else f'{key}="..."'
     kind = "true or false" if isinstance(error["input"], bool) else "a number"
     return f"is read as {kind}; quote a text twice: '{option}'"

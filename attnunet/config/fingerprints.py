@@ -6,15 +6,16 @@ identity      includes                                            leaves out
 ------------  --------------------------------------------------  ----------------------------------------------------
 content       names and bytes of images and masks, patients,      folder, size, time of change: a copy is the same data
               sites
-preparation   content, image_size, channels, intensity            augmentation: it is drawn later
-split         the slices of each part, whether it leaks           how it was drawn: a manifest of it is the same split
+preparation   content, image_size, channels, intensity            augmentation: it is applied later
+split         the slices of each part, whether the split leaks    how the slices were drawn: a manifest of a split has
+                                                                  the same identity as the split
 code          the definitions that CORE and the run's             other losses, networks, readers; figures, tables,
               `_target_`s reach (attnunet.config.reach), the      commands, tracking; docstrings and messages: they
               versions of Python and the NUMERICAL packages       change no result
 recipe        configuration, preparation, split, code, whether    the keys FREE: they change no result, or another
               the test is scored                                  identity covers them
-run           recipe, threads, settings of numerical libraries    the machine: a tag names it, and a resumed run warns
-                                                                  if it is another one
+run           recipe, threads, settings of numerical libraries    the machine: a tag names it, and a run that resumes
+                                                                  on another machine prints a warning
 metrics       for each metric the definitions that compute it     the other metrics: a new metric makes no run stale
 computation   model, loss, optimizer, shapes, precision, steps    data and weights: jobs of a process with the same
                                                                   computation share the graph that TensorFlow traced

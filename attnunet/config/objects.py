@@ -36,7 +36,7 @@ def make(node: DictConfig, group: str) -> Callable[..., Any]:
     the type.
 
     Raises:
-        ConfigError: the group has no `_target_`, names a `_target_` that it may not name, or gives one wrong arguments.
+        ConfigError: the group has no `_target_`, names a `_target_` that it may not name, or sets wrong arguments.
     """
     if not isinstance(node, DictConfig) or "_target_" not in node:
         raise ConfigError(f"{group}: lacks `_target_`, the function or class that the group's choice names")

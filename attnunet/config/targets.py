@@ -1,6 +1,6 @@
 """The functions and classes that a configuration may name as a `_target_`.
 
-A configuration is data. A foreign one, such as that of a stored run, must not be able to run a command.
+A configuration is data. A foreign configuration, for example that of a stored run, must not be able to run a command.
 """
 
 from __future__ import annotations

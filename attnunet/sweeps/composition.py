@@ -1,7 +1,7 @@
 """Compose the configuration of a command, and the configuration of each job of a sweep.
 
-Only this module uses private parts of Hydra's loader. It is written for hydra-core 1.3, and tests/test_composition.py tests
-that these parts still work.
+Only this module uses private parts of Hydra's loader. The parts are those of hydra-core 1.3. tests/test_composition.py checks
+that they still work.
 """
 
 from __future__ import annotations

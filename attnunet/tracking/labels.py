@@ -13,7 +13,7 @@ def name_run(cfg: DictConfig, choices: Mapping[str, str], leaking: bool) -> str:
 
 
 def list_parameters(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
-    """Return the choice of each group and the value of each setting; each key is the one that the command line takes."""
+    """Return the choice of each group and the value of each setting. The keys are written as on the command line."""
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     return {**choices, **flatten(plain)}
 
@@ -21,8 +21,8 @@ def list_parameters(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, An
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested settings as one flat dictionary with the keys of the command line: {"loss.weights.dice": 1.0, ...}.
 
-    A list of `_target_`s gets a key for each item; `format_call` writes its value. Hydra's own keys, which begin with "_",
-    are left out.
+    A list of `_target_`s gets a key for each item. The value of this key is the item in the form of `format_call`. Keys that
+    begin with "_" are left out, because they belong to Hydra.
     """
     values: dict[str, Any] = {}
     for name, value in config.items():

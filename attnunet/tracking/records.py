@@ -207,7 +207,7 @@ def find_runs(store: Store, ids: Sequence[str]) -> list[Record]:
 
 
 def find_checkpoint(store: Store, run_id: str) -> Record:
-    """Return the run with this id, or with the only id that begins so; raise the errors of `Record.check_checkpoint`."""
+    """Return the run with this id or these first digits of an id. Raise an error if `Record.check_checkpoint` does."""
     record = Record(store, find_run(store, run_id))
     record.check_checkpoint()
     return record

@@ -47,7 +47,7 @@ class Start:
 
 
 def lock_of(folder: Path) -> FileLock:
-    """Return the lock that a process holds while it trains a run. The state of the run is in `folder`."""
+    """Return the lock of the run whose state is in `folder`. A process holds the lock while it trains the run."""
     return FileLock(f"{folder}.lock")
 
 

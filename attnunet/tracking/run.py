@@ -261,7 +261,7 @@ def heartbeat(current: Run) -> Iterator[None]:
                 return
             if time.monotonic() - beaten >= PULSE:
                 beaten = time.monotonic()
-                with suppress(Exception):  # the next heartbeat makes up for a lost one
+                with suppress(Exception):  # a lost heartbeat does no harm
                     current.tags({"heartbeat": f"{time.time():.0f}"}, patience=0)
             try:
                 current.send(patience=0)

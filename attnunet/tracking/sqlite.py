@@ -23,7 +23,7 @@ TROUBLES = {
     "unable to open": "it cannot be opened: give a tracking.root that can be read and written",
     "disk I/O error": "the disk cannot be read or written: restore the file elsewhere, and give that folder as tracking.root",
 }
-"""Words in the errors of SQLite, MLflow and Optuna. The value of each states the cause and what the user can do."""
+"""The keys are words in errors of SQLite, MLflow and Optuna. Each value states the cause and what the user can do."""
 
 
 def address(database: Path) -> str:

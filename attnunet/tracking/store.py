@@ -82,7 +82,7 @@ class Store:
 
     @cached_property
     def client(self) -> mlflow.MlflowClient:
-        """MLflow's client. It is made under a lock, because processes break a new SQLite store if they open it at once."""
+        """MLflow's client. It is made under a lock, because processes that open a new SQLite store together break it."""
         with self.lock():
             if self.uri:
                 self.answers()  # comes first: if a server hangs, any other call takes MLFLOW_HTTP_REQUEST_TIMEOUT
@@ -125,7 +125,7 @@ class Store:
         return list(self.attempt(lambda: self.client.search_runs([study], condition, order_by=newest, max_results=1000)))
 
     def reap(self) -> None:
-        """Give the status KILLED to each running run whose process is dead.
+        """Give the status KILLED to each run that has the status RUNNING but whose process is dead.
 
         A run that attnunet did not start keeps its status, because other programs may use the same server.
         """
@@ -142,7 +142,7 @@ class Store:
             shown = {tag: redact(value) for tag, value in tags.items()}
             created = self.attempt(lambda: self.client.create_run(study, tags=shown, run_name=redact(name)))
             return str(created.info.run_id)
-        # The tags are set first. Otherwise another process could find a running run whose tags name a dead process.
+        # The tags are set first. Otherwise another process could find the status RUNNING and the tags of a dead process.
         self.tag(run_id, tags)
         self.attempt(lambda: self.client.update_run(run_id, status="RUNNING"))
         return run_id

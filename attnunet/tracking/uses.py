@@ -1,4 +1,4 @@
-"""Count how often a test split was scored. With each scoring, the best score of several runs becomes more optimistic."""
+"""Count how often a test split was scored. Each scoring makes the best score of several runs a little more optimistic."""
 
 from collections.abc import Iterable
 
