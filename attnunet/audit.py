@@ -1,4 +1,4 @@
-"""What is likely wrong with a data set: `python -m attnunet.audit data=lgg data.root=DIR`."""
+"""Find what is likely wrong with a data set: `python -m attnunet.audit data=lgg data.root=DIR`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def audit(cfg: DictConfig, choice: str, console: Console) -> None:
-    """Look at all files of the data, print a table of what is found and, in a study, log it.
+    """Check all files of the data, and print a table of the findings. If a study is given, also log the findings.
 
     Raises:
-        DataError: the files cannot be used at all; what is wrong with them is in the table.
+        DataError: the files cannot be used at all. The table says what is wrong with them.
     """
     from attnunet.config import objects
     from attnunet.data import audit as checks
@@ -48,7 +48,7 @@ def audit(cfg: DictConfig, choice: str, console: Console) -> None:
 
 
 def print_findings(found: Sequence[Finding], counted: str, console: Console) -> None:
-    """Print a row for each finding, with names and paths as they are."""
+    """Print a row for each finding. Names and paths are printed as plain text."""
     from rich.table import Table
     from rich.text import Text
 
@@ -61,7 +61,7 @@ def print_findings(found: Sequence[Finding], counted: str, console: Console) -> 
 
 
 def log_findings(cfg: DictConfig, choice: str, found: Sequence[Finding], console: Console) -> None:
-    """Log the findings as a run of the study, with the table as audit.csv and the number of each check's."""
+    """Log the findings as a run of the study: the table as audit.csv, and the number of findings of each check."""
     from attnunet.tracking.labels import flatten
     from attnunet.tracking.provenance import provenance
     from attnunet.tracking.run import open_run

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
-    """Rank the runs on validation patients and compare each pair; write the tables and the page."""
+    """Rank the runs on the validation patients, compare each pair of runs, and write the tables and the page."""
     from attnunet.comparison import pairs, results, rows, runs, table
     from attnunet.comparison.terminal import print_comparison
     from attnunet.tracking import uses
@@ -32,7 +32,7 @@ def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
         console.print(f"left out: {line}")
     found = rows.group_rows([runs.read_scores(record, question, ["val"]) for record in records], NO_EFFECT)
 
-    # The best rows on validation patients; a row without a score comes last.
+    # The best rows on the validation patients; a row without a score comes last.
     rows.check_pairs(found, "val")
     found.sort(key=lambda row: (math.isnan(mean := row.mean("val")), question.sign * -mean))
     found = found[: cfg.top]
@@ -67,7 +67,7 @@ def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
 def job(cfg: DictConfig) -> None:
     """Hydra's task function."""
     with exit_on_error():
-        compare(cfg, commands.open_runs(cfg.tracking), terminal.console(160))  # a log needs no narrow columns
+        compare(cfg, commands.open_runs(cfg.tracking), terminal.console(160))  # 160 columns in a log
 
 
 def main() -> None:

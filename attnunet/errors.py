@@ -1,4 +1,4 @@
-"""The errors that a user can mend, and the one place that ends a command on an error."""
+"""The errors that a user can fix, and the only function that ends a command after an error."""
 
 import errno
 import logging
@@ -17,7 +17,7 @@ HINTS = {
     "EPERM": "give a file or folder that this user may read and write",
     "EADDRINUSE": "give another port",
 }
-"""What a user can do about an error of the operating system, by the name of the error in `errno`."""
+"""What a user can do about an error of the operating system. The keys are the names of the errors in `errno`."""
 
 FOREIGN = {
     "mlflow": "the MLflow store",
@@ -29,15 +29,15 @@ FOREIGN = {
     "multiprocessing": "worker processes",
     "multiprocess": "worker processes",
 }
-"""Packages whose errors concern the user's input or machine; their messages begin with these words."""
+"""The keys are packages whose errors concern the user's input or machine. Each value begins the message of such an error."""
 
 
 class UserError(Exception):
-    """An error that the user can mend; the message names the key or file, what was found and what is allowed."""
+    """An error that the user can fix. The message names the key or file, the value that was found, and the allowed values."""
 
 
 def explain(error: BaseException) -> str | None:
-    """Return the message of an error that the user can mend; None for any other error, which needs its traceback."""
+    """Return the message of an error that the user can fix; None for any other error, which needs its traceback."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
@@ -53,7 +53,10 @@ def explain(error: BaseException) -> str | None:
 
 
 def database_error(error: BaseException) -> BaseException | None:
-    """Return SQLite's own error from one of MLflow or SQLAlchemy, whose message is a page of SQL; None if there is none."""
+    """Return the error of SQLite that caused an error of MLflow or SQLAlchemy; None if SQLite was not the cause.
+
+    The message of MLflow or SQLAlchemy is a page of SQL.
+    """
     cause: BaseException | None = error
     while cause is not None and type(cause).__module__ != "sqlite3":
         cause = cause.__cause__
@@ -67,15 +70,15 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Exit with code 1 on an error: with one message if `explain` knows the error, else with the traceback.
+    """Exit with code 1 after an error. Print one message if `explain` returns one, else print the traceback.
 
-    HYDRA_FULL_ERROR=1, a switch of Hydra's, shows the traceback of every error.
+    Hydra's environment variable HYDRA_FULL_ERROR=1 shows the traceback of every error.
     """
     try:
         yield
     except Exception as error:
         message = explain(error)
         if message is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
-            log.exception("attnunet failed")  # also into Hydra's log file, which would stay empty
+            log.exception("attnunet failed")  # also writes to Hydra's log file, which would stay empty
             sys.exit(1)
         sys.exit(f"attnunet: {message}")

@@ -1,4 +1,7 @@
-"""Score a run again, or masks of another tool: `python -m attnunet.evaluate run=RUN_ID`; or join folds: `... study=NAME`."""
+"""Score a run again, score the masks of another tool, or join folds.
+
+`python -m attnunet.evaluate run=RUN_ID` scores; `python -m attnunet.evaluate study=NAME` joins.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A split and its data for other tools: `python -m attnunet.export_split data=lgg data.root=DIR split=patient`."""
+"""Export a split and its data for other tools: `python -m attnunet.export_split data=lgg data.root=DIR split=patient`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def export_split(cfg: DictConfig, console: Console) -> None:
-    """Write the split in three forms, and the data set as nnU-Net's raw folder, so that another tool has the same patients."""
+    """Write the split in three formats and the data set as nnU-Net's raw folder. Another tool then uses the same patients."""
     from attnunet.exchange import splits
     from attnunet.exchange.nnunet import RawFolder
 
@@ -48,7 +48,7 @@ def export_split(cfg: DictConfig, console: Console) -> None:
 
 
 def divide_data(cfg: DictConfig) -> tuple[Dataset, Prepared, list[Fold]]:
-    """Return the data and the split that the configuration names; of a split into folds, all of them."""
+    """Return the data and the split that the configuration names. If it is a split into folds, return all folds."""
     from attnunet.config import objects
     from attnunet.data.cache import prepare
     from attnunet.exchange.splits import find_patients

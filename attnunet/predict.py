@@ -1,4 +1,4 @@
-"""Segment new images by a run's network: `python -m attnunet.predict run=RUN_ID input=PATH output=DIR`."""
+"""Segment new images with a run's network: `python -m attnunet.predict run=RUN_ID input=PATH output=DIR`."""
 
 from __future__ import annotations
 
@@ -39,12 +39,16 @@ def find_inputs(cfg: DictConfig, console: Console) -> list[Source]:
 
 
 def file_endings(cfg: DictConfig) -> list[str]:
-    """Return the endings of output names before their suffix: none for masks, "_probability" for probabilities."""
+    """Return the endings of output names, before the suffix: "" for masks and "_probability" for probabilities."""
     return ["", "_probability"] if cfg.probabilities else [""]
 
 
 def predict(cfg: DictConfig, sources: list[Source], record: Record, console: Console) -> None:
-    """Segment and write the volumes one by one; go on after a file that cannot be read, and raise DataError at the end."""
+    """Segment the volumes one by one, and write the results. If a volume cannot be read, go on with the next one.
+
+    Raises:
+        DataError: some volumes could not be read. The error is raised after the last volume.
+    """
     from attnunet.data.intensity import ValuesError
     from attnunet.data.slices import DataError
     from attnunet.evaluation import scoring
@@ -74,7 +78,10 @@ def predict(cfg: DictConfig, sources: list[Source], record: Record, console: Con
 
 
 def check_outputs(sources: list[Source], endings: list[str], output: Path, overwrite: bool) -> None:
-    """Raise DataError if a file would be lost: an existing one, an input, or one of two with the same name."""
+    """Raise DataError if an output would replace an existing file, an input or another output.
+
+    With `overwrite`, an output may replace an existing file that is not an input.
+    """
     inputs = {file.resolve() for source in sources for file in source.files}
     targets: set[Path] = set()
     for target in (output / path for source in sources for ending in endings for path in source.targets(ending)):

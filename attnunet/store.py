@@ -39,9 +39,9 @@ def main() -> None:
 
 
 def check_port(port: int) -> None:
-    """Raise UserError if no server can listen on this port of this machine; MLflow's server would exit with code 0."""
+    """Raise UserError if no server can listen on this port of this machine. MLflow's server would then exit with code 0."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a port is free as soon as it is left
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # like the server: a port is free at once after its use
         try:
             probe.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as error:
@@ -50,12 +50,12 @@ def check_port(port: int) -> None:
 
 
 def serve(root: Path, port: int) -> None:
-    """Replace this process by MLflow's server on the store."""
+    """Replace this process with MLflow's server for the store."""
     from attnunet.tracking.store import Store
 
     store = Store(root, None, patience=0)
     store.reap()
-    # Else MLflow starts ten processes for jobs, which this store does not have.
+    # Otherwise MLflow starts ten processes for jobs. This store has no jobs.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     address = ["--backend-store-uri", store.address, "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *address, "--workers", "1"])

@@ -33,8 +33,12 @@ def train(
 ) -> Outcome:
     """Reuse a finished run, resume an interrupted one, or train a new one; return its outcome.
 
-    The configuration is already checked. `choices` are the choices of its groups; `overrides` come from the command line.
-    A job of a sweep has a `parent` run and does not score the test patients: `score_test` is False.
+    Args:
+        cfg: the configuration, which is already checked.
+        choices: the choice of each group of the configuration.
+        overrides: the overrides from the command line.
+        score_test: whether to score the test patients; False for a job of a sweep.
+        parent: the id of the sweep's parent run; None for a run without a sweep.
     """
     from attnunet.config.objects import prepare_data
     from attnunet.data.checks import find_doubts
@@ -81,7 +85,7 @@ def train(
 
 
 def fit_and_score(cfg: DictConfig, prepared: Prepared, split: Split, run: Run, folder: Path, score_test: bool) -> float:
-    """Train, choose the best checkpoint and its decision, score and log it; return the best value of `monitor`."""
+    """Train a network, choose its best checkpoint and decision, score it, and log it; return the best value of `monitor`."""
     from attnunet.evaluation import decision, patients, report, results
     from attnunet.tracking import uses
     from attnunet.training import build, callbacks, fit

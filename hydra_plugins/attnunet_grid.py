@@ -1,4 +1,4 @@
-"""The sweeper of `hydra/sweeper=grid`. Hydra takes plugins from this namespace only, and imports each at every start."""
+"""The sweeper of `hydra/sweeper=grid`. Hydra looks for plugins only in this namespace, and imports them at every start."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,13 +9,13 @@ from omegaconf import DictConfig
 
 
 class GridSweeper(BasicSweeper):
-    """Hydra's own grid sweeper, with a check of all jobs before the first one starts, and one parent run."""
+    """Hydra's own grid sweeper. It also checks all jobs before the first job starts, and makes one parent run."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Do nothing: `open_sweep` has composed every job."""
+        """Do nothing, because `open_sweep` has already composed every job."""
 
     def sweep(self, arguments: list[str]) -> Any:
         from attnunet.sweeps.parent import open_sweep

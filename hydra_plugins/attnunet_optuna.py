@@ -1,4 +1,4 @@
-"""The sweeper of `hydra/sweeper=optuna`. Hydra takes plugins from this namespace only, and imports each at every start."""
+"""The sweeper of `hydra/sweeper=optuna`. Hydra looks for plugins only in this namespace, and imports them at every start."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,10 @@ from omegaconf import DictConfig
 
 @dataclass
 class OptunaSweeperConf:
-    """The types of the keys, as Hydra's own plugins store theirs; conf/hydra/sweeper/optuna.yaml has the values."""
+    """The types of the keys. Hydra's own plugins store their types in the same way.
+
+    The values are in conf/hydra/sweeper/optuna.yaml.
+    """
 
     study_name: str
     storage: str | None
@@ -28,13 +31,13 @@ class OptunaSweeperConf:
 
 ConfigStore.instance().store(group="hydra/sweeper/types", name="optuna", node=OptunaSweeperConf, provider="attnunet")
 
-if find_spec("optuna"):  # an extra; where it is not installed, there is no such sweeper
+if find_spec("optuna"):  # Optuna is an extra; without it, this sweeper does not exist
 
     class OptunaSweeper(Sweeper):
         """A sweeper that asks Optuna for trials, runs them with a launcher, and resumes an interrupted study.
 
-        Hydra's own plugin for Optuna needs optuna below 3 and thus SQLAlchemy below 2, with which MLflow's server does not
-        start.
+        Hydra's own plugin for Optuna needs an Optuna below version 3, which needs an SQLAlchemy below version 2. MLflow's
+        server does not start with this SQLAlchemy.
         """
 
         config: DictConfig
@@ -55,7 +58,7 @@ if find_spec("optuna"):  # an extra; where it is not installed, there is no such
                 storage: the SQLAlchemy address of the studies; None for optuna.db below tracking.root.
                 n_trials: the number of finished trials at which the search ends.
                 n_jobs: the number of trials that run at once.
-                sampler: makes one of Optuna's samplers, given a `seed`.
+                sampler: a function that makes one of Optuna's samplers from a `seed`.
                 params: overrides that define the search space; the command line wins over them.
             """
             self.study_name, self.storage, self.n_trials, self.n_jobs = study_name, storage, n_trials, n_jobs

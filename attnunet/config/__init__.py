@@ -1,6 +1,7 @@
 """The configuration: its folder, its checks, the objects that it names, and the fingerprints of a run.
 
-Entry modules import this package, so it imports only Hydra; `checks` and `objects` import pydantic and NumPy.
+Entry modules import this package, so its __init__ imports only Hydra. The modules `checks` and `objects` also import pydantic
+and NumPy.
 """
 
 from attnunet.config.entry import ConfigError, as_typed, check_folder, group_choices, settle, without_hydra

@@ -1,4 +1,4 @@
-"""Checks of a configuration's keys, types, ranges and combinations, without an import of its `_target_`s."""
+"""Check the keys, types, ranges and combinations of a configuration. Its `_target_`s are not imported."""
 
 import itertools
 import math
@@ -20,14 +20,14 @@ from attnunet.errors import first_line
 GROUPS = ("model", "loss", "data", "split", "augment", "optimizer")
 """The groups that hold a `_target_`."""
 SUPPLIED = {"model": ("image_size", "channels"), "optimizer": ("steps",), "split": ("subjects",)}
-"""The arguments that the code hands to a group's target; they cannot be configured."""
+"""The arguments that the code passes to the `_target_` of a group; a configuration cannot set them."""
 
 
 def check(cfg: DictConfig) -> None:
     """Check every key, type, range and combination of a run, without importing its `_target_`s.
 
     Raises:
-        ConfigError: with one line for each thing that is wrong.
+        ConfigError: the message has a line for each mistake.
     """
     plain = check_keys(cfg, Train)
     if wrong := list(check_combinations(plain)):
@@ -38,7 +38,7 @@ def check_keys(cfg: DictConfig, schema: type[BaseModel]) -> dict[str, Any]:
     """Check every key, type and range of a command, and the arguments of its `_target_`s; return the plain configuration.
 
     Raises:
-        ConfigError: with one line for each thing that is wrong.
+        ConfigError: the message has a line for each mistake.
     """
     try:
         plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
@@ -63,7 +63,7 @@ def check_numbers(node: Any, key: str) -> Iterator[str]:
 
 
 def items_of(node: Any) -> Iterable[tuple[Any, Any]]:
-    """Return the keys and values of a dictionary or list; nothing for any other value."""
+    """Return the pairs of key and value in a dictionary, or of index and value in a list; no pair for any other value."""
     return node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
 
 
@@ -72,7 +72,7 @@ REPHRASED = {
     "callable_type": "must be a `_target_` with `_partial_: true`",
     "is_instance_of": "must be a `_target_`, without `_partial_: true`",
 }
-"""Messages in the configuration's terms, where pydantic speaks of Python's types."""
+"""Messages in terms of the configuration, by pydantic's type of error. They replace messages in terms of Python's types."""
 
 
 def find_errors(schema: Any, values: dict, prefix: str) -> Iterator[str]:
@@ -101,14 +101,14 @@ def find_errors(schema: Any, values: dict, prefix: str) -> Iterator[str]:
 
 
 def explain_number(key: str, error: Any) -> str:
-    """Return how to write a text that was read as another type, such as 1_2, which was read as 12."""
+    """Return how to quote a text that was read as another type. For example, the text 1_2 is read as the number 12."""
     option = f'{key.rpartition(".")[0]}=["..."]' if isinstance(error["loc"][-1], int) else f'{key}="..."'
     kind = "true or false" if isinstance(error["input"], bool) else "a number"
     return f"is read as {kind}; quote a text twice: '{option}'"
 
 
 def locate_keys(location: tuple, values: Any) -> Iterator[str]:
-    """Yield the keys that lead to an error in `values`, without the names of types that pydantic adds for a union."""
+    """Yield the keys that lead to an error in `values`. Skip the names of types, which pydantic adds for a union."""
     for part in location:
         inside = dict(items_of(values))
         if part in inside:
@@ -117,7 +117,7 @@ def locate_keys(location: tuple, values: Any) -> Iterator[str]:
 
 
 def keys_at(schema: Any, location: tuple) -> list[str]:
-    """Return the keys of a pydantic model, or of the model at `location` inside of it."""
+    """Return the keys of a pydantic model. If `location` is not empty, return the keys of the model at this place in it."""
     for part in location:
         schema = schema.model_fields[part].annotation
     return list(schema.model_fields)
@@ -136,7 +136,10 @@ def check_targets(node: Any, key: str, group: str) -> Iterator[str]:
 
 
 def check_arguments(node: dict, key: str) -> Iterator[str]:
-    """Yield a line for each wrong key or value beside a `_target_`; attnunet's own targets have types and ranges."""
+    """Yield a line for each wrong key or value beside a `_target_`.
+
+    The arguments are checked only for targets of attnunet, whose signatures state types and ranges.
+    """
     special = {name for name in node if str(name).startswith("_")} - {"_target_", "_partial_"}
     yield from (f"{key}.{name}={node[name]}: no such key; allowed beside arguments: _target_, _partial_" for name in special)
     if "_partial_" in node and (key in GROUPS or not isinstance(node["_partial_"], bool)):

@@ -1,4 +1,4 @@
-"""Functions on a configuration before its check; entry modules import them, so this module imports only Hydra."""
+"""Functions for a configuration that is not yet checked. Entry modules import this module, so it imports only Hydra."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ def without_hydra(cfg: DictConfig) -> DictConfig:
 
 
 def as_typed(overrides: Any) -> list[str]:
-    """Return overrides as they were typed, with their interpolations unresolved."""
+    """Return overrides in the form in which they were typed; interpolations are not resolved."""
     plain: Any = OmegaConf.to_container(overrides, resolve=False)
     return plain
 
 
 def group_choices(choices: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the choice of each group of a command; leave out Hydra's groups and groups moved to a package, GROUP@PACKAGE."""
+    """Return the choice of each group of a command. Leave out Hydra's groups, and groups of the form GROUP@PACKAGE."""
     return {group: name for group, name in choices.items() if name and not (group.startswith("hydra") or "@" in group)}
 
 
 def settle(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """Return the configuration with either `epochs` or `budget_images`, whichever was given last; the other becomes None.
+    """Return the configuration with only one of `epochs` and `budget_images`; set the other one to None.
 
-    The command line comes after the YAML files. In these, `budget_images` comes after `epochs`, which has a default.
+    If the command line gives a value for one of the two keys, keep this key. If it gives neither, keep `budget_images` if a
+    YAML file sets it, because `epochs` has a default. In any other case, return the configuration without a change.
     """
     lengths = {"epochs", "budget_images"}
     parsed = OverridesParser.create().parse_overrides(list(overrides))
@@ -53,7 +54,7 @@ def settle(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
 
 def check_folder(key: str, folder: str) -> None:
-    """Raise ConfigError if a folder does not exist and cannot be made, or cannot be written to."""
+    """Raise ConfigError if a folder cannot be written to, or if it does not exist and cannot be made."""
     path = Path(folder).absolute()
     try:
         path.exists()  # raises OSError if the name is too long

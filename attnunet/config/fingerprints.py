@@ -1,27 +1,29 @@
-"""The identities: hashes by which stored data, splits, runs and comparisons are found again.
+"""The identities: hashes that are used to find stored data, splits, runs and comparisons again.
 
-Each is 16 hexadecimal digits of `attnunet.data.files.digest`.
+Each identity consists of 16 hexadecimal digits, which `attnunet.data.files.digest` returns.
 
 identity      includes                                            leaves out
 ------------  --------------------------------------------------  ----------------------------------------------------
 content       names and bytes of images and masks, patients,      folder, size, time of change: a copy is the same data
               sites
-preparation   content, image_size, channels, intensity            augmentation: it is drawn later
-split         the slices of each part, whether it leaks           how it was drawn: a manifest of it is the same split
+preparation   content, image_size, channels, intensity            augmentation: it is applied later
+split         the slices of each part, whether the split leaks    how the slices were drawn: a manifest of a split has
+                                                                  the same identity as the split
 code          the definitions that CORE and the run's             other losses, networks, readers; figures, tables,
               `_target_`s reach (attnunet.config.reach), the      commands, tracking; docstrings and messages: they
               versions of Python and the NUMERICAL packages       change no result
 recipe        configuration, preparation, split, code, whether    the keys FREE: they change no result, or another
               the test is scored                                  identity covers them
-run           recipe, threads, settings of numerical libraries    the machine: a tag names it, and a resumed run warns
-                                                                  if it is another one
+run           recipe, threads, settings of numerical libraries    the machine: a tag names it, and a run that resumes
+                                                                  on another machine prints a warning
 metrics       for each metric the definitions that compute it     the other metrics: a new metric makes no run stale
 computation   model, loss, optimizer, shapes, precision, steps    data and weights: jobs of a process with the same
                                                                   computation share the graph that TensorFlow traced
 comparison    the keys of attnunet.compare and the store          the runs: a study may get more of them
 
-A run's tags hold the recipe, the run (`fingerprint`) and the metrics; its split.json holds the preparation (`fingerprint`)
-and the split; the content is a folder's name below mlruns/cache/; a comparison.json holds the comparison.
+The tags of a run hold the identities recipe, run (under the name `fingerprint`) and metrics. Its split.json holds the
+identities preparation (under the name `fingerprint`) and split. The identity content is the name of a folder in
+mlruns/cache/. A comparison.json holds the identity comparison.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ NO_EFFECT = (
     "data.download",
 )
 """The keys that change no result."""
-# These, and the keys that the hashes of the data, the split and the arithmetic cover.
+# The keys in NO_EFFECT, and the keys that the hashes of the data, the split and the arithmetic cover.
 FREE = (*NO_EFFECT, "trainer.threads", "data.root", "data.file", "data.exclude", "split")
 CORE = (
     "attnunet.data.cache.prepare",
@@ -70,10 +72,13 @@ CORE = (
     "attnunet.evaluation.decision.choose_decision",
     "attnunet.evaluation.patients.score_patients",
 )
-"""The code that every run executes, whatever its `_target_`s."""
+"""The code that every run executes, whatever `_target_`s it has."""
 CATALOG, MASKS = "attnunet.metrics.catalog", "attnunet.metrics.masks.Masks"
 LEFT_OUT = (CATALOG, *(f"attnunet.{name}" for name in ("errors", "figures", "config", "tracking", "sweeps")))
-"""The code that CORE reaches but that changes no result; and the table of metrics, since each metric has its own identity."""
+"""The code that CORE reaches and that is not hashed.
+
+The table of metrics is left out because each metric has its own identity. The rest changes no result.
+"""
 NUMERICAL = ("tensorflow", "keras", "numpy", "scipy", "opencv-python", "albumentations", "grain", "focal-loss")
 
 
@@ -82,8 +87,8 @@ class Identity:
     """The identity of a run.
 
     Attributes:
-        recipe: a hash of everything that can change more of a result than its last bits.
-        arithmetic: threads and settings of libraries, which can change the last bits.
+        recipe: the hash of everything that can change a result beyond its last bits.
+        arithmetic: the threads and the settings of libraries, which can change the last bits.
         metrics: the identity of each metric.
     """
 
@@ -93,12 +98,12 @@ class Identity:
 
     @property
     def fingerprint(self) -> str:
-        """The hash of recipe and arithmetic: of everything but the machine that can change a result."""
+        """The hash of `recipe` and `arithmetic`. It covers everything that can change a result, except the machine."""
         return digest([self.recipe, dict(self.arithmetic)])
 
     @property
     def tags(self) -> dict[str, str]:
-        """The tags by which a stored run is found again."""
+        """The tags of a stored run, which a later start uses to find the run."""
         metrics = json.dumps(dict(self.metrics))
         return {"fingerprint": self.fingerprint, "recipe": self.recipe, **self.arithmetic, "metrics": metrics}
 
@@ -109,7 +114,7 @@ class Identity:
 
 
 def recipe(cfg: DictConfig, preparation: str, split: Split, score_test: bool) -> str:
-    """Return the hash of everything that can change more of a run's result than its last bits."""
+    """Return the hash of everything that can change a run's result beyond its last bits."""
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     code = reach([*CORE, *targets.find_targets(plain)], LEFT_OUT)
     for key in FREE:
@@ -123,7 +128,10 @@ def recipe(cfg: DictConfig, preparation: str, split: Split, score_test: bool) ->
 
 @cache
 def metrics() -> dict[str, str]:
-    """Return the identity of each metric by its name: a hash of its entry's functions and of the code that they reach."""
+    """Return the identity of each metric, by the name of the metric.
+
+    The identity is a hash of the functions in the metric's entry in the catalog, and of the code that these functions reach.
+    """
     module = read_module(CATALOG)
     (table,) = module.definitions["METRICS"]
     found = {}
@@ -137,9 +145,9 @@ def metrics() -> dict[str, str]:
 
 
 def computation(cfg: DictConfig, channels: int, steps: int) -> str:
-    """Return a hash that is equal for runs with the same training and prediction steps on the same shapes.
+    """Return a hash that two runs share if their training and prediction steps are the same and work on the same shapes.
 
-    Return "" if a user's own module takes part: it may keep state outside of Keras variables.
+    Return "" if a `_target_` is in a user's own module, because that module may keep state outside of Keras variables.
 
     Args:
         channels: the number of channels of an image.
@@ -160,6 +168,6 @@ def is_own(target: str) -> bool:
 
 @cache
 def versions() -> dict[str, str]:
-    """Return the versions of the numerical packages and of Python, whose sum() rounds floats differently since 3.12."""
+    """Return the versions of the numerical packages and of Python. From Python 3.12 on, sum() rounds floats differently."""
     python = ".".join(platform.python_version_tuple()[:2])
     return {"python": python, **{name: metadata.version(name) for name in NUMERICAL}}

@@ -1,4 +1,4 @@
-"""The objects that a configuration names: its `_target_`s, the prepared data and the split."""
+"""Make the objects that a configuration names: its `_target_`s, the prepared data and the split."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,23 +19,24 @@ from attnunet.data.workers import check_shared_memory
 
 
 def check_run(cfg: DictConfig) -> None:
-    """Check everything that can be wrong before TensorFlow is imported: keys and values, files, split, augmentation."""
+    """Check the keys, values, files, split and augmentation of a run, without importing TensorFlow."""
     check(cfg)
     check_folder("tracking.root", cfg.tracking.root)
     prepared, _ = prepare_data(cfg)
 
-    from attnunet.data.augment import check_augmentation  # last, since albumentations takes a second
+    from attnunet.data.augment import check_augmentation  # last, because the import takes a second
 
     check_augmentation(make(cfg.augment, "augment")(), cfg.image_size, len(prepared.channels))
 
 
 def make(node: DictConfig, group: str) -> Callable[..., Any]:
-    """Return the `_target_` of a group with its configured arguments; the caller adds the others and calls it.
+    """Return a function that calls the `_target_` of a group with the configured arguments.
 
-    An error in that call keeps its type, which `instantiate` would change.
+    The caller passes the other arguments to this function. An error in that call keeps its type; `instantiate` would change
+    the type.
 
     Raises:
-        ConfigError: the group may not name a `_target_` in it, or gives it wrong arguments.
+        ConfigError: the group has no `_target_`, names a `_target_` that it may not name, or sets wrong arguments.
     """
     if not isinstance(node, DictConfig) or "_target_" not in node:
         raise ConfigError(f"{group}: lacks `_target_`, the function or class that the group's choice names")
@@ -59,7 +60,7 @@ def check_objects(plain: Any, key: str, group: str) -> None:
 
 
 def prepare_data(cfg: DictConfig) -> tuple[Prepared, Split]:
-    """Return the prepared arrays and the split of their patients; TensorFlow is not imported.
+    """Return the prepared arrays and the split of the patients, without importing TensorFlow.
 
     Raises:
         DataError: the message names the file, the patient or the key.
@@ -78,13 +79,13 @@ def prepare_data(cfg: DictConfig) -> tuple[Prepared, Split]:
 
 
 def divide(split: DictConfig, prepared: Prepared) -> Split:
-    """Return the split that the `_target_` of the group makes of the prepared data."""
+    """Return the split of the prepared data, which the `_target_` of the group `split` makes."""
     pixels, slices = prepared.lesion_pixels, prepared.slices
     subjects = [
         Subject(patient, slices[indices[0]].site, int(pixels[indices].sum()), tuple(indices))
         for patient, indices in prepared.patients.items()
     ]
-    # The owners come from the data, so that a leak is marked even in a user's own split.
+    # The owner of each slice comes from the data, so that a leak is marked even if a user's own code makes the split.
     made = replace(make(split, "split")(subjects), owners={i: item.patient for i, item in enumerate(slices)})
     refuse_copies(prepared, made)
     return made

@@ -1,4 +1,7 @@
-"""The code that a name reaches, read from source files: its definition, the definitions that this one uses, and so on."""
+"""Find the code that a name reaches: its definition, the definitions that this definition uses, and so on.
+
+The code is read from source files; it is not imported.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from attnunet.data.files import digest
 IGNORED = {"annotation", "returns", "ctx", "kind", "type_comment"}
 """Fields of a syntax tree that change no result."""
 Imports = dict[str, str]
-"""The names that import statements define, each with the dotted name that it stands for."""
+"""Maps each name that an import statement defines to the dotted name that it stands for."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ class Module:
 
     Attributes:
         imports: the names that it imports.
-        definitions: the statements of each definition, by its name. The name "" stands for the statements that define
-            nothing, such as a call: they run whenever the module is imported.
+        definitions: the statements of each definition, by the name of the definition. The name "" stands for statements that
+            define nothing, for example a call. Such statements run whenever the module is imported.
         hashes: the hash of each definition.
         uses: the dotted names that each definition uses.
     """
@@ -39,12 +42,13 @@ class Module:
 
 
 def reach(names: Iterable[str], leave_out: Iterable[str] = ()) -> dict[str, str]:
-    """Return the hash of each definition that `names` reach, by its dotted name.
+    """Return the hash of each definition that `names` reach, by the dotted name of the definition.
 
-    A name belongs to a definition, or to a module and then stands for all its definitions. Only code of attnunet and of the
-    user's own modules is followed, without the names in or below `leave_out`. Annotations are followed, since a method may
-    be reached through one alone, but they are not hashed, nor are docstrings, comments and error messages. A local variable
-    with the name of a definition counts as its use: a needless training costs less than a stale result.
+    A name is that of a definition or of a module. The name of a module stands for all definitions in the module. Only code of
+    attnunet and of the user's own modules is followed. The names in `leave_out`, and the names below them, are not followed.
+    Annotations are followed, because a method may be reached only through an annotation. Annotations, docstrings, comments
+    and error messages are not hashed. A local variable with the name of a definition counts as a use of the definition: a
+    needless training costs less than a stale result.
     """
     found: dict[str, str] = {}
     waiting = list(names)
@@ -64,7 +68,7 @@ def reach(names: Iterable[str], leave_out: Iterable[str] = ()) -> dict[str, str]
 
 
 def split_name(name: str) -> tuple[str | None, str]:
-    """Return a dotted name as its module and the definition in it; (None, "") if the module has no source to follow."""
+    """Return the module and the definition in a dotted name; return (None, "") if the module has no source to follow."""
     parts = name.split(".")
     homes = ((".".join(parts[:n]), parts[n] if n < len(parts) else "") for n in range(len(parts), 0, -1))
     return next(((home, inner) for home, inner in homes if source(home)), (None, ""))
@@ -82,7 +86,7 @@ def source(module: str) -> Path | None:
 
 
 def own_root(package: str) -> Path | None:
-    """Return the folder that holds a user's own module or package; None for an installed one and the standard library."""
+    """Return the folder that holds a user's own module or package; None for installed packages and the standard library."""
     spec = None if package in sys.stdlib_module_names else find_spec(package)
     if spec is None:
         return None
@@ -91,7 +95,7 @@ def own_root(package: str) -> Path | None:
 
 
 def read_module(name: str) -> Module:
-    """Parse a module; return it again without parsing while its file does not change."""
+    """Return a parsed module. Parse its file only at the first call, and again after the file has changed."""
     path = source(name)
     assert path is not None
     return parse(name, path, path.stat().st_mtime_ns)
@@ -99,7 +103,11 @@ def read_module(name: str) -> Module:
 
 @cache
 def parse(name: str, path: Path, modified: int) -> Module:
-    """Parse the file of a module; cached by the time `modified`, since the jobs of a sweep share a process."""
+    """Parse the file of a module.
+
+    The result is cached, because the jobs of a sweep share a process. The key of the cache holds the path and the modification
+    time of the file, so that a changed file is parsed again.
+    """
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     imports: Imports = {}
     definitions: dict[str, list[ast.stmt]] = {"": []}
@@ -128,7 +136,7 @@ def find_definitions(statement: ast.stmt) -> Iterator[str]:
 
 
 def read_imports(node: ast.AST, package: str) -> Imports:
-    """Return the imports in or below a node; `package`, the one of the module, resolves relative imports."""
+    """Return the imports in and below a node. Relative imports start from `package`, which is the package of the module."""
     found: Imports = {}
     for inner in ast.walk(node):
         if isinstance(inner, ast.Import):
@@ -149,12 +157,15 @@ def is_for_types(statement: ast.stmt) -> bool:
 
 
 def is_text(node: Any) -> bool:
-    """Return whether a statement is only a string, as a docstring is."""
+    """Return whether a statement is only a string, for example a docstring."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def find_uses(node: ast.AST, known: Imports, package: str) -> Iterator[str]:
-    """Yield the dotted names of the `known` names that a node uses, and of a function's own imports; skip a `raise`."""
+    """Yield the dotted name of each name that a node uses. The name must be in `known`, or be imported in the function.
+
+    A `raise` statement is skipped.
+    """
     if isinstance(node, ast.Raise):
         return
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -173,7 +184,10 @@ def find_uses(node: ast.AST, known: Imports, package: str) -> Iterator[str]:
 
 
 def as_plain(node: Any) -> Any:
-    """Return a syntax tree as lists and strings, equal in all versions of Python, without parts that change no result."""
+    """Return a syntax tree in the form of lists and strings. Leave out the parts that change no result.
+
+    The form is the same in all versions of Python.
+    """
     if isinstance(node, list):
         return [as_plain(inner) for inner in node if not is_text(inner)]
     if isinstance(node, ast.Raise):

@@ -1,4 +1,4 @@
-"""The keys of each command, with types and ranges; a group with a `_target_` is checked by the target's signature."""
+"""The keys of each command, with types and ranges. The signature of a `_target_` gives the keys of its group."""
 
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -31,7 +31,7 @@ Target = Annotated[dict[str, Any], AfterValidator(require_target)]
 
 
 def check_study(study: str) -> str:
-    """Return a study's name, which must be able to name an MLflow experiment and a folder."""
+    """Return the name of a study. Raise an error if an MLflow experiment or a folder cannot have this name."""
     if study in (".", "..") or study != study.strip() or not study.isprintable() or set(study) & set("/\\"):
         raise PydanticCustomError("study", "allowed: letters, digits, signs except / and \\, and blanks inside")
     if len(study.encode()) > 200:
@@ -43,7 +43,7 @@ Study = Annotated[str, Len(1), AfterValidator(check_study)]
 
 
 def check_score(score: str) -> str:
-    """Return the name of a metric, which must tell which run is better."""
+    """Return the name of a metric. Raise an error if the metric does not tell which run is better."""
     if score not in catalog.rankings():
         allowed = {"names": ", ".join(catalog.rankings())}
         raise PydanticCustomError("score", "does not tell which run is better; allowed: {names}", allowed)
@@ -54,7 +54,7 @@ Score = Annotated[str, AfterValidator(check_score)]
 
 
 def check_format(form: str) -> str:
-    """Return the name of an export format."""
+    """Return the name of an export format. Raise an error if there is no such format."""
     if form not in FORMATS:
         raise PydanticCustomError("format", "there is no such format; allowed: {names}", {"names": ", ".join(FORMATS)})
     return form

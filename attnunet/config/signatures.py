@@ -1,4 +1,4 @@
-"""The signatures of attnunet's functions and classes, read from their source, since an import would load TensorFlow."""
+"""Read the signatures of attnunet's functions and classes from the source, because an import would load TensorFlow."""
 
 import ast
 import builtins
@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent
 
 
 class StandIn:
-    """A stand-in for an object, used while the arguments around it are checked."""
+    """An object that replaces the result of a `_target_` while the arguments that contain it are checked."""
 
     def __init__(self, target: str) -> None:
         self.target = target
@@ -24,7 +24,7 @@ class StandIn:
 
 
 class Made(StandIn):
-    """A stand-in for the object that a `_target_` makes; in an annotation, for any class of another package."""
+    """A stand-in for the object that a `_target_` makes. In an annotation, it stands for any class of another package."""
 
 
 class Maker(StandIn):
@@ -35,7 +35,7 @@ class Maker(StandIn):
 
 
 def replace_targets(value: Any) -> Any:
-    """Return an argument with a stand-in for each `_target_` in it."""
+    """Return an argument in which a stand-in replaces each `_target_`."""
     if isinstance(value, dict) and "_target_" in value:
         return (Maker if value.get("_partial_") is True else Made)(str(value["_target_"]))
     if isinstance(value, dict):
@@ -47,8 +47,8 @@ def replace_targets(value: Any) -> Any:
 def signature(target: str) -> dict[str, tuple[Any, Any]] | None:
     """Return the parameters of a function or class of attnunet, read from its source; None for any other target.
 
-    Each parameter is a field for pydantic: a pair of its annotation and `...`, or None instead of `...` if it has a default.
-    In an annotation, `Made` replaces each name from another package than the standard library and annotated_types.
+    Each parameter is a field for pydantic: the pair (annotation, ...), or the pair (annotation, None) if the parameter has a
+    default. In an annotation, `Made` replaces each name that is neither from the standard library nor from annotated_types.
     """
     package, _, place = target.partition(".")
     module, _, name = place.rpartition(".")
@@ -74,7 +74,7 @@ class Names(dict):
 
     def __init__(self, body: list[ast.stmt]) -> None:
         known = [builtins, collections.abc, typing, annotated_types]
-        # A configuration's sequences are lists.
+        # A sequence in a configuration is a list.
         super().__init__({name: value for module in known for name, value in vars(module).items()}, Made=Made, Sequence=list)
         self.aliases = {
             statement.targets[0].id: statement.value

@@ -1,6 +1,6 @@
 """The functions and classes that a configuration may name as a `_target_`.
 
-A configuration is data. A foreign one, such as that of a stored run, must not be able to run a command.
+A configuration is data. A foreign configuration, for example that of a stored run, must not be able to run a command.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from attnunet.errors import UserError, first_line
 
 PACKAGE = Path(__file__).parent.parent
 CONF = str(next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir()))
-"""The folder of the configuration: inside the package in a wheel, beside the package in a checkout."""
+"""The folder of the configuration. In a wheel, it is inside the package; in a checkout, it is beside the package."""
 
 PACKAGES = {
     "model": ("keras.layers", "keras.initializers", "keras.regularizers", "keras.constraints"),
@@ -27,7 +27,10 @@ PACKAGES = {
     "augment": ("albumentations",),
     "hydra/sweeper": ("optuna.samplers", "optuna.pruners"),
 }
-"""Third-party packages whose classes a group may name. Of attnunet, a group may name only the targets in its conf/ files."""
+"""The third-party packages whose classes each group may name.
+
+From attnunet, a group may name only the targets in its own files in conf/.
+"""
 
 own: set[str] = set()
 """The user's own modules that this process may import; see `allow`."""
@@ -38,9 +41,9 @@ class TargetError(UserError):
 
 
 def allow(modules: Iterable[str]) -> None:
-    """Let configurations and checkpoints name what the user's own `modules` define.
+    """Allow configurations and checkpoints to name the functions and classes that the user's own `modules` define.
 
-    Only the command line grants this. A stored run cannot, since its store may have been copied from elsewhere.
+    Only the command line can allow a module. A stored run cannot, because its store may have been copied from elsewhere.
     """
     own.update(modules)
     if own and "" not in sys.path:
@@ -54,10 +57,10 @@ def own_modules(node: Any) -> tuple[str, ...]:
 
 
 def check_modules(modules: Sequence[Any], user: str) -> None:
-    """Check that these modules may be imported for `user`, which names a stored run.
+    """Check that these modules may be imported for a stored run. The text `user` names the run in the message.
 
     Raises:
-        TargetError: the command line did not allow all of them.
+        TargetError: the command line does not allow one of the modules.
     """
     if any(not isinstance(module, str) or not is_within(module, own) for module in modules):
         wanted = ",".join(str(module) for module in modules)
@@ -68,9 +71,10 @@ def check_modules(modules: Sequence[Any], user: str) -> None:
 
 
 def import_modules(modules: Sequence[Any], user: str) -> None:
-    """Import the modules that `user`, a stored run, needs, and all modules that the command line allows.
+    """Import the modules that a stored run needs, and all modules that the command line allows.
 
-    The command line may name a module that the run needs but does not list: an old predictor.json lists none.
+    The run may need a module that it does not list, because an old predictor.json lists no modules. The command line can name
+    such a module. The text `user` names the run in the message.
 
     Raises:
         TargetError: the command line does not allow a module, or its import fails.
@@ -79,27 +83,27 @@ def import_modules(modules: Sequence[Any], user: str) -> None:
     for module in sorted(own.union(modules)):
         try:
             import_module(module)
-        except Exception as error:  # an import runs any code
+        except Exception as error:  # an import runs code, which can raise any error
             where = "modules are looked for in the folder where the command starts, and among the installed packages"
             raise TargetError(f"modules=[{module}]: cannot be imported ({first_line(error)}); {where}") from error
 
 
 @cache
 def own_targets(group: str) -> tuple[str, ...]:
-    """Return the targets of attnunet that the files of a group in conf/ name."""
+    """Return the targets of attnunet that are named in the files of a group in conf/."""
     texts = (path.read_text() for path in sorted(Path(CONF, group).glob("*.yaml")))
     found = (name for text in texts for name in re.findall(r"_target_: *(attnunet\.[\w.]+)", text))
     return tuple(dict.fromkeys(found))
 
 
 def is_within(name: str, packages: Iterable[str]) -> bool:
-    """Return whether a dotted name is one of the packages or lies in one."""
+    """Return whether a dotted name is the name of one of the packages, or lies in one of the packages."""
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
 @cache
 def read_exports(package: str) -> frozenset[str]:
-    """Return the names that a package of Keras exports, read from its source, since an import would load TensorFlow."""
+    """Return the names that a package of Keras exports. Read them from its source: an import would load TensorFlow."""
     keras = find_spec("keras")
     assert keras is not None
     assert keras.origin is not None
@@ -128,7 +132,9 @@ def check(target: Any, group: str) -> None:
 
 
 def check_identity(target: str, group: str) -> None:
-    """Import a target, and check that it is defined in the module that its name gives; `albumentations.os` is not.
+    """Import a target, and check that it is defined in the module that its name gives.
+
+    For example, `albumentations.os` is not defined in albumentations.
 
     Raises:
         TargetError: the target may not be named, cannot be imported, or is defined elsewhere.
@@ -137,7 +143,7 @@ def check_identity(target: str, group: str) -> None:
     module, _, name = target.rpartition(".")
     try:
         found = getattr(import_module(module), name)
-    except Exception as error:  # an import runs any code
+    except Exception as error:  # an import runs code, which can raise any error
         raise TargetError(f"_target_={target}: there is no such function or class ({first_line(error)})") from error
     home = getattr(found, "__module__", None) or ""
     if target in own_targets(group):
@@ -151,7 +157,7 @@ def check_identity(target: str, group: str) -> None:
 
 
 def find_targets(node: Any) -> Iterator[str]:
-    """Yield every `_target_` in a configuration, outer targets before the ones in their arguments."""
+    """Yield every `_target_` in a configuration. A target comes before the targets in its arguments."""
     if isinstance(node, dict):
         yield from ([str(node["_target_"])] if "_target_" in node else [])
         node = list(node.values())

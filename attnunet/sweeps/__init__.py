@@ -1,1 +1,1 @@
-"""Hydra: how a command starts, how a sweep is checked, searched and composed."""
+"""The use of Hydra: start a command; check, compose and search a sweep."""

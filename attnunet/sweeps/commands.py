@@ -1,4 +1,4 @@
-"""The start of every command; one that cannot run ends with one message and exit code 1 before it writes anything."""
+"""The start of every command. A command that cannot run ends with one message and exit code 1, before it writes anything."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 
 def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
-    """Let Hydra compose the configuration of a command from conf/ and the command line, and call `task` with it.
+    """Start a command: let Hydra compose its configuration from conf/ and the command line, and call `task` with it.
 
     If a run fails, `task` itself ends the process.
     """
-    logging.raiseExceptions = False  # else each line prints a traceback if the disk of the log file is full
+    logging.raiseExceptions = False  # else each log line prints a traceback if the disk of the log file is full
     terminal.escape_unknown_characters()
     with exit_on_error():
         arguments = get_args()
@@ -49,7 +49,7 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         sweep = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
         try:
             if not (arguments.help or arguments.shell_completion):
-                # Composed first, since Hydra's own start prints some errors as tracebacks, and exits.
+                # Compose once before Hydra starts, because Hydra prints some errors as tracebacks, and exits.
                 loader.load_configuration(name, arguments.overrides, RunMode.MULTIRUN if sweep else RunMode.RUN)
             command()
         except Exception as error:
@@ -57,7 +57,7 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
 
 
 def check_arguments(arguments: Namespace) -> None:
-    """Raise ConfigError if an argument turns off the checks of a run or loads a pickle, which can run any code."""
+    """Raise ConfigError if an argument turns off the checks of a run, or loads a pickle, which can run any code."""
     if arguments.experimental_rerun is not None:
         raise config.ConfigError(
             "--experimental-rerun: loads a pickle, which can run any code; allowed: the command of the run"
@@ -80,7 +80,7 @@ def check_arguments(arguments: Namespace) -> None:
 
 
 def explain_arguments(error: Exception, loader: ConfigLoader, name: str, overrides: Sequence[str], sweep: bool) -> list[str]:
-    """Return a line for each override that Hydra refuses; if it refuses none of them alone, a line with the error.
+    """Return a line for each override that Hydra refuses. If it refuses only their combination, return a line with the error.
 
     Args:
         name: the name of the configuration, such as train.
@@ -92,9 +92,9 @@ def explain_arguments(error: Exception, loader: ConfigLoader, name: str, overrid
 
 
 class Check(Callback):
-    """Hydra's callback for training: end a command that cannot run before Hydra makes a folder or MLflow a run.
+    """Hydra's callback for training. It ends a command that cannot run, before Hydra makes a folder and MLflow makes a run.
 
-    It raises SystemExit, since Hydra turns any other exception of a callback into a warning.
+    The callback raises SystemExit, because Hydra turns any other exception of a callback into a warning.
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
@@ -113,7 +113,11 @@ class Check(Callback):
 
 
 class CheckKeys(Callback):
-    """Hydra's callback for the other commands: end one with a wrong key, or in a folder without runs, before it writes."""
+    """Hydra's callback for the other commands.
+
+    It ends a command that has a wrong key, or that needs runs and starts in a folder without runs. The command then writes
+    nothing.
+    """
 
     def __init__(self, keys: str) -> None:
         """`keys` names the pydantic model of the command's configuration, such as attnunet.config.schema.Compare."""
@@ -125,7 +129,7 @@ class CheckKeys(Callback):
 
             runtime.available_threads(None)
             plain = check_keys(without_hydra(config), get_class(self.keys))
-            if plain.get("run") or not plain.get("data"):  # data of one's own need no earlier run
+            if plain.get("run") or not plain.get("data"):  # a data set needs no earlier run
                 check_store(plain["tracking"])
             check_folder("hydra.run.dir", config.hydra.run.dir)
 
@@ -165,14 +169,14 @@ class Environment(Callback):
 
 
 def open_runs(tracking: DictConfig) -> Store:
-    """Return the store that a command reads; TensorFlow is not loaded."""
+    """Return the store that a command reads, without loading TensorFlow."""
     from attnunet.tracking.store import open_store
 
     return open_store(Path(tracking.root).resolve(), tracking.uri, tracking.patience)
 
 
 def open_checkpoint(cfg: DictConfig) -> Record:
-    """Return the run that `run` names, which keeps its best checkpoint, and load TensorFlow for it."""
+    """Return the run that the key `run` names, and load TensorFlow. Raise an error if the run keeps no best checkpoint."""
     from attnunet.tracking.records import find_checkpoint
 
     record = find_checkpoint(open_runs(cfg.tracking), cfg.run)

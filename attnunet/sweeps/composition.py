@@ -1,6 +1,7 @@
-"""The composition of the configurations of a command and of the jobs of a sweep.
+"""Compose the configuration of a command, and the configuration of each job of a sweep.
 
-Only this module uses private parts of Hydra's loader, those of hydra-core 1.3; tests/test_composition.py guards them.
+Only this module uses private parts of Hydra's loader. The parts are those of hydra-core 1.3. tests/test_composition.py checks
+that they still work.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from attnunet.config import CONF
 
 
 class CachingLoader(ConfigLoaderImpl):
-    """Hydra's loader with a cache by group choices, since composing takes 0.2 s."""
+    """Hydra's loader with a cache, because composing takes 0.2 s. The choices of the groups are the key of the cache."""
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """Return the configuration of a job, the same as Hydra's.
+        """Return the configuration of a job. It equals the configuration that Hydra's own loader returns.
 
         Args:
             master_config: the configuration of the whole sweep.
@@ -31,7 +32,7 @@ class CachingLoader(ConfigLoaderImpl):
         """
         name, hydra_s = master_config.hydra.job.config_name, tuple(master_config.hydra.overrides.hydra)
         parsed = OverridesParser.create().parse_overrides(sweep_overrides)
-        # As in Hydra, choices of groups select the files; the other overrides are applied to the result, in order.
+        # As in Hydra, the choices of groups select the files. The other overrides are then applied to the result, in order.
         named = [o for o in parsed if o.package or options(self, o.key_or_group, name, hydra_s)]
         values = [o for o in parsed if o not in named or isinstance(o.value(), dict)]
         choices = [str(override.input_line) for override in parsed if override not in values]
@@ -42,7 +43,7 @@ class CachingLoader(ConfigLoaderImpl):
         composed.hydra.job.override_dirname = get_overrides_dirname(
             parsed, kv_sep=rules.kv_sep, item_sep=rules.item_sep, exclude_keys=rules.exclude_keys
         )
-        OmegaConf.copy_cache(from_config=master_config, to_config=composed)  # the time in the name of the sweep's folder
+        OmegaConf.copy_cache(from_config=master_config, to_config=composed)  # keeps the time in the sweep folder's name
         return composed
 
 
@@ -55,14 +56,15 @@ def open_loader(config_dir: str | None) -> CachingLoader:
     return CachingLoader(search)
 
 
-# A cache of the module, since joblib and submitit pickle the loader for each job; bounded, since each copy adds entries.
+# The cache belongs to the module, because joblib and submitit pickle the loader for each job. The size of the cache is
+# limited, because each copy of the loader adds entries.
 @lru_cache(maxsize=32)
 def compose_groups(loader: ConfigLoaderImpl, name: str, overrides: tuple[str, ...]) -> DictConfig:
-    """Return the configuration that a loader composes; it is cached, so the caller must not change it."""
+    """Return the configuration that a loader composes. The configuration is cached, so the caller must not change it."""
     return loader.load_configuration(name, list(overrides), RunMode.RUN)
 
 
 @lru_cache(maxsize=256)
 def options(loader: ConfigLoaderImpl, key: str, name: str, overrides: tuple[str, ...]) -> list[str]:
-    """Return the choices of a group on the search path of these overrides; none if the key is not a group."""
+    """Return the choices of a group on the search path that these overrides set; an empty list if the key is not a group."""
     return loader.get_group_options(key, config_name=name, overrides=list(overrides))

@@ -1,4 +1,4 @@
-"""The jobs of a sweep, checked before the first of them starts."""
+"""Check the jobs of a sweep before the first job starts."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ MOST_JOBS = 10_000
 
 
 def check_grid(cfg: DictConfig, loader: ConfigLoader) -> tuple[list[list[str]] | None, DictConfig]:
-    """Check every job of a sweep; return the overrides of each job (None for a search) and the first job's configuration.
+    """Check every job of a sweep; return the overrides of each job, and the configuration of the first job.
 
-    Data, split and augmentation are checked once for all jobs that share them.
+    For a search, return None in place of the overrides. If several jobs share data, split and augmentation, these are
+    checked only once.
     """
     jobs, threads, folders = {}, set(), set()
     overrides_of_jobs = list(itertools.islice(list_jobs(cfg), MOST_JOBS + 1))
@@ -59,13 +60,13 @@ def compose_job(cfg: DictConfig, overrides: list[str], loader: ConfigLoader) -> 
     """Return the configuration of a job, including Hydra's part."""
     try:
         return loader.load_sweep_config(cfg, overrides)
-    except Exception as error:  # Hydra's own, OmegaConf's, and ValueError
+    except Exception as error:  # an error of Hydra or OmegaConf, or ValueError
         wrong = explain_refusals(loader, cfg.hydra.job.config_name, cfg.hydra.overrides.hydra, overrides, sweep=False)
         raise config.ConfigError("\n".join(wrong) or first_line(error)) from error
 
 
 def job_folder(composed: DictConfig, number: int) -> str:
-    """Return the name of a job's folder below hydra.sweep.dir; the table of the sweep reads the job's outcome there."""
+    """Return the name of a job's folder in hydra.sweep.dir. The table of the sweep reads the outcome of the job there."""
     with open_dict(composed.hydra), flag_override(composed, "readonly", False):
         composed.hydra.job.num = composed.hydra.job.id = number
     name = str(composed.hydra.sweep.subdir)
@@ -75,9 +76,10 @@ def job_folder(composed: DictConfig, number: int) -> str:
 
 
 def list_jobs(cfg: DictConfig) -> Iterator[list[str]]:
-    """Yield the overrides of each job of a grid, as Hydra's basic sweeper does.
+    """Yield the overrides of each job of a grid, in the same way as Hydra's basic sweeper.
 
-    For a search, which has no grid, yield each choice and each end of an interval once, with all other keys at their first.
+    A search has no grid. For a search, first yield a job in which each key has its first value. Then change one key at a
+    time, and yield a job for each of its other choices, or for the other end of its interval or range.
     """
     params = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()]
     overrides = parse_overrides([*params, *as_typed(cfg.hydra.overrides.task)])
@@ -94,16 +96,16 @@ def list_jobs(cfg: DictConfig) -> Iterator[list[str]]:
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:
-    """Return the last override of each key, so that the command line wins over the params of the sweeper."""
+    """Return the parsed overrides. If several have the same key, return the last: the command line wins over the params."""
     loader: Any = GlobalHydra.instance().config_loader() if GlobalHydra.instance().is_initialized() else None  # for glob()
     return list({o.get_key_element(): o for o in OverridesParser.create(loader).parse_overrides(list(overrides))}.values())
 
 
 def list_values(override: Override, expand: Callable[[Override], Iterator[str]]) -> list[str]:
-    """Return the overrides of single values that `expand` yields for an override.
+    """Return the overrides that `expand` yields for an override. Each of them has a single value.
 
     Raises:
-        ConfigError: it yields none, or more than MOST_JOBS.
+        ConfigError: the override has no values, cannot be read, or is a range of more than MOST_JOBS values.
     """
     sweep = override.value()
     try:
@@ -121,7 +123,7 @@ def is_grid(cfg: DictConfig) -> bool:
 
 
 def values(override: Override) -> Iterator[str]:
-    """Yield an override for each value that an override gives the jobs of a grid."""
+    """Split an override into overrides with one value each: a=1,2 yields a=1 and a=2."""
     if override.is_sweep_override():
         yield from (f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator())
     else:
@@ -129,7 +131,7 @@ def values(override: Override) -> Iterator[str]:
 
 
 def extremes(override: Override) -> Iterator[str]:
-    """Yield an override for each value that a search may try; of numbers, only for the lowest and the highest."""
+    """Yield an override for each value that a search may try. For an interval or a range, yield only the two ends."""
     sweep, key = override.value(), override.get_key_element()
     if isinstance(sweep, IntervalSweep):
         low, high = float(sweep.start or 0), float(sweep.end or 0)

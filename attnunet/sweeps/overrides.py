@@ -68,7 +68,7 @@ def find_refused(
     taken = [*search, *choices]
     cfg = try_compose(loader, name, taken)
     if not isinstance(cfg, DictConfig):
-        return  # the choices fail only together; the caller prints Hydra's own message
+        return  # the choices fail only in combination; the caller prints Hydra's own message
     for override in settings:
         if override.is_sweep_override():
             continue  # the check of each job covers it
@@ -80,20 +80,20 @@ def find_refused(
 
 
 def try_compose(loader: ConfigLoader, name: str, overrides: list[str]) -> DictConfig | Exception:
-    """Return the configuration, or Hydra's error."""
+    """Return the composed configuration; if it cannot be composed, return the error."""
     try:
         return loader.load_configuration(name, overrides, RunMode.RUN)
-    except Exception as error:  # Hydra's own, OmegaConf's, and ValueError
+    except Exception as error:  # an error of Hydra or OmegaConf, or ValueError
         return error
 
 
 def display(override: Override) -> str:
-    """Return an override for a message, without the address of a server, which may hold a password."""
+    """Return the text of an override for a message. Leave out the address of a server, which may hold a password."""
     return str(override.input_line) if override.key_or_group != "tracking.uri" else override.key_or_group
 
 
 def group_choices(override: Override) -> list[Any]:
-    """Return the choices that an override of a group makes."""
+    """Return the choices of a group that an override selects."""
     if override.value_type == ValueType.INTERVAL_SWEEP:
         return []
     if override.is_sweep_override():
@@ -107,7 +107,7 @@ def explain_value(override: Override, cfg: DictConfig, error: Exception) -> str:
     *parents, name = override.key_or_group.split(".")
     parent = OmegaConf.select(cfg, ".".join(parents), throw_on_missing=False) if parents else cfg
     if isinstance(parent, DictConfig):
-        keys = [str(key) for key in parent]  # `in` overlooks mandatory ones
+        keys = [str(key) for key in parent]  # `in` overlooks mandatory keys
         if name not in keys and not override.is_add():
             return f"no such key; allowed: {', '.join(sorted(key for key in keys if not key.startswith('_')))}"
         if name in keys and override.is_add():

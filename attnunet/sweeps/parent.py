@@ -1,4 +1,4 @@
-"""The parent run around the jobs of a sweep: what both sweepers do before the first job and after the last."""
+"""The parent run of a sweep. Both sweepers use this module before the first job and after the last job."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_sweep(cfg: DictConfig, context: HydraContext, task: TaskFunction) -> Iterator[Launcher]:
-    """Check a sweep, start its parent run, yield the launcher of its jobs, and end the parent with the status of the jobs.
+    """Check a sweep, start its parent run, and yield the launcher of its jobs. After the `with` block, end the parent run.
 
-    The process exits with code 1 if the sweep cannot run or a job has no result.
+    The status of the parent run depends on the jobs. The process exits with code 1 if the sweep cannot run, or if a job has
+    no result.
 
     Args:
         cfg: the configuration of the whole sweep.
-        context: the one that Hydra gives the sweeper.
+        context: the context that Hydra gives to the sweeper.
         task: the function that each job runs.
     """
     with exit_on_error():
@@ -60,7 +61,9 @@ def open_sweep(cfg: DictConfig, context: HydraContext, task: TaskFunction) -> It
 
 
 def start_sweep(cfg: DictConfig, jobs: Sequence[Sequence[str]] | None, first: DictConfig) -> Sweep:
-    """Start a sweep; an override tells each job its parent run, with every launcher and on every machine.
+    """Start the parent run of a sweep, and return the sweep.
+
+    An override gives the id of the parent run to each job. This works with every launcher and on every machine.
 
     Args:
         jobs: the overrides of each job; None for a search.

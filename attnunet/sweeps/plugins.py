@@ -1,4 +1,4 @@
-"""Launchers and sweepers, which are plugins of Hydra: their configurations in conf/ and their checks."""
+"""Configure and check launchers and sweepers, which are plugins of Hydra."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from attnunet.config import CONF, ConfigError
 
 @cache
 def store_launchers() -> None:
-    """Merge each file of conf/hydra/launchers into the configuration that a plugin stores for the launcher of that name.
+    """Merge each file of conf/hydra/launchers into the configuration of the launcher with the same name.
 
-    The types of the plugin stay. A file in conf/hydra/launcher could set only keys of the launcher itself.
+    A plugin stores that configuration; the types in it do not change. The files are not in conf/hydra/launcher, because a
+    file there could set only keys of the launcher itself.
     """
-    Plugins.instance()  # imports the plugins, which store theirs
+    Plugins.instance()  # imports the plugins, which store their configurations
     store = ConfigStore.instance()
     for path in sorted(Path(CONF, "hydra", "launchers").glob("*.yaml")):
         node = OmegaConf.load(path)
@@ -31,9 +32,10 @@ def store_launchers() -> None:
 
 
 def check_plugins(cfg: DictConfig) -> None:
-    """Check that launcher and sweeper are installed and have valid values, and that the sweeper is attnunet's.
+    """Check that the launcher and the sweeper are installed and have valid values, and that the sweeper belongs to attnunet.
 
-    The name of an extra is the part of the choice before its first underscore.
+    If a package is missing, the message names the extra of attnunet that installs it. The name of the extra is the part of
+    the choice before the first underscore.
     """
     installed = {f"{plugin.__module__}.{plugin.__name__}" for plugin in Plugins.instance().discover()}
     for part in ("launcher", "sweeper"):
@@ -50,7 +52,7 @@ def check_plugins(cfg: DictConfig) -> None:
 
 
 def check_values(node: DictConfig, part: str) -> None:
-    """Raise ConfigError if a launcher or sweeper cannot take a value; Hydra checks the types."""
+    """Raise ConfigError if a launcher or sweeper has a value that it cannot take. Hydra checks the types."""
     from attnunet.config.objects import check_objects
 
     plain: Any = OmegaConf.to_container(node, resolve=True)

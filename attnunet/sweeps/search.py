@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 def search(sweeper: OptunaSweeper, overrides: Sequence[str]) -> None:
     """Run the remaining trials of the study, the interrupted ones first; then log the best trial.
 
-    A trial without a value is marked FAIL, and the search goes on. If another process runs the study, wait for its end.
+    A trial without a value is marked FAIL, and the search goes on. If another process runs the study, wait until it ends.
     """
     root = Path(sweeper.config.tracking.root).resolve()
     root.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def search(sweeper: OptunaSweeper, overrides: Sequence[str]) -> None:
 
 
 def open_study(sweeper: OptunaSweeper, database: Path) -> optuna.Study:
-    """Return the study; mark the trials of a dead process FAIL and queue them again.
+    """Return the study. If a dead process left unfinished trials in it, mark these trials FAIL and queue them again.
 
     Raises:
         UserError: the database has a fault.
@@ -78,7 +78,7 @@ def open_study(sweeper: OptunaSweeper, database: Path) -> optuna.Study:
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
         study.enqueue_trial(trial.params)
-    # Else the sampler would draw its first points again.
+    # The seed depends on the number of trials. Otherwise the sampler would draw its first points again after a resume.
     study.sampler = sweeper.sampler(seed=sweeper.seed + len(study.trials))
     return study
 
@@ -102,7 +102,7 @@ def run_trials(sweeper: OptunaSweeper, study: optuna.Study, overrides: Sequence[
 
 
 def check_space(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> None:
-    """Raise UserError if the study tried a key over another range: its earlier trials do not fit the new one."""
+    """Raise UserError if the study has tried a key over another range, because its earlier trials do not fit the new range."""
     for trial in study.get_trials(deepcopy=False):
         for key in trial.distributions.keys() & space.keys():
             try:
@@ -115,7 +115,7 @@ def check_space(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> N
 
 
 def distribution(override: Override) -> BaseDistribution:
-    """Return Optuna's distribution for a swept override: numeric for an interval or range, else categorical."""
+    """Return Optuna's distribution for a swept override: numeric for an interval or an ordered range, else categorical."""
     sweep = override.value()
     if isinstance(sweep, IntervalSweep):
         return numeric_distribution(sweep.start, sweep.end, log="log" in sweep.tags)

@@ -1,4 +1,4 @@
-"""The terminal: names, paths and commands are printed as they are, whatever characters they hold."""
+"""Output to the terminal. It does not change names, paths and commands, whatever characters they hold."""
 
 from __future__ import annotations
 
@@ -11,16 +11,22 @@ if TYPE_CHECKING:
 
 
 def escape_unknown_characters() -> None:
-    """Let the standard streams print a character that their encoding lacks as \\xe9, where Python would raise an error."""
+    """Make stdout and stderr print a character that their encoding lacks in a form such as \\xe9.
+
+    By default, Python raises an error for such a character.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def console(width: int | None = None) -> Console:
-    """Return the console of a command, `width` columns wide if it is not a terminal; [x] and :x: are plain text on it."""
+    """Return the console of a command. It prints [x] and :x: as plain text.
+
+    If the output does not go to a terminal, the console is `width` columns wide.
+    """
     from rich.console import Console
 
-    escape_unknown_characters()  # here too, for worker processes
+    escape_unknown_characters()  # called here again for worker processes
     columns = None if sys.stdout.isatty() else width
     return Console(width=columns, soft_wrap=True, highlight=False, markup=False, emoji=False)

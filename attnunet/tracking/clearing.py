@@ -1,4 +1,4 @@
-"""The removal of runs that nobody needs, with their files."""
+"""Remove the runs that nobody needs, and the files of these runs."""
 
 import re
 import shutil
@@ -14,10 +14,12 @@ from attnunet.tracking.store import Store, local_path
 
 
 def clear(root: Path, dry_run: bool) -> None:
-    """Remove failed, killed and superseded runs, with their files, their models and their unfinished state.
+    """Remove failed, killed, superseded and deleted runs. With `dry_run`, only print which runs would be removed.
 
-    Runs that were deleted on MLflow's page, which keeps their files, are removed too. A finished run stays, and so do its
-    sweep and a run that a process is about to resume. No file outside of `root` is touched.
+    The files, the models and the unfinished state of each run are removed, too. A deleted run is a run that was deleted on
+    MLflow's page, which keeps the files of the run. A finished run stays, unless another run supersedes it. The parent run
+    of a sweep stays if one of its jobs stays. A run also stays if another process is about to resume it. No file outside of
+    `root` is touched.
     """
     store = Store(root, None, patience=0)
     store.reap()
@@ -28,15 +30,15 @@ def clear(root: Path, dry_run: bool) -> None:
     gone, freed = 0, 0
     for run in runs:
         if run.info.run_id in parents:
-            continue  # the parent of jobs that stay
+            continue  # a job of this parent run stays
         fingerprint = run.data.tags.get("fingerprint")
-        known = re.fullmatch("[0-9a-z]+", fingerprint or "")  # the tag of a foreign store could be a glob pattern
+        known = re.fullmatch("[0-9a-z]+", fingerprint or "")  # a tag from a foreign store could hold a glob pattern
         left = {path.with_suffix("") for path in store.root.glob(f"unfinished/{fingerprint}-*")} if known else set()
         try:
             with hold_locks(left):
                 size = remove(store, run.info.run_id, left if fingerprint not in stays else set(), dry_run)
         except Timeout:
-            continue  # a process is resuming it
+            continue  # another process is resuming this run
         if size is not None:
             gone, freed = gone + 1, freed + size
     print(f"{gone} runs, {freed / 1e6:.1f} MB {'would be freed' if dry_run else 'freed'}")
@@ -44,10 +46,10 @@ def clear(root: Path, dry_run: bool) -> None:
 
 @contextmanager
 def hold_locks(folders: Iterable[Path]) -> Iterator[None]:
-    """Hold the locks of these folders for a block, so that no process resumes the runs that they belong to.
+    """Hold the locks of these folders during a `with` block, so that no process resumes a run with one of these folders.
 
     Raises:
-        Timeout: a process holds one of them.
+        Timeout: another process holds one of the locks.
     """
     with ExitStack() as stack:
         for folder in folders:
@@ -59,8 +61,11 @@ def hold_locks(folders: Iterable[Path]) -> Iterator[None]:
 
 
 def remove(store: Store, run_id: str, left: Iterable[Path], dry_run: bool) -> int | None:
-    """Remove a run with its files, its models and its folders `left`; return their size in bytes, or None if the run stays."""
-    run = store.client.get_run(run_id)  # read again, now that no other process can resume it
+    """Remove a run, its files, its models and the folders `left`; return the size of all removed files in bytes.
+
+    Return None if the run stays. With `dry_run`, remove nothing, but print the run and return the size.
+    """
+    run = store.client.get_run(run_id)  # read again, because from now on no other process can resume the run
     why, deleted = reason_to_clear(run), run.info.lifecycle_stage == "deleted"
     models = store.client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
     addresses = {run_id: Path(local_path(run.info.artifact_uri)).parent}
@@ -81,7 +86,7 @@ def remove(store: Store, run_id: str, left: Iterable[Path], dry_run: bool) -> in
 
 
 def reason_to_clear(run: Run) -> str | None:
-    """Return why a run can be removed; None for one that stays, such as a running one."""
+    """Return why a run can be removed; None if the run stays, for example because it is running."""
     if run.info.status == "RUNNING":
         return None
     if "superseded" in run.data.tags:

@@ -1,4 +1,4 @@
-"""The name and the parameters of a run on MLflow's page."""
+"""The name and the parameters that MLflow's page shows for a run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,19 +7,23 @@ from omegaconf import DictConfig, OmegaConf
 
 
 def name_run(cfg: DictConfig, choices: Mapping[str, str], leaking: bool) -> str:
-    """Return the name of a run, which says when its split leaks."""
+    """Return the name of a run. The name begins with LEAKING if the split of the run leaks."""
     name = "-".join([choices["model"], choices["loss"], choices["split"], str(cfg.image_size), f"seed{cfg.seed}"])
     return f"LEAKING {name}" if leaking else name
 
 
 def list_parameters(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
-    """Return the choices of the groups and all values, by their keys on the command line."""
+    """Return the choice of each group and the value of each setting. The keys are written as on the command line."""
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     return {**choices, **flatten(plain)}
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by their keys on the command line, {"loss.weights.dice": 1.0, ...}, without Hydra's keys."""
+    """Return nested settings as one flat dictionary with the keys of the command line: {"loss.weights.dice": 1.0, ...}.
+
+    A list of `_target_`s gets a key for each item. The value of this key is the item in the form of `format_call`. Keys that
+    begin with "_" are left out, because they belong to Hydra.
+    """
     values: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
@@ -32,6 +36,6 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def format_call(node: Mapping[str, Any]) -> str:
-    """Return a `_target_` with its arguments as it reads in code: HorizontalFlip(p=0.5)."""
+    """Return a `_target_` and its arguments in the form of a call in code: HorizontalFlip(p=0.5)."""
     arguments = (f"{name}={value}" for name, value in node.items() if not name.startswith("_"))
     return f"{node['_target_'].rpartition('.')[2]}({', '.join(arguments)})"

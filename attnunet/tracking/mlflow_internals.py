@@ -1,4 +1,4 @@
-"""The private parts of MLflow that attnunet uses, as MLflow 3.17 has them; on any other version, the public way."""
+"""Functions that use private parts of MLflow 3.17. With any other version of MLflow, they use only its public functions."""
 
 import sqlite3
 from contextlib import closing
@@ -20,9 +20,9 @@ def is_known_version() -> bool:
 
 
 def check_file(database: Path) -> None:
-    """Raise SQLite's error if the file is not a store of MLflow's.
+    """Raise SQLite's error if the file is not a store of MLflow.
 
-    On another version MLflow's first call raises it, after two minutes of retries.
+    With any other version of MLflow, do nothing. MLflow's own first call then raises the error, after two minutes of retries.
     """
     if is_known_version():
         with closing(sqlite3.connect(database, timeout=sqlite.WAIT)) as connection:
@@ -30,10 +30,11 @@ def check_file(database: Path) -> None:
 
 
 def relocate(client: mlflow.MlflowClient, database: Path, artifacts: Path) -> None:
-    """Update the addresses in a store whose folder was moved or copied, since MLflow stores absolute paths.
+    """Update the addresses in a store whose folder was moved or copied, because MLflow stores absolute paths.
 
     Raises:
-        UserError: the folder was moved, and MLflow has no public way to tell the store.
+        UserError: the folder was moved, and MLflow is not the version that this module was written for. MLflow has no public
+            function that updates the addresses.
     """
     now = artifacts.as_uri()
     stored = {study.artifact_location for study in client.search_experiments(ViewType.ALL)} - {now}
@@ -52,16 +53,16 @@ def relocate(client: mlflow.MlflowClient, database: Path, artifacts: Path) -> No
             ):
                 connection.execute(
                     f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
-                    f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",  # LIKE would take an address's % for a wildcard
+                    f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",  # LIKE would read a % in an address as a wildcard
                     (now, len(before) + 1, before, len(before) + 1, f"{before}/"),
                 )
 
 
 def http_status(uri: str, timeout: float) -> int | None:
-    """Return the HTTP status of a query to a server's database; None if the server does not answer.
+    """Return the HTTP status with which a server answers a query of its database; None if the server does not answer.
 
-    MLflow's private request function knows MLflow's settings for credentials and certificates. The public client takes its
-    time-out only from the environment, and reports 500 both for a faulty server and for an absent one.
+    MLflow's private request function applies MLflow's settings for credentials and certificates. The public client reads its
+    time-out only from the environment. It reports the status 500 for a faulty server, and also for an absent server.
     """
     try:
         if not is_known_version():

@@ -1,4 +1,4 @@
-"""The process of a run: the tags that name it, and whether it is alive."""
+"""The process of a run: the tags that identify the process, and a check whether it is alive."""
 
 import platform
 import time
@@ -12,7 +12,7 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def process_tags() -> dict[str, str]:
-    """Return the tags by which another process can tell whether this one is alive."""
+    """Return the tags from which another process can tell whether this process is alive."""
     number = psutil.Process().pid
     return {
         "host": platform.node(),
@@ -22,10 +22,11 @@ def process_tags() -> dict[str, str]:
 
 
 def is_alive(tags: Mapping[str, str]) -> bool:
-    """Return whether the process that a run's tags name is alive.
+    """Return whether the process in the tags of a run is alive.
 
-    On this host, the system knows. On another host, or if the tags name no process, the heartbeat decides. A heartbeat from
-    the future does not count: a clock was wrong, and the run would seem alive until that time has come.
+    If the tags name a process on this host, ask the operating system. Otherwise the heartbeat decides: its time must be less
+    than SILENCE seconds away from now. A time further in the future comes from a wrong clock. It does not count, because the
+    run would then seem alive until that time has come.
     """
     if tags.get("host") == platform.node() and "process" in tags:
         return is_running(tags["process"])
@@ -36,7 +37,11 @@ def is_alive(tags: Mapping[str, str]) -> bool:
 
 
 def is_running(process: str) -> bool:
-    """Return whether the process with the number and the birth in the tag `process` is running on this host."""
+    """Return whether a process still runs on this host.
+
+    Args:
+        process: the value of the tag `process`. It holds the number of the process and its start (see `birth_of`).
+    """
     number, _, born = process.partition(" ")
     try:
         found = psutil.Process(int(number))
@@ -44,18 +49,19 @@ def is_running(process: str) -> bool:
             return False
         if "/" in born:
             return birth_of(found.pid) == born
-        return abs(found.create_time() - float(born)) < 2  # seconds; without /proc, `born` is a time
+        return abs(found.create_time() - float(born)) < 2  # seconds; on a system without /proc, `born` is a time
     except (psutil.NoSuchProcess, OSError, ValueError):
         return False
 
 
 def birth_of(number: int) -> str:
-    """Return a text that identifies a process even after its number is used again.
+    """Return a text that identifies a process, even if a later process gets the same number.
 
-    On Linux, it holds the id of the boot and the start of the process in clock ticks since that boot (`man 5 proc_pid_stat`,
-    field 22); setting the clock changes neither. Elsewhere, it is psutil's time of creation, which moves with the clock.
+    On Linux, the text holds the id of the boot, and the clock ticks between that boot and the start of the process (field 22
+    of /proc/PID/stat in `man 5 proc_pid_stat`). Setting the clock changes neither the id nor the ticks. On other systems, the
+    text is the creation time that psutil reports; setting the clock changes it.
     """
     if BOOT.exists():
-        fields = Path(f"/proc/{number}/stat").read_bytes().rpartition(b")")[2].split()  # the name may hold blanks and brackets
+        fields = Path(f"/proc/{number}/stat").read_bytes().rpartition(b")")[2].split()  # a name may hold blanks and brackets
         return f"{BOOT.read_text().strip()}/{fields[19].decode()}"
     return f"{psutil.Process(number).create_time():.2f}"

@@ -1,4 +1,4 @@
-"""The provenance of a result: command, code, machine, packages."""
+"""The provenance of a result: the command, the code, the machine and the packages."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python", "albumentations", "
 
 
 def provenance(overrides: Sequence[str], gpus: Sequence[str] = ()) -> dict[str, str]:
-    """Return the tags of a run that computes on these GPUs."""
+    """Return the tags that state the provenance of a run on these GPUs."""
     return {
         "command": command(),
         "overrides": " ".join(overrides),
@@ -27,12 +27,12 @@ def provenance(overrides: Sequence[str], gpus: Sequence[str] = ()) -> dict[str, 
 
 
 def command() -> str:
-    """Return the command as it was typed."""
+    """Return the command line that started this process."""
     return shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]])
 
 
 def machine(gpus: Sequence[str]) -> str:
-    """Return the processor, the number of cores and the GPUs in use; the last bits of a result depend on them."""
+    """Return a text with the processor, the number of cores and the GPUs in use. They can change the last bits of a result."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -41,9 +41,9 @@ def machine(gpus: Sequence[str]) -> str:
 
 
 def git(*arguments: str) -> str:
-    """Return git's answer about the checkout of this code; "" if there is no checkout."""
+    """Return what a git command prints about the checkout of this code; "" if there is no checkout or git fails."""
     checkout = PACKAGE.parent
-    if not (checkout / ".git").exists():  # else git answers for the repository around an installed package
+    if not (checkout / ".git").exists():  # else git would describe a repository around the installed package
         return ""
     command = ["git", "-C", str(checkout), *arguments]
     try:

@@ -1,4 +1,4 @@
-"""Stored runs, as plain data for the commands that read them."""
+"""Stored runs in the form of plain data, for the commands that read runs."""
 
 import json
 import tempfile
@@ -20,23 +20,23 @@ from attnunet.data.files import checksum, read_csv
 from attnunet.errors import UserError
 from attnunet.tracking.store import Store, local_path
 
-PAGE = 1000  # the number of runs in one answer of a store
+PAGE = 1000  # the largest number of runs in one answer of a store
 
 
 class RunError(UserError):
-    """The runs lack data that a command needs; the message says which."""
+    """The runs lack data that a command needs; the message names the data."""
 
 
 class NotFound(RunError):
-    """A run, sweep or study that the store does not have; the message names it."""
+    """The store does not have a run, sweep, study or artifact; the message names what is missing."""
 
 
 class Tampered(RunError):
-    """A file was changed since its run wrote it; the message names both."""
+    """A file was changed after its run wrote it; the message names the file and the run."""
 
 
 def checksum_tag(path: str) -> str:
-    """Return the tag that holds the checksum of an artifact: "split.checksum" of split.json."""
+    """Return the name of the tag that holds the checksum of an artifact: "split.checksum" for split.json."""
     return str(PurePosixPath(path).with_suffix(".checksum"))
 
 
@@ -78,27 +78,27 @@ class Record:
 
     @property
     def minutes(self) -> float:
-        """The minutes of all epochs with their validation, without pauses between an interruption and the next start."""
+        """The total time of all epochs in minutes, with validation. The pause after an interruption does not count."""
         history = partial(self.store.client.get_metric_history, self.id, "train/epoch_seconds")
         return sum(epoch.value for epoch in self.store.attempt(history)) / 60
 
     @property
     def is_current(self) -> bool:
-        """Whether the run has finished and no later run supersedes it."""
+        """Whether the run has finished, and no later run supersedes it."""
         return self.status == "FINISHED" and "superseded" not in self.tags
 
     @property
     def tested(self) -> bool:
-        """Whether the test patients were scored."""
+        """Whether the run was scored on the test patients."""
         return "final/test/dice" in self.metrics
 
     @contextmanager
     def file(self, path: str) -> Iterator[Path]:
-        """Yield the local path of an artifact, or of a folder of artifacts; it exists for the block.
+        """Yield the local path of an artifact or of a folder of artifacts. The path is valid until the `with` block ends.
 
         Raises:
             NotFound: the run has no such artifact.
-            Tampered: it was changed since the run wrote it.
+            Tampered: the artifact was changed after the run wrote it.
             Away: the server does not answer.
         """
         here = Path(local_path(self.run.info.artifact_uri), path)
@@ -114,22 +114,27 @@ class Record:
             yield here
 
     def check(self, here: Path, path: str) -> None:
-        """Raise Tampered if an artifact, or a file in a folder of artifacts, was changed since the run wrote it.
+        """Raise Tampered if an artifact was changed after the run wrote it. For a folder of artifacts, check each file.
 
-        A file without a checksum passes: pictures have none, and old runs stored none.
+        A file without a checksum passes, because figures have no checksum, and old runs stored no checksums.
+
+        Args:
+            here: the local path of the artifact or folder.
+            path: its path among the artifacts of the run.
         """
         for file in [here] if here.is_file() else [each for each in here.rglob("*") if each.is_file()]:
             artifact = (PurePosixPath(path) / file.relative_to(here)).as_posix()
             tag, found = checksum_tag(artifact), checksum(file)
             if found in self.tags.get(tag, found).split():
                 continue
-            now = self.store.attempt(lambda: self.store.client.get_run(self.id)).data.tags  # it may have been scored meanwhile
+            # The tags are read again, because the run may have been scored in the meantime.
+            now = self.store.attempt(lambda: self.store.client.get_run(self.id)).data.tags
             if found not in now.get(tag, found).split():
                 place = f"{local_path(self.run.info.artifact_uri)}/{artifact}"
                 raise Tampered(f"{place} is not the file that run {self.id} ({self.name}) wrote: it was changed since")
 
     def has(self, path: str) -> bool:
-        """Return whether the run has an artifact or a folder of that name."""
+        """Return whether the run has an artifact, or a folder of artifacts, with this path."""
         folder = path.rpartition("/")[0] or None
         return path in [found.path for found in self.store.attempt(lambda: self.store.client.list_artifacts(self.id, folder))]
 
@@ -155,14 +160,14 @@ class Record:
 
     def text(self, path: str) -> str:
         with self.file(path) as file:
-            return file.read_bytes().decode()  # with the line breaks that it holds, which read_text would change
+            return file.read_bytes().decode()  # read_text would change the line breaks
 
     @cached_property
     def config(self) -> DictConfig:
-        """The configuration of the run. Interpolations are refused, since one could read an environment variable.
+        """The configuration of the run. An interpolation is refused, because it could read an environment variable.
 
         Raises:
-            Tampered: the file holds no such configuration.
+            Tampered: config.yaml is not a configuration, or holds an interpolation.
         """
         text = self.text("config.yaml")
         try:
@@ -180,11 +185,11 @@ class Record:
 
     @property
     def content(self) -> str:
-        """The hash of the images and masks that the run used; it does not depend on channels, intensity or image_size."""
+        """The hash of the images and masks that the run used. It does not depend on channels, intensity or image_size."""
         return str(self.split["fingerprint"]).partition("/")[0]
 
     def slices(self, part: str) -> list[tuple[str, int]]:
-        """Return the patient and the number of each slice in a part of the split."""
+        """Return a pair for each slice in a part of the split: the patient and the number of the slice."""
         return [(patient, number) for patient, numbers in self.split["slices"][part].items() for number in numbers]
 
     def rows(self, path: str) -> list[dict[str, str]]:
@@ -192,17 +197,17 @@ class Record:
         return read_csv(self.text(path))
 
     def patients(self, part: str) -> list[dict[str, str]]:
-        """Return the rows of a part in patients.csv; none if the part was not scored."""
+        """Return the rows of patients.csv for a part; an empty list if the part was not scored."""
         return [row for row in self.rows("patients.csv") if row["part"] == part]
 
 
 def find_runs(store: Store, ids: Sequence[str]) -> list[Record]:
-    """Return the runs with these ids; the first digits of an id are enough if no other run of the store has them."""
+    """Return the runs with these ids. The first digits of an id are enough if only one id in the store begins with them."""
     return [Record(store, find_run(store, run_id)) for run_id in ids]
 
 
 def find_checkpoint(store: Store, run_id: str) -> Record:
-    """Return the run of an id, or of its first digits, after the check that it keeps its best checkpoint."""
+    """Return the run with this id or these first digits of an id. Raise an error if `Record.check_checkpoint` does."""
     record = Record(store, find_run(store, run_id))
     record.check_checkpoint()
     return record
@@ -219,7 +224,7 @@ def find_run(store: Store, run_id: str) -> Run:
 
 
 def runs_of_study(store: Store, name: str) -> list[Record]:
-    """Return the runs of a study, oldest first, without the parents of sweeps, joined cross-validations and audits."""
+    """Return the runs of a study, oldest first. Leave out audits, joined cross-validations and the parent runs of sweeps."""
     study = store.client.get_experiment_by_name(name)
     if study is not None and study.lifecycle_stage == "deleted":
         raise NotFound(f"study={name} was deleted in MLflow: take another name, or {store.restore_command(study)}")
@@ -231,7 +236,7 @@ def runs_of_study(store: Store, name: str) -> list[Record]:
 
 
 def runs_of_sweep(store: Store, parent: str) -> list[Record]:
-    """Return the jobs of a sweep, oldest first, with the finished runs that it reused."""
+    """Return the runs of a sweep, oldest first: the runs of its jobs, and the finished runs that it reused."""
     run = find_run(store, parent)
     if "sweep" not in run.data.tags:
         raise NotFound(f"sweep={parent}: {run.info.run_name} is a run, not the parent of a sweep")
@@ -243,7 +248,10 @@ def runs_of_sweep(store: Store, parent: str) -> list[Record]:
 
 
 def reuse_tag(parent: str) -> str:
-    """Return the tag of a run that a later sweep reuses; the run's parent stays the sweep that trained it."""
+    """Return the name of the tag that marks a run as reused by the sweep `parent`.
+
+    The tag is needed because the parent of the run is still the sweep that trained the run.
+    """
     return f"reused_by.{parent}"
 
 
@@ -254,7 +262,7 @@ def list_studies(store: Store, view: int = ViewType.ACTIVE_ONLY) -> list[str]:
 def search_runs(
     store: Store, experiments: Sequence[str], condition: str = "", view: int = ViewType.ACTIVE_ONLY
 ) -> Iterator[Run]:
-    """Yield all runs that meet MLflow's condition, oldest first, page by page."""
+    """Yield all runs that meet a condition in MLflow's filter language, oldest first. Load one page of runs at a time."""
     token: str | None = None
     while True:
         order = ["attributes.start_time ASC"]

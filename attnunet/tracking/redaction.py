@@ -1,20 +1,24 @@
-"""The removal of credentials from text that is stored."""
+"""Remove credentials from a text before the text is stored."""
 
 import os
 import re
 
 HIDDEN = "***"
 IN_ADDRESS = re.compile(r"(?<=://)[^/\s@'\"]+@")
-"""The user and the password in front of an address's host."""
+"""Matches the user and the password before the host of an address."""
 IN_QUERY = re.compile(r"(?<=[?&])((?:[\w-]*(?:token|password|secret|key))=)[^&\s'\"]+", re.IGNORECASE)
-"""A credential in an address's query."""
+"""Matches a credential in the query of an address."""
 VARIABLE = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIAL|_KEY$", re.IGNORECASE)
-"""Names of environment variables that hold a credential."""
-SHORTEST = 6  # characters; a shorter value would be found in words that are no secret
+"""Matches the name of an environment variable that holds a credential."""
+SHORTEST = 6  # characters; a shorter value could also be part of a word that is not secret
 
 
 def redact(text: str) -> str:
-    """Return the text with the credentials of addresses and of this process's environment hidden."""
+    """Return the text with *** in place of each credential.
+
+    The credentials are the parts of addresses that IN_ADDRESS and IN_QUERY match, and the values of the environment variables
+    that VARIABLE matches.
+    """
     text = IN_QUERY.sub(rf"\g<1>{HIDDEN}", IN_ADDRESS.sub(f"{HIDDEN}@", text))
     for name, value in os.environ.items():
         if len(value) >= SHORTEST and VARIABLE.search(name):

@@ -1,4 +1,4 @@
-"""How a run starts: new, resumed, or reused from a finished one."""
+"""Decide how a run starts: as a new run, by resuming an interrupted run, or by reusing a finished run."""
 
 import shutil
 import time
@@ -14,21 +14,21 @@ from attnunet.data.files import digest
 from attnunet.tracking.store import Away, Busy, Store
 
 SCORE = "final/monitor"
-"""The metric that holds a run's best value of `monitor`, which `train` returns."""
+"""The metric that holds the best value of `monitor` in a run. `train` returns this value in its outcome."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """The state of a run before it starts.
+    """How a run starts.
 
     Attributes:
-        how: the outcome of the run if it ends well: "finished", "resumed" or "reused".
-        why: a line for the terminal.
-        folder: where its state and checkpoints are kept until they are logged.
-        run_id: the MLflow run that is resumed or reused; None for a new one.
-        score: the score of a reused run.
-        replaces: earlier runs of the same fingerprint, which this one supersedes.
-        machine: the kind of machine that a resumed run started on.
+        how: the outcome of the run if it succeeds: "finished", "resumed" or "reused".
+        why: the reason, in one line for the terminal.
+        folder: the folder that keeps the state and the checkpoints of the run until they are logged.
+        run_id: the id of the MLflow run that is resumed or reused; None if MLflow gets a new run.
+        score: the score of a reused run; None for any other run.
+        replaces: the ids of earlier runs with the same fingerprint, which this run supersedes.
+        machine: the kind of machine on which a resumed run started.
     """
 
     how: str
@@ -40,28 +40,30 @@ class Start:
     machine: str | None = None
 
     def doubt(self, machine: str) -> str | None:
-        """Return a warning if a resumed run started on another machine than `machine`."""
+        """Return a warning if a resumed run started on a machine other than `machine`; else None."""
         if self.machine in (None, machine):
             return None
         return f"the last bits may differ: the run started on {self.machine}, and this machine is {machine}"
 
 
 def lock_of(folder: Path) -> FileLock:
-    """Return the lock that a process holds while it trains the run whose state is in `folder`."""
+    """Return the lock of the run whose state is in `folder`. A process holds the lock while it trains the run."""
     return FileLock(f"{folder}.lock")
 
 
 @contextmanager
 def claim_start(store: Store, study: str, identity: Identity, resume: str, say: Callable[[str], None]) -> Iterator[Start]:
-    """Yield how the run with this identity starts; no other process on this disk trains it during the block.
+    """Yield how the run with this identity starts. No other process on this disk can train the run during the `with` block.
+
+    If another process on this disk trains the run now, wait until that process ends.
 
     Args:
-        study: the MLflow experiment's id.
-        resume: "auto", or "never" for a new run in any case.
-        say: prints a line.
+        study: the id of the MLflow experiment.
+        resume: "auto"; or "never", which always starts a new run.
+        say: a function that prints a line.
 
     Raises:
-        Busy: a living process on a machine with another disk trains it.
+        Busy: a living process trains the run on a machine with another disk.
     """
     folder = store.root / "unfinished" / f"{identity.fingerprint}-{digest([store.uri, study])}"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -74,12 +76,12 @@ def claim_start(store: Store, study: str, identity: Identity, resume: str, say: 
     try:
         found = find_start(store, study, identity, resume, folder)
         if found.score is None:
-            folder.mkdir(exist_ok=True)  # tells the next start that the run's state was on this disk
+            folder.mkdir(exist_ok=True)  # from this folder, the next start knows that the state is on this disk
         yield found
     except Away as away:
         raise Away(f"{away}; what was trained is kept in {folder}, and the same command sends it") from away
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)  # a waiting process sees that, and makes a new lock
+        Path(lock.lock_file).unlink(missing_ok=True)  # a waiting process sees that the file is gone, and makes a new lock
         lock.release()
 
 

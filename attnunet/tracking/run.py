@@ -46,7 +46,8 @@ class Run:
     """One MLflow run of this process.
 
     A metric is logged once for each step, even if the run repeats a step after an interruption. Metrics wait in memory until
-    `send` or the thread of `heartbeat` sends them; all else is sent at once, and waits for a server up to `Store.patience`.
+    `send` or the thread of `heartbeat` sends them. Everything else is sent at once. If a server does not answer, the call
+    that sends waits for it, but for no more than `Store.patience` seconds.
     """
 
     def __init__(self, store: Store, run_id: str) -> None:
@@ -73,14 +74,17 @@ class Run:
         self.news.set()
 
     def send(self, patience: float | None = None) -> None:
-        """Send the waiting metrics. A metric that is sent twice, after a lost answer, is stored once: its time is the same."""
+        """Send the waiting metrics.
+
+        If the answer of the server is lost, a metric is sent twice. It is stored once, because both copies have the same time.
+        """
         with self.sending:
             while batch := self.waiting[:500]:
                 self.store.attempt(partial(self.store.client.log_batch, self.id, metrics=batch), patience)
                 del self.waiting[: len(batch)]
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Log new parameters; the ones of an interrupted run stay as they are."""
+        """Log new parameters. A parameter that the run logged before an interruption keeps its value."""
         params = [Param(name, redact(str(value))) for name, value in values.items() if name not in self.known]
         for start in range(0, len(params), 100):
             self.store.attempt(partial(self.store.client.log_batch, self.id, params=params[start : start + 100]))
@@ -100,9 +104,10 @@ class Run:
 
     @contextmanager
     def record_checksums(self, checksums: Mapping[str, str]) -> Iterator[None]:
-        """Store the checksums of the artifacts that a block writes as tags, by which `Record.file` checks them.
+        """Store the checksums of artifacts in tags. The `with` block writes the artifacts; `Record.file` checks them later.
 
-        While an artifact is replaced, its earlier checksum is valid too, since the process may die before or after.
+        If the block replaces an artifact, the tag holds the old and the new checksum until the block ends. The process may
+        die before or after the replacement, so both checksums must be valid.
         """
         new = {checksum_tag(path): value for path, value in checksums.items()}
         changed = {tag: value for tag, value in new.items() if self.checksums.get(tag) != value}
@@ -125,7 +130,7 @@ class Run:
         return max(step for name, step in self.logged if name == metric)
 
     def figures(self, drawn: "Mapping[str, Figure]", folder: str = "figures") -> None:
-        """Log each figure as PNG and, for papers, as PDF."""
+        """Log each figure as a PNG file, and as a PDF file for papers."""
         from attnunet.figures import save_figures
 
         with tempfile.TemporaryDirectory() as here:
@@ -133,9 +138,9 @@ class Run:
             self.store.attempt(lambda: self.store.client.log_artifacts(self.id, here, folder))
 
     def predictor(self, predictor: "Predictor") -> None:
-        """Log a predictor below checkpoints/ and as an MLflow model, which takes volumes of one slice or more."""
+        """Log a predictor twice: as files in checkpoints/, and as an MLflow model that takes volumes of one slice or more."""
         with tempfile.TemporaryDirectory() as scratch:
-            folder = str(Path(scratch) / "predictor")  # MLflow gives the model's part the name of this folder
+            folder = str(Path(scratch) / "predictor")  # MLflow uses the name of this folder in the model
             with naming(Path(folder)):
                 predictor.save(Path(folder))
             checksums = {f"checkpoints/{file.name}": checksum(file) for file in Path(folder).iterdir()}
@@ -145,13 +150,13 @@ class Run:
                 self.store.attempt(lambda: self.log_model(folder, predictor))
 
     def log_model(self, folder: str, predictor: "Predictor") -> None:
-        """Log the MLflow model, unless it was logged before an interruption; remove an unfinished one."""
+        """Log the MLflow model, unless the run logged it before an interruption. Remove a model that was left unfinished."""
         client = self.store.client
         for model in client.search_logged_models([self.experiment_id], f"source_run_id = '{self.id}'"):
             if model.status == "READY":
                 return
             client.delete_logged_model(model.model_id)
-            left = Path(local_path(model.artifact_location))  # MLflow keeps the files
+            left = Path(local_path(model.artifact_location))  # MLflow keeps the files of a deleted model
             if self.store.owns_folder(left, model.model_id):
                 shutil.rmtree(left, ignore_errors=True)
         taken = predictor.preparation
@@ -160,10 +165,10 @@ class Run:
             outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1))]),
         )
         with warnings.catch_warnings():
-            # An example of a request would be a patient's images.
+            # MLflow warns that the model has no example of an input. An example would be the images of a patient.
             warnings.filterwarnings("ignore", message=".*An input example was not provided", module="mlflow")
             mlflow.set_tracking_uri(self.store.address)
-            mlflow.set_experiment(experiment_id=self.experiment_id)  # else the model goes to the default one
+            mlflow.set_experiment(experiment_id=self.experiment_id)  # else the model goes to the default experiment
             Model.log(
                 artifact_path=None,
                 flavor=mlflow.pyfunc,
@@ -172,7 +177,7 @@ class Run:
                 loader_module="attnunet.inference.served",
                 data_path=folder,
                 signature=signature,
-                tags={"mlflow.user": psutil.Process().username()},  # else MLFLOW_TRACKING_USERNAME, a credential
+                tags={"mlflow.user": psutil.Process().username()},  # else MLflow stores MLFLOW_TRACKING_USERNAME, a credential
                 code_paths=[str(PACKAGE), *sorted({find_source(module) for module in predictor.modules})],
                 pip_requirements=[f"{name}=={metadata.version(name)}" for name in SERVING],
             )
@@ -186,10 +191,11 @@ class Run:
 def open_run(
     store: Store, study: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str], run_id: str | None = None
 ) -> Iterator[Run]:
-    """Open a run of the study for a block: a new run, or `run_id` again.
+    """Yield a run of the study that is open during a `with` block: a new run, or the run `run_id`, which starts again.
 
-    The run ends FINISHED; KILLED on Ctrl-C or SIGTERM, without waiting for a server; FAILED on an error, with the traceback.
-    If the server is away at the end, the next command that opens the store ends the run as KILLED.
+    After the block, the run gets the status FINISHED. After Ctrl-C or SIGTERM, it gets the status KILLED; in this case, the
+    process does not wait for a server. After an error, it gets the status FAILED, and the traceback is logged. If the server
+    does not answer at the end, the next command that opens the store gives the run the status KILLED.
     """
     with stop_on_sigterm():
         current = Run(store, store.begin(study, name, tags, run_id))
@@ -216,7 +222,13 @@ def open_run(
 
 
 def tell_failure(tell: Callable[[], None]) -> None:
-    """Call `tell`, and log an error: a full disk may refuse the traceback and still take the status."""
+    """Call `tell`. Log an error of this call instead of raising it, so that the caller can go on.
+
+    A full disk, for example, may refuse the traceback but accept the status.
+
+    Raises:
+        Unavailable: the store does not answer.
+    """
     try:
         tell()
     except Unavailable:
@@ -226,7 +238,7 @@ def tell_failure(tell: Callable[[], None]) -> None:
 
 
 def find_source(module: str) -> str:
-    """Return the file or folder of the package that an imported module belongs to."""
+    """Return the folder of the top-level package of an imported module; the file, if the top level is a single file."""
     spec = find_spec(module.partition(".")[0])
     assert spec is not None
     return str(spec.submodule_search_locations[0] if spec.submodule_search_locations else spec.origin)
@@ -234,7 +246,7 @@ def find_source(module: str) -> str:
 
 @contextmanager
 def heartbeat(current: Run) -> Iterator[None]:
-    """Send the run's metrics and heartbeats from a thread during a block, so that training never waits for the store.
+    """Send the run's metrics and heartbeats from a thread during a `with` block, so that training never waits for the store.
 
     A heartbeat every PULSE seconds tells other machines that the run's process is alive.
     """
@@ -249,7 +261,7 @@ def heartbeat(current: Run) -> Iterator[None]:
                 return
             if time.monotonic() - beaten >= PULSE:
                 beaten = time.monotonic()
-                with suppress(Exception):  # the next one will do
+                with suppress(Exception):  # a lost heartbeat does no harm
                     current.tags({"heartbeat": f"{time.time():.0f}"}, patience=0)
             try:
                 current.send(patience=0)
@@ -270,7 +282,7 @@ def heartbeat(current: Run) -> Iterator[None]:
 
 @contextmanager
 def stop_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, so that the run does not stay RUNNING."""
+    """Make SIGTERM end the `with` block with SystemExit, so that the run does not stay RUNNING."""
     if threading.current_thread() is not threading.main_thread():  # some launchers run jobs in threads, which get no signals
         yield
         return

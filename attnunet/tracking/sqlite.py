@@ -1,4 +1,4 @@
-"""The SQLite file of a local store: its address, how it is made, and what its errors mean."""
+"""The SQLite file of a local store: its address, its creation, and the meaning of its errors."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import mlflow
 from sqlalchemy.engine import URL
 
-WAIT = 60  # seconds that a writer waits for another one
+WAIT = 60  # seconds that a writer waits for another writer
 
 AGAIN = "restore a copy of it, or move it away and start again"
 TROUBLES = {
@@ -23,28 +23,32 @@ TROUBLES = {
     "unable to open": "it cannot be opened: give a tracking.root that can be read and written",
     "disk I/O error": "the disk cannot be read or written: restore the file elsewhere, and give that folder as tracking.root",
 }
-"""Words in the errors of SQLite, MLflow and Optuna, each with the cause and what to do."""
+"""The keys are words in errors of SQLite, MLflow and Optuna. Each value states the cause and what the user can do."""
 
 
 def address(database: Path) -> str:
-    """Return SQLAlchemy's address of a database file, whose path may hold any characters.
+    """Return the SQLAlchemy address of a database file. The path of the file may hold any characters.
 
-    It names the driver: after a bare `sqlite:///`, MLflow would use the quoted path as it is, and make its parent folder.
+    The address names the driver. After `sqlite:///` without a driver, MLflow would not decode the quoted path, and would make
+    the parent folder of the wrong path.
     """
     query = {"timeout": str(WAIT)}
     return URL.create("sqlite+pysqlite", database=str(database), query=query).render_as_string(hide_password=False)
 
 
 def explain_fault(database: Path, error: BaseException) -> str | None:
-    """Return a sentence on what is wrong with the file and what to do; None if the error is about something else."""
+    """Return a sentence that says what is wrong with the file and what to do; None if the error is about something else."""
     said = str(error)
     return next((f"{database}: {advice}" for words, advice in TROUBLES.items() if words in said), None)
 
 
 def create(database: Path) -> None:
-    """Make a new store, whole or not at all: MLflow's migrations are no transaction, and it cannot open an unfinished one."""
+    """Make a new store in a temporary file, and rename the file after the store is complete.
+
+    MLflow's migrations do not run in one transaction, and MLflow cannot open a store with unfinished migrations.
+    """
     temporary = database.with_name(f"creating-{database.name}")
-    for left in database.parent.glob(f"{temporary.name}*"):  # with SQLite's journal
+    for left in database.parent.glob(f"{temporary.name}*"):  # includes SQLite's journal
         left.unlink()
     mlflow.MlflowClient(address(temporary)).search_experiments(max_results=1)
     os.replace(temporary, database)

@@ -1,4 +1,4 @@
-"""The store that runs are in: SQLite below a folder, or an MLflow server."""
+"""The store that holds the runs: an SQLite file in a folder, or an MLflow server."""
 
 import logging
 import shlex
@@ -24,14 +24,14 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 PROBE = 10.0  # seconds that a server has to answer
-RETRY = 1.0  # seconds between two calls of a server that is away
-DENIED = (401, 403)  # HTTP statuses for an unknown user and for one without permission
+RETRY = 1.0  # seconds between two calls to a server that does not answer
+DENIED = (401, 403)  # HTTP statuses for an unknown user and for a user without permission
 OURS = {"process", "fingerprint", "sweep", "cross_validated"}
 """Each run of attnunet has at least one of these tags."""
 
 
 class Unavailable(UserError):
-    """A run cannot go on now; the message says what to do, and nothing is lost."""
+    """A run cannot go on now, but nothing is lost; the message says what to do."""
 
 
 class Away(Unavailable):
@@ -48,13 +48,13 @@ class Store:
     def __init__(self, root: Path, uri: str | None, patience: float) -> None:
         """
         Args:
-            root: the folder of unfinished runs, cache and logs, and of the store itself if `uri` is None.
-            uri: an MLflow server's address.
-            patience: seconds to wait for a store that does not answer.
+            root: the folder for unfinished runs, the cache and logs. If `uri` is None, it also holds the store itself.
+            uri: the address of an MLflow server; None for a local store.
+            patience: the number of seconds to wait for a store that does not answer.
         """
         self.root, self.uri, self.patience = root.resolve(), uri, patience
         self.database = self.root / "mlflow.db"
-        self.trouble: str | None = None  # why the server is known to be away
+        self.trouble: str | None = None  # why the server cannot be used; None if it can
         self.warned = False
         self.root.mkdir(parents=True, exist_ok=True)
 
@@ -64,12 +64,12 @@ class Store:
 
     @property
     def shown_address(self) -> str:
-        """The address for messages, without credentials."""
+        """The address without credentials, for messages."""
         return redact(self.uri) if self.uri else str(self.database)
 
     @property
     def ui_command(self) -> str:
-        """The command that shows the runs."""
+        """The command or instruction that shows the runs to a user."""
         if self.uri:
             return f"open {self.shown_address} in a browser"
         mlflow_command = str(Path(sys.executable).with_name("mlflow"))
@@ -82,10 +82,10 @@ class Store:
 
     @cached_property
     def client(self) -> mlflow.MlflowClient:
-        """MLflow's client, made under a lock, since processes that open a new SQLite store at the same time break it."""
+        """MLflow's client. It is made under a lock, because processes that open a new SQLite store together break it."""
         with self.lock():
             if self.uri:
-                self.answers()  # a call to a server that hangs takes MLFLOW_HTTP_REQUEST_TIMEOUT
+                self.answers()  # comes first: if a server hangs, any other call takes MLFLOW_HTTP_REQUEST_TIMEOUT
             else:
                 make = mlflow_internals.check_file if self.database.exists() else sqlite.create
                 self.attempt(lambda: make(self.database))
@@ -97,14 +97,14 @@ class Store:
         return client
 
     def lock(self) -> FileLock:
-        """Return the lock under which processes of this disk change studies and sweeps."""
+        """Return the lock that a process on this disk holds while it changes studies or sweeps."""
         return FileLock(self.root / ".lock")
 
     def study(self, name: str) -> str:
-        """Return the id of the MLflow experiment `name`, which is made if it does not exist.
+        """Return the id of the MLflow experiment `name`; make the experiment if it does not exist.
 
         Raises:
-            Unavailable: it was deleted, or the store takes no such name.
+            Unavailable: the experiment was deleted, or the store refuses the name.
         """
         client = self.client
         location = None if self.uri else (self.root / "artifacts").as_uri()
@@ -120,14 +120,14 @@ class Store:
             return str(found.experiment_id)
 
     def runs(self, study: str, condition: str) -> list[Run]:
-        """Return the runs of a study that meet MLflow's condition, newest first."""
+        """Return the runs of a study that meet a condition in MLflow's filter language, newest first."""
         newest = ["attributes.start_time DESC"]
         return list(self.attempt(lambda: self.client.search_runs([study], condition, order_by=newest, max_results=1000)))
 
     def reap(self) -> None:
-        """End the runs of dead processes as KILLED.
+        """Give the status KILLED to each run that has the status RUNNING but whose process is dead.
 
-        Runs that attnunet did not start stay: a server may have others.
+        A run that attnunet did not start keeps its status, because other programs may use the same server.
         """
         studies = [study.experiment_id for study in self.attempt(self.client.search_experiments)]
         running = "attributes.status = 'RUNNING'"
@@ -136,19 +136,19 @@ class Store:
                 self.attempt(partial(self.client.set_terminated, run.info.run_id, "KILLED"))
 
     def begin(self, study: str, name: str, tags: Mapping[str, str], run_id: str | None = None) -> str:
-        """Start a run of this process, a new one or `run_id` again; return its id."""
+        """Start a new run of this process, or start the run `run_id` again; return the id of the run."""
         tags = {**tags, **processes.process_tags()}
         if run_id is None:
             shown = {tag: redact(value) for tag, value in tags.items()}
             created = self.attempt(lambda: self.client.create_run(study, tags=shown, run_name=redact(name)))
             return str(created.info.run_id)
-        # The tags come first: else another process would find a running run whose process is dead.
+        # The tags are set first. Otherwise another process could find the status RUNNING and the tags of a dead process.
         self.tag(run_id, tags)
         self.attempt(lambda: self.client.update_run(run_id, status="RUNNING"))
         return run_id
 
     def owns_folder(self, folder: Path, identity: str) -> bool:
-        """Return whether the folder of a run or model lies in this store; a foreign store may give any address."""
+        """Return whether the folder of a run or model lies in this store. A foreign store may hold any other address."""
         place = folder.resolve()
         return place.is_relative_to(self.root / "artifacts") and identity in place.parts
 
@@ -157,15 +157,15 @@ class Store:
         self.attempt(lambda: self.client.log_batch(run_id, tags=stored), patience)
 
     def supersede(self, runs: Sequence[str], by: str) -> None:
-        """Mark runs that another run replaces; `python -m attnunet.store clean` removes them."""
+        """Mark runs as superseded by the run `by`; `python -m attnunet.store clean` removes the marked runs."""
         for run in runs:
             self.tag(run, {"superseded": by})
 
     def answers(self) -> bool:
-        """Return whether the server and its database answer; a server that hangs costs PROBE seconds.
+        """Return whether the server and its database answer. If the server hangs, this takes PROBE seconds.
 
         Raises:
-            Away: it refuses this user.
+            Away: the server refuses this user.
         """
         status = self.status()
         if status is None:
@@ -181,23 +181,27 @@ class Store:
         return self.trouble is None
 
     def status(self) -> int | None:
-        """Return the HTTP status with which the server answers a question to its database; None if it does not answer."""
+        """Return the HTTP status with which the server answers a query of its database; None if it does not answer."""
         assert self.uri is not None
         return mlflow_internals.http_status(self.uri, PROBE)
 
     def warn(self, message: str) -> None:
-        """Log a warning, once an outage."""
+        """Log a warning, unless one was already logged in this outage."""
         if not self.warned:
             log.warning(message)
         self.warned = True
 
     def attempt(self, call: Callable[[], T], patience: float | None = None) -> T:
-        """Return the result of `call`; while the server is away, wait for it and then call again.
+        """Return the result of `call`. If the server does not answer, wait until it does, and then call again.
+
+        Args:
+            patience: the number of seconds to wait; None for `Store.patience`.
 
         Raises:
-            Away: the server did not answer for `patience` seconds (the store's own, if None), or refuses this user.
+            Away: the server did not answer for `patience` seconds, or refuses this user.
             Unavailable: the database file of a local store has a fault.
-            Exception: `call` raised it twice while the server answered; once could mean that the server has just come back.
+            Exception: any other error of `call`. With a server, it is raised only if `call` fails twice while the server
+                answers: after the first failure, the server may just have come back.
         """
         patience = self.patience if patience is None else patience
         deadline = time.monotonic() + patience
@@ -230,10 +234,10 @@ class Store:
 
 @lru_cache
 def open_store(root: Path, uri: str | None, patience: float) -> Store:
-    """Return the store; all jobs of a process share it."""
+    """Return the store with these settings; all jobs of a process share one object."""
     return Store(root, uri, patience)
 
 
 def local_path(uri: str) -> str:
-    """Return a file: address as a path, and any other address unchanged."""
+    """Return the path in an address that begins with `file:`; return any other address unchanged."""
     return url2pathname(urlparse(uri).path) if uri.startswith("file:") else uri

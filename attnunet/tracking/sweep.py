@@ -1,4 +1,4 @@
-"""A sweep: one parent run whose children are its jobs, in every launcher."""
+"""A sweep: one parent run, whose children are the runs of the jobs. This holds for every launcher."""
 
 import json
 import logging
@@ -34,7 +34,14 @@ OUTCOME = "outcome.json"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended ("finished", "resumed", "reused", "failed", "missing"), its run, its score, its error's first line."""
+    """The outcome of a job.
+
+    Attributes:
+        how: "finished", "resumed", "reused", "failed" or "missing".
+        run_id: the id of the job's run; None if it is not known.
+        score: the best value of `monitor`; NaN if the job has no result.
+        reason: why the job has no result, for example the first line of its error; "" if it has one.
+    """
 
     how: str
     run_id: str | None
@@ -43,9 +50,9 @@ class Outcome:
 
 
 def run_job(work: Callable[[], Outcome], number: int, overrides: Sequence[str], folder: Path) -> Outcome:
-    """Return the outcome of `work`, and write it to `folder` for the table of the sweep.
+    """Return the outcome of `work`, and write the outcome to `folder` for the table of the sweep.
 
-    A failure is one of the outcomes: its traceback goes to the job's log, and the other jobs go on.
+    An error in `work` gives the outcome "failed". Its traceback is written to the log of the job, and the other jobs go on.
     """
     start = time.monotonic()
     try:
@@ -59,21 +66,24 @@ def run_job(work: Callable[[], Outcome], number: int, overrides: Sequence[str], 
 
 
 def read_facts(run: entities.Run) -> dict:
-    """Return the facts of a finished run's job, in the form that `run_job` writes."""
+    """Return what `run_job` writes about a job, read from the finished run of the job. The number of the job is left out."""
     seconds = round((run.info.end_time - run.info.start_time) / 1000, 1)
     outcome = Outcome("finished", run.info.run_id, run.data.metrics[SCORE])
     return {**asdict(outcome), "overrides": run.data.tags["overrides"].split(" "), "seconds": seconds}
 
 
 def membership(store: Store, parent: str | None) -> dict[str, str]:
-    """Return the tags of a job's run: the sweep, and the sweep's command, which the process of the job may not know."""
+    """Return the tags that a sweep gives to the run of a job: the id of the parent run, and the command of the sweep.
+
+    The command is read from the parent run, because a job may run in a process with another command line.
+    """
     if parent is None:
         return {}
     return {"mlflow.parentRunId": parent, "command": store.attempt(partial(store.client.get_run, parent)).data.tags["command"]}
 
 
 def reuse(store: Store, run_id: str | None, score: float, parent: str | None) -> Outcome:
-    """Return the outcome of a job whose run is finished already; a tag of the run names this sweep."""
+    """Return the outcome of a job that reuses a finished run. In a sweep, give the run a tag that names the sweep."""
     if parent and run_id:
         store.tag(run_id, {reuse_tag(parent): "true"})
     return Outcome("reused", run_id, score)
@@ -94,10 +104,10 @@ class Sweep:
     ) -> None:
         """
         Args:
-            monitor: the metric that the jobs return; a loss is best if it is lowest.
-            overrides: the overrides of the command; a sweep with the same ones resumes the same parent.
+            monitor: the metric that each job returns. The best loss is the lowest; the best value of any other is the highest.
+            overrides: the overrides of the command. A later sweep with the same overrides resumes the same parent run.
             jobs: the overrides of each job; None for a search.
-            folder: Hydra's folder of the sweep, which holds one for each job.
+            folder: Hydra's folder for the sweep, which holds a folder for each job.
             console: the console that prints the table.
         """
         self.store, self.monitor, self.overrides, self.jobs, self.folder = store, monitor, list(overrides), jobs, folder
@@ -118,7 +128,7 @@ class Sweep:
 
     @property
     def swept(self) -> list[str]:
-        """The overrides with more than one value."""
+        """The overrides whose values differ between jobs. For a search or a single job, these are all overrides."""
         fixed = set.intersection(*map(set, self.jobs)) if self.jobs and len(self.jobs) > 1 else set()
         return [override for override in self.overrides if override not in fixed]
 
@@ -126,9 +136,10 @@ class Sweep:
         return self.store.runs(self.run.experiment_id, f"tags.mlflow.parentRunId = '{self.run.id}'")
 
     def rows(self) -> list[dict]:
-        """Return a row for each job: the values that it varies, and its outcome; "missing" if the job wrote none.
+        """Return a row for each job: the values that differ between jobs, and the outcome of the job.
 
-        The rows of a search begin with the trials that finished under its earlier starts.
+        If a job wrote no outcome, its outcome is "missing". If a search was started before, the first rows are the trials
+        that finished then.
         """
         found = {}
         for path in self.folder.glob(f"*/{OUTCOME}"):
@@ -140,13 +151,13 @@ class Sweep:
         table = [found[number] for number in sorted(found)]
         children: list[entities.Run] = []
         with suppress(Unavailable):
-            children = self.children()[::-1]  # the newest last
+            children = self.children()[::-1]  # oldest first
         if self.jobs is None:
             told = {" ".join(row["overrides"]) for row in table}
             before = [run for run in children if SCORE in run.data.metrics and run.data.tags["overrides"] not in told]
             table = [{**row, "job": place} for place, row in enumerate([*map(read_facts, before), *table])]
         ids = {run.data.tags["overrides"]: run.info.run_id for run in children}
-        for row in table:  # a failed job does not write its run
+        for row in table:  # the outcome of a failed job lacks the id of its run
             row["run_id"] = row["run_id"] or ids.get(" ".join(row["overrides"]))
         fixed = set.intersection(*(set(row["overrides"]) for row in table)) if len(table) > 1 else set()
         return [
@@ -159,10 +170,11 @@ class Sweep:
         ]
 
     def close(self, status: str | None = None) -> bool:
-        """Print and log the table, and end the parent; return whether all jobs have a result.
+        """Print and log the table, and end the parent run; return whether all jobs have a result.
 
         Args:
-            status: the status of an interrupted sweep; None sets FINISHED or FAILED by the jobs.
+            status: the status of an interrupted sweep; None for any other sweep. A sweep without a given status gets FINISHED
+                if all jobs have a result, else FAILED.
         """
         rows = self.rows()
         parameters = [name for name in rows[0] if name in varying_keys(rows)] if rows else []
@@ -173,13 +185,13 @@ class Sweep:
         except Unavailable as unavailable:
             print(f"attnunet: {unavailable}; the same command sends the missing results", file=sys.stderr)
             complete = False
-        # A log needs no narrow columns.
+        # In a log, the console is wider than a terminal, so that the columns need not be narrow.
         print_jobs(self.console, rows, parameters, lowest=self.monitor.endswith("loss"))
         print(f"sweep {self.run.id} on {platform.node()}; log and traceback of each job: {self.folder}")
         return complete
 
     def abandon(self) -> None:
-        """End a sweep after an error of its launcher or sweeper; delete the parent run if no job had started."""
+        """End a sweep after an error of its launcher or sweeper. Delete the parent run if no job has started."""
         if self.children() or any(self.folder.glob(f"*/{OUTCOME}")):
             self.close("FAILED")
             return
@@ -190,7 +202,7 @@ class Sweep:
     def log(self, rows: Sequence[dict], parameters: Sequence[str], status: str) -> None:
         from attnunet.figures import sweep_scores
 
-        self.store.reap()  # a job whose process was killed
+        self.store.reap()  # ends the run of a job whose process was killed
         self.run.text(write_csv(rows), "sweep.csv")
         self.run.text(json.dumps({"overrides": self.overrides, "jobs": self.jobs}, indent=1), "grid.json")
         if drawn := sweep_scores({p: [str(row.get(p, "")) for row in rows] for p in parameters}, [r["score"] for r in rows]):
@@ -202,14 +214,15 @@ COLUMNS = ("job", "how", "score", "seconds", "run_id", "reason")
 
 
 def varying_keys(rows: Sequence[dict]) -> set[str]:
-    """Return the parameters that take more than one value in a table."""
+    """Return the parameters that have more than one value in the rows of a table."""
     return {name for row in rows for name in row if name not in COLUMNS and len({str(r.get(name)) for r in rows}) > 1}
 
 
 def print_jobs(console: Console, rows: Sequence[dict], parameters: Sequence[str], lowest: bool) -> None:
-    """Print a row for each job, with a star at the best score: the lowest or the highest.
+    """Print a row for each job, and mark the best score with a star.
 
-    Overrides are printed as plain text, not as rich's markup.
+    The best score is the lowest one if `lowest` is true, else the highest. Overrides are printed as plain text; rich does not
+    read them as markup.
     """
     counts = {how: sum(row["how"] == how for row in rows) for how in dict.fromkeys(row["how"] for row in rows)}
     table = Table(title=f"{len(rows)} jobs: " + ", ".join(f"{number} {how}" for how, number in counts.items()))

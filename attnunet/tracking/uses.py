@@ -1,4 +1,4 @@
-"""The count of how often a test split was scored: each time, the best of several runs overstates its score a little more."""
+"""Count how often a test split was scored. Each scoring makes the best score of several runs a little more optimistic."""
 
 from collections.abc import Iterable
 
@@ -12,26 +12,27 @@ from attnunet.tracking.store import Store
 
 
 def use_tag(test: Iterable[tuple[str, int]]) -> str:
-    """Return `test_scored.<digest>`, a hash of the patient and the number of each slice of the test split, in any order.
+    """Return the tag of a test split, `test_scored.<digest>`.
 
-    Nothing else is hashed, so that the split stays the same when other patients are added to the data or left out.
+    The digest is a hash of the patient and the number of each slice in the test split. The order of the slices does not
+    matter. Nothing else is hashed, so that the tag stays the same if other patients are added to the data or left out.
     """
     return f"test_scored.{digest(sorted(test))}"
 
 
 OWN = "test_scored_own"
-"""The tag of a run that was scored on the test split as its training does, with the frozen decision."""
+"""The tag of a run that was scored on the test split with the frozen decision, in the same way as training scores a run."""
 
 
 def count_use(run: Run, test: Iterable[tuple[str, int]], own: bool = False) -> int:
-    """Count a scoring of the run on its test split; return the count over all runs of its store, this time included.
+    """Add 1 to the count of a run that was scored on its test split; return the sum of the counts of all runs in the store.
 
-    The count is a tag of the run. Runs that were deleted in MLflow, or cleared from the disk, still count.
+    A tag of the run holds the count. Runs that were deleted in MLflow, or cleared from the disk, still count.
 
     Args:
-        test: the whole test split that the run was made with, patient and number of each slice.
-        own: whether the run was scored as its training does. A run that is interrupted after that scores the same again,
-            which counts once.
+        test: the patient and the number of each slice in the whole test split of the run.
+        own: whether the run was scored in the same way as training scores a run. If a run is interrupted after this scoring,
+            it repeats the scoring when it resumes. The two scorings count once.
     """
     tag, store = use_tag(test), run.store
     with FileLock(store.root / "uses.lock"):
@@ -47,7 +48,10 @@ def count_uses(store: Store, tag: str) -> int:
 
 
 def uses_so_far(store: Store, records: Iterable[Record]) -> int:
-    """Return how often the runs of the store scored the test split of these runs; for several splits, the largest count."""
+    """Return how often runs of the store were scored on the test split of these runs.
+
+    If these runs have different test splits, return the largest count.
+    """
     tags = {use_tag(record.slices("test")) for record in records}
     return max((count_uses(store, tag) for tag in tags), default=0)
 
