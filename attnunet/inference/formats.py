@@ -1,7 +1,7 @@
 """Export formats. Each `to_...` function writes a network for another runtime, and returns a function that runs the file.
 
-The returned function maps images uint8 (B, S, S, C) to logits float32 (B, S, S, 1), as the network does. The function
-`to_onnx` imports its packages itself, because the check of the configuration reads FORMATS even if they are not installed.
+The returned function maps images uint8 (B, S, S, C) to logits float32 (B, S, S, 1), as the network does. Each function imports
+its runtime itself, because the check of the configuration reads FORMATS before TensorFlow is loaded.
 """
 
 from __future__ import annotations
