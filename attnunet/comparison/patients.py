@@ -1,4 +1,4 @@
-"""Scores of patients from patients.csv, in the form for comparisons: errors without sign, undefined distances as the worst."""
+"""Scores of patients for a comparison: errors lose their sign, and an undefined distance gets its worst-case value."""
 
 import math
 from collections.abc import Mapping, Sequence

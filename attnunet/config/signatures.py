@@ -47,8 +47,9 @@ def replace_targets(value: Any) -> Any:
 def signature(target: str) -> dict[str, tuple[Any, Any]] | None:
     """Return the parameters of a function or class of attnunet, read from its source; None for any other target.
 
-    Each parameter is a field for pydantic: the pair (annotation, ...), or the pair (annotation, None) if the parameter has a
-    default. In an annotation, `Made` replaces each name that is neither from the standard library nor from annotated_types.
+    Each parameter becomes a field definition of pydantic: (annotation, Ellipsis) if it is required, (annotation, None) if it
+    has a default. In an annotation, `Made` replaces each name that is neither from the standard library nor from
+    annotated_types.
     """
     package, _, place = target.partition(".")
     module, _, name = place.rpartition(".")

@@ -92,8 +92,8 @@ def check_augmentation(augment: Augmentation, size: int, channels: int) -> None:
     The transforms of an Augment are checked one by one, and then all together. Any other augmentation is checked as a whole.
 
     Raises:
-        DataError: the augmentation changes the dtype, the shape or the mask's values 0 and 1, or raises an error. The message
-            names the transform and the fault.
+        DataError: the augmentation changes the dtype or the shape, leaves values other than 0 and 1 in the mask, or raises an
+            error. The message names the transform and the fault.
     """
     parts = augment.parts() if isinstance(augment, Augment) else ()
     for name, part in [*parts, ("all together", augment)]:

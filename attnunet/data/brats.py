@@ -1,4 +1,4 @@
-"""A data set in the layout of the BraTS challenges: each scan is a folder. Files are named as in 2020, or as from 2023 on."""
+"""A data set in the layout of the BraTS challenges: each scan is a folder. Files are named as in 2020 or since 2023."""
 
 import re
 from dataclasses import replace
@@ -33,7 +33,7 @@ def brats(
 
     Its files are named in one of two ways:
         BraTS20_Training_001/BraTS20_Training_001_flair.nii or .nii.gz, as in 2020;
-        BraTS-GLI-00000-000/BraTS-GLI-00000-000-t2f.nii.gz, as from 2023 on. The last number in the folder's name tells the
+        BraTS-GLI-00000-000/BraTS-GLI-00000-000-t2f.nii.gz, since 2023. The last number in the folder's name tells the
         scans of a patient apart.
 
     Raises:

@@ -156,7 +156,7 @@ def paint_anatomy(rng: np.random.Generator, head: Head, ventricle: Volume) -> Vo
 
 
 def random_shape(rng: np.random.Generator) -> tuple[list[float], list[float]]:
-    """Return the centre and the half axes (x, y, z) of an ellipsoid inside the brain that has the size of a lesion."""
+    """Return the centre and the half axes (x, y, z) of a lesion-sized ellipsoid inside the brain."""
     angle, distance = rng.uniform(0, 2 * math.pi), rng.uniform(0.35, 0.62)
     centre = [
         distance * HEAD_AXES[0] * math.cos(angle),

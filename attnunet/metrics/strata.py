@@ -15,7 +15,7 @@ def group_patients(rows: Sequence[Row], resamples: int) -> list[dict[str, float 
 
         by, stratum                      the grouping and the name of the group
         patients, dice_patients          the number of patients, and of patients whose Dice is defined
-        voxels_low, voxels_high          the smallest and the largest lesion volume of a patient in the reference
+        voxels_low, voxels_high          the smallest and the largest of the patients' lesion volumes, in the reference
         dice, dice_ci_low, dice_ci_high  the mean volumetric Dice and its 95 % interval, from `resamples` resamples
 
     There are three groupings: by site, by missing sequences, and by thirds of the lesion volume. Volumes are in voxels.

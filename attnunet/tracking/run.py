@@ -104,7 +104,7 @@ class Run:
 
     @contextmanager
     def record_checksums(self, checksums: Mapping[str, str]) -> Iterator[None]:
-        """Store the checksums of artifacts in tags. The `with` block writes the artifacts; `Record.file` checks them later.
+        """Context manager: tag the run with the checksums of what the `with` block writes; `Record.file` checks them.
 
         If the block replaces an artifact, the tag holds the old and the new checksum until the block ends. The process may
         die before or after the replacement, so both checksums must be valid.

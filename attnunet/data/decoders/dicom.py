@@ -203,9 +203,10 @@ def read_segmentation(path: Path, grid: Grid) -> np.ndarray:
 
 
 def read_frames(path: Path, header: pydicom.Dataset) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield a factor and the plane for each frame. A frame's pixels times the factor are segment numbers.
+    """Yield a factor and the plane for each frame. The factor turns the frame's pixels into segment numbers.
 
-    The factor is the number of the frame's segment. It is 1 for a LABELMAP, whose pixels already are segment numbers.
+    It is the frame's segment number if the pixels are a mask of 0 and 1. It is 1 for a LABELMAP, whose pixels already are
+    segment numbers.
     """
     try:
         shared = header.SharedFunctionalGroupsSequence[0]

@@ -178,7 +178,7 @@ def is_compressed(path: Path) -> bool:
 
 
 def read_contents(path: Path) -> bytes:
-    """Return a file's bytes. A .gz file is decompressed, and its checksum is compared."""
+    """Return a file's bytes. A .gz file is decompressed, and its checksum is verified."""
     data = path.read_bytes()
     try:
         return gzip.decompress(data) if is_compressed(path) else data
