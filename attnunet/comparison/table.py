@@ -93,7 +93,7 @@ class Comparison:
         return [describe(pair, self.names, self.question, len(self.pairs), self.worst_of(pair)) for pair in self.pairs]
 
     def worst_of(self, pair: Pair) -> int:
-        """Return the number of patients whose distance is undefined in at least one row, where the worst case stands for it."""
+        """Return the number of patients whose distance is undefined in at least one row; the worst case stands for it."""
         return int(np.sum(self.worst[pair.first] | self.worst[pair.second]))
 
     def notes(self) -> Iterator[str]:
