@@ -222,6 +222,7 @@ def test_the_configuration_is_shown_within_a_third_of_a_second_of_hydra_itself(t
     assert ours - theirs <= max(0.3, 1.2 * theirs)  # a bare application takes 0.3 s on an idle machine; a busy one slows both
 
 
+@pytest.mark.slow
 def test_help_costs_what_hydra_takes_to_list_our_groups(tmp_path: Path) -> None:
     """For each group Hydra copies its store of configurations five times; we have 22, a bare application 10."""
     ours, theirs = costs(("--help",), tmp_path)
