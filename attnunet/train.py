@@ -118,7 +118,9 @@ def fit_and_score(cfg: DictConfig, prepared: Prepared, split: Split, run: Run, f
 
     # The log and the terminal.
     score = results.log_results(cfg, run, fitted, choice, scores, predictor, prepared, split)
-    report.print_scores(console, scores, "LEAKING split: patients on both sides, scores flatter" if split.leaking else None)
+    report.print_scores(
+        console, scores, "LEAKING split: patients on both sides, so the scores are too high" if split.leaking else None
+    )
     if score_test:
         console.print(uses.describe_uses(times))
     if cfg.trainer.figures:

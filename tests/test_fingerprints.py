@@ -140,6 +140,7 @@ CHANGED = {
     "the callbacks": ("training/callbacks.py", "class Validation(", "class Validation(object, ", ALL),
     "the predictor": ("inference/predictor.py", "def sigmoid(", "def sigmoid(unused=0, *, ", ALL),
     "the decision": ("metrics/decision.py", "def decide(", "def decide(unused=0, *, ", ALL),
+    "what runs on import": ("losses.py", "register = ", 'import os\n\nos.environ["KEY"] = "1"\nregister = ', ALL),
     "a schedule": ("training/schedules.py", "def adamw(", "def adamw(unused=0, *, ", {"jaccard"}),
     "a reader": ("data/table.py", "def read_rows(", "def read_rows(unused=0, *, ", {"jaccard"}),
 }

@@ -74,11 +74,8 @@ CORE = (
 )
 """The code that every run executes, whatever `_target_`s it has."""
 CATALOG, MASKS = "attnunet.metrics.catalog", "attnunet.metrics.masks.Masks"
-LEFT_OUT = (CATALOG, *(f"attnunet.{name}" for name in ("errors", "figures", "config", "tracking", "sweeps")))
-"""The code that CORE reaches and that is not hashed.
-
-The table of metrics is left out because each metric has its own identity. The rest changes no result.
-"""
+SILENT = tuple(f"attnunet.{name}" for name in ("errors", "figures", "config", "tracking", "sweeps"))
+"""The code that CORE reaches and that changes no result."""
 NUMERICAL = ("tensorflow", "keras", "numpy", "scipy", "opencv-python", "albumentations", "grain", "focal-loss")
 
 
@@ -116,7 +113,7 @@ class Identity:
 def recipe(cfg: DictConfig, preparation: str, split: Split, score_test: bool) -> str:
     """Return the hash of everything that can change a run's result beyond its last bits."""
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    code = reach([*CORE, *targets.find_targets(plain)], LEFT_OUT)
+    code = reach([*CORE, *targets.find_targets(plain)], (*SILENT, CATALOG))  # each metric has an identity of its own
     for key in FREE:
         *parents, name = key.split(".")
         node = plain
@@ -139,7 +136,7 @@ def metrics() -> dict[str, str]:
         given = {keyword.arg: keyword.value for keyword in entry.keywords}
         functions = [given[key] for key in ("compute", "overlap") if key in given]
         names = (node.id for function in functions for node in ast.walk(function) if isinstance(node, ast.Name))
-        reached = reach([MASKS, *(f"{CATALOG}.{name}" for name in names)], LEFT_OUT[1:])
+        reached = reach([MASKS, *(f"{CATALOG}.{name}" for name in names)], SILENT)
         found[ast.literal_eval(given["name"])] = digest([as_plain(functions), reached])
     return found
 

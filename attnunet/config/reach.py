@@ -130,9 +130,11 @@ def find_definitions(statement: ast.stmt) -> Iterator[str]:
     """Yield the names that a top-level statement of a module defines; an import defines none."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         yield statement.name
-    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-    if isinstance(statement, ast.Assign | ast.AnnAssign):
-        yield from (node.id for target in targets if target for node in ast.walk(target) if isinstance(node, ast.Name))
+    elif isinstance(statement, ast.Assign | ast.AnnAssign):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        names = (node for target in targets for node in ast.walk(target) if isinstance(node, ast.Name))
+        # The name in `os.environ["KEY"] = ...` is only loaded: such a statement defines nothing.
+        yield from (name.id for name in names if isinstance(name.ctx, ast.Store))
 
 
 def read_imports(node: ast.AST, package: str) -> Imports:
