@@ -16,7 +16,19 @@ CONF = ROOT / "conf"
 PAGE = ROOT / "docs" / "reference" / "configuration.md"
 
 COMMANDS = ("train", "evaluate", "predict", "compare", "export", "export_split", "audit")
-GROUPS = ("model", "loss", "data", "split", "augment", "optimizer", "trainer", "evaluation", "tracking", "experiment")
+GROUPS = (
+    "model",
+    "loss",
+    "data",
+    "split",
+    "augment",
+    "sampler",
+    "optimizer",
+    "trainer",
+    "evaluation",
+    "tracking",
+    "experiment",
+)
 PLUGINS = ("hydra/launcher", "hydra/sweeper")
 FOLDERS = {"hydra/launcher": "hydra/launchers"}
 """Where the files of a group lie, if not in a folder of its name."""

@@ -38,7 +38,12 @@ def losses(model: str, folder: Path) -> list[float]:
     from attnunet.training.fit import as_tf_data
 
     draws = Draws(
-        prepared, split.train, cfg.batch_size, cfg.seed, cfg.trainer.lesion_share, objects.make(cfg.augment, "augment")()
+        prepared,
+        split.train,
+        cfg.batch_size,
+        cfg.seed,
+        objects.make(cfg.sampler, "sampler"),
+        objects.make(cfg.augment, "augment")(),
     )
     network = objects.make(cfg.model, "model")(cfg.image_size, len(prepared.channels))
     network.compile(objects.make(cfg.optimizer, "optimizer")(STEPS), objects.make(cfg.loss, "loss")(), jit_compile=False)

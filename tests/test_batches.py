@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from attnunet.data.augment import Augment
 from attnunet.data.batches import Draws, batches, iterate
 from attnunet.data.cache import Prepared, prepare
 from attnunet.data.lgg import lgg
+from attnunet.data.sampling import strata
 from attnunet.data.slices import DataError
 from tests.conftest import REPO
 
@@ -40,7 +42,7 @@ def draws(prepared: Prepared) -> Draws:
     """All slices, a quarter of each batch with a lesion, augmented as for MRI."""
     with initialize_config_dir(config.CONF, version_base="1.3"):
         augment = objects.make(compose("train", overrides=["augment=mri"]).augment, "augment")()
-    return Draws(prepared, tuple(range(72)), BATCH, 0, 0.25, augment)
+    return Draws(prepared, tuple(range(72)), BATCH, 0, partial(strata, lesion_share=0.25), augment)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def bits(pairs: list[tuple[np.ndarray, np.ndarray]]) -> str:
 
 def drawn(draws: Draws, steps: int) -> np.ndarray:
     """(steps, BATCH): the indices of the slices."""
-    return np.array([draws.slice_at(i) for i in range(steps * BATCH)]).reshape(steps, BATCH)
+    return np.array([draws.order.slice_at(i) for i in range(steps * BATCH)]).reshape(steps, BATCH)
 
 
 def test_shapes_and_types(draws: Draws) -> None:
@@ -76,8 +78,8 @@ def test_a_draw_that_is_no_mask_is_refused(plain: Draws) -> None:
         return image, mask * np.uint8(255)
 
     broken = replace(plain, augment=breaks)
-    lesion = next(i for i in range(BATCH) if plain.prepared.lesion_pixels[plain.slice_at(i)])
-    with pytest.raises(DataError, match=f"augment: of slice {plain.slice_at(lesion)}, .* the mask of 0 and 1 holds 255"):
+    lesion = next(i for i in range(BATCH) if plain.prepared.lesion_pixels[plain.order.slice_at(i)])
+    with pytest.raises(DataError, match=f"augment: of slice {plain.order.slice_at(lesion)}, .* the mask of 0 and 1 holds 255"):
         _ = broken[lesion]
 
 
@@ -135,8 +137,8 @@ def test_the_seed_decides(draws: Draws) -> None:
 
 
 def test_epochs_augment_the_same_slice_differently(draws: Draws, plain: Draws) -> None:
-    draws, plain = (replace(d, lesion_share=None) for d in (draws, plain))
-    place = [{draws.slice_at(72 * epoch + i): 72 * epoch + i for i in range(72)} for epoch in (0, 1)]
+    draws, plain = (replace(d, sampler=partial(strata, lesion_share=None)) for d in (draws, plain))
+    place = [{draws.order.slice_at(72 * epoch + i): 72 * epoch + i for i in range(72)} for epoch in (0, 1)]
 
     def same(draws: Draws) -> float:
         return float(np.mean([np.array_equal(draws[place[0][i]][0], draws[place[1][i]][0]) for i in range(72)]))
@@ -159,14 +161,14 @@ def test_skipped_steps_equal_a_later_start(draws: Draws) -> None:
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.25, 2), (0.5, 4), (0.55, 4), (1.0, 8)])
 def test_each_batch_holds_the_share(prepared: Prepared, draws: Draws, share: float, expected: int) -> None:
-    draws = replace(draws, lesion_share=share)
+    draws = replace(draws, sampler=partial(strata, lesion_share=share))
     lesions = prepared.lesion_pixels[drawn(draws, 50)] > 0
     np.testing.assert_array_equal(lesions.sum(axis=1), expected)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
 def test_a_stratum_is_used_up_before_it_starts_again(prepared: Prepared, draws: Draws, share: float) -> None:
-    indices = drawn(replace(draws, lesion_share=share), 60).ravel()
+    indices = drawn(replace(draws, sampler=partial(strata, lesion_share=share)), 60).ravel()
     lesion = prepared.lesion_pixels[indices] > 0
     for size, stratum in ((24, indices[lesion]), (48, indices[~lesion])):
         cycles = stratum[: len(stratum) // size * size].reshape(-1, size)
@@ -177,7 +179,7 @@ def test_a_stratum_is_used_up_before_it_starts_again(prepared: Prepared, draws: 
 
 
 def test_without_a_share_an_epoch_is_a_permutation(draws: Draws) -> None:
-    draws = replace(draws, lesion_share=None)
+    draws = replace(draws, sampler=partial(strata, lesion_share=None))
     epochs = drawn(draws, 3 * draws.steps_per_epoch).reshape(3, 72)
     assert all(sorted(epoch) == list(range(72)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
@@ -185,7 +187,7 @@ def test_without_a_share_an_epoch_is_a_permutation(draws: Draws) -> None:
 
 def test_only_the_given_slices_are_drawn(prepared: Prepared, draws: Draws) -> None:
     chosen = tuple(range(10, 31))
-    draws = replace(draws, indices=chosen, lesion_share=0.5)
+    draws = replace(draws, indices=chosen, sampler=partial(strata, lesion_share=0.5))
     assert set(drawn(draws, 20).ravel()) == set(chosen)
     assert draws.steps_per_epoch == 2  # 21 slices; the last partial batch is dropped
 
@@ -193,7 +195,7 @@ def test_only_the_given_slices_are_drawn(prepared: Prepared, draws: Draws) -> No
 @pytest.mark.parametrize("lesions", [True, False])
 def test_one_stratum_alone_is_drawn_whatever_the_share(prepared: Prepared, draws: Draws, lesions: bool) -> None:
     chosen = np.flatnonzero((prepared.lesion_pixels > 0) == lesions)
-    draws = replace(draws, indices=tuple(int(i) for i in chosen), lesion_share=0.5)
+    draws = replace(draws, indices=tuple(int(i) for i in chosen), sampler=partial(strata, lesion_share=0.5))
     assert sorted(drawn(draws, len(chosen) // BATCH).ravel()) == sorted(chosen)
 
 

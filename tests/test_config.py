@@ -13,7 +13,19 @@ from attnunet import config
 from attnunet.config import checks, objects, schema, signatures
 from attnunet.sweeps.composition import CachingLoader, open_loader
 
-GROUPS = ("model", "loss", "data", "split", "augment", "optimizer", "trainer", "evaluation", "tracking", "experiment")
+GROUPS = (
+    "model",
+    "loss",
+    "data",
+    "split",
+    "augment",
+    "sampler",
+    "optimizer",
+    "trainer",
+    "evaluation",
+    "tracking",
+    "experiment",
+)
 CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted(Path(config.CONF, group).glob("*.yaml"))]
 
 
@@ -190,6 +202,7 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["tracking=server"], "tracking.uri"),
         (["tracking=server", "tracking.uri=http://me:secret@host"], "tracking.uri: holds credentials"),
         (["+unheard=1"], "unheard=1: no such key; allowed: seed, image_size"),
+        (["model.depths=[1,2]"], r"model.depths=\[1, 2\]: 2 levels; allowed: a number for each of the 5 model.filters"),
         (["batch_size=1"], "trainer.lesion_share=0.5: gives 0 slices with a lesion in a batch of batch_size=1"),
         (
             ["trainer.lesion_share=0.99"],

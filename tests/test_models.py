@@ -36,6 +36,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "residual": False,
         "dropout": 0.0,
     },
+    "conv-group-deep": {"convolution": layers.Conv2D, "norm": "group", "depths": [2, 1]},
+    "separable-instance-deep": {"convolution": layers.SeparableConv2D, "norm": "instance", "depths": [1, 2]},
 }
 
 
@@ -375,3 +377,31 @@ def test_taps_that_meet_are_added() -> None:
     taps = transposed_kernel(tf.constant(kernel))[:, :, 0, 0].numpy()
     # From a pixel's left neighbour to its right one: its right edge, both, both, its left edge.
     np.testing.assert_array_equal(taps, [[0] * 4, [100, 110, 11, 1], [100, 110, 11, 1], [0] * 4])
+
+
+def test_each_level_of_the_encoder_has_its_number_of_blocks() -> None:
+    plain, deep = names_and_classes(build()), names_and_classes(build(depths=[2, 3]))
+    assert set(plain) <= set(deep)
+    blocks = {name.removesuffix("_conv1") for name in deep if name.endswith("_conv1")}
+    assert blocks == {"encoder_0", "encoder_0_1", "bottleneck", "bottleneck_1", "bottleneck_2", "decoder_0"}
+
+
+def test_a_depth_is_needed_for_each_level() -> None:
+    with pytest.raises(ValueError, match=r"^depths=\[1\]: 1 levels; allowed: a number for each of the 2 filters$"):
+        build(depths=[1])
+
+
+@pytest.mark.parametrize("norm", ["group", "instance"])
+def test_an_image_is_normalised_by_itself(norm: str) -> None:
+    """4 channels make 4 groups of one channel each, as for instance normalisation: mean 0 and variance 1 a channel."""
+    network = build(norm=norm)
+    normalised = outputs_of(network, "encoder_0_bn1").predict_on_batch(pictures())["encoder_0_bn1"]
+    np.testing.assert_allclose(normalised.mean(axis=(1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(normalised.var(axis=(1, 2)), 1, atol=0.2)  # epsilon is 0.001
+    together, alone = (network.predict_on_batch(images) for images in (pictures(), pictures()[:1]))
+    np.testing.assert_allclose(together[:1], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_group_has_several_channels() -> None:
+    layer = build(filters=(24, 8), norm="group").get_layer("encoder_0_bn1")
+    assert (type(layer), layer.groups) == (layers.GroupNormalization, 8)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,7 @@ from attnunet.data.augment import Augment
 from attnunet.data.batches import Draws
 from attnunet.data.cache import prepare
 from attnunet.data.lgg import lgg
+from attnunet.data.sampling import strata
 from attnunet.data.workers import check_shared_memory, end_with_parent
 from attnunet.errors import UserError
 from tests.conftest import REPO, SMOKE
@@ -60,7 +62,14 @@ def assert_gone(started: list[psutil.Process]) -> None:
 @pytest.mark.slow
 @pytest.mark.ci
 def test_workers_do_not_outlive_a_training_that_is_killed(lgg_root: Path, tmp_path: Path) -> None:
-    draws = Draws(prepare(lgg(str(lgg_root)), 16, tmp_path / "cache"), tuple(range(72)), 8, 0, None, Augment())
+    draws = Draws(
+        prepare(lgg(str(lgg_root)), 16, tmp_path / "cache"),
+        tuple(range(72)),
+        8,
+        0,
+        partial(strata, lesion_share=None),
+        Augment(),
+    )
     (tmp_path / "draws").write_bytes(pickle.dumps(draws))
     (tmp_path / "workers.py").write_text(WORKERS)
     started = killed([sys.executable, "workers.py"], tmp_path, lambda process: "under way" in (tmp_path / "said").read_text())

@@ -17,9 +17,14 @@ from attnunet.config.signatures import replace_targets, signature
 from attnunet.config.targets import CONF
 from attnunet.errors import first_line
 
-GROUPS = ("model", "loss", "data", "split", "augment", "optimizer")
+GROUPS = ("model", "loss", "data", "split", "augment", "sampler", "optimizer")
 """The groups that hold a `_target_`."""
-SUPPLIED = {"model": ("image_size", "channels"), "optimizer": ("steps",), "split": ("subjects",)}
+SUPPLIED = {
+    "model": ("image_size", "channels"),
+    "optimizer": ("steps",),
+    "split": ("subjects",),
+    "sampler": ("indices", "patients", "lesion_pixels", "batch_size", "seed"),
+}
 """The arguments that the code passes to the `_target_` of a group; a configuration cannot set them."""
 
 
@@ -164,6 +169,10 @@ def check_combinations(plain: dict) -> Iterator[str]:
                 f"image_size={plain['image_size']}: {len(filters)} model.filters halve the image {len(filters) - 1} "
                 f"times, so it must be a multiple of {divisor}"
             )
+        depths = plain["model"].get("depths")
+        if isinstance(depths, list) and len(depths) != len(filters):
+            allowed = f"a number for each of the {len(filters)} model.filters"
+            yield f"model.depths={depths}: {len(depths)} levels; allowed: {allowed}"
     terms, weights = plain["loss"].get("terms"), plain["loss"].get("weights")
     if isinstance(terms, dict) and isinstance(weights, dict):
         if set(terms) != set(weights):

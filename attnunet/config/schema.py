@@ -140,6 +140,7 @@ class Train(Keys):
     data: Target
     split: Target
     augment: Target
+    sampler: Target
     optimizer: Target
     trainer: Trainer
     evaluation: Evaluation

@@ -3,7 +3,7 @@
 import multiprocessing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import grain
 import numpy as np
@@ -11,33 +11,25 @@ from absl import flags
 
 from attnunet.data.cache import Prepared
 from attnunet.data.samples import fault
+from attnunet.data.sampling import Order, Sampler
 from attnunet.data.slices import DataError
 from attnunet.data.workers import end_with_parent
 
 ENDLESS = 2**48  # steps; Keras would restart a finite data set with the same draws in each epoch
 
 
-@lru_cache(maxsize=8)
-def permutation(seed: int, stratum: int, cycle: int, size: int) -> np.ndarray:
-    return np.random.default_rng([seed, stratum, cycle]).permutation(size)
-
-
 @dataclass(frozen=True)
 class Draws:
     """The endless sequence of training samples. Draw i is (image, mask): uint8 (S, S, C) and uint8 (S, S, 1).
 
-    With a `lesion_share`, the slices with a lesion are one stratum and the slices without a lesion are another. The first
-    round(lesion_share * batch_size) samples of each batch come from the stratum with lesions. The other samples come from the
-    other stratum. If `lesion_share` is None, or one stratum would be empty, all slices are one stratum.
-
-    Each time a stratum is used up, it starts again in a new order. `augment` gets a different seed for each draw.
+    `sampler` makes the order of the slices. `augment` gets a different seed for each draw.
     """
 
     prepared: Prepared
     indices: tuple[int, ...]
     batch_size: int
     seed: int
-    lesion_share: float | None
+    sampler: Sampler
     augment: Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
     def __post_init__(self) -> None:
@@ -50,27 +42,14 @@ class Draws:
         return len(self.indices) // self.batch_size
 
     @cached_property
-    def strata(self) -> tuple[np.ndarray, np.ndarray, int]:
-        """The indices of the first stratum, those of the second, and the number of the first's samples in a batch."""
-        indices = np.array(self.indices)
-        lesion = self.prepared.lesion_pixels[indices] > 0
-        if self.lesion_share is None or lesion.all() or not lesion.any():
-            return indices, indices[:0], self.batch_size
-        return indices[lesion], indices[~lesion], round(self.lesion_share * self.batch_size)
-
-    def slice_at(self, draw: int) -> int:
-        """Return the index of the slice of a draw."""
-        first, second, share = self.strata
-        step, position = divmod(draw, self.batch_size)
-        if position < share:
-            stratum, members, ordinal = 0, first, step * share + position
-        else:
-            stratum, members, ordinal = 1, second, step * (self.batch_size - share) + position - share
-        cycle, place = divmod(ordinal, len(members))
-        return int(members[permutation(self.seed, stratum, cycle, len(members))[place]])
+    def order(self) -> Order:
+        """The order of the slices."""
+        indices, slices = np.array(self.indices), self.prepared.slices
+        patients = [slices[index].patient for index in self.indices]
+        return self.sampler(indices, patients, self.prepared.lesion_pixels[indices], self.batch_size, self.seed)
 
     def __getitem__(self, draw: int) -> tuple[np.ndarray, np.ndarray]:
-        index = self.slice_at(draw)
+        index = self.order.slice_at(draw)
         image = np.array(self.prepared.images[index])
         mask = self.prepared.frame(index).show_mask(self.prepared.mask(index))
         # The seeds of the permutations have the stratum, 0 or 1, in place of the 2. So the two kinds of seeds differ.

@@ -1,6 +1,7 @@
 """The Attention Residual U-Net."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Literal
 
 import keras
@@ -8,6 +9,7 @@ from annotated_types import Ge, Gt, Le, Len, Lt
 from keras import layers
 
 from attnunet.models.blocks import Features, attention_gate, res_conv_block
+from attnunet.models.normalization import NORMALIZATIONS
 
 
 def attention_resunet(
@@ -19,6 +21,8 @@ def attention_resunet(
     residual: bool = True,
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
     bn_momentum: Annotated[float, Gt(0), Lt(1)] = 0.9,
+    depths: Annotated[list[Annotated[int, Gt(0), Le(64)]], Len(1, 12)] | None = None,
+    norm: Literal["batch", "group", "instance"] = "batch",
 ) -> keras.Model:
     """Return a network that maps uint8 images (B, S, S, channels) to float32 logits (B, S, S, 1), with S = image_size.
 
@@ -33,15 +37,29 @@ def attention_resunet(
         residual: whether each block has a shortcut.
         dropout: the share of a block's feature maps that a training step sets to zero.
         bn_momentum: the momentum of the running mean and variance. At 0.99, they have not converged after 100 steps.
+        depths: the number of blocks in a row at each level of the encoder and in the bottleneck. None stands for one block
+            each. The decoder always has one block at each level.
+        norm: the normalisation after each convolution; see `attnunet.models.normalization`. `bn_momentum` belongs to "batch".
 
     Raises:
-        ValueError: image_size is not a multiple of 2 ** (len(filters) - 1).
+        ValueError: image_size is not a multiple of 2 ** (len(filters) - 1), or `depths` and `filters` differ in length.
     """
+    depths = depths or [1] * len(filters)
+    if len(depths) != len(filters):
+        raise ValueError(f"depths={depths}: {len(depths)} levels; allowed: a number for each of the {len(filters)} filters")
     if image_size % 2 ** (len(filters) - 1):
         raise ValueError(f"image_size={image_size} does not divide by {2 ** (len(filters) - 1)}")
 
+    normalize = partial(NORMALIZATIONS[norm], bn_momentum)
+
     def block(x: Features, level: int, name: str) -> keras.KerasTensor:
-        return res_conv_block(x, filters[level], convolution, residual, dropout, bn_momentum, name)
+        return res_conv_block(x, filters[level], convolution, residual, dropout, normalize, name)
+
+    def blocks(x: keras.KerasTensor, level: int, name: str) -> keras.KerasTensor:
+        x = block(x, level, name)
+        for place in range(1, depths[level]):
+            x = block(x, level, f"{name}_{place}")
+        return x
 
     def join(level: int) -> layers.Layer:
         layer = {"additive": layers.Add, "concat": layers.Concatenate}[gate]
@@ -53,9 +71,9 @@ def attention_resunet(
 
     skips = []
     for level in range(bottom):
-        skips.append(block(x, level, f"encoder_{level}"))
+        skips.append(blocks(x, level, f"encoder_{level}"))
         x = layers.MaxPooling2D(2, name=f"encoder_{level}_pool")(skips[-1])
-    x = block(x, bottom, "bottleneck")
+    x = blocks(x, bottom, "bottleneck")
 
     for level in reversed(range(bottom)):
         skip = skips[level]

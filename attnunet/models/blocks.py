@@ -6,7 +6,7 @@ from typing import TypeAlias
 import keras
 from keras import KerasTensor, layers
 
-from attnunet.models.normalization import FusedBatchNormalization
+from attnunet.models.normalization import Normalization
 from attnunet.models.upsample_concat import Joined
 
 Convolution = Callable[..., layers.Layer]
@@ -25,20 +25,20 @@ def convolve(x: Features, convolution: layers.Layer) -> KerasTensor:
 
 
 def conv_block(
-    x: Features, filters: int, convolution: Convolution, dropout: float, bn_momentum: float, name: str
+    x: Features, filters: int, convolution: Convolution, dropout: float, normalize: Normalization, name: str
 ) -> KerasTensor:
-    """Return (B, H, W, filters): convolution, batch normalisation, ReLU, [dropout,] convolution, batch normalisation.
+    """Return (B, H, W, filters): convolution, normalisation, ReLU, [dropout,] convolution, normalisation.
 
     The caller applies the second ReLU, so that it can add a shortcut before it (He et al. 2016, arXiv 1512.03385). The
-    convolutions have no bias, because the batch normalisation after them would subtract it.
+    convolutions have no bias, because the normalisation after them subtracts most of it.
     """
     x = convolve(x, convolution(filters, 3, padding="same", use_bias=False, name=f"{name}_conv1"))
-    x = FusedBatchNormalization(momentum=bn_momentum, name=f"{name}_bn1")(x)
+    x = normalize(filters, f"{name}_bn1")(x)
     x = layers.ReLU(name=f"{name}_relu1")(x)
     if dropout > 0:
         x = layers.SpatialDropout2D(dropout, name=f"{name}_dropout")(x)
     x = convolution(filters, 3, padding="same", use_bias=False, name=f"{name}_conv2")(x)
-    return FusedBatchNormalization(momentum=bn_momentum, name=f"{name}_bn2")(x)
+    return normalize(filters, f"{name}_bn2")(x)
 
 
 def res_conv_block(
@@ -47,15 +47,15 @@ def res_conv_block(
     convolution: Convolution,
     residual: bool,
     dropout: float,
-    bn_momentum: float,
+    normalize: Normalization,
     name: str,
 ) -> KerasTensor:
-    """Return ReLU(conv_block(x) + BN(Conv1x1(x))) if `residual` is set, and ReLU(conv_block(x)) if not."""
-    y = conv_block(x, filters, convolution, dropout, bn_momentum, name)
+    """Return ReLU(conv_block(x) + normalize(Conv1x1(x))) if `residual` is set, and ReLU(conv_block(x)) if not."""
+    y = conv_block(x, filters, convolution, dropout, normalize, name)
     if residual:
         projection = layers.Conv2D(filters, 1, padding="same", use_bias=False, name=f"{name}_shortcut")
         shortcut = convolve(x, projection)
-        shortcut = FusedBatchNormalization(momentum=bn_momentum, name=f"{name}_shortcut_bn")(shortcut)
+        shortcut = normalize(filters, f"{name}_shortcut_bn")(shortcut)
         y = layers.Add(name=f"{name}_add")([y, shortcut])
     return layers.ReLU(name=f"{name}_relu2")(y)
 

@@ -1,5 +1,7 @@
-"""Batch normalisation with TensorFlow's fused kernel."""
+"""Normalisations of feature maps, and batch normalisation with TensorFlow's fused kernel."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -41,3 +43,29 @@ class FusedBatchNormalization(layers.BatchNormalization):
         return tf.raw_ops.FusedBatchNormV3(
             x=inputs, scale=self.gamma, offset=self.beta, mean=mean, variance=variance, epsilon=self.epsilon, **settings
         )[:3]
+
+
+Normalization = Callable[[int, str], layers.Layer]
+"""Makes a normalisation layer from the number of channels and the layer's name."""
+
+
+def batch(momentum: float, filters: int, name: str) -> layers.Layer:
+    """Return a layer that normalises each channel over the pixels of all images in a batch."""
+    return FusedBatchNormalization(momentum=momentum, name=name)
+
+
+def group(momentum: float, filters: int, name: str) -> layers.Layer:
+    """Return a layer that normalises groups of channels over the pixels of an image (Wu and He 2018, arXiv 1803.08494).
+
+    There are 8 groups, or the largest divisor of 8 that divides the number of channels. The layer has no moving statistics,
+    so it computes the same in training and in prediction, and `momentum` has no effect.
+    """
+    return layers.GroupNormalization(math.gcd(8, filters), name=name)
+
+
+def instance(momentum: float, filters: int, name: str) -> layers.Layer:
+    """Return a layer that normalises each channel over the pixels of an image (Ulyanov et al. 2016, arXiv 1607.08022)."""
+    return layers.GroupNormalization(-1, name=name)
+
+
+NORMALIZATIONS = {"batch": batch, "group": group, "instance": instance}

@@ -21,7 +21,7 @@ from attnunet.training import network_cache
 def build_draws(cfg: DictConfig, prepared: Prepared, split: Split) -> tuple[Draws, int]:
     """Return the training slices as augmented batches, and the number of epochs."""
     augment = make(cfg.augment, "augment")()
-    draws = Draws(prepared, split.train, cfg.batch_size, cfg.seed, cfg.trainer.lesion_share, augment)
+    draws = Draws(prepared, split.train, cfg.batch_size, cfg.seed, make(cfg.sampler, "sampler"), augment)
     return draws, cfg.epochs or max(1, round(cfg.budget_images / (draws.steps_per_epoch * cfg.batch_size)))
 
 

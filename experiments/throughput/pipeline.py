@@ -57,7 +57,7 @@ def main() -> list[Row]:
         prepared, split = objects.prepare_data(cfg)
         augment = objects.make(cfg.augment, "augment")()
         size = cfg.batch_size
-        draws = Draws(prepared, split.train, size, cfg.seed, cfg.trainer.lesion_share, augment)
+        draws = Draws(prepared, split.train, size, cfg.seed, objects.make(cfg.sampler, "sampler"), augment)
 
         def loop() -> None:
             for index in range(BATCHES * size):

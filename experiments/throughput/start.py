@@ -88,7 +88,9 @@ def stages(root: str) -> dict[str, float]:
     from attnunet.data.batches import Draws, batches
     from attnunet.training.fit import as_tf_data
 
-    draws = Draws(prepared, split.train, cfg.batch_size, 0, 0.5, objects.make(cfg.augment, "augment")())
+    draws = Draws(
+        prepared, split.train, cfg.batch_size, 0, objects.make(cfg.sampler, "sampler"), objects.make(cfg.augment, "augment")()
+    )
     data = as_tf_data(batches(draws, 0), draws)
     for name in PARTS[9:11]:
         timed(name, lambda: network.fit(data, steps_per_epoch=1, epochs=1, verbose=0, shuffle=False))
