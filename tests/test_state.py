@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from attnunet.data.files import replacing
+from attnunet.training.averages import Averages
 from attnunet.training.callbacks import Keep
 from attnunet.training.state import History, State, variables
 
@@ -179,7 +180,7 @@ def test_a_kill_between_the_two_files_leaves_the_one_before(trained: tuple[Path,
 
 def keep(tmp_path: Path, monitor: str, values: list[float], early_stopping: int | None = None) -> Keep:
     history = [{monitor: value} for value in values]
-    return Keep(State(tmp_path / "state.npz", network()), history, monitor, early_stopping)
+    return Keep(State(tmp_path / "state.npz", network()), history, monitor, early_stopping, Averages())
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from attnunet.data.files import replacing
 from attnunet.inference.predictor import Predictor, sigmoid
 from attnunet.metrics.counts import count
 from attnunet.metrics.scores import best_threshold, dice, iou, nan_mean
+from attnunet.training.averages import Averages
 from attnunet.training.state import History, State
 
 
@@ -29,7 +30,7 @@ class Validation(keras.callbacks.Callback):
         val/loss            the mean over slices, where each slice counts with the loss of its batch
 
     The scores do not use post-processing or mirror images. The kept checkpoint is scored with them after the training. This
-    callback must be the first in the list, because Keras passes the same dictionary to all callbacks in turn.
+    callback must come before those that read its scores, because Keras passes the same dictionary to all callbacks in turn.
     """
 
     def __init__(self, predictor: Predictor, prepared: Prepared, indices: Sequence[int], thresholds: Sequence[float]) -> None:
@@ -111,14 +112,17 @@ class Log(keras.callbacks.Callback):
 class Keep(keras.callbacks.Callback):
     """Saves the best weights so far after each epoch, and then the state from which the training can continue.
 
+    If the optimizer averages the weights, the best weights are averages. The training continues from the weights themselves.
+
     This callback comes after `Log`, because it reads the history that `Log` extends. The best epoch and the last epoch depend
     only on that history, so an interrupted training makes the same decisions as an uninterrupted one. If the name of
     `monitor` ends with "loss", lower values are better.
     """
 
-    def __init__(self, state: State, history: History, monitor: str, early_stopping: int | None) -> None:
+    def __init__(self, state: State, history: History, monitor: str, early_stopping: int | None, averages: Averages) -> None:
         super().__init__()
         self.state, self.history, self.monitor, self.early_stopping = state, history, monitor, early_stopping
+        self.averages = averages
 
     @property
     def best_epoch(self) -> int:
@@ -146,6 +150,7 @@ class Keep(keras.callbacks.Callback):
         if self.best_epoch == epoch + 1:
             with replacing(self.best) as temporary:
                 np.savez(temporary, *self.model.get_weights())  # Keras's own format takes half a second
+        self.averages.leave()
         self.state.save(self.history, self.best)
         needed = {self.file_of(self.best_of(states)) for states in (self.history, self.history[:-1]) if states}
         for older in set(self.best.parent.glob("best-*.npz")) - needed:

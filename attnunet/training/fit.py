@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from attnunet.data.batches import Draws, batches, iterate
+from attnunet.training.averages import Averages
 from attnunet.training.callbacks import Keep, Log, ShowProgress, Validation
 from attnunet.training.keras_internals import skip_gradient_sum
 from attnunet.training.state import History, State, read_weights
@@ -52,10 +53,12 @@ def fit(
         log(metrics, epoch)  # the interruption may have come before the epoch was logged
 
     done = len(history)
-    keep = Keep(state, history, cfg.monitor, cfg.trainer.early_stopping)
+    averages = Averages()
+    keep = Keep(state, history, cfg.monitor, cfg.trainer.early_stopping, averages)
     if done < epochs and not (done and keep.stopped):
         callbacks: Sequence[keras.callbacks.Callback] = [
-            validation,  # the first callback, because the others read its scores
+            averages,
+            validation,  # before the others, because they read its scores
             Log(log, steps * draws.batch_size, history),
             keep,
             progress := ShowProgress(console, epochs, steps, cfg.monitor, done),

@@ -44,11 +44,23 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 Rate = Annotated[float, Gt(0), Le(1)]
 Decay = Literal["constant", "cosine", "polynomial"]
 Warmup = Annotated[float, Ge(0), Lt(1)]
+Momentum = Annotated[float, Gt(0), Lt(1)] | None
+"""The momentum m of a moving average of the weights: after each step, average = m average + (1 - m) weights."""
 
 
-def adam(steps: int, learning_rate: Rate, schedule: Decay = "cosine", warmup: Warmup = 0.0) -> keras.optimizers.Adam:
-    """Return Adam (Kingma and Ba 2015, arXiv 1412.6980) whose rate follows `schedule` over `steps` training steps."""
-    return keras.optimizers.Adam(Schedule(learning_rate, steps, schedule, warmup))
+def averaging(momentum: float | None) -> dict[str, Any]:
+    """Return the arguments of Keras's optimizers that turn the moving average on, or nothing if `momentum` is None."""
+    return {} if momentum is None else {"use_ema": True, "ema_momentum": momentum}
+
+
+def adam(
+    steps: int, learning_rate: Rate, schedule: Decay = "cosine", warmup: Warmup = 0.0, ema: Momentum = None
+) -> keras.optimizers.Adam:
+    """Return Adam (Kingma and Ba 2015, arXiv 1412.6980) whose rate follows `schedule` over `steps` training steps.
+
+    With `ema`, the moving average of the weights is scored and kept (Polyak and Juditsky 1992, doi 10.1137/0330046).
+    """
+    return keras.optimizers.Adam(Schedule(learning_rate, steps, schedule, warmup), **averaging(ema))
 
 
 def adamw(
@@ -57,9 +69,11 @@ def adamw(
     schedule: Decay = "cosine",
     warmup: Warmup = 0.0,
     weight_decay: Annotated[float, Ge(0), Le(1)] = 1e-4,
+    ema: Momentum = None,
 ) -> keras.optimizers.AdamW:
     """Return Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101). Its rate is as in `adam`."""
-    return keras.optimizers.AdamW(Schedule(learning_rate, steps, schedule, warmup), weight_decay=weight_decay)
+    rate = Schedule(learning_rate, steps, schedule, warmup)
+    return keras.optimizers.AdamW(rate, weight_decay=weight_decay, **averaging(ema))
 
 
 @keras.saving.register_keras_serializable(package="attnunet")
