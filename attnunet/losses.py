@@ -240,3 +240,28 @@ class WeightedSum(Loss):
     def from_config(cls, config: dict[str, Any]) -> "WeightedSum":
         terms = {name: keras.saving.deserialize_keras_object(term) for name, term in config["terms"].items()}
         return cls(terms, config["weights"], config["name"])
+
+
+@register
+class DeepSupervision(Loss):
+    """The mean of a loss over the levels of a decoder, for logits (B, H, W, levels) and a reference (B, H, W, 1).
+
+    Level k counts 2^-k times as much as level 0, the finest (as in nnU-Net, doi 10.1038/s41592-020-01008-z). For logits of the
+    finest level alone, this is the loss itself.
+    """
+
+    def __init__(self, loss: keras.losses.Loss, name: str = "deep_supervision") -> None:
+        super().__init__(name)
+        self.loss = loss
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        levels = range(y_pred.shape[-1])
+        total = sum(2**-level for level in levels)
+        return sum(2**-level / total * self.loss(y_true, y_pred[..., level : level + 1]) for level in levels)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "loss": keras.saving.serialize_keras_object(self.loss)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "DeepSupervision":
+        return cls(keras.saving.deserialize_keras_object(config["loss"]), config["name"])

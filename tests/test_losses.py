@@ -284,15 +284,19 @@ def build(kind: type[losses.Loss], factor: float) -> losses.Loss:
     return kind(**numbers, **{name: not value for name, value in defaults.items() if type(value) is bool}, name="other")
 
 
+COMPOSED = (losses.Loss, losses.WeightedSum, losses.DeepSupervision)
 SIMPLE = [
     kind
     for kind in vars(losses).values()
-    if isinstance(kind, type) and issubclass(kind, losses.Loss) and kind not in (losses.Loss, losses.WeightedSum)
+    if isinstance(kind, type)
+    and issubclass(kind, losses.Loss)
+    and kind not in (losses.Loss, losses.WeightedSum, losses.DeepSupervision)
 ]
 EVERY = [build(kind, factor) for kind in SIMPLE for factor in (0.3, 0.7)]  # a focal loss below and above gamma = 1
-EVERY.append(
-    losses.WeightedSum({"focal": losses.BinaryFocal(gamma=1.5), "dice": losses.Dice(smooth=0.3)}, {"focal": 2.0, "dice": 0.5})
-)
+EVERY += [
+    losses.WeightedSum({"focal": losses.BinaryFocal(gamma=1.5), "dice": losses.Dice(smooth=0.3)}, {"focal": 2.0, "dice": 0.5}),
+    losses.DeepSupervision(losses.Dice(smooth=0.3)),
+]
 
 
 @pytest.mark.parametrize("loss", EVERY, ids=lambda loss: type(loss).__name__)
@@ -362,3 +366,15 @@ def test_a_saved_model_loads_with_its_loss(tmp_path: Path) -> None:
     assert type(loaded.loss) is losses.WeightedSum
     assert type(loaded.loss.terms["dice"]) is losses.Dice
     assert loaded.loss.get_config() == loss.get_config()
+
+
+def test_deep_supervision_is_the_weighted_mean_over_levels() -> None:
+    """Weights 1, 1/2 and 1/4 over their sum 7/4: 4/7, 2/7 and 1/7."""
+    y = np.array([[0.0, 1.0], [1.0, 0.0]], np.float32).reshape(1, 2, 2, 1)
+    z = np.random.default_rng(0).normal(size=(1, 2, 2, 3)).astype(np.float32)
+    term = losses.Dice()
+    each = [float(term(y, z[..., level : level + 1])) for level in range(3)]
+    assert float(losses.DeepSupervision(term)(y, z)) == pytest.approx((4 * each[0] + 2 * each[1] + each[2]) / 7)
+    assert float(losses.DeepSupervision(term)(y, z[..., :1])) == pytest.approx(each[0])
+    copy = losses.DeepSupervision.from_config(losses.DeepSupervision(term).get_config())
+    assert float(copy(y, z)) == float(losses.DeepSupervision(term)(y, z))

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from attnunet.config import CONF, objects
 from attnunet.models.attention_resunet import attention_resunet
-from attnunet.models.blocks import gate_maps
+from attnunet.models.blocks import gate_maps, prediction
 from attnunet.models.normalization import FusedBatchNormalization
 from attnunet.models.upsample_concat import Joined, transposed_kernel
 
@@ -37,6 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "dropout": 0.0,
     },
     "conv-group-deep": {"convolution": layers.Conv2D, "norm": "group", "depths": [2, 1]},
+    "conv-supervised": {"convolution": layers.Conv2D, "deep_supervision": True},
     "separable-instance-deep": {"convolution": layers.SeparableConv2D, "norm": "instance", "depths": [1, 2]},
 }
 
@@ -405,3 +406,17 @@ def test_an_image_is_normalised_by_itself(norm: str) -> None:
 def test_a_group_has_several_channels() -> None:
     layer = build(filters=(24, 8), norm="group").get_layer("encoder_0_bn1")
     assert (type(layer), layer.groups) == (layers.GroupNormalization, 8)
+
+
+def test_the_logits_of_coarser_levels_are_for_the_training_alone() -> None:
+    plain, deep = build(filters=(4, 8, 16)), build(filters=(4, 8, 16), deep_supervision=True)
+    assert deep.output.shape == (None, 16, 16, 2)
+    alone = keras.Model(deep.input, prediction(deep))
+    assert prediction(plain) is plain.output
+    assert names_and_classes(alone).keys() == names_and_classes(plain).keys()
+    both = deep.predict_on_batch(pictures())
+    np.testing.assert_allclose(alone.predict_on_batch(pictures()), both[..., :1], rtol=1e-5, atol=1e-6)
+    coarse = outputs_of(deep, "logits_1").predict_on_batch(pictures())["logits_1"]
+    assert coarse.shape == (2, 8, 8, 1)
+    expected = np.asarray(tf.image.resize(coarse, (16, 16), "bilinear"))
+    np.testing.assert_allclose(both[..., 1:], expected, rtol=1e-5, atol=1e-6)

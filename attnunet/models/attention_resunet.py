@@ -8,7 +8,7 @@ import keras
 from annotated_types import Ge, Gt, Le, Len, Lt
 from keras import layers
 
-from attnunet.models.blocks import Features, attention_gate, res_conv_block
+from attnunet.models.blocks import Features, attention_gate, res_conv_block, supervise, upsampled_logits
 from attnunet.models.normalization import NORMALIZATIONS
 
 
@@ -23,6 +23,7 @@ def attention_resunet(
     bn_momentum: Annotated[float, Gt(0), Lt(1)] = 0.9,
     depths: Annotated[list[Annotated[int, Gt(0), Le(64)]], Len(1, 12)] | None = None,
     norm: Literal["batch", "group", "instance"] = "batch",
+    deep_supervision: bool = False,
 ) -> keras.Model:
     """Return a network that maps uint8 images (B, S, S, channels) to float32 logits (B, S, S, 1), with S = image_size.
 
@@ -40,6 +41,9 @@ def attention_resunet(
         depths: the number of blocks in a row at each level of the encoder and in the bottleneck. None stands for one block
             each. The decoder always has one block at each level.
         norm: the normalisation after each convolution; see `attnunet.models.normalization`. `bn_momentum` belongs to "batch".
+        deep_supervision: whether each level of the decoder has logits of its own for the training (Lee et al. 2015, arXiv
+            1409.5185). The output is then (B, S, S, n - 1) for n levels: the logits, and those of the coarser levels, which
+            are up-sampled. `blocks.prediction` leaves them out.
 
     Raises:
         ValueError: image_size is not a multiple of 2 ** (len(filters) - 1), or `depths` and `filters` differ in length.
@@ -75,12 +79,16 @@ def attention_resunet(
         x = layers.MaxPooling2D(2, name=f"encoder_{level}_pool")(skips[-1])
     x = blocks(x, bottom, "bottleneck")
 
+    coarse = []
     for level in reversed(range(bottom)):
         skip = skips[level]
         if gate != "none":
             skip = attention_gate(skip, x, filters[level], join(level), f"gate_{level}")
         x = block((x, skip), level, f"decoder_{level}")
+        if deep_supervision and level > 0:
+            coarse.append(upsampled_logits(x, 2**level, f"logits_{level}"))
 
     # The logits are float32 even in mixed precision, because losses and thresholds need the range of float32.
     logits = layers.Conv2D(1, 1, dtype="float32", name="logits")(x)
-    return keras.Model(inputs, logits, name="attention_resunet")
+    outputs = supervise(logits, coarse[::-1]) if coarse else logits
+    return keras.Model(inputs, outputs, name="attention_resunet")

@@ -90,3 +90,24 @@ def gate_maps(network: keras.Model) -> keras.Model | None:
     """
     maps = {layer.name: layer.output for layer in network.layers if layer.name.endswith("_map")}
     return keras.Model(network.input, dict(sorted(maps.items())), name=f"{network.name}_gates") if maps else None
+
+
+SUPERVISED = "supervised"
+"""The name of the layer that joins the logits of all levels."""
+
+
+def upsampled_logits(x: KerasTensor, factor: int, name: str) -> KerasTensor:
+    """Return the logits (B, factor * H, factor * W, 1) of a level (B, H, W, C): a 1x1 convolution, bilinearly up-sampled."""
+    logits = layers.Conv2D(1, 1, dtype="float32", name=name)(x)
+    return layers.UpSampling2D(factor, interpolation="bilinear", dtype="float32", name=f"{name}_up")(logits)
+
+
+def supervise(logits: KerasTensor, coarse: list[KerasTensor]) -> KerasTensor:
+    """Return the logits of all levels, (B, S, S, levels). The finest level comes first."""
+    return layers.Concatenate(dtype="float32", name=SUPERVISED)([logits, *coarse])
+
+
+def prediction(network: keras.Model) -> KerasTensor:
+    """Return the output of a network without the logits of coarser levels, (B, S, S, 1)."""
+    last = network.layers[-1]
+    return last.input[0] if last.name == SUPERVISED else network.output

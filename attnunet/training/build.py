@@ -15,6 +15,7 @@ from attnunet.data.batches import Draws
 from attnunet.data.cache import Prepared
 from attnunet.data.split import Split
 from attnunet.inference.predictor import Predictor, Preparation
+from attnunet.losses import DeepSupervision
 from attnunet.training import network_cache
 
 
@@ -36,7 +37,8 @@ def build_network(cfg: DictConfig, channels: int, steps: int) -> keras.Model:
         with strategy_scope(cfg.trainer.strategy):
             network = make(cfg.model, "model")(cfg.image_size, channels)
             loss, optimizer = make(cfg.loss, "loss")(), make(cfg.optimizer, "optimizer")(steps)
-            network.compile(optimizer, loss, jit_compile=cfg.trainer.jit_compile)
+            deep = network.output.shape[-1] > 1
+            network.compile(optimizer, DeepSupervision(loss) if deep else loss, jit_compile=cfg.trainer.jit_compile)
         return network
 
     return network_cache.compile_once(computation(cfg, channels, steps), build)

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import keras
 
+from attnunet.models.blocks import prediction
 from attnunet.training.state import variables
 
 kept: dict[str, keras.Model] = {}
@@ -38,8 +39,11 @@ def compile_once(key: str, build: Callable[[], keras.Model]) -> keras.Model:
 
 @lru_cache(maxsize=1)
 def without_optimizer(network: keras.Model) -> keras.Model:
-    """Return a model of the same layers, but without loss and optimizer. It serves predictions and checkpoints."""
+    """Return a model of the same layers, but without loss, optimizer and the logits of coarser levels.
+
+    It serves predictions and checkpoints.
+    """
     with network.distribute_strategy.scope():
-        model = keras.Model(network.input, network.output, name=network.name)
+        model = keras.Model(network.input, prediction(network), name=network.name)
     model.jit_compile = network.jit_compile  # an uncompiled network would choose it by the device
     return model
