@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import cv2
@@ -13,7 +14,7 @@ from omegaconf import OmegaConf
 
 from attnunet import config
 from attnunet.config import objects
-from attnunet.data.augment import Augment, check_augmentation
+from attnunet.data.augment import Augment, SequenceDropout, check_augmentation
 from attnunet.data.slices import DataError
 
 SETS = ("none", "light", "mri")
@@ -188,3 +189,19 @@ def whitened(image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray
 def test_an_augmentation_of_the_users_own_is_looked_at_too() -> None:
     with pytest.raises(DataError, match="augment: all together: the mask of 0 and 1 holds 255"):
         check_augmentation(whitened, 32, 3)
+
+
+def test_a_sequence_stands_in_for_others() -> None:
+    """Each of two channels is replaced half the time: neither, one, the other and both have a quarter of the draws each."""
+    image = np.arange(3, dtype=np.uint8) * np.ones((8, 8, 1), np.uint8)
+    augment = Augment([partial(SequenceDropout, channel=1, p=1)])
+    found = [tuple(augment(image, image[..., :1] * 0, seed)[0][0, 0].tolist()) for seed in range(400)]
+    shares = {values: found.count(values) / 400 for values in sorted(set(found))}
+    assert shares == pytest.approx({(0, 1, 1): 0.25, (0, 1, 2): 0.25, (1, 1, 1): 0.25, (1, 1, 2): 0.25}, abs=0.09)
+
+
+def test_a_sequence_that_is_not_there_cannot_stand_in() -> None:
+    with pytest.raises(
+        DataError, match=r"transforms\.0 \(SequenceDropout\): .*channel=1: the image has 1 channels; allowed: 0 to 0"
+    ):
+        check_augmentation(Augment([partial(SequenceDropout, channel=1)]), 32, 1)

@@ -5,6 +5,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,6 +19,32 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise the import a
 import albumentations as A
 
 cv2.setNumThreads(0)  # the pipeline has threads and processes of its own
+
+
+class SequenceDropout(A.ImageOnlyTransform):
+    """Copies the channel number `channel` over others, as a data set does if a sequence is missing.
+
+    Each of the other channels is replaced with a chance of 1/2. `p` is the chance that the transform is applied.
+    """
+
+    class InitSchema(A.ImageOnlyTransform.InitSchema):
+        channel: int
+
+    def __init__(self, channel: int = 0, p: float = 0.5) -> None:
+        super().__init__(p=p)
+        self.channel = channel
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        channels = data["image"].shape[-1]
+        if not 0 <= self.channel < channels:
+            raise ValueError(f"channel={self.channel}: the image has {channels} channels; allowed: 0 to {channels - 1}")
+        return {"replaced": [place for place in range(channels) if place != self.channel and self.py_random.random() < 0.5]}
+
+    def apply(self, img: np.ndarray, replaced: list[int], **params: Any) -> np.ndarray:
+        image = img.copy()
+        image[..., replaced] = img[..., [self.channel]]
+        return image
+
 
 SEEDS = range(8)  # before a run, each transform is checked with these seeds
 Augmentation = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
