@@ -24,6 +24,7 @@ from attnunet.training import runtime
 if TYPE_CHECKING:
     from attnunet.data.cache import Prepared
     from attnunet.data.split import Split
+    from attnunet.tracking.records import Record
     from attnunet.tracking.run import Run
     from attnunet.tracking.sweep import Outcome
 
@@ -42,6 +43,7 @@ def train(
     """
     from attnunet.config.objects import prepare_data
     from attnunet.data.checks import find_doubts
+    from attnunet.evaluation import warm_start  # does not import TensorFlow
     from attnunet.tracking import labels, provenance, resume, sweep
     from attnunet.tracking.run import open_run
 
@@ -54,12 +56,14 @@ def train(
     for line in (*prepared.notes, *find_doubts(prepared, [i for part in split.parts.values() for i in part])):
         say(line)
 
-    # An earlier start of the same run.
+    # The run whose weights it starts from, and an earlier start of the same run.
+    store = commands.open_runs(cfg.tracking)
+    origin = warm_start.find_start(store, cfg.init, prepared, split) if cfg.init else None
+    cfg.init = origin and origin.id
     threads = runtime.available_threads(cfg.trainer.threads)
     arithmetic = {"threads": str(threads), "settings": runtime.library_settings()}
     recipe = fingerprints.recipe(cfg, prepared.fingerprint, split, score_test)
     identity = fingerprints.Identity(recipe, arithmetic, fingerprints.metrics())
-    store = commands.open_runs(cfg.tracking)
     study = store.study(cfg.study)
     with resume.claim_start(store, study, identity, cfg.resume, say) as start:
         say(start.why)
@@ -78,15 +82,17 @@ def train(
         with open_run(store, study, name, parameters, tags, start.run_id) as run:
             store.supersede(start.replaces, run.id)
             say(f"run {run.id}: {name}")
-            score = fit_and_score(cfg, prepared, split, run, start.folder, score_test)
+            score = fit_and_score(cfg, prepared, split, origin, run, start.folder, score_test)
         shutil.rmtree(start.folder)
     say(f"compare   {store.ui_command}")
     return sweep.Outcome(start.how, run.id, score)
 
 
-def fit_and_score(cfg: DictConfig, prepared: Prepared, split: Split, run: Run, folder: Path, score_test: bool) -> float:
+def fit_and_score(
+    cfg: DictConfig, prepared: Prepared, split: Split, origin: Record | None, run: Run, folder: Path, score_test: bool
+) -> float:
     """Train a network, choose its best checkpoint and decision, score it, and log it; return the best value of `monitor`."""
-    from attnunet.evaluation import decision, patients, report, results
+    from attnunet.evaluation import decision, patients, report, results, warm_start
     from attnunet.tracking import uses
     from attnunet.training import build, callbacks, fit
 
@@ -96,6 +102,9 @@ def fit_and_score(cfg: DictConfig, prepared: Prepared, split: Split, run: Run, f
     draws, epochs = build.build_draws(cfg, prepared, split)
     network = build.build_network(cfg, len(prepared.channels), epochs * draws.steps_per_epoch)
     predictor = build.build_predictor(cfg, network, prepared)
+    if origin:
+        warm_start.start_from(predictor.network, origin)
+        console.print(f"starts from the weights of run {origin.id} ({origin.name})")
     console.print(f"{network.count_params():,} parameters, {len(split.train)} training slices")
     run.text(OmegaConf.to_yaml(cfg, resolve=True), "config.yaml")
     run.text(split.manifest(prepared.slices, prepared.fingerprint), "split.json")

@@ -133,6 +133,7 @@ class Train(Keys):
     budget_images: Annotated[int, Gt(0), Le(10**10)] | None
     monitor: Literal["val/dice", "val/iou", "val/dice_at_0.5", "val/loss"]
     study: Study
+    init: Text | None
     resume: Literal["auto", "never"]
     modules: list[Module]
     model: Target
