@@ -4,7 +4,17 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le, Len, Lt
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    StringConstraints,
+    Tag,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from attnunet.inference.formats import FORMATS
@@ -15,6 +25,11 @@ Seed = Annotated[int, Ge(0), Lt(2**32)]
 Resamples = Annotated[int, Ge(100), Le(1_000_000)]
 Share = Annotated[float, Ge(0), Le(1)]
 Text = Annotated[str, Len(1)]
+Run = Annotated[
+    Annotated[Text, Tag("text")] | Annotated[list[Text], Len(1), Tag("list")],
+    Discriminator(lambda value: "list" if isinstance(value, list) else "text"),
+]
+"""One run, or the runs of an ensemble; see FORMS in attnunet/tracking/models.py."""
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -149,7 +164,7 @@ class Train(Keys):
 class Evaluate(Keys):
     """The keys of attnunet.evaluate; conf/evaluate.yaml explains them."""
 
-    run: Text | None
+    run: Run | None
     study: Study | None
     part: Literal["train", "val", "test", "all"]
     data: Target | None = None
@@ -185,7 +200,7 @@ class Evaluate(Keys):
 class Predict(Keys):
     """The keys of attnunet.predict; conf/predict.yaml explains them."""
 
-    run: Text
+    run: Run
     input: Text
     output: Text
     probabilities: bool

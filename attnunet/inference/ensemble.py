@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Unpack
 
 from attnunet.data.cache import Prepared
 from attnunet.inference.predictor import Predictor, Volume
-from attnunet.inference.stream import Frozen, Segmenter, check_members, mean, unfrozen
+from attnunet.inference.stream import Segmenter, Settings, check_members, divide, mean
 from attnunet.metrics.decision import Decision
 
 
@@ -33,20 +34,10 @@ class Ensemble(Segmenter):
     def taking(self, channels: Sequence[str]) -> "Ensemble":
         return replace(self, predictors=tuple(member.taking(channels) for member in self.members))
 
-    def adjusted(
-        self,
-        *,
-        flip: bool | Frozen = "frozen",
-        threshold: float | Frozen = "frozen",
-        smallest_lesion: int | Frozen = "frozen",
-        fill_holes: bool | Frozen = "frozen",
-        batch_size: int | Frozen = "frozen",
-    ) -> "Ensemble":
-        predictors = tuple(member.adjusted(flip=flip, batch_size=batch_size) for member in self.members)
-        decision = replace(
-            self.decision, **unfrozen(threshold=threshold, smallest_lesion=smallest_lesion, fill_holes=fill_holes)
-        )
-        return replace(self, predictors=predictors, decision=decision)
+    def adjusted(self, **settings: Unpack[Settings]) -> "Ensemble":
+        own, decision = divide(settings)
+        predictors = tuple(replace(member, **own) for member in self.predictors)
+        return replace(self, predictors=predictors, decision=replace(self.decision, **decision))
 
     def volumes(self, prepared: Sequence[Prepared], indices: Sequence[int]) -> Iterator[Volume]:
         """Yield one volume for each scan with slices in `indices`, in the order of patients and scans.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ from attnunet.data.cache import Prepared
 from attnunet.data.frames import Frame, make_frame
 from attnunet.data.intensity import prepare_volume
 from attnunet.errors import UserError
-from attnunet.inference.stream import Frozen, Segmenter, mean
+from attnunet.inference.stream import Segmenter, Settings, divide, mean
 from attnunet.metrics.decision import Decision
 from attnunet.models import blocks  # noqa: F401 - registers the layers that Keras needs to load a network
 
@@ -99,19 +99,9 @@ class Predictor(Segmenter):
     def taking(self, channels: Sequence[str]) -> "Predictor":
         return replace(self, preparation=self.preparation.taking(channels))
 
-    def adjusted(
-        self,
-        *,
-        flip: bool | Frozen = "frozen",
-        threshold: float | Frozen = "frozen",
-        smallest_lesion: int | Frozen = "frozen",
-        fill_holes: bool | Frozen = "frozen",
-        batch_size: int | Frozen = "frozen",
-    ) -> "Predictor":
-        own: dict[str, Any] = {
-            name: value for name, value in (("flip", flip), ("batch_size", batch_size)) if value != "frozen"
-        }
-        return replace(self, decision=adjust(self.decision, threshold, smallest_lesion, fill_holes), **own)
+    def adjusted(self, **settings: Unpack[Settings]) -> "Predictor":
+        own, decision = divide(settings)
+        return replace(self, decision=replace(self.decision, **decision), **own)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Return the logits float32 (n, S, S, 1) of images uint8 (n, S, S, C), with n <= batch_size.

@@ -15,9 +15,9 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, Self, TypedDict, TypeVar, Unpack
 
 import numpy as np
 
@@ -35,7 +35,16 @@ Item = Scan | Callable[[], Scan] | Exception
 A = TypeVar("A")
 B = TypeVar("B")
 Frozen = Literal["frozen"]
-"""Stands for the setting that a predictor has."""
+
+
+class Settings(TypedDict, total=False):
+    """The settings of a predictor that a user may replace. "frozen" keeps a setting, like a setting that is not given."""
+
+    flip: bool | Frozen
+    batch_size: int | Frozen
+    threshold: float | Frozen
+    smallest_lesion: int | Frozen
+    fill_holes: bool | Frozen
 
 
 class Prediction(NamedTuple):
@@ -104,16 +113,8 @@ class Segmenter(ABC):
         """
 
     @abstractmethod
-    def adjusted(
-        self,
-        *,
-        flip: bool | Frozen = "frozen",
-        threshold: float | Frozen = "frozen",
-        smallest_lesion: int | Frozen = "frozen",
-        fill_holes: bool | Frozen = "frozen",
-        batch_size: int | Frozen = "frozen",
-    ) -> Self:
-        """Return a copy with other settings. "frozen" keeps a setting."""
+    def adjusted(self, **settings: Unpack[Settings]) -> Self:
+        """Return a copy with other settings."""
 
     def predict(self, volumes: Iterable[Item], *, uncertainty: bool = False) -> Iterator[Prediction | Exception]:
         """Yield one prediction for each volume, in order. Batches are full across volumes.
@@ -250,9 +251,11 @@ def finish(decision: Decision, uncertainty: bool, volume: Ready | Exception) -> 
         return error
 
 
-def unfrozen(**settings: Any) -> dict[str, Any]:
-    """Return the settings whose value is not "frozen"."""
-    return {name: value for name, value in settings.items() if value != "frozen"}
+def divide(settings: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the given settings of a predictor, and those of its decision. "frozen" is not among them."""
+    given = {name: value for name, value in settings.items() if value != "frozen"}
+    decision = {field.name: given.pop(field.name) for field in fields(Decision) if field.name in given}
+    return given, decision
 
 
 def mean(maps: Sequence[np.ndarray]) -> np.ndarray:
@@ -276,7 +279,7 @@ def check_members(preparations: Mapping[str, Mapping[str, Any]]) -> None:
     (first, wanted), *others = preparations.items()
     for name, found in others:
         for key in SHARED:
-            if list(found[key]) != list(wanted[key]):
+            if list(found.get(key, "axial")) != list(wanted[key]):
                 raise UserError(
                     f"an ensemble has members that take the same volumes: {key} is {show(wanted[key])} in {first}, "
                     f"and {show(found[key])} in {name}"
