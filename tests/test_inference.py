@@ -103,11 +103,6 @@ def test_logits_are_those_of_the_network_in_inference(predictor: Predictor, prep
     np.testing.assert_allclose(predictor.logits(prepared.images[:4]), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_more_than_a_batch_is_refused(predictor: Predictor, prepared: Prepared) -> None:
-    with pytest.raises(ValueError, match="negative"):
-        predictor.logits(prepared.images[:5])
-
-
 @pytest.mark.parametrize("indices", [[0], [7, 2, 5], list(range(10)), []])
 def test_probabilities_are_the_resized_sigmoid(predictor: Predictor, prepared: Prepared, indices: list[int]) -> None:
     maps = list(predictor.probabilities(prepared, indices))

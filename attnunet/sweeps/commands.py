@@ -29,6 +29,7 @@ from attnunet.sweeps.plugins import check_plugins, store_launchers
 from attnunet.training import runtime
 
 if TYPE_CHECKING:
+    from attnunet.tracking.models import Model
     from attnunet.tracking.records import Record
     from attnunet.tracking.store import Store
 
@@ -129,7 +130,9 @@ class CheckKeys(Callback):
 
             runtime.available_threads(None)
             plain = check_keys(without_hydra(config), get_class(self.keys))
-            if plain.get("run") or not plain.get("data"):  # a data set needs no earlier run
+            run = plain.get("run")
+            no_runs = isinstance(run, str) and Path(run).is_dir()  # the folder of a predictor
+            if not no_runs and (run or not plain.get("data")):  # a data set needs no earlier run
                 check_store(plain["tracking"])
             check_folder("hydra.run.dir", config.hydra.run.dir)
 
@@ -176,12 +179,27 @@ def open_runs(tracking: DictConfig) -> Store:
 
 
 def open_checkpoint(cfg: DictConfig) -> Record:
-    """Return the run that the key `run` names, and load TensorFlow. Raise an error if the run keeps no best checkpoint."""
+    """Return the one run that the key `run` names, and load TensorFlow. Raise an error if it keeps no best checkpoint."""
     from attnunet.tracking.records import find_checkpoint
 
     record = find_checkpoint(open_runs(cfg.tracking), cfg.run)
     load_tensorflow()
     return record
+
+
+def open_model(cfg: DictConfig) -> Model:
+    """Return the model that the key `run` names, checked, and load TensorFlow. `models.FORMS` tells what `run` can be."""
+    from attnunet.tracking.models import find_model, is_folder
+
+    run = plain_run(cfg)
+    model = find_model(None if is_folder(run) else open_runs(cfg.tracking), run)
+    load_tensorflow()
+    return model
+
+
+def plain_run(cfg: DictConfig) -> str | list[str]:
+    """Return the value of the key `run`: a text, or a list of texts."""
+    return cfg.run if isinstance(cfg.run, str) else [*cfg.run]
 
 
 def load_tensorflow() -> None:
