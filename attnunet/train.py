@@ -100,7 +100,7 @@ def fit_and_score(
 
     # The network and its training batches.
     draws, epochs = build.build_draws(cfg, prepared, split)
-    network = build.build_network(cfg, len(prepared.channels), epochs * draws.steps_per_epoch)
+    network = build.build_network(cfg, prepared.input_channels, epochs * draws.steps_per_epoch)
     predictor = build.build_predictor(cfg, network, prepared)
     if origin:
         warm_start.start_from(predictor.network, origin)

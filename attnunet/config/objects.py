@@ -26,7 +26,7 @@ def check_run(cfg: DictConfig) -> None:
 
     from attnunet.data.augment import check_augmentation  # last, because the import takes a second
 
-    check_augmentation(make(cfg.augment, "augment")(), cfg.image_size, len(prepared.channels))
+    check_augmentation(make(cfg.augment, "augment")(), cfg.image_size, prepared.input_channels)
 
 
 def make(node: DictConfig, group: str) -> Callable[..., Any]:
@@ -66,6 +66,9 @@ def prepare_data(cfg: DictConfig) -> tuple[Prepared, Split]:
         DataError: the message names the file, the patient or the key.
     """
     prepared = prepare(make(cfg.data, "data")(), cfg.image_size, Path(cfg.tracking.root) / "cache")
+    if set(cfg.neighbors) - set(prepared.channels):
+        raise DataError(f"neighbors={list(cfg.neighbors)}: allowed: some of the channels {', '.join(prepared.channels)}")
+    prepared = replace(prepared, neighbors=tuple(cfg.neighbors))
     split, pixels = divide(cfg.split, prepared), prepared.lesion_pixels
     for part in ("train", "val"):
         if not pixels[list(split.parts[part])].any():

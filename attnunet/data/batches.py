@@ -50,12 +50,12 @@ class Draws:
 
     def __getitem__(self, draw: int) -> tuple[np.ndarray, np.ndarray]:
         index = self.order.slice_at(draw)
-        image = np.array(self.prepared.images[index])
+        image = self.prepared.inputs([index])[0]
         mask = self.prepared.frame(index).show_mask(self.prepared.mask(index))
         # The seeds of the permutations have the stratum, 0 or 1, in place of the 2. So the two kinds of seeds differ.
         seed = int(np.random.SeedSequence([self.seed, 2, draw]).generate_state(1)[0])
         image, mask = self.augment(image, mask[..., None], seed)
-        if found := fault(image, mask, self.prepared.images.shape[1], self.prepared.images.shape[3]):
+        if found := fault(image, mask, self.prepared.image_size, self.prepared.input_channels):
             raise DataError(f"augment: of slice {index}, drawn with seed {seed}, {found}")
         return image, mask
 

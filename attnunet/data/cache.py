@@ -29,6 +29,7 @@ from filelock import FileLock
 from attnunet.data.files import building, checksum, digest, naming, reserve, write_atomically
 from attnunet.data.frames import Frame, make_frame
 from attnunet.data.intensity import ValuesError, prepare_volume
+from attnunet.data.neighbors import find_neighbors, join_neighbors
 from attnunet.data.slices import DataError, Dataset, Slice, refuse
 
 VERSION = 3  # of the written files; raise it with every change of the code that changes the arrays
@@ -48,6 +49,7 @@ class Prepared:
     plane: str = "axial"
     pixel_size: float | None = None
     dtype: str = "uint8"
+    neighbors: tuple[str, ...] = ()
 
     @cached_property
     def facts(self) -> dict:
@@ -61,6 +63,26 @@ class Prepared:
     def images(self) -> np.ndarray:
         """All images, uint8 (N, image_size, image_size, C)."""
         return np.load(self.folder / self.images_file, mmap_mode="r")
+
+    @property
+    def input_channels(self) -> int:
+        """The number of channels of the network's input."""
+        return len(self.channels) + 2 * len(self.neighbors)
+
+    @cached_property
+    def _around(self) -> tuple[np.ndarray, np.ndarray]:
+        return find_neighbors([item.volume for item in self.slices])
+
+    def inputs(self, indices: Sequence[int]) -> np.ndarray:
+        """Return the network's input for slices, uint8 (n, image_size, image_size, input_channels).
+
+        After a slice's own channels come those of the slice before and of the slice after it that `neighbors` names.
+        """
+        if not self.neighbors:
+            return self.images[indices]
+        before, after = (side[indices] for side in self._around)
+        places = [self.channels.index(name) for name in self.neighbors]
+        return join_neighbors(self.images[indices], self.images[before], self.images[after], places)
 
     @cached_property
     def _masks(self) -> np.ndarray:

@@ -65,7 +65,7 @@ def example(
     (volume,) = predictor.volumes(prepared, [i for i in indices if prepared.slices[i].volume == volume_of(row)])
     place = int(np.argmax(prepared.lesion_pixels[volume.indices]))
     index = volume.indices[place]
-    frame, image = prepared.frame(index), prepared.images[index]
+    frame, image = prepared.frame(index), prepared.inputs([index])[0]
     channel = prepared.channels.index("flair") if "flair" in prepared.channels else 0
     gates = maps(image[None]) if maps is not None else {}  # predict() would first trace the graph, which takes a second
     return figures.Example(

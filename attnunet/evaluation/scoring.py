@@ -87,7 +87,7 @@ def prepare_as_trained(data: DictConfig, preparation: Preparation, cache: Path) 
     dataset = replace(
         dataset, channels=preparation.channels, intensity=preparation.intensity, pixel_size=preparation.pixel_size
     )
-    return prepare(dataset, preparation.image_size, cache)
+    return replace(prepare(dataset, preparation.image_size, cache), neighbors=preparation.neighbors)
 
 
 def select_slices(

@@ -13,6 +13,7 @@ import numpy as np
 from attnunet.data.cache import Prepared
 from attnunet.data.frames import Frame, make_frame
 from attnunet.data.intensity import prepare_volume
+from attnunet.data.neighbors import find_neighbors, join_neighbors
 from attnunet.errors import UserError, first_line
 from attnunet.inference.stream import Segmenter, Settings, divide, mean
 from attnunet.metrics.decision import Decision
@@ -33,9 +34,17 @@ class Preparation:
     plane: str = "axial"
     pixel_size: float | None = None
     dtype: str = "uint8"
+    neighbors: tuple[str, ...] = ()
+
+    @property
+    def input_channels(self) -> int:
+        """The number of channels of the network's input."""
+        return len(self.channels) + 2 * len(self.neighbors)
 
     def __call__(self, volume: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
-        """Return the network's input uint8 (D, image_size, image_size, channels) for a volume (D, h, w, file channels).
+        """Return the network's input uint8 (D, image_size, image_size, C) for a volume (D, h, w, file channels).
+
+        C is the number of channels, and twice the number of channels of which the network also sees the neighbouring slices.
 
         `spacing` holds the distances in mm between slices, between rows and between columns. It is needed if `pixel_size` is
         set.
@@ -51,7 +60,11 @@ class Preparation:
             )
         wanted = [self.file_channels.index(name) for name in self.channels]
         sequences = [volume[..., channel] for channel in wanted]
-        return prepare_volume(sequences, self.image_size, self.intensity, self.pixel_size, spacing)
+        images = prepare_volume(sequences, self.image_size, self.intensity, self.pixel_size, spacing)
+        if not self.neighbors:
+            return images
+        before, after = find_neighbors([0] * len(images))
+        return join_neighbors(images, images[before], images[after], [self.channels.index(name) for name in self.neighbors])
 
     def frame(self, native: Sequence[int], spacing: Sequence[float] | None = None) -> Frame:
         """Return the frame of the slices of a volume, whose numbers of rows and columns are `native`."""
@@ -123,7 +136,7 @@ class Predictor(Segmenter):
         """Yield the batches in order: the indices of a batch's slices, and the images of these slices (n, S, S, C)."""
         for start in range(0, len(indices), self.batch_size):
             batch = list(indices[start : start + self.batch_size])
-            yield batch, prepared.images[batch]
+            yield batch, prepared.inputs(batch)
 
     def predict_batch(self, images: np.ndarray) -> np.ndarray:
         """Return the lesion's probability float32 (n, S, S) for images uint8 (n, S, S, C), with n <= batch_size."""
@@ -195,7 +208,7 @@ class Predictor(Segmenter):
             raise UserError(f"{folder / 'predictor.json'}: does not describe a model of attnunet ({error!r})") from error
         network = load_network(folder / "best.keras")
         size = preparation.image_size
-        shapes = ((None, size, size, len(preparation.channels)), (None, size, size, 1))
+        shapes = ((None, size, size, preparation.input_channels), (None, size, size, 1))
         if (network.input_shape, network.output_shape) != shapes:
             raise UserError(
                 f"{folder / 'best.keras'}: maps {network.input_shape} to {network.output_shape}; allowed: a network "

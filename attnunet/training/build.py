@@ -46,7 +46,7 @@ def build_network(cfg: DictConfig, channels: int, steps: int) -> keras.Model:
 
 def build_predictor(cfg: DictConfig, network: keras.Model, prepared: Prepared) -> Predictor:
     """Return a predictor that shares the network's weights, so it always has their current values during training."""
-    seen = ("file_channels", "channels", "intensity", "plane", "pixel_size", "dtype")
+    seen = ("file_channels", "channels", "intensity", "plane", "pixel_size", "dtype", "neighbors")
     preparation = Preparation(cfg.image_size, **{name: getattr(prepared, name) for name in seen})
     predictor = Predictor(
         network_cache.without_optimizer(network),
