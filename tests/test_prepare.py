@@ -178,6 +178,16 @@ def test_the_hand_made_tiff_is_whole(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(str(tmp_path / "whole.tif"), 3), noise(32, 32, 3))
 
 
+def test_lgg_folders_of_16_bits_are_read_as_they_are(tmp_path: Path, cache: Path) -> None:
+    image = noise(32, 32, 3).astype(np.uint16) * 200
+    (tmp_path / PATIENT).mkdir()
+    save(tmp_path / PATIENT / f"{PATIENT}_1.tif", image)
+    save(tmp_path / PATIENT / f"{PATIENT}_1_mask.tif", with_values(1, 1).astype(np.uint16))
+    prepared = prepare(lgg(str(tmp_path), intensity="zscore"), 32, cache)
+    np.testing.assert_array_equal(prepared.images, prepare_volume(sequences(image[None, ..., ::-1]), 32, "zscore"))
+    assert (prepared.dtype, int(prepared.lesion_pixels[0])) == ("float32", int(with_values(1, 1).sum()))
+
+
 def test_patients_may_differ_in_size(root: Path, cache: Path) -> None:
     write_patient(root, "TCGA_HT_7473_19970826", size=48)
     prepared = prepare(lgg(str(root)), 32, cache)
