@@ -183,21 +183,23 @@ def test_16_bit_slices_of_odd_names_train_and_predict_by_the_same_values(tmp_pat
             rows.append(f"{name},{folder.name}/{number}.PNG,{folder.name}/masks/{number}.PNG")
     (tmp_path / "in [1]" / "my table.csv").write_text("\n".join(rows))
     data = ("data=table", "data.file='in [1]/my table.csv'", "data.file_channels=[grey]")
-    result = command("trainer=smoke", "evaluation.batch_size=4", "study=deep", *data, cwd=tmp_path)
+    result = command("trainer=smoke", "evaluation.batch_size=4", "image_type=float16", "study=deep", *data, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     store = Store(tmp_path / "mlruns", None, 0)
     (run,) = records.runs_of_study(store, "deep")
     predictor = scoring.load_predictor(*records.find_runs(store, [run.id]))
-    assert (predictor.preparation.dtype, predictor.preparation.intensity) == ("float32", "zscore")
+    assert (predictor.preparation.dtype, predictor.preparation.image_type) == ("float32", "float16")
 
     segment(store, run.id, input=str(folder), output=str(tmp_path / "out"), probabilities=True)
     dataset = table(str(tmp_path / "in [1]" / "my table.csv"), ["grey"])
-    prepared = prepare(dataset, predictor.preparation.image_size, tmp_path / "cache")
+    prepared = prepare(dataset, predictor.preparation.image_size, tmp_path / "cache", "float16")
     for number, expected in enumerate(predictor.probabilities(prepared, prepared.patients[name])):
         found = cv2.imread(str(tmp_path / "out" / f"{number}_probability.tif"), cv2.IMREAD_UNCHANGED)
         np.testing.assert_allclose(found, expected, atol=1e-6)
         mask = cv2.imread(str(tmp_path / "out" / f"{number}.PNG"), cv2.IMREAD_UNCHANGED)
         assert mask.dtype == np.uint8
+    for form in formats.FORMATS:  # each refuses a file that answers otherwise than the network
+        convert(store, run.id, form, tmp_path / form)
 
 
 LOOKED_UP = {

@@ -329,6 +329,29 @@ def test_a_sequence_of_two_values_is_scaled_without_a_word(intensity: str, value
     assert set(np.unique(prepare_volume([volume], 8, intensity))) <= set(range(256))
 
 
+@pytest.mark.parametrize("intensity", ["raw", "percentile", "zscore"])
+def test_float16_images_are_not_rounded(root: Path, cache: Path, intensity: Any) -> None:
+    of_bytes, of_floats = (prepare(lgg(str(root), intensity=intensity), 32, cache, kind) for kind in ("uint8", "float16"))
+    assert of_floats.images.dtype == np.float16
+    assert of_bytes.folder == of_floats.folder
+    assert of_bytes.fingerprint != of_floats.fingerprint
+    exact = np.array(of_floats.images, np.float64)
+    assert np.abs(exact - of_bytes.images).max() <= 0.5 + 2**-4  # half a grey level, and half of float16's step at 255
+    assert (exact % 1 > 0).any() == (intensity != "raw")
+    for patient, indices in of_floats.patients.items():
+        volume = np.stack([read_image(of_floats.slices[i].image, 3) for i in indices])
+        found = prepare_volume(sequences(volume), 32, intensity, image_type="float16")
+        np.testing.assert_array_equal(found, of_floats.images[indices], err_msg=patient)
+
+
+def test_float16_images_shrink_by_area_averaging() -> None:
+    image = np.arange(256, dtype=np.float32).reshape(1, 16, 16)
+    (small,) = prepare_volume([image], 8, "percentile", image_type="float16")
+    low, high = np.percentile(image[image != 0], [1, 99])
+    scaled = ((image[0] - low) * 255 / (high - low)).clip(0, 255)
+    np.testing.assert_allclose(small[..., 0], scaled.reshape(8, 2, 8, 2).mean(axis=(1, 3)), atol=0.13)
+
+
 def test_percentile_is_taken_a_patient(root: Path, cache: Path) -> None:
     dim = root / OTHER
     for path in dim.glob("*[0-9].tif"):

@@ -22,7 +22,8 @@ from attnunet.models import blocks  # noqa: F401 - registers the layers that Ker
 class Preparation:
     """Prepares a volume for the network; see `attnunet.data.intensity.prepare_volume`.
 
-    `plane` is the plane of the slices. `dtype` is the type of the values in a request to the served model.
+    `plane` is the plane of the slices. `dtype` is the type of the values in a request to the served model. `image_type` is the
+    type of the network's input.
     """
 
     image_size: int
@@ -32,9 +33,10 @@ class Preparation:
     plane: str = "axial"
     pixel_size: float | None = None
     dtype: str = "uint8"
+    image_type: str = "uint8"
 
     def __call__(self, volume: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
-        """Return the network's input uint8 (D, image_size, image_size, channels) for a volume (D, h, w, file channels).
+        """Return the network's input (D, image_size, image_size, channels) for a volume (D, h, w, file channels).
 
         `spacing` holds the distances in mm between slices, between rows and between columns. It is needed if `pixel_size` is
         set.
@@ -50,7 +52,7 @@ class Preparation:
             )
         wanted = [self.file_channels.index(name) for name in self.channels]
         sequences = [volume[..., channel] for channel in wanted]
-        return prepare_volume(sequences, self.image_size, self.intensity, self.pixel_size, spacing)
+        return prepare_volume(sequences, self.image_size, self.intensity, self.pixel_size, spacing, self.image_type)
 
 
 class Volume(NamedTuple):
@@ -80,7 +82,7 @@ class Predictor:
     modules: tuple[str, ...] = ()
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """Return the logits float32 (n, S, S, 1) of images uint8 (n, S, S, C), with n <= batch_size.
+        """Return the logits float32 (n, S, S, 1) of images (n, S, S, C), with n <= batch_size.
 
         A smaller batch is filled up with copies of its first image. So all batches have the same shape, and TensorFlow traces
         the network only once. A slice also gets the same bits in every batch.
@@ -102,7 +104,7 @@ class Predictor:
             yield batch, prepared.images[batch]
 
     def predict_batch(self, images: np.ndarray) -> np.ndarray:
-        """Return the lesion's probability float32 (n, S, S) for images uint8 (n, S, S, C), with n <= batch_size."""
+        """Return the lesion's probability float32 (n, S, S) for images (n, S, S, C), with n <= batch_size."""
         probability = sigmoid(self.logits(images))
         if self.flip:
             probability = (probability + sigmoid(self.logits(images[:, :, ::-1]))[:, :, ::-1]) / 2
