@@ -196,6 +196,7 @@ def test_a_network_of_float16_images_has_the_same_layers_and_weights(network: ke
     changed = take_images(network, "float16")
     assert (network.inputs[0].dtype, changed.inputs[0].dtype, changed.name) == ("uint8", "float16", network.name)
     assert take_images(network, "uint8") is network
+    assert take_images(changed, "float16") is changed
     images = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3)).astype(np.float16)
     logits = np.asarray(changed(images))
     np.testing.assert_array_equal(logits, network(images.astype(np.uint8)))

@@ -44,11 +44,11 @@ def build_network(cfg: DictConfig, channels: int, steps: int) -> keras.Model:
 
 
 def take_images(network: keras.Model, image_type: str) -> keras.Model:
-    """Return a network with the same layers and weights whose input has the type `image_type`.
+    """Return a network with the same layers and weights that takes images of the type `image_type`.
 
-    Networks are built for uint8 images. Keras would round images of another type to the type of the input.
+    Networks are built for uint8 images. An input of integers would cut off the fractions of float16 images, so it is replaced.
     """
-    if network.inputs[0].dtype == image_type:
+    if image_type == "uint8" or keras.backend.is_float_dtype(network.inputs[0].dtype):
         return network
 
     def change(node: dict) -> dict:
