@@ -132,7 +132,7 @@ def read(path: str) -> Picture:
         raise DataError(f"{path}: {refused}") from None
     except Exception as error:  # a damaged file can cause any error in a decoder
         raise DataError(f"{path}: cannot be decoded; it is damaged: {type(error).__name__}: {first_line(error)}") from error
-    if wrong := picture.pixels.size - np.count_nonzero(np.isfinite(picture.pixels)):
+    if picture.pixels.dtype.kind == "f" and (wrong := int((~np.isfinite(picture.pixels)).sum())):
         raise DataError(f"{path}: {wrong} value(s) are NaN or infinite; allowed: numbers, so give those a value")
     return picture
 
