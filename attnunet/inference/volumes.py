@@ -134,6 +134,11 @@ class Sequences:
         shown = [grid.show(values.reshape(*grid.shape, -1), plane) for values, grid in read]
         return check_channels(np.concatenate(shown, axis=-1), self.volumes[0], channels)
 
+    def check_plane(self, plane: str) -> None:
+        """Raise DataError if a network for slices of `plane` cannot segment the volume; see `Grid.refusal`."""
+        if told := read_grid(str(self.volumes[0])).refusal(plane):
+            raise DataError(f"{self.volumes[0]}: {told}")
+
     def spacing(self, plane: str) -> tuple[float, ...]:
         return read_grid(str(self.volumes[0])).spacing(plane)
 

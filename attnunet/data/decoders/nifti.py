@@ -140,7 +140,8 @@ def parse(path: Path, data: bytes) -> Header:
     if dtype is None or dtype.kind not in "iuf" or dtype.itemsize > 8:
         found = fields.get_value_label("datatype")
         raise DataError(f"{path}: {found} values; allowed: integers and real numbers of 8 to 64 bits")
-    header = Header(path, fields, shape, int(start), Grid(shape[:3], read_affine(fields, path)))
+    known = bool(fields["sform_code"] > 0 or fields["qform_code"] > 0)
+    header = Header(path, fields, shape, int(start), Grid(shape[:3], read_affine(fields, path), known))
     read_scaling(header)
     return header
 
