@@ -124,18 +124,24 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "directory first, a half": (lambda path: path.write_bytes(tiff(noise(32, 32, 3))[:1600]), "cannot be decoded"),
     "directory first, no pixels": (lambda path: path.write_bytes(tiff(noise(32, 32, 3))[:140]), "cannot be decoded"),
     "directory first, last byte gone": (lambda path: path.write_bytes(tiff(noise(32, 32, 3))[:-1]), "cannot be decoded"),
-    "16 bit": (lambda path: save(path, noise(32, 32, 3).astype(np.uint16) * 200), "uint16 pixels; only 8-bit"),
-    "float": (lambda path: save(path, noise(32, 32, 3).astype(np.float32)), "float32 pixels; only 8-bit"),
 }
 BROKEN_IMAGE = BROKEN | {
+    "16 bit beside 8 bit": (
+        lambda path: save(path, noise(32, 32, 3).astype(np.uint16) * 200),
+        r"\(32, 32\) pixels of type uint16, but .*_2\.tif of the same patient has \(32, 32\) of type uint8",
+    ),
+    "not a number": (
+        lambda path: save(path, np.full((32, 32, 3), np.nan, np.float32)),
+        r"3072 value\(s\) are NaN or infinite",
+    ),
     "one channel": (lambda path: save(path, noise(32, 32)), r"1 channel\(s\), expected 3"),
     "four channels": (lambda path: save(path, noise(32, 32, 4)), r"4 channel\(s\), expected 3"),
     "another size than the mask": (lambda path: save(path, noise(32, 31, 3)), ""),
 }
 BROKEN_MASK = BROKEN | {
     "three channels": (lambda path: save(path, noise(32, 32, 3)), "a mask has 1 channel, found 3"),
-    "three values": (lambda path: save(path, with_values(128, 255)), r"0 and one other, found \[0, 128, 255\]"),
-    "no zero": (lambda path: save(path, with_values(1, 1) + 1), r"0 and one other, found \[1, 2\]"),
+    "three values": (lambda path: save(path, with_values(128, 255)), "0 and one other, found 0, 128, 255"),
+    "no zero": (lambda path: save(path, with_values(1, 1) + 1), "0 and one other, found 1, 2"),
     "another size": (lambda path: save(path, np.zeros((16, 16), np.uint8)), r"\(16, 16\) pixels, but its image .*\(32, 32\)"),
 }
 CASES = [(kind, name) for kind, cases in (("", BROKEN_IMAGE), ("_mask", BROKEN_MASK)) for name in cases]
@@ -172,6 +178,16 @@ def test_the_hand_made_tiff_is_whole(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(str(tmp_path / "whole.tif"), 3), noise(32, 32, 3))
 
 
+def test_lgg_folders_of_16_bits_are_read_as_they_are(tmp_path: Path, cache: Path) -> None:
+    image = noise(32, 32, 3).astype(np.uint16) * 200
+    (tmp_path / PATIENT).mkdir()
+    save(tmp_path / PATIENT / f"{PATIENT}_1.tif", image)
+    save(tmp_path / PATIENT / f"{PATIENT}_1_mask.tif", with_values(1, 1).astype(np.uint16))
+    prepared = prepare(lgg(str(tmp_path), intensity="zscore"), 32, cache)
+    np.testing.assert_array_equal(prepared.images, prepare_volume(sequences(image[None, ..., ::-1]), 32, "zscore"))
+    assert (prepared.dtype, int(prepared.lesion_pixels[0])) == ("float32", int(with_values(1, 1).sum()))
+
+
 def test_patients_may_differ_in_size(root: Path, cache: Path) -> None:
     write_patient(root, "TCGA_HT_7473_19970826", size=48)
     prepared = prepare(lgg(str(root)), 32, cache)
@@ -183,7 +199,7 @@ def test_patients_may_differ_in_size(root: Path, cache: Path) -> None:
 def test_slices_of_one_patient_may_not(root: Path, cache: Path) -> None:
     write_slice(root / PATIENT, 7, noise(32, 48, 3), np.zeros((32, 48), np.uint8))
     with pytest.raises(
-        DataError, match=rf"{PATIENT}_7\.tif: \(32, 48\) pixels, but .*_6\.tif of the same patient has \(32, 32\)"
+        DataError, match=rf"{PATIENT}_7\.tif: \(32, 48\) pixels .*, but .*_6\.tif of the same patient has \(32, 32\)"
     ):
         prepare(lgg(str(root)), 32, cache)
     assert not arrays(cache)
@@ -300,6 +316,40 @@ def test_zscore_brings_every_head_to_one_mean_and_spread() -> None:
     np.testing.assert_array_equal(scaled[..., 1:], volume[..., 1:])  # nothing exceeds the mean of what is constant
     dark = prepare_volume(sequences(volume // 2), 8, "zscore")
     np.testing.assert_allclose(dark[..., 0].astype(int), scaled[..., 0].astype(int), atol=2)
+
+
+@pytest.mark.parametrize("intensity", ["percentile", "zscore"])
+@pytest.mark.parametrize("value", [1e-20, 1, 3e38])
+def test_a_sequence_of_two_values_is_scaled_without_a_word(intensity: str, value: float) -> None:
+    """As a mask, or as a head of one value: its range is 0, and warnings are errors here."""
+    volume = np.zeros((2, 8, 8), np.float32)
+    volume[:, 2:5] = value
+    assert not prepare_volume([volume], 8, intensity).any()
+    volume[0, 2, 2] = np.nextafter(np.float32(value), np.float32(np.inf), dtype=np.float32)  # the smallest range that there is
+    assert set(np.unique(prepare_volume([volume], 8, intensity))) <= set(range(256))
+
+
+@pytest.mark.parametrize("intensity", ["raw", "percentile", "zscore"])
+def test_float16_images_are_not_rounded(root: Path, cache: Path, intensity: Any) -> None:
+    of_bytes, of_floats = (prepare(lgg(str(root), intensity=intensity), 32, cache, kind) for kind in ("uint8", "float16"))
+    assert of_floats.images.dtype == np.float16
+    assert of_bytes.folder == of_floats.folder
+    assert of_bytes.fingerprint != of_floats.fingerprint
+    exact = np.array(of_floats.images, np.float64)
+    assert np.abs(exact - of_bytes.images).max() <= 0.5 + 2**-4  # half a grey level, and half of float16's step at 255
+    assert (exact % 1 > 0).any() == (intensity != "raw")
+    for patient, indices in of_floats.patients.items():
+        volume = np.stack([read_image(of_floats.slices[i].image, 3) for i in indices])
+        found = prepare_volume(sequences(volume), 32, intensity, image_type="float16")
+        np.testing.assert_array_equal(found, of_floats.images[indices], err_msg=patient)
+
+
+def test_float16_images_shrink_by_area_averaging() -> None:
+    image = np.arange(256, dtype=np.float32).reshape(1, 16, 16)
+    (small,) = prepare_volume([image], 8, "percentile", image_type="float16")
+    low, high = np.percentile(image[image != 0], [1, 99])
+    scaled = ((image[0] - low) * 255 / (high - low)).clip(0, 255)
+    np.testing.assert_allclose(small[..., 0], scaled.reshape(8, 2, 8, 2).mean(axis=(1, 3)), atol=0.13)
 
 
 def test_percentile_is_taken_a_patient(root: Path, cache: Path) -> None:

@@ -143,6 +143,7 @@ class Train(Keys):
 
     seed: Seed
     image_size: Annotated[int, Gt(0), Le(4096)]
+    image_type: Literal["uint8", "float16"]
     neighbors: Annotated[list[Text], Len(0, 100)]
     batch_size: Annotated[int, Gt(0), Le(65_536)]
     epochs: Annotated[int, Gt(0), Le(100_000)] | None

@@ -1,7 +1,7 @@
 """Training batches. The slices of a batch depend on (seed, step) only. The augmentation of a draw depends on (seed, draw)."""
 
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +10,7 @@ import numpy as np
 from absl import flags
 
 from attnunet.data.cache import Prepared
-from attnunet.data.samples import fault
+from attnunet.data.samples import Augmentation, SampleError, augment_sample
 from attnunet.data.sampling import Order, Sampler
 from attnunet.data.slices import DataError
 from attnunet.data.workers import end_with_parent
@@ -20,7 +20,9 @@ ENDLESS = 2**48  # steps; Keras would restart a finite data set with the same dr
 
 @dataclass(frozen=True)
 class Draws:
-    """The endless sequence of training samples. Draw i is (image, mask): uint8 (S, S, C) and uint8 (S, S, 1).
+    """The endless sequence of training samples. Draw i is (image, mask): (S, S, C) and uint8 (S, S, 1).
+
+    The image has the type of the prepared images.
 
     `sampler` makes the order of the slices. `augment` gets a different seed for each draw.
     """
@@ -30,7 +32,7 @@ class Draws:
     batch_size: int
     seed: int
     sampler: Sampler
-    augment: Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+    augment: Augmentation
 
     def __post_init__(self) -> None:
         if len(self.indices) < self.batch_size:
@@ -54,10 +56,10 @@ class Draws:
         mask = self.prepared.frame(index).show_mask(self.prepared.mask(index))
         # The seeds of the permutations have the stratum, 0 or 1, in place of the 2. So the two kinds of seeds differ.
         seed = int(np.random.SeedSequence([self.seed, 2, draw]).generate_state(1)[0])
-        image, mask = self.augment(image, mask[..., None], seed)
-        if found := fault(image, mask, self.prepared.image_size, self.prepared.input_channels):
-            raise DataError(f"augment: of slice {index}, drawn with seed {seed}, {found}")
-        return image, mask
+        try:
+            return augment_sample(self.augment, image, mask[..., None], seed)
+        except SampleError as error:
+            raise DataError(f"augment: of slice {index}, drawn with seed {seed}, {error}") from None
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Steps:
 
 
 def batches(draws: Draws, workers: int, start_step: int = 0) -> grain.IterDataset:
-    """Return endless batches (images, masks), uint8 (B, S, S, C) and (B, S, S, 1), from training step `start_step` on.
+    """Return endless batches (images, masks), (B, S, S, C) and uint8 (B, S, S, 1), from training step `start_step` on.
 
     `workers` is the number of processes that prepare batches in advance. With 0, a thread of this process does it. The
     batches do not depend on `workers`.

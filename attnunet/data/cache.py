@@ -2,7 +2,7 @@
 
     cache/<content>/slices.json            the slices, the checksums, and facts about images and masks
                     masks.npy              all masks, one after the other, at native size: uint8, 0 or 1
-                    images-<settings>.npy  uint8 (N, image_size, image_size, C)
+                    images-<settings>.npy  uint8 or float16 (N, image_size, image_size, C), in [0, 255]
 
 `<content>` is a hash of the slices' names and the files' bytes. `cache/index/` stores this hash under a key, which is made
 of the paths, sizes and modification times of all files. So the files are read again only if the key changes, or if `verify`
@@ -61,7 +61,7 @@ class Prepared:
 
     @cached_property
     def images(self) -> np.ndarray:
-        """All images, uint8 (N, image_size, image_size, C)."""
+        """All images, uint8 or float16 (N, image_size, image_size, C), in [0, 255]."""
         return np.load(self.folder / self.images_file, mmap_mode="r")
 
     @property
@@ -138,10 +138,10 @@ def as_slice(row: dict[str, Any]) -> Slice:
     return Slice(**stored)
 
 
-def prepare(dataset: Dataset, image_size: int | None, cache: Path) -> Prepared:
+def prepare(dataset: Dataset, image_size: int | None, cache: Path, image_type: str = "uint8") -> Prepared:
     """Return the data set's arrays under `cache`. Arrays that are not there yet are made.
 
-    If `image_size` is None, only the masks and the facts are made.
+    If `image_size` is None, only the masks and the facts are made. `image_type` is the type of the images.
 
     Raises:
         DataError: a file cannot be decoded, or does not have the form that the reader documents. The message names the file.
@@ -155,14 +155,17 @@ def prepare(dataset: Dataset, image_size: int | None, cache: Path) -> Prepared:
                 write_masks(dataset, temporary)
         name = ""
         if image_size is not None:
+            # A setting that has its default is left out, so that arrays of earlier versions keep their names.
             resampled = [dataset.pixel_size, dataset.spacing] if dataset.pixel_size else []
-            name = f"images-{digest([VERSION, image_size, dataset.channels, dataset.intensity, *resampled])}.npy"
+            typed = [image_type] if image_type != "uint8" else []
+            name = f"images-{digest([VERSION, image_size, dataset.channels, dataset.intensity, *resampled, *typed])}.npy"
             if not (folder / name).is_file():
-                write_images(dataset, image_size, folder / name)
+                write_images(dataset, image_size, image_type, folder / name)
         if dataset.verify:
             verify(folder, name)
     kept = ("file_channels", "channels", "intensity", "spacing", "notes", "plane", "pixel_size", "dtype")
-    return Prepared(folder.resolve(), name, **{field: getattr(dataset, field) for field in kept})
+    prepared = Prepared(folder.resolve(), name, **{field: getattr(dataset, field) for field in kept})
+    return prepared if set(prepared.facts.get("dtypes", ["uint8"])) == {"uint8"} else replace(prepared, dtype="float32")
 
 
 def hash_contents(dataset: Dataset, cache: Path) -> str:
@@ -173,7 +176,7 @@ def hash_contents(dataset: Dataset, cache: Path) -> str:
     paths = dataset.source.files(dataset.slices)
     stats = [os.stat(path) for path in paths]
     state = [(os.path.abspath(p), s.st_size, s.st_mtime_ns) for p, s in zip(paths, stats, strict=True)]
-    slices = [(s.patient, s.number, s.site) for s in dataset.slices]
+    slices = [(s.patient, s.number, s.site, *([s.scan] if s.scan else [])) for s in dataset.slices]
     identity = [VERSION, dataset.file_channels, slices, *dataset.source.settings]
     index = cache / "index" / digest([identity, state])
     if index.is_file() and not dataset.verify:
@@ -196,10 +199,11 @@ def write_masks(dataset: Dataset, folder: Path) -> None:
     refuse([str(result) for result in results if isinstance(result, DataError)])
     checked = [result for result in results if isinstance(result, Checked)]
     shapes = [found.shape for found in checked]
-    neighbours = zip(dataset.slices, dataset.slices[1:], shapes, shapes[1:], strict=False)
+    kinds = [(found.shape, found.dtype) for found in checked]
+    neighbours = zip(dataset.slices, dataset.slices[1:], kinds, kinds[1:], strict=False)
     refuse(
         [
-            f"{item.image}: {b} pixels, but {previous.image} of the same patient has {a}"
+            f"{item.image}: {b[0]} pixels of type {b[1]}, but {previous.image} of the same patient has {a[0]} of type {a[1]}"
             for previous, item, a, b in neighbours
             if previous.volume == item.volume and a != b
         ]
@@ -220,6 +224,7 @@ def write_masks(dataset: Dataset, folder: Path) -> None:
     facts = {
         "slices": [asdict(s) for s in slices],
         "shapes": shapes,
+        "dtypes": sorted({found.dtype for found in checked}),
         "lesion_pixels": [found.lesion_pixels for found in checked],
         "outside": [found.outside for found in checked],
         "pixels": [found.pixels for found in checked],
@@ -234,6 +239,7 @@ class Checked:
 
     Attributes:
         shape: of the mask, (h, w).
+        dtype: the name of the type of the image's values.
         bits: the mask with one bit for each pixel, because the masks of all slices are in memory at the same time.
         lesion_pixels: their number.
         pixels: a hash of the image, or "" if the image is blank.
@@ -242,6 +248,7 @@ class Checked:
     """
 
     shape: tuple[int, ...]
+    dtype: str
     bits: np.ndarray
     lesion_pixels: int
     pixels: str
@@ -276,7 +283,7 @@ def check_slice(
         flair = image[..., file_channels.index("flair")]
         copies = {n for i, n in enumerate(file_channels) if n != "flair" and np.array_equal(image[..., i], flair)}
     outside = int(mask[~find_head(image)].sum()) if mask.any() else 0
-    return Checked(mask.shape, np.packbits(mask), int(mask.sum()), pixels, copies, outside)
+    return Checked(mask.shape, image.dtype.name, np.packbits(mask), int(mask.sum()), pixels, copies, outside)
 
 
 def find_head(image: np.ndarray) -> np.ndarray:
@@ -296,7 +303,7 @@ def by_scan(slices: Sequence[Slice]) -> list[list[Slice]]:
     return [list(group) for _, group in groupby(slices, key=lambda item: item.volume)]
 
 
-def write_images(dataset: Dataset, image_size: int, path: Path) -> None:
+def write_images(dataset: Dataset, image_size: int, image_type: str, path: Path) -> None:
     """Write the images at `image_size` into a memory-mapped file, and move the file to `path` when it is complete."""
     wanted = [dataset.file_channels.index(name) for name in dataset.channels]
     shape = (len(dataset.slices), image_size, image_size, len(wanted))
@@ -304,8 +311,9 @@ def write_images(dataset: Dataset, image_size: int, path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
         temporary = Path(folder) / path.name
         with naming(path), temporary.open("wb") as stream:
-            np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            reserve(stream, math.prod(shape))
+            header = {"descr": np.dtype(image_type).str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, header)
+            reserve(stream, math.prod(shape) * np.dtype(image_type).itemsize)
         images = np.lib.format.open_memmap(temporary, mode="r+")
 
         def write(slices: Sequence[Slice], first: int) -> None:
@@ -313,7 +321,12 @@ def write_images(dataset: Dataset, image_size: int, path: Path) -> None:
             sequences = (pixels.sequence(channel) for channel in wanted)
             try:
                 images[first : first + len(slices)] = prepare_volume(
-                    sequences, image_size, dataset.intensity, dataset.pixel_size, dataset.spacing or slices[0].spacing
+                    sequences,
+                    image_size,
+                    dataset.intensity,
+                    dataset.pixel_size,
+                    dataset.spacing or slices[0].spacing,
+                    image_type,
                 )
             except ValuesError as error:
                 raise DataError(f"{slices[0].image}: {error}") from None

@@ -87,7 +87,8 @@ def prepare_as_trained(data: DictConfig, preparation: Preparation, cache: Path) 
     dataset = replace(
         dataset, channels=preparation.channels, intensity=preparation.intensity, pixel_size=preparation.pixel_size
     )
-    return replace(prepare(dataset, preparation.image_size, cache), neighbors=preparation.neighbors)
+    prepared = prepare(dataset, preparation.image_size, cache, preparation.image_type)
+    return replace(prepared, neighbors=preparation.neighbors)
 
 
 def select_slices(
