@@ -9,6 +9,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Discriminator,
+    Field,
     StringConstraints,
     Tag,
     WithJsonSchema,
@@ -269,6 +270,7 @@ class Compare(Keys):
     resamples: Resamples
     seed: Seed
     output: Text | None
+    register_: Literal["best"] | None = Field(alias="register")  # pydantic's models have a method `register`
     modules: list[Module]
     tracking: Tracking
 

@@ -99,7 +99,7 @@ def with_type(values: np.ndarray) -> np.ndarray:
     try:
         plain = np.array(values.tolist())
     except ValueError as error:
-        raise RequestError(f"volume: its lists differ in length ({error}); allowed: lists of equal length") from error
+        raise RequestError("volume: its lists differ in length; allowed: lists of equal length") from error
     if plain.dtype.kind not in "iuf":
         return plain
     with np.errstate(over="ignore"):
