@@ -40,13 +40,10 @@ def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
     rows.check_pairs(found, "test" if cfg.test else "val")
     ids = {run.id for row in found for run in row.runs}
     chosen = [record for record in records if record.id in ids]
-    for record in chosen:
-        if cfg.test and not record.tested:
-            record.check_checkpoint()
     best = card.choose_best(found[0], question) if cfg.register else None
     for record in chosen:
-        if record.id == best:
-            registry.find_model(record)
+        if (cfg.test and not record.tested) or record.id == best:
+            record.check_checkpoint()
     key = results.question_key(cfg, store)
     folder = results.find_folder(cfg, key, found[0].runs[0].id)
 

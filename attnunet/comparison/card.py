@@ -65,7 +65,6 @@ def card(record: Record, comparison: Comparison, source: str, notes: Sequence[st
     facts = json.loads(record.text("checkpoints/predictor.json"))
     scored = [part for part in ("val", "test") if f"final/{part}/dice" in record.metrics]
     return environment.get_template("card.md").render(
-        name=comparison.names[0],
         record=record,
         source=source,
         model=describe_model(record, facts),
@@ -87,10 +86,11 @@ def describe_model(record: Record, facts: Mapping[str, Any]) -> dict[str, str]:
     changed = ", with changes" if record.tags["git.dirty"] == "true" else ""
     commit = f"commit {record.tags['git.commit'][:12]}{changed}" if record.tags["git.commit"] else "an installed package"
     packages = ", ".join(f"{name} {record.tags[f'version.{name}']}" for name in ("tensorflow", "keras"))
-    size, pixels, sequences = preparation["image_size"], preparation["pixel_size"], ", ".join(preparation["channels"])
+    size, pixels, sequences = preparation["image_size"], preparation.get("pixel_size"), ", ".join(preparation["channels"])
+    plane = preparation.get("plane", "axial")  # earlier versions knew no other plane, and no pixel size
     return {
         "network": f"`{choices}`",
-        "input": f"{sequences}; {preparation['plane']} slices; intensity `{preparation['intensity']}`",
+        "input": f"{sequences}; {plane} slices; intensity `{preparation['intensity']}`",
         "size": f"{size} x {size} pixels" + (f" of {pixels:g} mm" if pixels else ""),
         "decision": f"threshold {decision['threshold']:g}, lesions of at least {decision['smallest_lesion']} voxels, "
         f"holes {'filled' if decision['fill_holes'] else 'kept'}, mirror image {'averaged' if facts['flip'] else 'not used'}",
@@ -112,9 +112,9 @@ def list_scores(metrics: Mapping[str, float], parts: Sequence[str]) -> Iterator[
     def cells(name: str) -> list[str]:
         return [decimals(metrics.get(f"final/{part}/{name}", math.nan)) for part in parts]
 
-    intervals = zip(cells("dice"), cells("dice_ci_low"), cells("dice_ci_high"), strict=True)
+    dice = zip(cells("dice"), cells("dice_ci_low"), cells("dice_ci_high"), strict=True)
     yield "patients", *(f"{metrics[f'final/{part}/dice_patients']:.0f}" for part in parts)
-    yield "Dice, mean (95 % interval)", *(f"{mean} ({low} to {high})" for mean, low, high in intervals)
+    yield "Dice, mean (95 % interval)", *(f"{mean} ({low} to {high})" if low else mean for mean, low, high in dice)
     yield "Dice, median", *cells("dice_median")
     yield from ((words, *cells(name)) for name, words in OTHERS.items())
 
@@ -133,7 +133,8 @@ def list_strata(rows: Sequence[Mapping[str, str]], part: str) -> Iterator[str]:
 def describe_rank(record: Record, comparison: Comparison) -> str:
     """Return a sentence on the place of the run in the leaderboard."""
     first, question = comparison.standings[0], comparison.question
-    rank = f"The first of {plural(len(comparison.standings), 'row')} by the mean {question.score} of the validation patients"
+    rows = plural(len(comparison.standings), "row")
+    rank = f"{comparison.names[0]}: the first of {rows} by the mean {question.score} of the validation patients"
     seeds = len(first.row.seeds)
     return f"{rank}; seed {record.params['seed']} is the best of its {seeds} seeds." if seeds > 1 else f"{rank}."
 
@@ -156,5 +157,5 @@ def list_limits(preparation: Mapping[str, Any]) -> Iterator[str]:
     yield "The scores hold for patients, scanners and sequences like those above. Others were not tried."
     if preparation["intensity"] in set(INTENSITIES) - {"raw"}:
         yield "Intensities are scaled over a whole volume. A single slice may get another mask than among its neighbours."
-    if preparation["pixel_size"]:
+    if preparation.get("pixel_size"):
         yield "A volume needs the distances between its slices, rows and columns."

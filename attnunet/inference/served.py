@@ -144,6 +144,6 @@ def _load_pyfunc(folder: str) -> Served:
     The function first imports the modules that the model needs, from the copy that was logged with the model. So only load
     a model that you trust.
     """
-    for module in json.loads(Path(folder, "predictor.json").read_text())["modules"]:
+    for module in json.loads(Path(folder, "predictor.json").read_text()).get("modules", ()):
         import_module(module)
     return Served(Predictor.load(Path(folder)))

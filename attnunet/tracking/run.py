@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from mlflow.entities import LoggedModelOutput, Metric, Param
+from mlflow.entities import Metric, Param
 
 from attnunet.data.files import checksum, naming
 from attnunet.errors import first_line
@@ -130,18 +130,18 @@ class Run:
     def predictor(self, predictor: "Predictor") -> None:
         """Log a predictor twice: as files in checkpoints/, and as an MLflow model that takes volumes of one slice or more."""
         with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch) / "predictor"  # MLflow uses the name of this folder in the model
+            folder = Path(scratch) / "predictor"
             with naming(folder):
                 predictor.save(folder)
             checksums = {f"checkpoints/{file.name}": checksum(file) for file in folder.iterdir()}
             with naming(Path(self.artifacts)), self.record_checksums(checksums):
                 self.store.attempt(lambda: self.store.client.log_artifacts(self.id, str(folder), "checkpoints"))
             with naming(Path(self.artifacts)):
-                self.store.attempt(lambda: self.log_model(folder, predictor))
+                self.store.attempt(lambda: self.log_model(folder))
 
-    def log_model(self, folder: Path, predictor: "Predictor") -> None:
+    def log_model(self, folder: Path) -> None:
         """Log the MLflow model, unless the run logged it before an interruption. Remove a model that was left unfinished."""
-        from attnunet.tracking.model import save_model
+        from attnunet.tracking.model import log_model
 
         client = self.store.client
         for model in client.search_logged_models([self.experiment_id], f"source_run_id = '{self.id}'"):
@@ -151,14 +151,7 @@ class Run:
             left = Path(local_path(model.artifact_location))  # MLflow keeps the files of a deleted model
             if self.store.owns_folder(left, model.model_id):
                 shutil.rmtree(left, ignore_errors=True)
-        params = client.get_run(self.id).data.params
-        logged = client.create_logged_model(self.experiment_id, "model", self.id, params=params)
-        client.log_outputs(self.id, [LoggedModelOutput(logged.model_id, step=0)])
-        with tempfile.TemporaryDirectory() as scratch:
-            place = Path(scratch) / "model"
-            save_model(place, predictor, folder, logged)
-            client.log_model_artifacts(logged.model_id, str(place))
-        client.finalize_logged_model(logged.model_id, "READY")
+        log_model(client, self.id, folder)
 
     def end(self, status: str, patience: float | None = None) -> None:
         self.send(patience)
