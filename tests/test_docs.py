@@ -28,7 +28,7 @@ PAGES = [
 ]
 BLOCK = re.compile(r"^```(\w*).*?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:python -m attnunet|attnunet-|make |pip install)[^`]*)`")
-OTHERS = {"cd", "mlflow", "python", "python3", ".venv/bin/python", "ray", "source"}
+OTHERS = {"cd", "curl", "mlflow", "python", "python3", ".venv/bin/python", "ray", "source"}
 """Programs of others, and scripts."""
 
 

@@ -117,7 +117,7 @@ class Dataset:
         notes: lines that a user should read before training.
         plane: the plane of the slices, as far as it is known.
         pixel_size: the pixel size in mm that slices are resampled to. If it is None, each slice is squeezed into a square.
-        dtype: the type of the values in a request to a served network.
+        dtype: a type that holds the values in the files.
     """
 
     name: str
