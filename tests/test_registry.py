@@ -113,10 +113,14 @@ def test_the_best_seed_of_the_best_row_is_registered_with_a_card(runs: Runs) -> 
     assert not [name for name in PATIENTS if name in card]
 
 
-def test_the_files_of_a_model_hold_all_that_it_needs(runs: Runs) -> None:
+def test_the_files_of_a_model_hold_all_that_it_needs(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("uv.lock", "pyproject.toml"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
     run = add(runs, BASE, {})
     runs.compare("register=best")
     folder = Path(local_path(best(runs.store).source))
+    assert not (folder / "uv.lock").exists()  # MLflow would add the project of the user, and install it
     told = yaml.safe_load((folder / "MLmodel").read_text())
     assert told["run_id"] == run
     assert told["flavors"]["python_function"]["loader_module"] == "attnunet.served"
