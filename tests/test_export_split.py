@@ -21,6 +21,7 @@ from attnunet.data.slices import DataError, Slice
 from attnunet.data.split import Subject, manifest
 from attnunet.exchange import splits
 from attnunet.exchange.nnunet import RawFolder, make_grid, write_volume
+from attnunet.inference import masks
 from tests import scans
 from tests.conftest import command
 
@@ -104,6 +105,34 @@ def test_the_raw_folder_is_read_back_as_the_same_slices(held_out: Path, root: Pa
         np.testing.assert_array_equal(there.images[indices], own.images[own.patients[patient]])
         assert [there.mask(i).tolist() for i in indices] == [own.mask(i).tolist() for i in own.patients[patient]]
     assert there.spacing_of(0) == (5.0, 0.5, 0.75)
+
+
+def test_volumes_keep_their_places_in_the_world(patients: scans.Patients, tmp_path: Path) -> None:
+    """An independent reader finds the original's values at the places of the written voxels, also in another plane."""
+    scans.write_nifti(tmp_path / "in", patients)
+    keys = ("data=nifti", f"data.root={tmp_path / 'in'}", "data.channels=[flair]", "data.axis=coronal", "split=patient")
+    cfg = composed(tmp_path, *keys)
+    export_split.export_split(cfg, Console(file=StringIO()))
+    raw = tmp_path / "out" / "nnUNet_raw" / NAME
+    written = {path.name.removesuffix("_0000.nii.gz"): path for path in raw.glob("images*/*")}
+    assert set(written) == set(patients)
+    for name, path in written.items():
+        read = SimpleITK.ReadImage(str(path))
+        assert read.GetSize() != (28, 28, 5)  # coronal slices are not stored as the original's axial ones
+        original = SimpleITK.GetImageFromArray(patients[name][0][..., 1])
+        original.SetSpacing(scans.SPACING[::-1])
+        there = SimpleITK.Resample(read, original, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor, 0.0)
+        np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(there), patients[name][0][..., 1])
+    labels = tmp_path / "out" / "labels"
+    labels.mkdir()
+    for label in raw.glob("labels*/*"):
+        label.rename(labels / label.name)
+    dataset = objects.make(cfg.data, "data")()
+    prepared = prepare(dataset, None, tmp_path / "cache")
+    found, lacking = masks.find_masks(labels, dataset, prepared, range(len(prepared.slices)))
+    assert not lacking
+    for volume in found.volumes(prepared, range(len(prepared.slices))):
+        np.testing.assert_array_equal(volume.probabilities, [prepared.mask(index) for index in volume.indices])
 
 
 def test_the_datalist_names_files_that_are_there(held_out: Path) -> None:
