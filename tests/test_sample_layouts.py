@@ -83,7 +83,9 @@ def train(root: Path, layout: str, patients: Sequence[str], budget: int) -> Path
     parts = {"train": names[2 * third :], "val": names[:third], "test": names[third : 2 * third]}
     (folder / "split.yaml").write_text(yaml.safe_dump(parts))
     channels = ",".join(CHANNELS.get(layout, scans.SEQUENCES))
-    keys = (f"data={layout}", f"data.root={root / layout}", f"data.channels=[{channels}]")
+    keys = [f"data={layout}", f"data.root={root / layout}", f"data.channels=[{channels}]"]
+    if layout == "lgg":  # TIFF files do not tell the distances that the other layouts have
+        keys.append(f"data.spacing={list(scans.SPACING)}")
     recipe = ("trainer=smoke", "trainer.figures=false", "epochs=null", f"budget_images={budget}", "evaluation.batch_size=8")
     result = command(*recipe, *keys, "split=manifest", f"split.file={folder / 'split.yaml'}", cwd=folder)
     assert result.returncode == 0, result.stderr

@@ -226,13 +226,16 @@ def not_finite(folder: Path) -> None:
 
 WRONG: list[tuple[Callable[[Path], None], str]] = [
     (moved, r"p1_seg\.nii\.gz: lies on another grid than \S+p1_flair\.nii\.gz: corners 0\.2 mm apart; allowed: one grid"),
-    (of_another_size, r"p1_t1\.nii\.gz: lies on another grid than .*: \(3, 4, 5\) voxels against \(3, 4, 6\)"),
+    (
+        of_another_size,
+        r"p1_t1\.nii\.gz: lies on another grid than .*: \(3, 4, 5\) voxels against \(3, 4, 6\) \(slices, rows, columns\); allowed: one grid",
+    ),
     (time_series, r"p1_t1\.nii\.gz: 7 volumes in one file, as of a time series; allowed: one"),
-    (second, r"in/p1_t1\.nii\.gz: a second file for the sequence t1 of p1, beside \S+more/p1_t1\.nii"),
+    (second, r"in/p1_t1\.nii\.gz: a second file for the sequence t1 of p1, beside \S+more/p1_t1\.nii; allowed: one"),
     (without_label, r"p1_flair\.nii\.gz: the patient p1 has no label named seg \(data\.label\); found flair, mask, t1"),
     (without_patient, r"t1\.nii\.gz: names no patient; allowed: PATIENT_t1\.nii\.gz, or a folder for each patient"),
-    (cut, r"p1_t1\.nii\.gz: damaged, or no gzip file: "),
-    (not_finite, r"p1_t1\.nii\.gz: 60 voxel\(s\) are NaN or infinite"),
+    (cut, r"p1_t1\.nii\.gz: damaged, or no gzip file: .*; allowed: a complete file"),
+    (not_finite, r"p1_t1\.nii\.gz: 60 voxel\(s\) are NaN or infinite; allowed: numbers"),
 ]
 
 
@@ -299,7 +302,7 @@ def test_a_csv_names_the_files(tmp_path: Path) -> None:
         (["patient,label,t1"], "no rows below the header"),
         (
             ["patient,scan,site,label,t1", *(f"p,{n},{n},in/p1_seg.nii.gz,in/p1_t1.nii.gz" for n in "ab")],
-            "patient p is of the sites 'a', 'b'; allowed: one site a patient",
+            r"p1_seg\.nii\.gz, \S+p1_seg\.nii\.gz: patient p is of the sites 'a', 'b'; allowed: one site a patient",
         ),
     ],
 )

@@ -193,7 +193,7 @@ def read_contents(path: Path) -> bytes:
 
 
 def damage_error(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path}: damaged, or no gzip file: {error}")
+    return DataError(f"{path}: damaged, or no gzip file: {error}; allowed: a complete file, so copy it again")
 
 
 def read_affine(header: Any, path: Path) -> np.ndarray:
