@@ -116,8 +116,8 @@ def read_plane(path: Path, header: pydicom.Dataset) -> np.ndarray:
     """
     if int(header.get("NumberOfFrames") or 1) > 1:  # first, because frames have positions of their own
         raise DataError(
-            f"{path}: {header.NumberOfFrames} frames, as of an enhanced image; allowed: one slice a file, so convert it to NIfTI "
-            "(for example with dcm2niix), and list it for data=nifti data.file=CSV"
+            f"{path}: {header.NumberOfFrames} frames, as of an enhanced image; allowed: one slice a file, so convert it to "
+            "NIfTI (for example with dcm2niix), and list it for data=nifti data.file=CSV"
         )
     try:
         plane = plane_of(header.ImageOrientationPatient, header.PixelSpacing, header.ImagePositionPatient)
