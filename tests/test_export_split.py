@@ -3,6 +3,7 @@
 import json
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -22,6 +23,8 @@ from attnunet.data.split import Subject, manifest
 from attnunet.exchange import splits
 from attnunet.exchange.nnunet import RawFolder, make_grid, write_volume
 from attnunet.inference import masks
+from attnunet.tracking import records
+from attnunet.tracking.records import RunError
 from tests import scans
 from tests.conftest import command
 
@@ -163,6 +166,25 @@ def test_of_folds_each_keeps_its_test_patients_out(tmp_path: Path, root: Path, p
         assert yaml.safe_load((tmp_path / "out" / f"split_fold{place}.yaml").read_text())["test"] == test
         tested += test
     assert sorted(tested) == sorted(patients)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_the_run_of_a_fold_gives_all_folds(changed: bool, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is known by what it recorded; of the changed one, that it tested other patients."""
+    cfg = composed(tmp_path, "data=lgg", f"data.root={root}", "split=kfold", "split.folds=3", "split.fold=2")
+    _, prepared, folds = export_split.divide_data(cfg)
+    fold = {**folds[2], "test": folds[2]["test"][:1]} if changed else folds[2]
+    slices = {part: [(item.patient, item.number) for item in prepared.slices if item.patient in fold[part]] for part in fold}
+    record = SimpleNamespace(
+        id="1", name="n", config=cfg, content=prepared.folder.name, slices=slices.get, split={"slices": slices}
+    )
+    monkeypatch.setattr(records, "find_runs", lambda *_: [record])
+    monkeypatch.setattr(export_split.commands, "open_runs", lambda _: None)
+    if not changed:
+        assert export_split.find_run(cfg)[2] == folds
+        return
+    with pytest.raises(RunError, match=r"run 1 \(n\): split\.fold=2 has other patients now .*; allowed: data="):
+        export_split.find_run(cfg)
 
 
 def test_the_manifest_is_read_back_as_the_same_split(tmp_path: Path) -> None:
