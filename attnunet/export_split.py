@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from attnunet.data.files import building
 from attnunet.errors import exit_on_error
@@ -64,7 +64,10 @@ def divide(split: DictConfig, prepared: Prepared) -> list[Fold]:
 
     folds = []
     for place in range(split.folds) if "folds" in split else [None]:
-        slices = objects.divide(OmegaConf.merge(split, {} if place is None else {"fold": place}), prepared).parts
+        chosen = split.copy()
+        if place is not None:
+            chosen.fold = place
+        slices = objects.divide(chosen, prepared).parts
         parts = {part: [(prepared.slices[i].patient, prepared.slices[i].number) for i in slices[part]] for part in slices}
         folds.append(find_patients(parts, prepared.slices))
     return folds
