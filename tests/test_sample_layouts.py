@@ -114,9 +114,8 @@ def predict(root: Path, run: str, layout: str) -> Path:
 
 def in_the_world(root: Path, patient: str, ending: str) -> sitk.Image:
     """Return a mask (or probabilities) of the TIFF slices, as an image at the place where `scans` puts the patient."""
-    files = {int(path.stem.split("_")[4]): path for path in (root / "lgg" / patient).glob("*_[0-9]*.tif")}
-    files = {number: path for number, path in files.items() if not path.stem.endswith("_mask")}
-    names = [f"{files[number].stem}{ending}.tif" for number in sorted(files)]
+    slices = len(list((root / "lgg" / patient).glob("*_mask.tif")))
+    names = [f"{patient}_{number}{ending}.tif" for number in range(1, slices + 1)]
     stack = np.stack([tifffile.imread(root / "masks" / "lgg" / patient / name) for name in names])
     image = sitk.GetImageFromArray(stack if ending else stack // 255)
     image.SetSpacing(scans.SPACING[::-1])
