@@ -374,21 +374,6 @@ def test_parts_of_a_tumour_are_chosen_in_brats(folder: Path, tmp_path: Path) -> 
     np.testing.assert_array_equal(edema.lesion_pixels, np.where(even, whole.lesion_pixels, 0))
 
 
-@pytest.mark.slow
-def test_the_sample_as_nifti_becomes_the_same_arrays(sample: Path, tmp_path: Path) -> None:
-    """Four of the open patients, float32 in four orientations."""
-    locked = set((sample / "locked.txt").read_text().split())
-    names = sorted(path.name for path in sample.iterdir() if path.is_dir() and path.name not in locked)
-    dataset = lgg(str(sample), exclude=[*locked, *names[4:]])
-    by_patient = {name: [item for item in dataset.slices if item.patient == name] for name in names[:4]}
-    read = {name: zip(*dataset.source.pixels(items).slices(), strict=True) for name, items in by_patient.items()}
-    scans.write_nifti(tmp_path / "in", {name: tuple(map(np.stack, pairs)) for name, pairs in read.items()})  # type: ignore[misc]
-    expected, found = prepared(dataset, tmp_path), prepared(nifti(str(tmp_path / "in"), channels=ALL), tmp_path)
-    np.testing.assert_array_equal(found.images, expected.images)
-    assert found.lesion_pixels.tolist() == expected.lesion_pixels.tolist()
-    assert [item.missing for item in found.slices] == [item.missing for item in expected.slices]
-
-
 def test_scans_of_a_patient_stay_together_and_are_volumes_of_their_own(tmp_path: Path) -> None:
     for patient in ("p1", "p2"):
         for time in ("2019", "2020"):
