@@ -125,7 +125,7 @@ def write_series(
         header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
         header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 16, 16, 15, 0
         header.PixelData = voxels[..., place].T.astype("<u2").tobytes()
-        header.save_as(folder / f"{(7 * place) % 100:03}.dcm", enforce_file_format=True)
+        header.save_as(folder / f"{(7 * place) % 997:03}.dcm", enforce_file_format=True)
         made.append(header)
     return made
 

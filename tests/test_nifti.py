@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 from nibabel import Nifti1Header, Nifti2Header
 
+from attnunet.data.decoders import nifti
 from attnunet.data.slices import DataError
 from attnunet.inference import volumes
 
@@ -156,6 +157,20 @@ def test_random_geometries_are_seen_as_itk_sees_them(seed: int, tmp_path: Path) 
     np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(image) >= 20)
 
 
+@pytest.mark.parametrize("unit", ["meter", "mm", "micron", "unknown"])
+@pytest.mark.parametrize("case", ["no codes", "only qform", "only sform"])
+def test_lengths_are_those_that_itk_reads_in_any_unit(case: str, unit: str, tmp_path: Path) -> None:
+    made = GEOMETRIES[case][0].copy()
+    made.set_xyzt_units(unit, "sec")
+    path = save(tmp_path / "scan.nii", made)
+    image = sitk.ReadImage(str(path))
+    grid = nifti.read_header(path).grid
+    np.testing.assert_allclose(grid.spacing("axial"), image.GetSpacing()[::-1], rtol=1e-6)
+    np.testing.assert_allclose(np.diag([-1, -1, 1]) @ grid.affine[:3, 3], image.GetOrigin(), rtol=1e-6)
+    mask = sitk.ReadImage(str(segmented(path, bright)))
+    assert (mask.GetSpacing(), mask.GetOrigin()) == (image.GetSpacing(), image.GetOrigin())
+
+
 TYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64")
 
 
@@ -259,6 +274,10 @@ def beyond_float32(of: Any) -> None:
     of["scl_slope"], of["scl_inter"] = 3e38, 0
 
 
+def of_two_dimensions(of: Any) -> None:
+    of["dim"][0] = 2
+
+
 def of_five_dimensions(of: Any) -> None:
     of["dim"][:6] = 5, *VOXELS.shape, 1, 1
 
@@ -307,6 +326,7 @@ WRONG_HEADERS: list[tuple[Callable[[Any], None], str]] = [
     (endlessly_scaled, "scl_slope=inf, scl_inter=0; allowed: numbers"),
     (shifted_nowhere, "scl_slope=1, scl_inter=nan"),
     (beyond_float32, r"22 voxel\(s\) are NaN or infinite"),
+    (of_two_dimensions, r"2 dimensions; allowed: \(x, y, z\) or \(x, y, z, channels\); a slice is \(x, y, 1\)"),
     (of_five_dimensions, "5 dimensions; allowed"),
     (of_minus_four_dimensions, "its header is damaged"),
     (without_slices, r"\(4, 3, 0\) voxels"),
@@ -383,7 +403,7 @@ def not_packed(data: bytes) -> bytes:
 def test_a_gzip_file_is_read_to_its_end(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
     path = save(tmp_path / "scan.nii.gz", header(sform=RAS))
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(DataError, match=r"scan\.nii\.gz: damaged, or no gzip file: \w"):
+    with pytest.raises(DataError, match=r"scan\.nii\.gz: damaged, or no gzip file: \w.*; allowed: a complete file"):
         read(path)
 
 

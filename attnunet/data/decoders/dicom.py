@@ -114,12 +114,15 @@ def read_plane(path: Path, header: pydicom.Dataset) -> np.ndarray:
     Raises:
         DataError: the file has no position, orientation or spacing; it has several frames; it has no grey values.
     """
+    if int(header.get("NumberOfFrames") or 1) > 1:  # first, because frames have positions of their own
+        raise DataError(
+            f"{path}: {header.NumberOfFrames} frames, as of an enhanced image; allowed: one slice a file, so convert it to "
+            "NIfTI (for example with dcm2niix), and list it for data=nifti data.file=CSV"
+        )
     try:
         plane = plane_of(header.ImageOrientationPatient, header.PixelSpacing, header.ImagePositionPatient)
     except (AttributeError, TypeError, ValueError) as error:
         raise DataError(f"{path}: no position, orientation or spacing (ImagePositionPatient and others)") from error
-    if int(header.get("NumberOfFrames") or 1) > 1:
-        raise DataError(f"{path}: {header.NumberOfFrames} frames; allowed: one slice a file")
     if header.get("PhotometricInterpretation") != "MONOCHROME2":
         raise DataError(f"{path}: {header.get('PhotometricInterpretation')} pixels; allowed: grey values (MONOCHROME2)")
     return plane
@@ -142,7 +145,9 @@ def check_distances(paths: Sequence[Path], heights: Sequence[float]) -> None:
         if step < TOGETHER:
             raise DataError(f"{other}: lies where {one} does; allowed: one slice a position, no time series")
         if step > (1 + UNEVEN) * steps.min():
-            raise DataError(f"{other}: {step:.4g} mm above {one}, other slices {steps.min():.4g}; is one missing?")
+            raise DataError(
+                f"{other}: {step:.4g} mm above {one}, other slices {steps.min():.4g}; is one missing? allowed: equal steps"
+            )
 
 
 def read_volume(folder: Path) -> tuple[np.ndarray, Grid]:

@@ -22,6 +22,11 @@ from attnunet.data.slices import DataError
 SUFFIXES = (".nii", ".nii.gz")
 LONGEST = Nifti2Header.sizeof_hdr
 """The number of bytes of the longer header, which is that of NIfTI-2."""
+MILLIMETRES = {1: 1e3, 3: 1e-3}
+"""The length in millimetres of each spatial unit of `xyzt_units`, which are metres and micrometres.
+
+The header may also say millimetres (2) or no unit (0). Like ITK, the reader takes lengths without a unit as millimetres.
+"""
 THINNEST = 1e6
 """The largest condition number of a valid affine's 3 x 3 part. If it is larger, the affine has lost an axis."""
 
@@ -128,7 +133,8 @@ def parse(path: Path, data: bytes) -> Header:
         raise DataError(f"{path}: cannot be read as NIfTI: its header is damaged, or its voxels are in another file (.img)")
     rank = int(fields["dim"][0])
     if rank not in (3, 4):
-        raise DataError(f"{path}: {rank} dimensions; allowed: (x, y, z) or (x, y, z, channels)")
+        way_out = "; a slice is (x, y, 1)" if rank == 2 else ""
+        raise DataError(f"{path}: {rank} dimensions; allowed: (x, y, z) or (x, y, z, channels){way_out}")
     shape = tuple(int(size) for size in fields["dim"][1 : rank + 1])
     start = float(fields["vox_offset"])
     if min(shape) < 1 or not kind.single_vox_offset <= start < math.inf:
@@ -188,13 +194,13 @@ def read_contents(path: Path) -> bytes:
 
 
 def damage_error(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path}: damaged, or no gzip file: {error}")
+    return DataError(f"{path}: damaged, or no gzip file: {error}; allowed: a complete file, so copy it again")
 
 
 def read_affine(header: Any, path: Path) -> np.ndarray:
     """Return the affine (4, 4) from voxel indices to millimetres. The millimetres run to the right, to the front and up.
 
-    The first of these affines that is valid is returned:
+    The first of these affines that is valid is returned, after its lengths were converted from the unit of the header:
         the sform, if its code is above 0;
         the qform, if its code is above 0;
         the voxel sizes along the axes left, back and up, if neither code is above 0. ITK reads such files in the same way.
@@ -205,7 +211,8 @@ def read_affine(header: Any, path: Path) -> np.ndarray:
     forms = [form(header) for form, code in ((sform, "sform_code"), (qform, "qform_code")) if header[code] > 0]
     for found in forms or [voxel_sizes(header)]:
         if np.isfinite(found).all() and np.linalg.cond(found[:3, :3]) < THINNEST:
-            return found
+            length = MILLIMETRES.get(int(header["xyzt_units"]) % 8, 1)
+            return np.diag([length, length, length, 1]) @ found
     raise DataError(f"{path}: no orientation: sform, qform or voxel sizes (pixdim) are zero, singular or no numbers")
 
 
