@@ -30,6 +30,8 @@ Run = Annotated[
     Discriminator(lambda value: "list" if isinstance(value, list) else "text"),
 ]
 """One run, or the runs of an ensemble; see FORMS in attnunet/tracking/models.py."""
+Frozen = Literal["frozen"]
+"""Stands for the setting that a run chose."""
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -203,8 +205,21 @@ class Predict(Keys):
     run: Run
     input: Text
     output: Text
+    channels: Annotated[dict[str, Text], Len(1)] | None
+    ignore: list[Text]
+    flip: bool | Frozen
+    threshold: Annotated[float, Gt(0), Lt(1)] | Frozen
+    smallest_lesion: Annotated[int, Ge(0), Le(10**9)] | Frozen
+    fill_holes: bool | Frozen
+    any_plane: bool
     probabilities: bool
-    overwrite: bool
+    uncertainty: bool
+    overlays: Literal["none", "worst", "all"]
+    existing: Literal["refuse", "skip", "overwrite"]
+    on_error: Literal["continue", "stop"]
+    dry_run: bool
+    batch_size: Annotated[int, Gt(0), Le(4096)]
+    engine: Literal["auto"]
     modules: list[Module]
     tracking: Tracking
 
