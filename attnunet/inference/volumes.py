@@ -14,7 +14,7 @@ import numpy as np
 from attnunet.data import listing, sequences
 from attnunet.data.decoders import dicom, nifti
 from attnunet.data.files import replacing, write_atomically
-from attnunet.data.images import read_image
+from attnunet.data.images import read_stack
 from attnunet.data.listing import IMAGES
 from attnunet.data.sequences import stem
 from attnunet.data.slices import DataError, refuse
@@ -62,11 +62,7 @@ class Stack:
     place: Path
 
     def read(self, channels: int, plane: str) -> np.ndarray:
-        slices = [read_image(str(file), channels) for file in self.files]
-        for file, image in zip(self.files, slices, strict=True):
-            if image.shape != slices[0].shape:
-                raise DataError(f"{file}: {image.shape[:2]} pixels, but {self.files[0]} beside it has {slices[0].shape[:2]}")
-        return np.stack(slices)
+        return read_stack([str(file) for file in self.files], channels)
 
     def spacing(self, plane: str) -> None:
         return None
