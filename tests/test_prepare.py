@@ -308,6 +308,17 @@ def test_zscore_brings_every_head_to_one_mean_and_spread() -> None:
     np.testing.assert_allclose(dark[..., 0].astype(int), scaled[..., 0].astype(int), atol=2)
 
 
+@pytest.mark.parametrize("intensity", ["percentile", "zscore"])
+@pytest.mark.parametrize("value", [1e-20, 1, 3e38])
+def test_a_sequence_of_two_values_is_scaled_without_a_word(intensity: str, value: float) -> None:
+    """As a mask, or as a head of one value: its range is 0, and warnings are errors here."""
+    volume = np.zeros((2, 8, 8), np.float32)
+    volume[:, 2:5] = value
+    assert not prepare_volume([volume], 8, intensity).any()
+    volume[0, 2, 2] = np.nextafter(np.float32(value), np.float32(np.inf), dtype=np.float32)  # the smallest range that there is
+    assert set(np.unique(prepare_volume([volume], 8, intensity))) <= set(range(256))
+
+
 def test_percentile_is_taken_a_patient(root: Path, cache: Path) -> None:
     dim = root / OTHER
     for path in dim.glob("*[0-9].tif"):

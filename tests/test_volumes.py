@@ -39,7 +39,13 @@ def test_folders_in_a_folder_are_volumes_of_their_own(tmp_path: Path) -> None:
     assert not passed
 
 
-@pytest.mark.parametrize(("name", "mask"), [("a.tif", "a.tif"), ("a.png", "a.png"), ("a.jpg", "a.png"), ("A.JPEG", "A.png")])
+ONE = {
+    **{name: name for name in ("a.tif", "a.png", "A.TIF", "A.PNG", "a b [1] (copy).png", "Zo\u00eb.PNG", "Zoe\u0308.tiff")},
+    **{"a.jpg": "a.png", "A.JPEG": "A.png"},
+}
+
+
+@pytest.mark.parametrize(("name", "mask"), ONE.items())
 def test_one_image_is_a_volume_of_depth_one(name: str, mask: str, tmp_path: Path) -> None:
     write_image(tmp_path / name, 7)
     (source,), _ = volumes.find_volumes(tmp_path / name)
@@ -171,6 +177,16 @@ def test_what_cannot_be_read_is_named(name: str, make, message: str, tmp_path: P
     make(tmp_path / name)
     (source,), _ = volumes.find_volumes(tmp_path)
     with pytest.raises(DataError, match=f"{name}: .*{message}"):
+        source.read(3, "axial")
+
+
+def test_slices_of_16_and_of_8_bits_are_no_volume(tmp_path: Path) -> None:
+    write_image(tmp_path / "1.png", 1)
+    cv2.imwrite(str(tmp_path / "2.png"), np.full((3, 4, 3), 300, np.uint16))
+    (source,), _ = volumes.find_volumes(tmp_path)
+    with pytest.raises(
+        DataError, match=r"2\.png: \(3, 4\) pixels of type uint16, but .*1\.png beside it has .* of type uint8"
+    ):
         source.read(3, "axial")
 
 
