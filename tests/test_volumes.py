@@ -43,7 +43,13 @@ def test_folders_in_a_folder_are_volumes_of_their_own(tmp_path: Path) -> None:
     assert [source.targets("") for source in sources] == [[Path("p2/1.png")], [Path("p10/1.png")]]
 
 
-@pytest.mark.parametrize(("name", "mask"), [("a.tif", "a.tif"), ("a.png", "a.png"), ("a.jpg", "a.png"), ("A.JPEG", "A.png")])
+ONE = {
+    **{name: name for name in ("a.tif", "a.png", "A.TIF", "A.PNG", "a b [1] (copy).png", "Zo\u00eb.PNG", "Zoe\u0308.tiff")},
+    **{"a.jpg": "a.png", "A.JPEG": "A.png"},
+}
+
+
+@pytest.mark.parametrize(("name", "mask"), ONE.items())
 def test_one_image_is_a_volume_of_depth_one(name: str, mask: str, tmp_path: Path) -> None:
     write_image(tmp_path / name, 7)
     (source,) = inputs.find(tmp_path / name).volumes
@@ -178,11 +184,21 @@ def test_what_cannot_be_read_is_named(name: str, make, message: str, tmp_path: P
         source.read(3, "axial")
 
 
+def test_slices_of_16_and_of_8_bits_are_no_volume(tmp_path: Path) -> None:
+    write_image(tmp_path / "1.png", 1)
+    cv2.imwrite(str(tmp_path / "2.png"), np.full((3, 4, 3), 300, np.uint16))
+    (source,) = inputs.find(tmp_path).volumes
+    with pytest.raises(
+        DataError, match=r"2\.png: \(3, 4\) pixels of type uint16, but .*1\.png beside it has .* of type uint8"
+    ):
+        source.read(3, "axial")
+
+
 def test_slices_of_two_sizes_are_no_volume(tmp_path: Path) -> None:
     write_image(tmp_path / "1.png", 1)
     write_image(tmp_path / "2.png", 1, (5, 4, 3))
     (source,) = inputs.find(tmp_path).volumes
-    with pytest.raises(DataError, match=r"2\.png: \(5, 4\) pixels, but .*1\.png beside it has \(3, 4\)"):
+    with pytest.raises(DataError, match=r"2\.png: \(5, 4\) pixels .*, but .*1\.png beside it has \(3, 4\)"):
         source.read(3, "axial")
 
 
