@@ -370,13 +370,13 @@ def match(source: Sequences, patterns: Mapping[str, Sequence[str]], root: Path) 
 
 
 def as_regex(pattern: str) -> str:
-    """Return a pattern of the shell as a regular expression. Each star and question mark becomes a group."""
+    """Return a pattern of the shell as a regular expression. Each star becomes a group."""
     return "".join(map(part_as_regex, re.split(r"(\*|\?|\[!?[^\]]+\])", pattern)))
 
 
 def part_as_regex(part: str) -> str:
     if part in ("*", "?"):
-        return "(.*)" if part == "*" else "(.)"
+        return "(.*)" if part == "*" else "."
     return f"[{part[1:-1].replace('!', '^', 1)}]" if re.fullmatch(r"\[.+\]", part) else re.escape(part)
 
 

@@ -1,6 +1,7 @@
 """The segmentation of many cases: read, predict, write, and go on if a case is broken."""
 
 import io
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +15,6 @@ import numpy as np
 
 from attnunet import figures
 from attnunet.data.files import write_atomically
-from attnunet.data.intensity import ValuesError
 from attnunet.data.slices import refuse
 from attnunet.errors import explain, first_line
 from attnunet.inference.cases import DONE, FAILED, Ledger, doubt, measure
@@ -126,9 +126,10 @@ def settle(ledger: Ledger, case: Case, fault: str) -> tuple[Case, str]:
 
 
 def describe_fault(case: Case, error: Exception) -> str:
-    """Return one line that tells why a case failed. It names the case or one of its files."""
-    told = explain(error) or f"{type(error).__name__}: {first_line(error)}"
-    return " ".join(f"{case.name}: {told}".split()) if isinstance(error, ValuesError | MemoryError) else " ".join(told.split())
+    """Return one line that tells why a case failed. It begins with the case or one of its files."""
+    told = " ".join((explain(error) or f"{type(error).__name__}: {first_line(error)}").split())
+    named = told.partition(": ")[0]
+    return told if named == case.name or os.sep in named else f"{case.name}: {told}"
 
 
 def write(case: Case, found: Prediction, look: Look, plane: str, threshold: float, work: Work) -> dict[str, Any]:
