@@ -30,8 +30,9 @@ Run = Annotated[
     Discriminator(lambda value: "list" if isinstance(value, list) else "text"),
 ]
 """One run, or the runs of an ensemble; see FORMS in attnunet/tracking/models.py."""
-Frozen = Literal["frozen"]
+FROZEN = Annotated[Literal["frozen"], Tag("frozen")]
 """Stands for the setting that a run chose."""
+OR_FROZEN = Discriminator(lambda value: "frozen" if value == "frozen" else "value")
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -207,10 +208,10 @@ class Predict(Keys):
     output: Text
     channels: Annotated[dict[str, Text], Len(1)] | None
     ignore: list[Text]
-    flip: bool | Frozen
-    threshold: Annotated[float, Gt(0), Lt(1)] | Frozen
-    smallest_lesion: Annotated[int, Ge(0), Le(10**9)] | Frozen
-    fill_holes: bool | Frozen
+    flip: Annotated[Annotated[bool, Tag("value")] | FROZEN, OR_FROZEN]
+    threshold: Annotated[Annotated[float, Gt(0), Lt(1), Tag("value")] | FROZEN, OR_FROZEN]
+    smallest_lesion: Annotated[Annotated[int, Ge(0), Le(10**9), Tag("value")] | FROZEN, OR_FROZEN]
+    fill_holes: Annotated[Annotated[bool, Tag("value")] | FROZEN, OR_FROZEN]
     any_plane: bool
     probabilities: bool
     uncertainty: bool
