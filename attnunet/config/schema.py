@@ -172,6 +172,7 @@ class Evaluate(Keys):
     part: Literal["train", "val", "test", "all"]
     data: Target | None = None
     split: Target | None = None
+    flip: bool | None
     threshold: Annotated[float, Gt(0), Lt(1)] | None
     smallest_lesion: Annotated[int, Ge(0), Le(10**9)] | None
     fill_holes: bool | None
@@ -187,7 +188,7 @@ class Evaluate(Keys):
             raise value_error(f"run={self.run}, study={self.study}: set one of the two, a run to score or a study to join")
         if self.masks is not None and (not isinstance(self.run, str) or self.name is None):
             raise value_error(f"masks={self.masks}: needs run=RUN_ID, whose patients are scored, and name=NAME of the tool")
-        keys = ["data", "split", "threshold", "smallest_lesion", "fill_holes", *(["name"] if self.study else [])]
+        keys = ["data", "split", "flip", "threshold", "smallest_lesion", "fill_holes", *(["name"] if self.study else [])]
         idle = [key for key in keys if getattr(self, key) is not None]
         idle += ["part"] if self.part != "test" else []
         idle += ["allow_training_patients"] if self.allow_training_patients else []

@@ -43,7 +43,7 @@ class OnData:
         return self.ensemble.volumes(self.prepared, indices)
 
 
-def evaluate_ensemble(cfg: DictConfig, model: Model, console: Console) -> None:
+def evaluate_ensemble(cfg: DictConfig, model: Model, settings: dict[str, Any], console: Console) -> None:
     """Score an ensemble on patients that no member knows, and log the scores as a new run in the study of the first member.
 
     Raises:
@@ -51,9 +51,8 @@ def evaluate_ensemble(cfg: DictConfig, model: Model, console: Console) -> None:
     """
     ids = [record.id for record in model.records]
     console.print(f"ensemble of {', '.join(f'{record.id} ({record.name})' for record in model.records)}")
-    set_here = {key: cfg[key] for key in ("threshold", "smallest_lesion", "fill_holes") if cfg[key] is not None}
     first = model.records[0]
-    ensemble = load_model(model, **set_here)
+    ensemble = load_model(model, **settings)
     assert isinstance(ensemble, Ensemble)
 
     # The slices, of patients that no member trained or validated on.
