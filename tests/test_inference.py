@@ -25,6 +25,7 @@ from attnunet.inference.predictor import Predictor, Preparation, load_network, s
 from attnunet.inference.volumes import find_volumes
 from attnunet.metrics.decision import Decision
 from attnunet.models.attention_resunet import attention_resunet
+from attnunet.training.build import take_images
 from tests.conftest import write_patient
 
 lgg = partial(read, intensity="raw")  # pixels as in the files, unless a test asks otherwise
@@ -185,6 +186,29 @@ def test_slices_of_any_numbers_train_predict_and_are_served_by_the_same_values(
     assert new.dtype == dtype
     np.testing.assert_array_equal(preparation(new), trained.images)
     np.testing.assert_array_equal(preparation(new.astype(preparation.dtype)), trained.images)
+
+
+def test_a_network_of_float16_images_has_the_same_layers_and_weights(network: keras.Model, tmp_path: Path) -> None:
+    changed = take_images(network, "float16")
+    assert (network.inputs[0].dtype, changed.inputs[0].dtype, changed.name) == ("uint8", "float16", network.name)
+    assert take_images(network, "uint8") is network
+    assert take_images(changed, "float16") is changed
+    images = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3)).astype(np.float16)
+    logits = np.asarray(changed(images))
+    np.testing.assert_array_equal(logits, network(images.astype(np.uint8)))
+    assert not np.array_equal(logits, changed(images + np.float16(0.25)))
+    changed.save(tmp_path / "network.keras")
+    np.testing.assert_array_equal(load_network(tmp_path / "network.keras")(images), logits)
+
+
+def test_a_predictor_of_float16_images_prepares_as_its_training_did(root: Path, network: keras.Model, tmp_path: Path) -> None:
+    prepared = prepare(read(str(root)), SIZE, tmp_path / "cache", "float16")
+    predictor = predictor_for(prepared, network)
+    predictor = replace(predictor, preparation=replace(predictor.preparation, image_type="float16"))
+    predictor.save(tmp_path / "saved")
+    preparation = Predictor.load(tmp_path / "saved").preparation
+    for patient, indices in prepared.patients.items():
+        np.testing.assert_array_equal(preparation(volume(prepared, patient)), prepared.images[indices])
 
 
 def test_a_slice_is_a_volume_of_depth_one(predictor: Predictor, prepared: Prepared) -> None:

@@ -45,6 +45,7 @@ def export_predictor(predictor: Predictor, form: str, folder: Path) -> tuple[Pat
     folder.parent.mkdir(parents=True, exist_ok=True)
     with building(folder) as temporary:
         images = np.random.default_rng(0).integers(0, 256, (2, *network.input_shape[1:]), dtype=np.uint8)
+        images = images.astype(network.inputs[0].dtype)
         expected = network.predict_on_batch(images)  # first, because Keras cannot export a network that was never called
         rounding = np.abs(expected - predictor.network.predict_on_batch(images)).max()
         try:
