@@ -97,9 +97,10 @@ def predict(cfg: DictConfig, root: Path, console: Console) -> bool:
     Raises:
         UserError: nothing could start.
     """
-    from attnunet.inference import segmenting
-
     found = find_inputs(cfg, root)
+
+    from attnunet.inference import segmenting  # after the check, because it loads SciPy
+
     model = commands.find_model(cfg)
     needs = find_needs(model)
     patterns: Any = OmegaConf.to_container(cfg.channels) if cfg.channels else None

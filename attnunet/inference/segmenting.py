@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from attnunet import figures
 from attnunet.data.files import write_atomically
 from attnunet.data.slices import refuse
 from attnunet.errors import explain, first_line
@@ -201,6 +200,8 @@ def draw(case: Case, takes: Takes, work: Work, ledger: Ledger) -> None:
 
     The image and the mask are read again, so that no image stays in memory until the worst cases are known.
     """
+    from attnunet import figures  # imported here because matplotlib takes half a second
+
     assert case.source is not None
     channel = takes.file_channels.index("flair" if "flair" in takes.channels else takes.channels[0])
     volume, _ = read_case(case, takes, work)
