@@ -97,10 +97,9 @@ def predict(cfg: DictConfig, root: Path, console: Console) -> bool:
     Raises:
         UserError: nothing could start.
     """
+    from attnunet.inference import segmenting
+
     found = find_inputs(cfg, root)
-
-    from attnunet.inference import segmenting  # after the check, because it loads SciPy
-
     model = commands.find_model(cfg)
     needs = find_needs(model)
     patterns: Any = OmegaConf.to_container(cfg.channels) if cfg.channels else None
@@ -156,7 +155,11 @@ def segment(
     if not anew:
         ledgers.check_settings(work.output, settings)
     ledger = ledgers.open_ledger(work.output, [case.name for case in cases], anew)
-    todo = segmenting.keep_finished(cases, needs, work, ledger) if cfg.existing == "skip" else cases
+    todo, faults = segmenting.keep_finished(cases, needs, work, ledger) if cfg.existing == "skip" else (cases, [])
+    for fault in faults:
+        print_fault(cfg, root, fault)
+    if len(todo) < len(cases):
+        console.print(f"existing=skip: {len(cases) - len(todo)} of {len(cases)} cases are there")
     predictor = load(cfg, model) if any(case.source for case in todo) else None
     if predictor is not None:
         ledgers.write_run(work.output, describe_run(cfg, model, predictor, settings))

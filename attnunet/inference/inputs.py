@@ -225,7 +225,7 @@ def find_files(path: Path, ignore: Sequence[str]) -> Files:
     volumes: list[Source] = []
     strange: list[Path] = []
     for folder in sorted(series, key=lambda folder: natural_key(str(folder))):
-        if dicom.is_segmentation(folder):
+        if is_segmentation(folder):
             strange.append(folder)
         else:
             volumes.append(Sequences((folder,), place_below(folder, root), folder.name))
@@ -247,6 +247,14 @@ def find_files(path: Path, ignore: Sequence[str]) -> Files:
         raise DataError(f"input={path}: nothing to segment there; allowed: {ALLOWED}{besides}")
     layout = read_layout(described) if described and (described.parent == root or root.name.startswith("images")) else None
     return Files(root, (*stacks, *volumes), Passed(tuple(ignored), tuple(strange)), layout)
+
+
+def is_segmentation(folder: Path) -> bool:
+    """Return whether a folder holds a DICOM SEG. A folder that cannot be read is a case that fails, so it does not."""
+    try:
+        return dicom.is_segmentation(folder)
+    except DataError:
+        return False
 
 
 def stack_up(slices: Sequence[Path], place: Path, path: Path) -> list[Source]:
