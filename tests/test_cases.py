@@ -661,3 +661,19 @@ def test_nothing_of_a_dicom_header_but_geometry_leaves_the_input(
     first = dicom.read_series(tmp_path / "in" / "case" / "pre").headers[0]
     assert found.StudyInstanceUID == first.StudyInstanceUID
     assert found.ReferencedSeriesSequence[0].SeriesInstanceUID == first.SeriesInstanceUID
+
+
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "NumberOfFrames", "SliceThickness", "PhotometricInterpretation", "Rows"])
+def test_a_damaged_header_is_not_quoted(keyword: str, segment: Segment, drawn: scans.Patients, tmp_path: Path) -> None:
+    as_arrays(tmp_path / "in", drawn)
+    for sequence in SEQUENCES:
+        folder = tmp_path / "in" / "case" / sequence
+        (header, *_) = scans.write_series(folder, drawn["a1"][0][:2, ..., 0])
+        tag = pydicom.datadict.tag_for_keyword(keyword)
+        assert tag is not None
+        header.pop(tag, None)
+        header.add_new(tag, "LO", "Smith")
+        header.save_as(folder / "000.dcm", enforce_file_format=True)
+    code, printed, told = segment()
+    assert (code, len(told.splitlines())) == (1, 1)
+    assert "Smith" not in printed + told + (tmp_path / "out" / "cases.csv").read_text()

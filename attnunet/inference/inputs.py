@@ -5,6 +5,7 @@ cases. The volumes are found before it is known which network segments them. `Fo
 network uses.
 """
 
+import os
 import re
 import shutil
 import tempfile
@@ -26,6 +27,7 @@ from attnunet.data.images import count_pages
 from attnunet.data.listing import IMAGES, natural_key
 from attnunet.data.sequences import stem
 from attnunet.data.slices import DataError, name_volume, refuse
+from attnunet.errors import explain, first_line
 from attnunet.inference.volumes import Array, Look, Pages, Sequences, Source, Stack
 
 VOLUMES = (".npy", *nifti.SUFFIXES)
@@ -495,9 +497,21 @@ def check_readable(found: Found) -> None:
         try:
             source.look("axial")
             return
-        except (DataError, OSError) as error:
-            faults.append(str(error))
+        except Exception as error:
+            faults.append(describe_fault(Case(source.files[0].name, source), error))
     refuse(faults)
+
+
+def describe_fault(case: Case, error: Exception) -> str:
+    """Return one line that tells why a case failed. It begins with the case or one of its files.
+
+    For a DICOM series, the message of an unknown error is left out, because it can quote the header.
+    """
+    quotes = isinstance(case.source, Sequences) and any(volume.is_dir() for volume in case.source.volumes)
+    unknown = type(error).__name__ if quotes else f"{type(error).__name__}: {first_line(error)}"
+    told = " ".join((explain(error) or unknown).split())
+    named = told.partition(": ")[0]
+    return told if named == case.name or os.sep in named else f"{case.name}: {told}"
 
 
 def check_fit(case: str, look: Look, takes: Takes, any_plane: bool) -> None:

@@ -1,7 +1,6 @@
 """The segmentation of many cases: read, predict, write, and go on if a case is broken."""
 
 import io
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,9 +14,8 @@ import numpy as np
 
 from attnunet.data.files import write_atomically
 from attnunet.data.slices import refuse
-from attnunet.errors import explain, first_line
 from attnunet.inference.cases import DONE, FAILED, Ledger, doubt, measure
-from attnunet.inference.inputs import Case, Takes, check_fit, pick_channels
+from attnunet.inference.inputs import Case, Takes, check_fit, describe_fault, pick_channels
 from attnunet.inference.stream import AHEAD, Prediction, Segmenter
 from attnunet.inference.volumes import Look
 
@@ -122,13 +120,6 @@ def settle(ledger: Ledger, case: Case, fault: str) -> tuple[Case, str]:
     """Set the row of a case that failed, and return the case with its fault."""
     ledger.add(case.name, FAILED, error=fault)
     return case, fault
-
-
-def describe_fault(case: Case, error: Exception) -> str:
-    """Return one line that tells why a case failed. It begins with the case or one of its files."""
-    told = " ".join((explain(error) or f"{type(error).__name__}: {first_line(error)}").split())
-    named = told.partition(": ")[0]
-    return told if named == case.name or os.sep in named else f"{case.name}: {told}"
 
 
 def write(case: Case, found: Prediction, look: Look, plane: str, threshold: float, work: Work) -> dict[str, Any]:

@@ -29,6 +29,8 @@ UNEVEN = 0.01
 """Distances between slices count as equal if none exceeds the smallest one by more than this share."""
 TOGETHER = 1e-3
 """Two slices count as being at the same position if they are less than this many millimetres apart."""
+COLOURS = ("MONOCHROME1", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+"""The kinds of pixels of DICOM that are not read."""
 MAGIC = slice(128, 132)
 GEOMETRY = (
     *("Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
@@ -129,8 +131,9 @@ def read_plane(path: Path, header: pydicom.Dataset) -> np.ndarray:
         raise DataError(f"{path}: no position, orientation or spacing (ImagePositionPatient and others)") from error
     if int(header.get("NumberOfFrames") or 1) > 1:
         raise DataError(f"{path}: {header.NumberOfFrames} frames; allowed: one slice a file")
-    if header.get("PhotometricInterpretation") != "MONOCHROME2":
-        raise DataError(f"{path}: {header.get('PhotometricInterpretation')} pixels; allowed: grey values (MONOCHROME2)")
+    if (found := header.get("PhotometricInterpretation")) != "MONOCHROME2":
+        told = found if found in COLOURS else "unknown"  # any other text of a header could name the patient
+        raise DataError(f"{path}: {told} pixels; allowed: grey values (MONOCHROME2)")
     return plane
 
 
