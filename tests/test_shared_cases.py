@@ -174,7 +174,7 @@ def test_passed_over(folder: Path, run_id: str, tmp_path: Path) -> None:
     result = command(*QUICK, "data=lgg", f"data.root={root / 'kaggle_3m'}", "study=x", cwd=tmp_path)
     assert_refused(result, "TCGA_XX_0003_20000101 (1)", "case_2")
     result = predict(folder, run_id, root / "predict", output=tmp_path / "o")
-    assert_refused(result, "s_4.png: a link to")
+    assert_refused(result, "s_4.png")
     result = predict(folder, run_id, root / "mac", output=tmp_path / "mac")
     assert result.returncode == 0, result.stderr
     assert {path.name for path in (tmp_path / "mac").iterdir()} == {"s_1.png", *RECORDS}
