@@ -115,6 +115,7 @@ def test_keras_alone_cannot_load_a_layer_of_ones_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:(?s).*tf.lite.Interpreter is deprecated:UserWarning")
 @pytest.mark.usefixtures("precision")
 @pytest.mark.parametrize(
     ("setting", "precision"), [("conv", "mixed_bfloat16"), ("separable", "mixed_float16")], indirect=["precision"]

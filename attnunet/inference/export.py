@@ -8,6 +8,7 @@ requirements.txt    the packages that predict.py needs
 
 import inspect
 import json
+import warnings
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -95,7 +96,9 @@ def export_predictor(predictor: Predictor, name: str, folder: Path, images: np.n
     with building(folder) as temporary:
         try:
             form.write(network, temporary / form.name)
-            found = form.load(temporary / form.name)(images)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=r"(?s).*tf.lite.Interpreter is deprecated")  # if it is all there is
+                found = form.load(temporary / form.name)(images)
         except ModuleNotFoundError as error:
             raise UserError(f"format={name} needs the package {error.name}: pip install {error.name}") from error
         if not np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
