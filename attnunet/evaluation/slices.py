@@ -29,7 +29,8 @@ def slices_to_check(record: Record, preparation: Preparation) -> tuple[np.ndarra
     try:
         selection = select_slices(record, preparation, None, None, "val")
         images = spread(selection, MOST)
-        return images, "; ".join([f"{len(images)} validation slices of the run", *selection.notes])
+        changed = selection.prepared.fingerprint != record.split["fingerprint"]
+        return images, f"{len(images)} validation slices of the run{', whose data have changed since' if changed else ''}"
     except DataError as error:
         drawn, _ = draw_patient(np.random.default_rng(0), slices=8, size=preparation.image_size)
         volume = drawn[..., np.arange(len(preparation.file_channels)) % drawn.shape[-1]]
