@@ -1,12 +1,11 @@
 """Score a run again, score the masks of another tool, or join folds.
 
-`python -m attnunet.evaluate run=RUN_ID` scores; `python -m attnunet.evaluate study=NAME` joins.
+`python -m attnunet.evaluate run=RUN_ID` scores; `run=[RUN_ID,RUN_ID]` scores an ensemble; `study=NAME` joins.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -20,6 +19,11 @@ if TYPE_CHECKING:
     from attnunet.tracking.records import Record
 
 
+def settings(cfg: DictConfig) -> dict[str, Any]:
+    """Return the settings of the command that replace those of the run."""
+    return {key: cfg[key] for key in ("flip", "threshold", "smallest_lesion", "fill_holes") if cfg[key] is not None}
+
+
 def evaluate(cfg: DictConfig, choices: dict[str, str], record: Record, console: Console) -> None:
     """Score the requested slices with the requested threshold and post-processing; log the scores to the run."""
     from attnunet.evaluation import patients, pictures, report, scoring
@@ -29,8 +33,8 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], record: Record, console: 
 
     # The predictor, with the requested decision.
     predictor = scoring.load_predictor(record)
-    set_here = {key: cfg[key] for key in ("threshold", "smallest_lesion", "fill_holes") if cfg[key] is not None}
-    predictor = replace(predictor, decision=replace(predictor.decision, **set_here))
+    set_here = settings(cfg)
+    predictor = predictor.adjusted(**set_here)
 
     # The slices, which must not be training data.
     chosen = scoring.select_slices(record, predictor.preparation, cfg.get("data"), cfg.get("split"), cfg.part)
@@ -64,7 +68,7 @@ def job(cfg: DictConfig) -> None:
     chosen = HydraConfig.get().runtime.choices
     choices = {group: chosen[group] for group in ("data", "split") if chosen.get(group) is not None}
     with exit_on_error():
-        from attnunet.tracking import records
+        from attnunet.tracking import models, records
 
         store, console = commands.open_runs(cfg.tracking), terminal.console()
         if cfg.masks is not None:
@@ -75,7 +79,18 @@ def job(cfg: DictConfig) -> None:
 
             evaluate_masks(cfg, record, console)
         elif cfg.study is None:
-            evaluate(cfg, choices, commands.open_checkpoint(cfg), console)
+            model = models.find_model(store, commands.plain_run(cfg))
+            if len(model.records) > 1:
+                models.check_scorable(model, cfg)
+                commands.load_tensorflow()
+
+                from attnunet.evaluation.ensemble_scores import evaluate_ensemble
+
+                evaluate_ensemble(cfg, model, settings(cfg), console)
+            else:
+                record = model.single
+                commands.load_tensorflow()
+                evaluate(cfg, choices, record, console)
         else:
             runs = records.runs_of_study(store, cfg.study)
             commands.load_tensorflow()

@@ -4,7 +4,17 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le, Len, Lt
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    StringConstraints,
+    Tag,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from attnunet.inference.formats import FORMATS
@@ -15,6 +25,14 @@ Seed = Annotated[int, Ge(0), Lt(2**32)]
 Resamples = Annotated[int, Ge(100), Le(1_000_000)]
 Share = Annotated[float, Ge(0), Le(1)]
 Text = Annotated[str, Len(1)]
+Run = Annotated[
+    Annotated[Text, Tag("text")] | Annotated[list[Text], Len(1), Tag("list")],
+    Discriminator(lambda value: "list" if isinstance(value, list) else "text"),
+]
+"""One run, or the runs of an ensemble; see FORMS in attnunet/tracking/models.py."""
+FROZEN = Annotated[Literal["frozen"], Tag("frozen")]
+"""Stands for the setting that a run chose."""
+OR_FROZEN = Discriminator(lambda value: "frozen" if value == "frozen" else "value")
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -149,11 +167,12 @@ class Train(Keys):
 class Evaluate(Keys):
     """The keys of attnunet.evaluate; conf/evaluate.yaml explains them."""
 
-    run: Text | None
+    run: Run | None
     study: Study | None
     part: Literal["train", "val", "test", "all"]
     data: Target | None = None
     split: Target | None = None
+    flip: bool | None
     threshold: Annotated[float, Gt(0), Lt(1)] | None
     smallest_lesion: Annotated[int, Ge(0), Le(10**9)] | None
     fill_holes: bool | None
@@ -167,9 +186,9 @@ class Evaluate(Keys):
     def one_of_two(self) -> Self:
         if (self.run is None) == (self.study is None):
             raise value_error(f"run={self.run}, study={self.study}: set one of the two, a run to score or a study to join")
-        if self.masks is not None and (self.run is None or self.name is None):
+        if self.masks is not None and (not isinstance(self.run, str) or self.name is None):
             raise value_error(f"masks={self.masks}: needs run=RUN_ID, whose patients are scored, and name=NAME of the tool")
-        keys = ["data", "split", "threshold", "smallest_lesion", "fill_holes", *(["name"] if self.study else [])]
+        keys = ["data", "split", "flip", "threshold", "smallest_lesion", "fill_holes", *(["name"] if self.study else [])]
         idle = [key for key in keys if getattr(self, key) is not None]
         idle += ["part"] if self.part != "test" else []
         idle += ["allow_training_patients"] if self.allow_training_patients else []
@@ -185,11 +204,24 @@ class Evaluate(Keys):
 class Predict(Keys):
     """The keys of attnunet.predict; conf/predict.yaml explains them."""
 
-    run: Text
+    run: Run
     input: Text
     output: Text
+    channels: Annotated[dict[str, Text], Len(1)] | None
+    ignore: list[Text]
+    flip: Annotated[Annotated[bool, Tag("value")] | FROZEN, OR_FROZEN]
+    threshold: Annotated[Annotated[float, Gt(0), Lt(1), Tag("value")] | FROZEN, OR_FROZEN]
+    smallest_lesion: Annotated[Annotated[int, Ge(0), Le(10**9), Tag("value")] | FROZEN, OR_FROZEN]
+    fill_holes: Annotated[Annotated[bool, Tag("value")] | FROZEN, OR_FROZEN]
+    any_plane: bool
     probabilities: bool
-    overwrite: bool
+    uncertainty: bool
+    overlays: Literal["none", "worst", "all"]
+    existing: Literal["refuse", "skip", "overwrite"]
+    on_error: Literal["continue", "stop"]
+    dry_run: bool
+    batch_size: Annotated[int, Gt(0), Le(4096)]
+    engine: Literal["auto"]
     modules: list[Module]
     tracking: Tracking
 

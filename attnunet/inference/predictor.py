@@ -1,19 +1,20 @@
 """The predictor: an object that joins preparation, network and decision, and turns a patient's volume into a mask."""
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import keras
 import numpy as np
 
 from attnunet.data.cache import Prepared
-from attnunet.data.frames import make_frame
+from attnunet.data.frames import Frame, make_frame
 from attnunet.data.intensity import prepare_volume
-from attnunet.errors import UserError
+from attnunet.errors import UserError, first_line
+from attnunet.inference.stream import Segmenter, Settings, divide, mean
 from attnunet.metrics.decision import Decision
 from attnunet.models import blocks  # noqa: F401 - registers the layers that Keras needs to load a network
 
@@ -52,6 +53,16 @@ class Preparation:
         sequences = [volume[..., channel] for channel in wanted]
         return prepare_volume(sequences, self.image_size, self.intensity, self.pixel_size, spacing)
 
+    def frame(self, native: Sequence[int], spacing: Sequence[float] | None = None) -> Frame:
+        """Return the frame of the slices of a volume, whose numbers of rows and columns are `native`."""
+        return make_frame(native, self.image_size, self.pixel_size, spacing)
+
+    def taking(self, channels: Sequence[str]) -> "Preparation":
+        """Return the preparation of volumes that hold just these channels, in this order; see `Segmenter.taking`."""
+        if lacking := [name for name in self.channels if name not in channels]:
+            raise ValueError(f"the network takes the channels {', '.join(self.channels)}; lacking: {', '.join(lacking)}")
+        return replace(self, file_channels=tuple(channels))
+
 
 class Volume(NamedTuple):
     """A scan's name, the indices of its D slices in order, and the lesion's probability, float32 (D, h, w) in [0, 1]."""
@@ -62,7 +73,7 @@ class Volume(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Predictor:
+class Predictor(Segmenter):
     """A trained network, together with everything on which its predictions depend.
 
     Attributes:
@@ -70,6 +81,7 @@ class Predictor:
         batch_size: the number of slices in a batch of the network.
         modules: the user's own modules that define parts of the network. Keras can load the network only after they are
             imported.
+        engine: computes the logits float32 (n, S, S, 1) of images uint8 (n, S, S, C) instead of Keras. It is not saved.
     """
 
     network: keras.Model
@@ -78,19 +90,31 @@ class Predictor:
     flip: bool = False
     batch_size: int = 32
     modules: tuple[str, ...] = ()
+    engine: Callable[[np.ndarray], np.ndarray] | None = None
+
+    @property
+    def members(self) -> tuple["Predictor"]:
+        return (self,)
+
+    def taking(self, channels: Sequence[str]) -> "Predictor":
+        return replace(self, preparation=self.preparation.taking(channels))
+
+    def adjusted(self, **settings: Unpack[Settings]) -> "Predictor":
+        own, decision = divide(settings)
+        return replace(self, decision=replace(self.decision, **decision), **own)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Return the logits float32 (n, S, S, 1) of images uint8 (n, S, S, C), with n <= batch_size.
 
-        A smaller batch is filled up with copies of its first image. So all batches have the same shape, and TensorFlow traces
-        the network only once. A slice also gets the same bits in every batch.
+        The network runs on 2^k images at once, for example on 16 and 4 if n is 20. So no image is computed in vain, and a
+        slice gets the same bits in every batch: TensorFlow with oneDNN sums in another order only for some other numbers of
+        images, such as 3 and 5. On other processors, the last bits may depend on the number of images.
 
         Raises:
             FloatingPointError: a logit is infinite or not a number.
         """
-        missing = self.batch_size - len(images)
-        filled = np.concatenate([images, np.repeat(images[:1], missing, axis=0)]) if missing else images
-        logits = self.network.predict_on_batch(filled)[: len(images)]
+        run = self.network.predict_on_batch if self.engine is None else self.engine
+        logits = np.concatenate([run(part) for part in split(images)])
         if not np.isfinite(logits).all():
             raise FloatingPointError("the network's logits are not finite: lower optimizer.learning_rate")
         return logits
@@ -103,10 +127,18 @@ class Predictor:
 
     def predict_batch(self, images: np.ndarray) -> np.ndarray:
         """Return the lesion's probability float32 (n, S, S) for images uint8 (n, S, S, C), with n <= batch_size."""
-        probability = sigmoid(self.logits(images))
-        if self.flip:
-            probability = (probability + sigmoid(self.logits(images[:, :, ::-1]))[:, :, ::-1]) / 2
-        return probability
+        return mean(self.views(images))
+
+    def views(self, images: np.ndarray) -> list[np.ndarray]:
+        """Return the lesion's probabilities float32 (n, S, S) for the images and, if `flip` is set, for their mirror images.
+
+        The probabilities for a mirror image are turned back.
+        """
+        plain = sigmoid(self.logits(images))
+        if not self.flip:
+            return [plain]
+        mirrored = sigmoid(self.logits(images[:, :, ::-1]))
+        return [plain, np.ascontiguousarray(mirrored[:, :, ::-1])]
 
     def probabilities(self, prepared: Prepared, indices: Sequence[int]) -> Iterator[np.ndarray]:
         """Yield the lesion's probability in each slice at native size, float32 (h, w) in [0, 1]."""
@@ -125,21 +157,6 @@ class Predictor:
         for name, group in groupby(ordered, key=lambda index: prepared.slices[index].volume):
             members = list(group)
             yield Volume(name, members, np.stack(list(islice(probabilities, len(members)))))
-
-    def probabilities_of(self, volume: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
-        """Return the lesion's probability float32 (D, h, w) for a volume of numbers (D, h, w, file channels)."""
-        images = self.preparation(volume, spacing)
-        starts = range(0, len(images), self.batch_size)
-        small = np.concatenate([self.predict_batch(images[start : start + self.batch_size]) for start in starts])
-        frame = make_frame(volume.shape[1:3], self.preparation.image_size, self.preparation.pixel_size, spacing)
-        return np.stack([frame.restore(probability) for probability in small])
-
-    def segment(self, volume: np.ndarray) -> np.ndarray:
-        """Return the mask uint8 (D, h, w) of 0 and 1 for a volume of numbers (D, h, w, file channels).
-
-        A single slice is a volume with D = 1.
-        """
-        return self.decision(self.probabilities_of(volume))
 
     @property
     def facts(self) -> str:
@@ -165,17 +182,26 @@ class Predictor:
 
         This function does not import the modules that the file names, because a file must not decide which code runs. The
         caller must import these `modules` first, if it trusts them.
+
+        Raises:
+            UserError: a file does not belong to a model of attnunet. The message names the file.
         """
-        facts = json.loads((folder / "predictor.json").read_text())
-        lists = {name: tuple(value) for name, value in facts["preparation"].items() if isinstance(value, list)}
-        return cls(
-            load_network(folder / "best.keras"),
-            Preparation(**{**facts["preparation"], **lists}),
-            Decision(**facts["decision"]),
-            facts["flip"],
-            facts["batch_size"],
-            tuple(facts.get("modules", ())),
-        )
+        try:
+            facts = json.loads((folder / "predictor.json").read_text())
+            lists = {name: tuple(value) for name, value in facts["preparation"].items() if isinstance(value, list)}
+            preparation = Preparation(**{**facts["preparation"], **lists})
+            rest = Decision(**facts["decision"]), facts["flip"], facts["batch_size"], tuple(facts.get("modules", ()))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{folder / 'predictor.json'}: does not describe a model of attnunet ({error!r})") from error
+        network = load_network(folder / "best.keras")
+        size = preparation.image_size
+        shapes = ((None, size, size, len(preparation.channels)), (None, size, size, 1))
+        if (network.input_shape, network.output_shape) != shapes:
+            raise UserError(
+                f"{folder / 'best.keras'}: maps {network.input_shape} to {network.output_shape}; allowed: a network "
+                f"for lesions that maps {shapes[0]} to {shapes[1]}, as predictor.json beside it tells"
+            )
+        return cls(network, preparation, *rest)
 
     def check_loadable(self) -> None:
         """Raise UserError if Keras cannot load the network again. Only a network with a user's own modules is checked.
@@ -194,8 +220,23 @@ class Predictor:
 
 
 def load_network(path: Path) -> keras.Model:
-    """Return a checkpoint's network without optimizer and loss. Keras does not run code from the file."""
-    return keras.models.load_model(path, compile=False, safe_mode=True)
+    """Return a checkpoint's network without optimizer and loss. Keras does not run code from the file.
+
+    Raises:
+        UserError: Keras cannot load the file.
+    """
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # for a damaged file, Keras raises many kinds of errors
+        raise UserError(f"{path}: Keras cannot load this network: {first_line(error)}") from error
+
+
+def split(images: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the images in parts whose sizes are powers of two, the largest first."""
+    while len(images):
+        size = 1 << (len(images).bit_length() - 1)
+        yield images[:size]
+        images = images[size:]
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

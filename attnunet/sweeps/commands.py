@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ from attnunet.sweeps.plugins import check_plugins, store_launchers
 from attnunet.training import runtime
 
 if TYPE_CHECKING:
+    from attnunet.tracking.models import Model
     from attnunet.tracking.records import Record
     from attnunet.tracking.store import Store
 
@@ -43,6 +45,9 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     with exit_on_error():
         arguments = get_args()
         check_arguments(arguments)
+        if arguments.help and (text := describe_keys(config_name)):
+            print(text)
+            return
         command = hydra.main(version_base="1.3", config_path=config.CONF, config_name=config_name)(task)
         store_launchers()
         loader, name = open_loader(arguments.config_dir), arguments.config_name or config_name
@@ -54,6 +59,23 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
             command()
         except Exception as error:
             raise config.ConfigError("\n".join(explain_arguments(error, loader, name, arguments.overrides, sweep))) from error
+
+
+def describe_keys(config_name: str) -> str | None:
+    """Return the help of a command whose keys all stand in its own file: the comments in that file.
+
+    For a command with groups, return None. Hydra's help lists the groups, but no comments.
+    """
+    text = Path(config.CONF, f"{config_name}.yaml").read_text()
+    head, _, rest = text.partition("defaults:\n")
+    defaults, _, keys = rest.partition("\n\n")
+    if set(re.findall(r"- (\w+)", defaults)) - {"_self_", "hydra", "tracking"}:
+        return None
+    prose = re.sub(r"^# ?", "", head, flags=re.MULTILINE)
+    tracking = (
+        "tracking.root=mlruns      # the folder of the store with the runs; tracking=server tracking.uri=... names a server"
+    )
+    return f"{prose}\n{keys.partition('hydra:')[0].rstrip()}\n\n{tracking}"
 
 
 def check_arguments(arguments: Namespace) -> None:
@@ -129,7 +151,9 @@ class CheckKeys(Callback):
 
             runtime.available_threads(None)
             plain = check_keys(without_hydra(config), get_class(self.keys))
-            if plain.get("run") or not plain.get("data"):  # a data set needs no earlier run
+            run = plain.get("run")
+            no_runs = isinstance(run, str) and Path(run).is_dir()  # the folder of a predictor
+            if not no_runs and (run or not plain.get("data")):  # a data set needs no earlier run
                 check_store(plain["tracking"])
             check_folder("hydra.run.dir", config.hydra.run.dir)
 
@@ -176,12 +200,32 @@ def open_runs(tracking: DictConfig) -> Store:
 
 
 def open_checkpoint(cfg: DictConfig) -> Record:
-    """Return the run that the key `run` names, and load TensorFlow. Raise an error if the run keeps no best checkpoint."""
+    """Return the one run that the key `run` names, and load TensorFlow. Raise an error if it keeps no best checkpoint."""
     from attnunet.tracking.records import find_checkpoint
 
     record = find_checkpoint(open_runs(cfg.tracking), cfg.run)
     load_tensorflow()
     return record
+
+
+def find_model(cfg: DictConfig) -> Model:
+    """Return the model that the key `run` names, checked. `models.FORMS` tells what `run` can be."""
+    from attnunet.tracking import models
+
+    run = plain_run(cfg)
+    return models.find_model(None if models.is_folder(run) else open_runs(cfg.tracking), run)
+
+
+def open_model(cfg: DictConfig) -> Model:
+    """Return the model that `find_model` returns, and load TensorFlow."""
+    model = find_model(cfg)
+    load_tensorflow()
+    return model
+
+
+def plain_run(cfg: DictConfig) -> str | list[str]:
+    """Return the value of the key `run`: a text, or a list of texts."""
+    return cfg.run if isinstance(cfg.run, str) else [*cfg.run]
 
 
 def load_tensorflow() -> None:

@@ -17,9 +17,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from attnunet.config import targets
 from attnunet.data.files import checksum, read_csv
-from attnunet.errors import UserError
+from attnunet.errors import UserError, first_line
 from attnunet.tracking.store import Store, local_path
 
+REGISTRY = "models:/"
+"""The beginning of the address of a model in MLflow's registry."""
 PAGE = 1000  # the largest number of runs in one answer of a store
 
 
@@ -214,6 +216,13 @@ def find_checkpoint(store: Store, run_id: str) -> Record:
 
 
 def find_run(store: Store, run_id: str) -> Run:
+    """Return the run with this id or these first digits of an id, or the run of a model in MLflow's registry.
+
+    Raises:
+        NotFound: the store has no such run, or several.
+    """
+    if run_id.startswith(REGISTRY):
+        return find_registered(store, run_id)
     try:
         return store.client.get_run(run_id)
     except MlflowException:
@@ -223,8 +232,27 @@ def find_run(store: Store, run_id: str) -> Run:
     return found[0]
 
 
+def find_registered(store: Store, uri: str) -> Run:
+    """Return the run of a model in MLflow's registry. The address is models:/NAME@ALIAS or models:/NAME/VERSION.
+
+    Raises:
+        NotFound: the registry has no such model, or the model does not come from a run of the store.
+    """
+    (model, at, alias), (name, _, number) = (uri.removeprefix(REGISTRY).partition(mark) for mark in "@/")
+    client = store.client
+    ask = partial(client.get_model_version_by_alias, model, alias) if at else partial(client.get_model_version, name, number)
+    try:
+        version = store.attempt(ask)
+        return store.attempt(lambda: store.client.get_run(version.run_id))
+    except MlflowException as error:
+        raise NotFound(
+            f"run={uri}: no run of a registered model in {store.shown_address} ({first_line(error)}); allowed: "
+            "models:/NAME@ALIAS or models:/NAME/VERSION"
+        ) from error
+
+
 def runs_of_study(store: Store, name: str) -> list[Record]:
-    """Return the runs of a study, oldest first. Leave out audits, joined cross-validations and the parent runs of sweeps."""
+    """Return the runs of a study, oldest first. Leave out audits, ensembles, joined folds and the parent runs of sweeps."""
     study = store.client.get_experiment_by_name(name)
     if study is not None and study.lifecycle_stage == "deleted":
         raise NotFound(f"study={name} was deleted in MLflow: take another name, or {store.restore_command(study)}")
@@ -232,7 +260,7 @@ def runs_of_study(store: Store, name: str) -> list[Record]:
         known = sorted(e.name for e in store.client.search_experiments())
         raise NotFound(f"study={name}: not in {store.shown_address}; it has {', '.join(known)}")
     found = search_runs(store, [study.experiment_id])
-    return [Record(store, run) for run in found if not {"sweep", "cross_validated", "audit"} & set(run.data.tags)]
+    return [Record(store, run) for run in found if not {"sweep", "cross_validated", "audit", "ensemble"} & set(run.data.tags)]
 
 
 def runs_of_sweep(store: Store, parent: str) -> list[Record]:

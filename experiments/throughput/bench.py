@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).parent
-PARTS = ("step", "pipeline", "preparation", "overhead", "start", "sweep")
+PARTS = ("step", "pipeline", "preparation", "overhead", "start", "sweep", "inference")
 
 
 def machine() -> str:
