@@ -70,6 +70,7 @@ def job(cfg: DictConfig) -> None:
     with exit_on_error():
         from attnunet.tracking import models, records
 
+        commands.check_stored(cfg.run)
         store, console = commands.open_runs(cfg.tracking), terminal.console()
         if cfg.masks is not None:
             (record,) = records.find_runs(store, [cfg.run])

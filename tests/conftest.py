@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,6 +33,12 @@ def command(
         text=True,
         check=False,
     )
+
+
+def every(step: int, cases: Sequence[tuple]) -> list:
+    """Return test parameters. A command costs a second: every `step`-th case is a fast test, the others are slow tests."""
+    marks = ([] if number % step == 0 else [pytest.mark.slow] for number, _ in enumerate(cases))
+    return [pytest.param(*case, marks=mark) for case, mark in zip(cases, marks, strict=True)]
 
 
 def write_slice(folder: Path, number: int, image: np.ndarray, mask: np.ndarray) -> None:

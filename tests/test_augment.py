@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 
 from attnunet import config
 from attnunet.config import objects
-from attnunet.data.augment import Augment, check_augmentation
+from attnunet.data.augment import Augment, check_augmentation, sample
+from attnunet.data.samples import SampleError, augment_sample
 from attnunet.data.slices import DataError
 
 SETS = ("none", "light", "mri")
@@ -133,9 +134,9 @@ def test_a_wrong_argument_is_named(arguments: dict[str, Any], message: str) -> N
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("size", [16, 33, 128])
-def test_the_sets_of_conf_hold_what_the_network_needs(augment: Augment, size: int, channels: int) -> None:
-    check_augmentation(augment, size, channels)
+@pytest.mark.parametrize(("size", "image_type"), [(16, "uint8"), (33, "uint8"), (128, "uint8"), (33, "float16")])
+def test_the_sets_of_conf_hold_what_the_network_needs(augment: Augment, size: int, channels: int, image_type: str) -> None:
+    check_augmentation(augment, size, channels, image_type)
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,23 @@ def test_the_sets_of_conf_hold_what_the_network_needs(augment: Augment, size: in
 def test_what_a_transform_makes_is_looked_at_before_a_run(transform: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=f"augment: {message}"):
         check_augmentation(made(**transform), 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        ({"name": "albumentations.Normalize"}, r"\(Normalize\): the image of numbers from 0 to 1 holds -.* allowed: 0 to 1"),
+        ({"name": "albumentations.FromFloat", "dtype": "uint8"}, r"\(FromFloat\): the image became uint8; allowed: float32"),
+    ],
+)
+def test_real_numbers_stay_real_numbers_from_0_to_1(transform: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=f"augment: transforms.0 {message}"):
+        check_augmentation(made(**transform), 32, 3, "float16")
+
+
+def test_an_image_that_becomes_nan_is_refused() -> None:
+    with pytest.raises(SampleError, match="the image of numbers from 0 to 1 holds nan to nan"):
+        augment_sample(lambda image, mask, _: (image * np.float32(np.nan), mask), *sample(8, 1, "float16"), 0)
 
 
 def test_transforms_are_named_by_their_place() -> None:

@@ -69,6 +69,20 @@ def test_shapes_and_types(draws: Draws) -> None:
         assert set(np.unique(mask)) == {0, 1}
 
 
+def test_float16_images_are_drawn_as_they_are_and_augmented_from_0_to_255(
+    lgg_root: Path, tmp_path: Path, draws: Draws, plain: Draws
+) -> None:
+    prepared = prepare(lgg(str(lgg_root)), 16, tmp_path, "float16")
+    for index, (image, _) in enumerate(take(replace(plain, prepared=prepared), 2)):
+        assert image.dtype == prepared.images.dtype == np.float16
+        np.testing.assert_array_equal(image, prepared.images[drawn(plain, 2)[index]])
+    of_bytes, of_floats = (
+        np.stack([image for image, _ in take(given, 4)]) for given in (draws, replace(draws, prepared=prepared))
+    )
+    assert (of_floats.min() >= 0, of_floats.max() <= 255, of_floats.dtype) == (True, True, np.float16)
+    assert np.abs(of_bytes.astype(float) - of_floats).mean() < 2  # the same slices, transformed in the same way
+
+
 def test_a_draw_that_is_no_mask_is_refused(plain: Draws) -> None:
     """A transform may break a mask so seldom that no look at samples before the run finds it."""
 

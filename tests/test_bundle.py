@@ -49,7 +49,7 @@ CASES: dict[str, tuple[str, dict[str, Any], Predictor]] = {}
 
 
 def case(name: str, volume: str, intensity: str = "zscore", size: int = 16, **settings: Any) -> None:
-    preparation = {key: settings.pop(key) for key in ("pixel_size",) if key in settings}
+    preparation = {key: settings.pop(key) for key in ("pixel_size", "image_type") if key in settings}
     ready = Preparation(size, FILE, ("c", "a"), intensity, **preparation)
     CASES[name] = (volume, {}, Predictor(Brightness(), ready, batch_size=2, **settings))  # type: ignore[arg-type]
 
@@ -61,6 +61,10 @@ case("uint8 raw", "uint8", "raw")
 case("it grows", "uint8", size=40)
 case("one side grows", "uint8", size=24)
 case("nothing is resized", "uint8", size=20)
+for of in ("uint16", "float64", "constant"):
+    case(f"{of} float16", of, image_type="float16")
+case("uint8 raw float16", "uint8", "raw", image_type="float16")
+case("float16 is padded", "int16", "percentile", size=64, pixel_size=1.3, image_type="float16")
 case("flipped", "uint8", flip=True)
 case("post-processed", "uint8", "raw", decision=Decision(0.4, 9, True))
 case("padded", "int16", size=64, pixel_size=1.3)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import command, write_patient
+from tests.conftest import command, every, write_patient
 
 HEAVY = ("tensorflow", "mlflow", "albumentations")
 
@@ -93,7 +93,7 @@ def test_a_sweep_that_cannot_start_leaves_no_parent_run(tmp_path: Path, lgg_root
         assert database.execute("SELECT lifecycle_stage FROM runs").fetchall() == [("deleted",)]
 
 
-@pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=[" ".join(arguments) for arguments, _ in REFUSED])
+@pytest.mark.parametrize(("arguments", "message"), every(5, REFUSED))
 def test_what_cannot_run_is_refused_before_tensorflow_and_leaves_no_run(
     arguments: tuple[str, ...], message: str, tmp_path: Path, lgg_root: Path
 ) -> None:
@@ -157,10 +157,10 @@ KEYS = {
     "audit": "study",
 }
 """Every command, and one of its keys."""
+QUESTIONS = [("--help",), ("--cfg", "job")]
 
 
-@pytest.mark.parametrize("name", KEYS)
-@pytest.mark.parametrize("question", [("--help",), ("--cfg", "job")])
+@pytest.mark.parametrize(("name", "question"), every(5, [(name, asked) for name in KEYS for asked in QUESTIONS]))
 def test_a_question_is_answered_without_what_a_run_needs(question: tuple[str, ...], name: str, tmp_path: Path) -> None:
     result = command(*question, cwd=tmp_path, python=("-X", "importtime"), name=name)
     assert result.returncode == 0
@@ -182,7 +182,7 @@ LOOKING_BACK = [
 ]
 
 
-@pytest.mark.parametrize(("name", "arguments", "message"), LOOKING_BACK)
+@pytest.mark.parametrize(("name", "arguments", "message"), every(3, LOOKING_BACK))
 def test_a_command_that_cannot_look_back_is_refused_before_tensorflow_and_leaves_nothing(
     name: str, arguments: tuple[str, ...], message: str, tmp_path: Path
 ) -> None:

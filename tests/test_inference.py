@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,6 +25,7 @@ from attnunet.inference.predictor import Predictor, Preparation, load_network, s
 from attnunet.inference.volumes import find_volumes
 from attnunet.metrics.decision import Decision
 from attnunet.models.attention_resunet import attention_resunet
+from attnunet.training.build import take_images
 from tests.conftest import write_patient
 
 lgg = partial(read, intensity="raw")  # pixels as in the files, unless a test asks otherwise
@@ -184,6 +186,29 @@ def test_slices_of_any_numbers_train_predict_and_are_served_by_the_same_values(
     assert new.dtype == dtype
     np.testing.assert_array_equal(preparation(new), trained.images)
     np.testing.assert_array_equal(preparation(new.astype(preparation.dtype)), trained.images)
+
+
+def test_a_network_of_float16_images_has_the_same_layers_and_weights(network: keras.Model, tmp_path: Path) -> None:
+    changed = take_images(network, "float16")
+    assert (network.inputs[0].dtype, changed.inputs[0].dtype, changed.name) == ("uint8", "float16", network.name)
+    assert take_images(network, "uint8") is network
+    assert take_images(changed, "float16") is changed
+    images = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3)).astype(np.float16)
+    logits = np.asarray(changed(images))
+    np.testing.assert_array_equal(logits, network(images.astype(np.uint8)))
+    assert not np.array_equal(logits, changed(images + np.float16(0.25)))
+    changed.save(tmp_path / "network.keras")
+    np.testing.assert_array_equal(load_network(tmp_path / "network.keras")(images), logits)
+
+
+def test_a_predictor_of_float16_images_prepares_as_its_training_did(root: Path, network: keras.Model, tmp_path: Path) -> None:
+    prepared = prepare(read(str(root)), SIZE, tmp_path / "cache", "float16")
+    predictor = predictor_for(prepared, network)
+    predictor = replace(predictor, preparation=replace(predictor.preparation, image_type="float16"))
+    predictor.save(tmp_path / "saved")
+    preparation = Predictor.load(tmp_path / "saved").preparation
+    for patient, indices in prepared.patients.items():
+        np.testing.assert_array_equal(preparation(volume(prepared, patient)), prepared.images[indices])
 
 
 def test_a_slice_is_a_volume_of_depth_one(predictor: Predictor, prepared: Prepared) -> None:
@@ -347,3 +372,27 @@ def test_a_network_without_gates_shows_none(prepared: Prepared) -> None:
     predictor = predictor_for(prepared, tiny(gate="none"))
     (shown,) = find_examples(predictor, prepared, table([0.25]), range(10))
     assert shown.gates == {}
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_a_stream_costs_little_more_than_its_network() -> None:
+    """In processor time, which other processes change little. Volumes of 40 that are filled up to 64 would reach 0.62."""
+    size, depth, count = 256, 40, 4
+    network = attention_resunet(size, 3, [16, 32, 64, 128, 256], keras.layers.SeparableConv2D)
+    predictor = Predictor(network, Preparation(size, ("a", "b", "c"), ("a", "b", "c"), "zscore"), Decision(0.5, 100, True))
+    ball = np.fromfunction(lambda y, x: (y - 128) ** 2 + (x - 128) ** 2 < 90**2, (size, size))
+    noise = np.random.default_rng(0).integers(0, 20, (depth, size, size, 3), dtype=np.uint8)
+    volume = noise + np.uint8(100) * ball[..., None]
+    # The decision gets one lesion. Those of an untrained network are scattered, and there can be any number of them.
+    predictor = replace(predictor, engine=lambda images: (network.predict_on_batch(images), images[..., :1] / 32.0 - 5)[1])
+    batch = predictor.preparation(volume)[:32]
+    network.predict_on_batch(batch)  # traced; the volumes fill five such batches
+
+    start = time.process_time()
+    for _ in range(depth * count // 32):
+        network.predict_on_batch(batch)
+    alone, start = time.process_time() - start, time.process_time()
+    sizes = [found.mask.sum() for found in predictor.predict((volume, None) for _ in range(count))]  # type: ignore[union-attr]
+    assert min(sizes) > 100_000
+    assert alone / (time.process_time() - start) > 0.8

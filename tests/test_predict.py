@@ -11,14 +11,18 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from attnunet.data.cache import prepare
 from attnunet.data.files import read_csv
 from attnunet.data.images import read_image
+from attnunet.data.table import table
 from attnunet.evaluation import scoring
+from attnunet.inference.formats import FORMATS
 from attnunet.inference.predictor import Predictor
 from attnunet.tracking import records
 from attnunet.tracking.store import Store
 from tests import scans
 from tests.conftest import command
+from tests.test_export import convert
 
 pytestmark = pytest.mark.slow  # on a run of their own
 
@@ -130,6 +134,38 @@ def test_any_name_is_printed_whatever_the_terminal(trained: Path, run_id: str, l
     for name in ("1/a=b,[c] (1).tif", r"2/[/b] \xe9.tif", r"3/:smile: \u5f20.tif"):
         assert f"{source}/{name}.npy: cannot be read" in result.stderr
     assert len(list((tmp_path / "out").rglob("*.tif"))) == 3
+
+
+def test_16_bit_slices_of_odd_names_train_and_predict_by_the_same_values(tmp_path: Path) -> None:
+    """Grey PNG slices in folders of patients; the printed and the predicted patients are those of the table."""
+    rows = ["patient,image,mask"]
+    for name, (images, masks) in scans.draw(12, slices=4).items():
+        folder = tmp_path / "in [1]" / f"{name} Zo\u00eb"
+        (folder / "masks").mkdir(parents=True)
+        for number, (image, mask) in enumerate(zip(images[..., 1], masks, strict=True)):
+            cv2.imwrite(str(folder / f"{number}.PNG"), image.astype(np.uint16) * 201 + 3000)
+            cv2.imwrite(str(folder / "masks" / f"{number}.PNG"), mask * np.uint16(65535))
+            rows.append(f"{name},{folder.name}/{number}.PNG,{folder.name}/masks/{number}.PNG")
+    (tmp_path / "in [1]" / "my table.csv").write_text("\n".join(rows))
+    data = ("data=table", "data.file='in [1]/my table.csv'", "data.file_channels=[grey]")
+    result = command("trainer=smoke", "evaluation.batch_size=4", "image_type=float16", "study=deep", *data, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    store = Store(tmp_path / "mlruns", None, 0)
+    (run,) = records.runs_of_study(store, "deep")
+    predictor = scoring.load_predictor(*records.find_runs(store, [run.id]))
+    assert (predictor.preparation.dtype, predictor.preparation.image_type) == ("float32", "float16")
+
+    keys = (f'run="{run.id}"', f"input='{folder}'", "output=out", "probabilities=true")
+    assert command(*keys, cwd=tmp_path, name="predict").returncode == 0
+    dataset = table(str(tmp_path / "in [1]" / "my table.csv"), ["grey"])
+    prepared = prepare(dataset, predictor.preparation.image_size, tmp_path / "cache", "float16")
+    for number, expected in enumerate(predictor.probabilities(prepared, prepared.patients[name])):
+        found = cv2.imread(str(tmp_path / "out" / f"{number}_probability.tif"), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        mask = cv2.imread(str(tmp_path / "out" / f"{number}.PNG"), cv2.IMREAD_UNCHANGED)
+        assert mask.dtype == np.uint8
+    for form in FORMATS:  # each refuses a file that answers otherwise than the network
+        convert(store, run.id, form, tmp_path / form)
 
 
 LOOKED_UP = {

@@ -178,6 +178,16 @@ def test_the_hand_made_tiff_is_whole(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(str(tmp_path / "whole.tif"), 3), noise(32, 32, 3))
 
 
+def test_lgg_folders_of_16_bits_are_read_as_they_are(tmp_path: Path, cache: Path) -> None:
+    image = noise(32, 32, 3).astype(np.uint16) * 200
+    (tmp_path / PATIENT).mkdir()
+    save(tmp_path / PATIENT / f"{PATIENT}_1.tif", image)
+    save(tmp_path / PATIENT / f"{PATIENT}_1_mask.tif", with_values(1, 1).astype(np.uint16))
+    prepared = prepare(lgg(str(tmp_path), intensity="zscore"), 32, cache)
+    np.testing.assert_array_equal(prepared.images, prepare_volume(sequences(image[None, ..., ::-1]), 32, "zscore"))
+    assert (prepared.dtype, int(prepared.lesion_pixels[0])) == ("float32", int(with_values(1, 1).sum()))
+
+
 def test_patients_may_differ_in_size(root: Path, cache: Path) -> None:
     write_patient(root, "TCGA_HT_7473_19970826", size=48)
     prepared = prepare(lgg(str(root)), 32, cache)
@@ -317,6 +327,29 @@ def test_a_sequence_of_two_values_is_scaled_without_a_word(intensity: str, value
     assert not prepare_volume([volume], 8, intensity).any()
     volume[0, 2, 2] = np.nextafter(np.float32(value), np.float32(np.inf), dtype=np.float32)  # the smallest range that there is
     assert set(np.unique(prepare_volume([volume], 8, intensity))) <= set(range(256))
+
+
+@pytest.mark.parametrize("intensity", ["raw", "percentile", "zscore"])
+def test_float16_images_are_not_rounded(root: Path, cache: Path, intensity: Any) -> None:
+    of_bytes, of_floats = (prepare(lgg(str(root), intensity=intensity), 32, cache, kind) for kind in ("uint8", "float16"))
+    assert of_floats.images.dtype == np.float16
+    assert of_bytes.folder == of_floats.folder
+    assert of_bytes.fingerprint != of_floats.fingerprint
+    exact = np.array(of_floats.images, np.float64)
+    assert np.abs(exact - of_bytes.images).max() <= 0.5 + 2**-4  # half a grey level, and half of float16's step at 255
+    assert (exact % 1 > 0).any() == (intensity != "raw")
+    for patient, indices in of_floats.patients.items():
+        volume = np.stack([read_image(of_floats.slices[i].image, 3) for i in indices])
+        found = prepare_volume(sequences(volume), 32, intensity, image_type="float16")
+        np.testing.assert_array_equal(found, of_floats.images[indices], err_msg=patient)
+
+
+def test_float16_images_shrink_by_area_averaging() -> None:
+    image = np.arange(256, dtype=np.float32).reshape(1, 16, 16)
+    (small,) = prepare_volume([image], 8, "percentile", image_type="float16")
+    low, high = np.percentile(image[image != 0], [1, 99])
+    scaled = ((image[0] - low) * 255 / (high - low)).clip(0, 255)
+    np.testing.assert_allclose(small[..., 0], scaled.reshape(8, 2, 8, 2).mean(axis=(1, 3)), atol=0.13)
 
 
 def test_percentile_is_taken_a_patient(root: Path, cache: Path) -> None:

@@ -27,7 +27,7 @@ CURVES = {
 }
 
 
-@pytest.mark.parametrize("model", CURVES)
+@pytest.mark.parametrize("model", ["conv", pytest.param("separable", marks=pytest.mark.slow)])
 def test_the_loss_curve_is_the_committed_one(model: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.reference", model, str(tmp_path)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

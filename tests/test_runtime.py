@@ -104,6 +104,7 @@ def configured(home: Path, settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_keras_settings_from_outside_change_nothing(tmp_path: Path) -> None:
     """And TensorFlow's import leaves the settings as they were, so that all jobs of a process record the same."""
     settings = {"floatx": "float64", "epsilon": 0.01, "backend": "jax", "image_data_format": "channels_first"}

@@ -24,7 +24,7 @@ from optuna.trial import TrialState
 from attnunet.errors import UserError
 from attnunet.sweeps import grid
 from attnunet.sweeps.search import distribution, search
-from tests.conftest import REPO, command
+from tests.conftest import REPO, command, every
 from tests.test_train import SMOKE
 
 GRID = "hydra_plugins.attnunet_grid.GridSweeper"
@@ -77,7 +77,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=[" ".join(arguments) for arguments, _ in REFUSED])
+@pytest.mark.parametrize(("arguments", "message"), every(4, REFUSED))
 def test_a_search_that_cannot_run_is_refused_before_its_first_job(
     arguments: tuple[str, ...], message: str, tmp_path: Path, lgg_root: Path
 ) -> None:

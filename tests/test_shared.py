@@ -54,7 +54,7 @@ def job(seed: int, key: str = "key", callbacks: tuple[keras.callbacks.Callback, 
     return [logits, *(np.asarray(variable.value) for variable in variables(network))]
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("mixed_float16", marks=pytest.mark.slow)])
 def test_a_later_job_traces_nothing_and_ends_with_the_bits_of_one_of_its_own(
     precision: str, request: pytest.FixtureRequest
 ) -> None:
@@ -73,6 +73,7 @@ def test_a_later_job_traces_nothing_and_ends_with_the_bits_of_one_of_its_own(
     assert hasattr(network_cache.kept["key"].optimizer, "inner_optimizer") == (precision == "mixed_float16")
 
 
+@pytest.mark.slow
 def test_a_job_that_failed_leaves_nothing_to_the_next() -> None:
     alone = job(seed=1)
     with pytest.raises(InterruptedError):
@@ -81,7 +82,7 @@ def test_a_job_that_failed_leaves_nothing_to_the_next() -> None:
         np.testing.assert_array_equal(ours, expected)
 
 
-@pytest.mark.parametrize("key", ["other", ""])
+@pytest.mark.parametrize("key", ["other", pytest.param("", marks=pytest.mark.slow)])
 def test_another_computation_gets_a_network_of_its_own_and_takes_the_place(key: str) -> None:
     """Without a key every one is another."""
     job(seed=0, key="" if key == "" else "key")

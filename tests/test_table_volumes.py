@@ -106,8 +106,8 @@ def test_the_plane_and_the_pixel_size_are_chosen(folder: Path) -> None:
     assert (dataset.plane, dataset.pixel_size, len(dataset.slices)) == ("coronal", 1.5, 8)
 
 
-def test_two_of_a_name(folder: Path) -> None:
-    """Both keys are of one reader each, so that none is without effect."""
+def test_a_key_for_the_other_kind_of_rows_is_refused(folder: Path) -> None:
+    """A key without effect would be a wrong expectation."""
     file = write(folder, *ONE)
     with pytest.raises(
         DataError, match=r"data\.spacing=\[3, 1, 1\]: .*table\.csv lists volumes, whose headers tell it; allowed"

@@ -223,6 +223,7 @@ def test_the_same_seed_gives_the_same_bits_whoever_draws_the_batches(smoke: Star
     assert_same(reference, weights(other.artifact("checkpoints/best.keras")))
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_run_again(smoke: Started, lgg_root: Path) -> None:
     again = start(smoke.folder, lgg_root, "study=tried", "trainer.keep=all")
     assert again.result.returncode == 0, again.result.stderr

@@ -6,7 +6,8 @@ identity      includes                                            leaves out
 ------------  --------------------------------------------------  ----------------------------------------------------
 content       names and bytes of images and masks, patients,      folder, size, time of change: a copy is the same data
               sites
-preparation   content, image_size, channels, intensity            augmentation: it is applied later
+preparation   content, image_size, image_type, channels,          augmentation: it is applied later
+              intensity
 split         the slices of each part, whether the split leaks    how the slices were drawn: a manifest of a split has
                                                                   the same identity as the split
 code          the definitions that CORE and the run's             other losses, networks, readers; figures, tables,
@@ -153,7 +154,14 @@ def computation(cfg: DictConfig, channels: int, steps: int) -> str:
     groups = [OmegaConf.to_container(cfg[name], resolve=True) for name in ("model", "loss", "optimizer")]
     if any(is_own(target) for target in targets.find_targets(groups)):
         return ""
-    settings = [cfg.trainer.precision, cfg.trainer.jit_compile, cfg.trainer.strategy, cfg.image_size, cfg.batch_size]
+    settings = [
+        cfg.trainer.precision,
+        cfg.trainer.jit_compile,
+        cfg.trainer.strategy,
+        cfg.image_size,
+        cfg.image_type,
+        cfg.batch_size,
+    ]
     return digest([groups, settings, cfg.evaluation.batch_size, channels, steps])
 
 

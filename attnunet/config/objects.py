@@ -26,7 +26,7 @@ def check_run(cfg: DictConfig) -> None:
 
     from attnunet.data.augment import check_augmentation  # last, because the import takes a second
 
-    check_augmentation(make(cfg.augment, "augment")(), cfg.image_size, len(prepared.channels))
+    check_augmentation(make(cfg.augment, "augment")(), cfg.image_size, len(prepared.channels), cfg.image_type)
 
 
 def make(node: DictConfig, group: str) -> Callable[..., Any]:
@@ -65,7 +65,7 @@ def prepare_data(cfg: DictConfig) -> tuple[Prepared, Split]:
     Raises:
         DataError: the message names the file, the patient or the key.
     """
-    prepared = prepare(make(cfg.data, "data")(), cfg.image_size, Path(cfg.tracking.root) / "cache")
+    prepared = prepare(make(cfg.data, "data")(), cfg.image_size, Path(cfg.tracking.root) / "cache", cfg.image_type)
     split, pixels = divide(cfg.split, prepared), prepared.lesion_pixels
     for part in ("train", "val"):
         if not pixels[list(split.parts[part])].any():
@@ -74,7 +74,8 @@ def prepare_data(cfg: DictConfig) -> tuple[Prepared, Split]:
         raise DataError(
             f"batch_size={cfg.batch_size}: the split has only {len(split.train)} training slices; allowed: at most that number"
         )
-    check_shared_memory(cfg.trainer.workers, cfg.batch_size * cfg.image_size**2 * (len(prepared.channels) + 1))
+    sample = prepared.images[0].nbytes + cfg.image_size**2  # an image and its mask
+    check_shared_memory(cfg.trainer.workers, cfg.batch_size * sample)
     return prepared, split
 
 

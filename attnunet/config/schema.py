@@ -146,6 +146,7 @@ class Train(Keys):
 
     seed: Seed
     image_size: Annotated[int, Gt(0), Le(4096)]
+    image_type: Literal["uint8", "float16"]
     batch_size: Annotated[int, Gt(0), Le(65_536)]
     epochs: Annotated[int, Gt(0), Le(100_000)] | None
     budget_images: Annotated[int, Gt(0), Le(10**10)] | None

@@ -9,7 +9,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from attnunet.data.samples import fault
+from attnunet.data.samples import Augmentation, SampleError, augment_sample
 from attnunet.data.slices import DataError
 from attnunet.errors import first_line
 
@@ -20,13 +20,12 @@ import albumentations as A
 cv2.setNumThreads(0)  # the pipeline has threads and processes of its own
 
 SEEDS = range(8)  # before a run, each transform is checked with these seeds
-Augmentation = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
 
 class Augment:
     """A function (image, mask, seed) -> (image, mask). Its result depends on these three arguments only.
 
-    Image and mask are uint8 (H, W, C) and uint8 (H, W, 1), before and after. Each element of `transforms` is a function that
+    See `samples.Augmentation` for the types of image and mask. Each element of `transforms` is a function that
     makes a transform. albumentations keeps the random state in the pipeline, so each thread builds a pipeline of its own and
     sets its seed for each sample. The pickle of an Augment holds only the functions in `transforms`.
 
@@ -78,16 +77,16 @@ def draw_parameters(pipeline: A.Compose, image: np.ndarray, mask: np.ndarray, se
     return augmented["image"], augmented["mask"]
 
 
-def sample(size: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
+def sample(size: int, channels: int, image_type: str) -> tuple[np.ndarray, np.ndarray]:
     """Return a noisy image with a bright rectangle, and the rectangle's mask."""
     image = np.random.default_rng(0).integers(0, 120, (size, size, channels), dtype=np.uint8)
     mask = np.zeros((size, size, 1), np.uint8)
     mask[size // 4 : size // 2 + 1, size // 3 : 2 * size // 3 + 1] = 1
-    return image + 120 * mask, mask
+    return (image + 120 * mask).astype(image_type), mask
 
 
-def check_augmentation(augment: Augmentation, size: int, channels: int) -> None:
-    """Raise DataError if an augmentation fails on a sample of the run's size, or changes what it must not change.
+def check_augmentation(augment: Augmentation, size: int, channels: int, image_type: str = "uint8") -> None:
+    """Raise DataError if an augmentation fails on a sample of the run's size and type, or changes what it must not change.
 
     The transforms of an Augment are checked one by one, and then all together. Any other augmentation is checked as a whole.
 
@@ -98,11 +97,11 @@ def check_augmentation(augment: Augmentation, size: int, channels: int) -> None:
     parts = augment.parts() if isinstance(augment, Augment) else ()
     for name, part in [*parts, ("all together", augment)]:
         for seed in SEEDS:
-            image, mask = sample(size, channels)
+            image, mask = sample(size, channels, image_type)
             try:
-                image, mask = part(image, mask, seed)
-                found = fault(image, mask, size, channels)
+                augment_sample(part, image, mask, seed)
+            except SampleError as error:
+                raise DataError(f"augment: {name}: {error}") from None
             except Exception as error:  # the transform may be code of the user, which can raise any error
                 found = f"it fails on an image of shape {image.shape}: {first_line(error)}"
-            if found:
-                raise DataError(f"augment: {name}: {found}")
+                raise DataError(f"augment: {name}: {found}") from None

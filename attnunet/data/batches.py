@@ -1,7 +1,7 @@
 """Training batches. The slices of a batch depend on (seed, step) only. The augmentation of a draw depends on (seed, draw)."""
 
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -10,7 +10,7 @@ import numpy as np
 from absl import flags
 
 from attnunet.data.cache import Prepared
-from attnunet.data.samples import fault
+from attnunet.data.samples import Augmentation, SampleError, augment_sample
 from attnunet.data.slices import DataError
 from attnunet.data.workers import end_with_parent
 
@@ -24,7 +24,9 @@ def permutation(seed: int, stratum: int, cycle: int, size: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Draws:
-    """The endless sequence of training samples. Draw i is (image, mask): uint8 (S, S, C) and uint8 (S, S, 1).
+    """The endless sequence of training samples. Draw i is (image, mask): (S, S, C) and uint8 (S, S, 1).
+
+    The image has the type of the prepared images.
 
     With a `lesion_share`, the slices with a lesion are one stratum and the slices without a lesion are another. The first
     round(lesion_share * batch_size) samples of each batch come from the stratum with lesions. The other samples come from the
@@ -38,7 +40,7 @@ class Draws:
     batch_size: int
     seed: int
     lesion_share: float | None
-    augment: Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+    augment: Augmentation
 
     def __post_init__(self) -> None:
         if len(self.indices) < self.batch_size:
@@ -75,10 +77,10 @@ class Draws:
         mask = self.prepared.frame(index).show_mask(self.prepared.mask(index))
         # The seeds of the permutations have the stratum, 0 or 1, in place of the 2. So the two kinds of seeds differ.
         seed = int(np.random.SeedSequence([self.seed, 2, draw]).generate_state(1)[0])
-        image, mask = self.augment(image, mask[..., None], seed)
-        if found := fault(image, mask, self.prepared.images.shape[1], self.prepared.images.shape[3]):
-            raise DataError(f"augment: of slice {index}, drawn with seed {seed}, {found}")
-        return image, mask
+        try:
+            return augment_sample(self.augment, image, mask[..., None], seed)
+        except SampleError as error:
+            raise DataError(f"augment: of slice {index}, drawn with seed {seed}, {error}") from None
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Steps:
 
 
 def batches(draws: Draws, workers: int, start_step: int = 0) -> grain.IterDataset:
-    """Return endless batches (images, masks), uint8 (B, S, S, C) and (B, S, S, 1), from training step `start_step` on.
+    """Return endless batches (images, masks), (B, S, S, C) and uint8 (B, S, S, 1), from training step `start_step` on.
 
     `workers` is the number of processes that prepare batches in advance. With 0, a thread of this process does it. The
     batches do not depend on `workers`.

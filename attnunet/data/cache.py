@@ -2,7 +2,7 @@
 
     cache/<content>/slices.json            the slices, the checksums, and facts about images and masks
                     masks.npy              all masks, one after the other, at native size: uint8, 0 or 1
-                    images-<settings>.npy  uint8 (N, image_size, image_size, C)
+                    images-<settings>.npy  uint8 or float16 (N, image_size, image_size, C), in [0, 255]
 
 `<content>` is a hash of the slices' names and the files' bytes. `cache/index/` stores this hash under a key, which is made
 of the paths, sizes and modification times of all files. So the files are read again only if the key changes, or if `verify`
@@ -59,7 +59,7 @@ class Prepared:
 
     @cached_property
     def images(self) -> np.ndarray:
-        """All images, uint8 (N, image_size, image_size, C)."""
+        """All images, uint8 or float16 (N, image_size, image_size, C), in [0, 255]."""
         return np.load(self.folder / self.images_file, mmap_mode="r")
 
     @cached_property
@@ -116,10 +116,10 @@ def as_slice(row: dict[str, Any]) -> Slice:
     return Slice(**stored)
 
 
-def prepare(dataset: Dataset, image_size: int | None, cache: Path) -> Prepared:
+def prepare(dataset: Dataset, image_size: int | None, cache: Path, image_type: str = "uint8") -> Prepared:
     """Return the data set's arrays under `cache`. Arrays that are not there yet are made.
 
-    If `image_size` is None, only the masks and the facts are made.
+    If `image_size` is None, only the masks and the facts are made. `image_type` is the type of the images.
 
     Raises:
         DataError: a file cannot be decoded, or does not have the form that the reader documents. The message names the file.
@@ -133,10 +133,12 @@ def prepare(dataset: Dataset, image_size: int | None, cache: Path) -> Prepared:
                 write_masks(dataset, temporary)
         name = ""
         if image_size is not None:
+            # A setting that has its default is left out, so that arrays of earlier versions keep their names.
             resampled = [dataset.pixel_size, dataset.spacing] if dataset.pixel_size else []
-            name = f"images-{digest([VERSION, image_size, dataset.channels, dataset.intensity, *resampled])}.npy"
+            typed = [image_type] if image_type != "uint8" else []
+            name = f"images-{digest([VERSION, image_size, dataset.channels, dataset.intensity, *resampled, *typed])}.npy"
             if not (folder / name).is_file():
-                write_images(dataset, image_size, folder / name)
+                write_images(dataset, image_size, image_type, folder / name)
         if dataset.verify:
             verify(folder, name)
     kept = ("file_channels", "channels", "intensity", "spacing", "notes", "plane", "pixel_size", "dtype")
@@ -279,7 +281,7 @@ def by_scan(slices: Sequence[Slice]) -> list[list[Slice]]:
     return [list(group) for _, group in groupby(slices, key=lambda item: item.volume)]
 
 
-def write_images(dataset: Dataset, image_size: int, path: Path) -> None:
+def write_images(dataset: Dataset, image_size: int, image_type: str, path: Path) -> None:
     """Write the images at `image_size` into a memory-mapped file, and move the file to `path` when it is complete."""
     wanted = [dataset.file_channels.index(name) for name in dataset.channels]
     shape = (len(dataset.slices), image_size, image_size, len(wanted))
@@ -287,8 +289,9 @@ def write_images(dataset: Dataset, image_size: int, path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
         temporary = Path(folder) / path.name
         with naming(path), temporary.open("wb") as stream:
-            np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            reserve(stream, math.prod(shape))
+            header = {"descr": np.dtype(image_type).str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, header)
+            reserve(stream, math.prod(shape) * np.dtype(image_type).itemsize)
         images = np.lib.format.open_memmap(temporary, mode="r+")
 
         def write(slices: Sequence[Slice], first: int) -> None:
@@ -296,7 +299,12 @@ def write_images(dataset: Dataset, image_size: int, path: Path) -> None:
             sequences = (pixels.sequence(channel) for channel in wanted)
             try:
                 images[first : first + len(slices)] = prepare_volume(
-                    sequences, image_size, dataset.intensity, dataset.pixel_size, dataset.spacing or slices[0].spacing
+                    sequences,
+                    image_size,
+                    dataset.intensity,
+                    dataset.pixel_size,
+                    dataset.spacing or slices[0].spacing,
+                    image_type,
                 )
             except ValuesError as error:
                 raise DataError(f"{slices[0].image}: {error}") from None

@@ -21,31 +21,39 @@ def prepare_volume(
     intensity: str,
     pixel_size: float | None = None,
     spacing: Sequence[float] | None = None,
+    image_type: str = "uint8",
 ) -> np.ndarray:
-    """Return a scan in the form for the network, uint8 (D, image_size, image_size, C).
+    """Return a scan in the form for the network, `image_type` (D, image_size, image_size, C), in [0, 255].
 
     Each of the C sequences is (D, h, w) with any type of numbers. The intensities of each sequence are scaled from the values
-    in the files, and then rounded (see INTENSITIES). Then `frames.make_frame` tells how each slice is brought to a square.
-    Slices shrink by area averaging, and grow by bilinear interpolation.
+    in the files (see INTENSITIES), and rounded to whole numbers if the type is uint8. Then `frames.make_frame` tells how each
+    slice is brought to a square. Slices shrink by area averaging, and grow by bilinear interpolation.
 
     Raises:
         ValuesError: the intensity is "raw", and a value is no whole number from 0 to 255.
     """
-    scaled = np.stack([INTENSITIES[intensity](values) for values in sequences], axis=-1)
+    scaled = np.stack([scale(values, intensity, image_type) for values in sequences], axis=-1)
     frame = make_frame(scaled.shape[1:3], image_size, pixel_size, spacing)
-    return np.stack([frame.show(image) for image in scaled])
+    if image_type == "uint8":
+        return np.stack([frame.show(image) for image in scaled])
+    return np.stack([frame.show(image.astype(np.float32)).astype(image_type) for image in scaled])  # OpenCV has no float16
+
+
+def scale(values: np.ndarray, intensity: str, image_type: str) -> np.ndarray:
+    """Return the values of a sequence, scaled to [0, 255], as `image_type`. Whole numbers are rounded to the nearest."""
+    scaled = INTENSITIES[intensity](values)
+    rounds = image_type == "uint8" and scaled.dtype != np.uint8
+    return (np.rint(scaled) if rounds else scaled).astype(image_type, copy=False)
 
 
 def linear(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Return the values as uint8, scaled linearly so that `low` becomes 0 and `high` becomes 255.
+    """Return the values, scaled linearly so that `low` becomes 0 and `high` becomes 255, and clipped to this range.
 
-    The result is rounded and clipped. If the values are integers, a range high - low below 1 counts as 1. A range of 0 makes
-    all values above it 255.
+    If the values are integers, a range high - low below 1 counts as 1. A range of 0 makes all values above it 255.
     """
     least = 1 if np.issubdtype(values.dtype, np.integer) else SMALLEST
     with np.errstate(over="ignore"):  # the result may be infinite, and is clipped
-        scaled = (values - np.float32(low)) * np.float32(255 / max(high - low, least))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+        return ((values - np.float32(low)) * np.float32(255 / max(high - low, least))).clip(0, 255)
 
 
 def raw(values: np.ndarray) -> np.ndarray:
@@ -60,7 +68,7 @@ def raw(values: np.ndarray) -> np.ndarray:
 
 
 def percentile(values: np.ndarray) -> np.ndarray:
-    """Return the values as uint8, scaled so that the 1st percentile becomes 0 and the 99th percentile becomes 255.
+    """Return the values, scaled so that the 1st percentile becomes 0 and the 99th percentile becomes 255.
 
     The percentiles are those of the values other than 0. If all values are 0, the result is 0.
     """
@@ -69,7 +77,7 @@ def percentile(values: np.ndarray) -> np.ndarray:
 
 
 def zscore(values: np.ndarray) -> np.ndarray:
-    """Return the values as uint8, scaled by the mean and the standard deviation of the head.
+    """Return the values, scaled by the mean and the standard deviation of the head.
 
     The head is all values above the overall mean. Three standard deviations below the head's mean become 0. Three standard
     deviations above it become 255. So the heads of dark and bright scans get the same mean, as in nnU-Net's normalisation of
@@ -85,3 +93,4 @@ def zscore(values: np.ndarray) -> np.ndarray:
 
 
 INTENSITIES = {"raw": raw, "percentile": percentile, "zscore": zscore}
+"""The functions that scale a sequence to [0, 255], by the value of data.intensity."""

@@ -19,21 +19,29 @@ def mark_lesion(path: str, values: np.ndarray, labels: Sequence[int] | None, bac
         DataError: there are other values. The message names the file `path`.
     """
     if labels is None:
-        lesion = np.isin(values, background, invert=True)
+        lesion = ~find_values(values, background)
         if np.unique(values[lesion]).size > 1:
             allowed = f"a mask has the values {list_values(background)} and one other"
             raise DataError(
-                f"{path}: {allowed}, found {list_values(np.unique(values))}; save masks as PNG, as JPEG blurs them, or name "
-                "the values that are lesion by data.labels (data=table)"
+                f"{path}: {allowed}, found {list_values(np.unique(values))}; name the values that are lesion by data.labels "
+                "(data=table), or save masks as PNG if JPEG blurred them"
             )
         return lesion.astype(np.uint8)
-    lesion = np.isin(values, labels)
-    if not (lesion | np.isin(values, background)).all():
+    lesion = find_values(values, labels)
+    if not (lesion | find_values(values, background)).all():
         raise DataError(
             f"{path}: holds the values {list_values(np.unique(values))}; data.labels={list(labels)} are lesion, "
             f"{list(background)} background, and each value must be one of these"
         )
     return lesion.astype(np.uint8)
+
+
+def find_values(values: np.ndarray, wanted: Sequence[int]) -> np.ndarray:
+    """Return whether each value is one of the few that are `wanted`. np.isin sorts, and takes ten times as long."""
+    found = np.zeros(values.shape, bool)
+    for value in wanted:
+        found |= values == value
+    return found
 
 
 def list_values(values: Sequence[float] | np.ndarray) -> str:

@@ -74,7 +74,7 @@ def evaluate_ensemble(cfg: DictConfig, model: Model, settings: dict[str, Any], c
         current.text(write_csv(found.rows), "patients.csv")
         current.text(write_csv(found.strata), "strata.csv")
         current.figures(pictures.draw_charts(found))
-    report.print_scores(console, {cfg.part: found}, "scored by no member that trained or validated on a patient")
+    report.print_scores(console, {cfg.part: found}, "an ensemble, on patients that no member trained or validated on")
     for line in (*notes, f"run {current.id}: {name}"):
         console.print(line)
 

@@ -70,7 +70,7 @@ def example(
     gates = maps(image[None]) if maps is not None else {}  # predict() would first trace the graph, which takes a second
     return figures.Example(
         f"{name}: {volume_of(row)}",
-        frame.restore(np.ascontiguousarray(image[..., channel])),
+        frame.restore(np.rint(image[..., channel]).astype(np.uint8)),
         prepared.mask(index),
         predictor.decision(volume.probabilities)[place],
         {gate: frame.restore(np.asarray(weights)[0, ..., 0]) for gate, weights in gates.items()},

@@ -88,7 +88,7 @@ def prepare_as_trained(data: DictConfig, preparation: Preparation, cache: Path) 
     dataset = replace(
         dataset, channels=preparation.channels, intensity=preparation.intensity, pixel_size=preparation.pixel_size
     )
-    return prepare(dataset, preparation.image_size, cache)
+    return prepare(dataset, preparation.image_size, cache, preparation.image_type)
 
 
 def select_slices(

@@ -26,10 +26,10 @@ from attnunet.inference.predictor import Predictor, sigmoid
 TOLERANCE = 1e-4
 """The tolerance for a logit x of the network: the file's logit may differ from it by TOLERANCE * (1 + |x|)."""
 RULES = {
-    "intensity": "scaled for each scan and sequence over all its slices, rounded half to even, clipped to 0 to 255",
-    "resize": "area averaging if no side grows, else bilinear (OpenCV's INTER_AREA and INTER_LINEAR); images as uint8",
+    "intensity": "scaled for each scan and sequence over all its slices, clipped to 0 to 255, as uint8 rounded half to even",
+    "resize": "area averaging if no side grows, else bilinear (OpenCV's INTER_AREA and INTER_LINEAR); float16 as float32",
     "pixel_size": "null: squeezed into the square; else resampled to so many mm, and cut or padded with 0 around the centre",
-    "input": "uint8 (batch, image_size, image_size, channels), without any further scaling",
+    "input": "image_type (batch, image_size, image_size, channels), without any further scaling",
     "output": "logits float32 (batch, image_size, image_size, 1)",
     "probability": "1 / (1 + exp(-logit)) in float32; with flip, the mean with the result of the mirrored image (columns)",
     "restore": "the probability, not the logit, is resized to the size of the slice, by the same rule",
@@ -83,7 +83,7 @@ def export_predictor(predictor: Predictor, name: str, folder: Path, images: np.n
     """Write the bundle of a predictor in a format. Return the path of its network, and how closely the network agrees.
 
     The folder appears only after a check that the written network gives the same logits as the predictor's network in
-    float32 for `images`, uint8 (n, S, S, C) with n <= batch_size.
+    float32 for `images` (n, S, S, C) with n <= batch_size.
 
     Raises:
         UserError: the format needs a package that is not installed, or the file gives other logits.

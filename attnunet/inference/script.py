@@ -19,8 +19,8 @@ from scipy import ndimage
 Network = Callable[[np.ndarray], np.ndarray]
 
 
-def scale(values: np.ndarray, intensity: str) -> np.ndarray:
-    """Return a sequence of a scan as uint8, so that `low` becomes 0 and `high` becomes 255."""
+def scale(values: np.ndarray, intensity: str, image_type: str) -> np.ndarray:
+    """Return a sequence of a scan as `image_type`, so that `low` becomes 0 and `high` becomes 255."""
     low, high = 0.0, 255.0
     if intensity == "raw" and not np.array_equal(values, values.clip(0, 255).astype(np.uint8)):
         sys.exit("intensity raw: the values must be whole numbers from 0 to 255")
@@ -34,9 +34,9 @@ def scale(values: np.ndarray, intensity: str) -> np.ndarray:
             low, high = mean - spread, mean + spread
         elif values.dtype != np.uint8:
             low = float(values.max())
-    least = 1 if values.dtype.kind in "iu" else np.finfo(np.float32).tiny
-    scaled = (values - np.float32(low)) * np.float32(255 / max(high - low, least))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    least = 1 if values.dtype.kind in "iu" else 1e-30
+    scaled = ((values - np.float32(low)) * np.float32(255 / max(high - low, least))).clip(0, 255)
+    return (np.rint(scaled) if image_type == "uint8" else scaled).astype(image_type)
 
 
 def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -62,9 +62,13 @@ def segment(volume: np.ndarray, facts: dict, network: Network, spacing: list[flo
     native = volume.shape[1:3]
     scaled = tuple(max(1, round(n * mm / pixel)) for n, mm in zip(native, spacing[1:], strict=True)) if pixel else size
 
-    wanted = [channels.index(name) for name in preparation["channels"]]
-    sequences = np.stack([scale(volume[..., channel], preparation["intensity"]) for channel in wanted], axis=-1)
-    images = np.stack([centre(resize(image, scaled).reshape(*scaled, -1), size) for image in sequences])
+    wanted, how = (
+        [channels.index(name) for name in preparation["channels"]],
+        (preparation["intensity"], preparation["image_type"]),
+    )
+    sequences = np.stack([scale(volume[..., channel], *how) for channel in wanted], axis=-1)
+    resized = [resize(image if image.dtype == np.uint8 else image.astype(np.float32), scaled) for image in sequences]
+    images = np.stack([centre(image.reshape(*scaled, -1), size).astype(sequences.dtype) for image in resized])
 
     def probability(images: np.ndarray) -> np.ndarray:
         batches = [np.ascontiguousarray(images[start : start + step]) for start in range(0, len(images), step)]

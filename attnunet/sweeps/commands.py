@@ -152,13 +152,25 @@ class CheckKeys(Callback):
             runtime.available_threads(None)
             plain = check_keys(without_hydra(config), get_class(self.keys))
             run = plain.get("run")
-            no_runs = isinstance(run, str) and Path(run).is_dir()  # the folder of a predictor
-            if not no_runs and (run or not plain.get("data")):  # a data set needs no earlier run
+            if not is_folder(run) and (run or not plain.get("data")):  # neither a model's folder nor a data set needs runs
                 check_store(plain["tracking"])
             check_folder("hydra.run.dir", config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         sys.exit("attnunet: -m: only attnunet.train has sweeps; allowed: this command without -m")
+
+
+def is_folder(run: Any) -> bool:
+    """Return whether the value of the key `run` names a folder, which holds a model outside of a store."""
+    return isinstance(run, str) and Path(run).is_dir()
+
+
+def check_stored(run: Any) -> None:
+    """Raise ConfigError if the key `run` of a command that needs a run of a store names a folder."""
+    if is_folder(run):
+        raise config.ConfigError(
+            f"run={run}: is a folder; allowed here: a run of a store, by its id, its first digits or models:/NAME@ALIAS"
+        )
 
 
 def check_store(tracking: dict[str, Any]) -> None:
@@ -203,24 +215,18 @@ def open_checkpoint(cfg: DictConfig) -> Record:
     """Return the one run that the key `run` names, and load TensorFlow. Raise an error if it keeps no best checkpoint."""
     from attnunet.tracking.records import find_checkpoint
 
+    check_stored(cfg.run)
     record = find_checkpoint(open_runs(cfg.tracking), cfg.run)
     load_tensorflow()
     return record
 
 
 def find_model(cfg: DictConfig) -> Model:
-    """Return the model that the key `run` names, checked. `models.FORMS` tells what `run` can be."""
+    """Return the model that the key `run` names, checked, without loading TensorFlow; see FORMS in tracking/models.py."""
     from attnunet.tracking import models
 
     run = plain_run(cfg)
-    return models.find_model(None if models.is_folder(run) else open_runs(cfg.tracking), run)
-
-
-def open_model(cfg: DictConfig) -> Model:
-    """Return the model that `find_model` returns, and load TensorFlow."""
-    model = find_model(cfg)
-    load_tensorflow()
-    return model
+    return models.find_model(None if is_folder(run) else open_runs(cfg.tracking), run)
 
 
 def plain_run(cfg: DictConfig) -> str | list[str]:

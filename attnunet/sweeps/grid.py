@@ -41,7 +41,7 @@ def check_grid(cfg: DictConfig, loader: ConfigLoader) -> tuple[list[list[str]] |
         except UserError as error:
             shown = [override for override in overrides if not override.startswith("tracking.uri=")]  # it may hold a password
             raise config.ConfigError(f"job {' '.join(shown)}\n{error}") from error
-        jobs[str((job.data, job.split, job.augment, job.image_size, job.batch_size))] = job
+        jobs[str((job.data, job.split, job.augment, job.image_size, job.image_type, job.batch_size))] = job
         threads.add(job.trainer.threads)
     if len(threads) > 1 and cfg.hydra.launcher._target_.endswith(("BasicLauncher", "JoblibLauncher")):
         raise config.ConfigError(

@@ -1,5 +1,6 @@
 """Builds the parts of a training: the batches, the compiled network, and the predictor that shares the network's weights."""
 
+import json
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any, Literal
@@ -34,7 +35,7 @@ def build_network(cfg: DictConfig, channels: int, steps: int) -> keras.Model:
 
     def build() -> keras.Model:
         with strategy_scope(cfg.trainer.strategy):
-            network = make(cfg.model, "model")(cfg.image_size, channels)
+            network = take_images(make(cfg.model, "model")(cfg.image_size, channels), cfg.image_type)
             loss, optimizer = make(cfg.loss, "loss")(), make(cfg.optimizer, "optimizer")(steps)
             network.compile(optimizer, loss, jit_compile=cfg.trainer.jit_compile)
         return network
@@ -42,10 +43,26 @@ def build_network(cfg: DictConfig, channels: int, steps: int) -> keras.Model:
     return network_cache.compile_once(computation(cfg, channels, steps), build)
 
 
+def take_images(network: keras.Model, image_type: str) -> keras.Model:
+    """Return a network with the same layers and weights that takes images of the type `image_type`.
+
+    Networks are built for uint8 images. An input of integers would cut off the fractions of float16 images, so it is replaced.
+    """
+    if image_type == "uint8" or keras.backend.is_float_dtype(network.inputs[0].dtype):
+        return network
+
+    def change(node: dict) -> dict:
+        return {**node, "config": {**node["config"], "dtype": image_type}} if node.get("class_name") == "InputLayer" else node
+
+    changed = keras.models.model_from_json(json.dumps(json.loads(network.to_json(), object_hook=change)))
+    changed.set_weights(network.get_weights())
+    return changed
+
+
 def build_predictor(cfg: DictConfig, network: keras.Model, prepared: Prepared) -> Predictor:
     """Return a predictor that shares the network's weights, so it always has their current values during training."""
     seen = ("file_channels", "channels", "intensity", "plane", "pixel_size", "dtype")
-    preparation = Preparation(cfg.image_size, **{name: getattr(prepared, name) for name in seen})
+    preparation = Preparation(cfg.image_size, **{name: getattr(prepared, name) for name in seen}, image_type=cfg.image_type)
     predictor = Predictor(
         network_cache.without_optimizer(network),
         preparation,

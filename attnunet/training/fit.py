@@ -87,9 +87,9 @@ def as_tf_data(source: grain.IterDataset, draws: Draws, devices: int = 1) -> tf.
     thread, because the network keeps the only inter-op thread busy. If there are several `devices`, each device gets an
     equal share of the slices with a lesion.
     """
-    size, channels = draws.prepared.images.shape[1], draws.prepared.images.shape[3]
-    shape = (draws.batch_size, size, size)
-    signature = (tf.TensorSpec((*shape, channels), tf.uint8), tf.TensorSpec((*shape, 1), tf.uint8))
+    images = draws.prepared.images
+    shape = (draws.batch_size, *images.shape[1:3])
+    signature = (tf.TensorSpec((*shape, images.shape[3]), images.dtype), tf.TensorSpec((*shape, 1), tf.uint8))
     stream = (lambda: iterate(source)) if devices == 1 else (lambda: deal(iterate(source), devices))
     dataset = tf.data.Dataset.from_generator(stream, output_signature=signature).prefetch(2)
     options = tf.data.Options()
