@@ -6,6 +6,7 @@ import subprocess
 import sys
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -99,8 +100,18 @@ def test_an_engine_without_the_data_of_its_run_is_refused(store: Store, tmp_path
     assert not list(store.root.glob("cache/engines/*"))
 
 
+def select(lesions: list[int]) -> slices.Selection:
+    """Return a selection of slices 5 to 14 of 20. The image of a slice is its number."""
+    prepared = SimpleNamespace(images=np.arange(20), lesion_pixels=np.isin(np.arange(20), lesions).astype(int))
+    return slices.Selection(prepared, tuple(range(5, 15)), (), ())  # type: ignore[arg-type]
+
+
 def test_slices_are_spread_over_a_selection() -> None:
-    images = np.arange(20)
-    selection = slices.Selection(type("Prepared", (), {"images": images})(), tuple(range(5, 15)), (), ())  # type: ignore[arg-type]
-    assert slices.spread(selection, 4).tolist() == [5, 8, 11, 14]
-    assert slices.spread(selection, 64).tolist() == list(range(5, 15))
+    assert slices.spread(select([]), 4).tolist() == [5, 8, 11, 14]
+    assert slices.spread(select([]), 64).tolist() == list(range(5, 15))
+
+
+def test_slices_with_a_lesion_calibrate_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "CALIBRATION", 2)
+    assert engines.calibration_slices(select([1, 7, 8, 9, 19])).tolist() == [7, 9, 5, 14]
+    assert engines.calibration_slices(select([])).tolist() == [5, 14]

@@ -22,7 +22,7 @@ from attnunet.data.cache import Prepared
 from attnunet.data.files import building, checksum, digest
 from attnunet.data.slices import DataError
 from attnunet.evaluation.decision import read_truth
-from attnunet.evaluation.scoring import select_slices
+from attnunet.evaluation.scoring import Selection, select_slices
 from attnunet.evaluation.slices import spread
 from attnunet.inference.ensemble import Ensemble
 from attnunet.inference.formats import FORMATS
@@ -34,7 +34,10 @@ from attnunet.tracking.models import Model
 from attnunet.tracking.records import Record
 
 CALIBRATION = 64
-"""The number of training slices that calibrate a network."""
+"""The number of training slices with a lesion that calibrate a network, and the number of slices of any kind.
+
+Lesions are on few slices. Without a choice of slices, a trained network lost 0.047 of its Dice instead of 0.002.
+"""
 ROUNDS = 5
 """How often the speed is measured, in turn with Keras."""
 
@@ -108,12 +111,19 @@ def build(record: Record, predictor: Predictor, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with building(folder) as temporary:
         file = temporary / "network.xml"
-        quantize(predictor.network, spread(calibrating, CALIBRATION), file)
+        quantize(predictor.network, calibration_slices(calibrating), file)
         engine = replace(predictor, engine=FORMATS["openvino"].load(file))
         before, after = (score(each, measured.prepared, measured.indices) for each in (predictor, engine))
         speed = compare_speed(predictor, engine, spread(measured, predictor.batch_size))
         cost = Cost(before.dice, after.dice, before.patients, speed)
         (temporary / "cost.json").write_text(json.dumps(asdict(cost), indent=2))
+
+
+def calibration_slices(selection: Selection) -> np.ndarray:
+    """Return the images of a selection that calibrate a network (n, S, S, C)."""
+    lesion = tuple(index for index in selection.indices if selection.prepared.lesion_pixels[index])
+    chosen = [spread(replace(selection, indices=indices), CALIBRATION) for indices in (lesion, selection.indices) if indices]
+    return np.concatenate(chosen)
 
 
 def score(predictor: Predictor, prepared: Prepared, indices: Sequence[int]) -> Trial:

@@ -1,9 +1,9 @@
 """Export formats. Each has a function that writes a network, and a function that loads the written file.
 
-A `load_...` function returns a function that runs the file: it maps images uint8 (B, S, S, C) to logits float32 (B, S, S, 1),
-as the network does. An exported bundle contains the source of its `load_...` function, so these functions use nothing of
-attnunet. Each function imports its runtime itself, because the check of the configuration reads FORMATS before TensorFlow is
-loaded.
+A `load_...` function returns a function that runs the file: it maps images (B, S, S, C), of the type of the network's input, to
+logits float32 (B, S, S, 1), as the network does. A bundle contains the source of its `load_...` function, so these functions
+use nothing of attnunet. Each function imports its runtime itself, because the check of the configuration reads FORMATS before
+TensorFlow is loaded.
 """
 
 from __future__ import annotations
