@@ -1,8 +1,8 @@
 """Export formats. Each has a function that writes a network, and a function that loads the written file.
 
-A `load_...` function returns a function that runs the file: it maps images (B, S, S, C), of the type of the network's input, to
-logits float32 (B, S, S, 1), as the network does. A bundle contains the source of its `load_...` function, so these functions
-use nothing of attnunet. Each function imports its runtime itself, because the check of the configuration reads FORMATS before
+A `load_...` function returns a function that runs the file. It maps images (B, S, S, C), of the type of the network's input,
+to logits float32 (B, S, S, 1), as the network does. Each bundle contains the source of a `load_...` function, so they use
+nothing of attnunet. Each function imports its runtime itself, because the check of the configuration reads FORMATS before
 TensorFlow is loaded.
 """
 
