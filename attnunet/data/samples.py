@@ -33,13 +33,17 @@ def augment_sample(augment: Augmentation, image: np.ndarray, mask: np.ndarray, s
         return check(image, mask, *augment(image, mask, seed))
     shown = image.astype(np.float32) / 255
     found, mask = check(shown, mask, *augment(shown, mask, seed))
-    if not (found.min() >= -ROUNDING and found.max() <= 1 + ROUNDING):  # NaN is not, too
+    if not (found.min() >= -ROUNDING and found.max() <= 1 + ROUNDING):  # false for NaN
         raise SampleError(f"the image of numbers from 0 to 1 holds {found.min():g} to {found.max():g}; allowed: 0 to 1")
     return (found * 255).clip(0, 255).astype(image.dtype), mask
 
 
 def check(image: np.ndarray, mask: np.ndarray, new: np.ndarray, new_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the new image and mask. Raise SampleError if they differ from the old ones in type or shape; see SampleError."""
+    """Return the new image and mask.
+
+    Raises:
+        SampleError: the new image or mask differs from the old one in type or shape, or the mask has a value above 1.
+    """
     for name, array, old in (("image", new, image), ("mask", new_mask, mask)):
         if getattr(array, "dtype", None) != old.dtype:
             raise SampleError(f"the {name} became {getattr(array, 'dtype', type(array).__name__)}; allowed: {old.dtype}")
