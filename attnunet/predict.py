@@ -177,7 +177,11 @@ def segment(
     if not anew:
         ledgers.check_settings(work.output, settings)
     ledger = ledgers.open_ledger(work.output, [case.name for case in cases], anew)
-    todo = segmenting.keep_finished(cases, needs, work, ledger) if cfg.existing == "skip" else cases
+    todo, faults = segmenting.keep_finished(cases, needs, work, ledger) if cfg.existing == "skip" else (cases, [])
+    for fault in faults:
+        print_fault(cfg, root, fault)
+    if len(todo) < len(cases):
+        console.print(f"existing=skip: {len(cases) - len(todo)} of {len(cases)} cases are there")
     predictor = load(cfg, model, console) if any(case.source for case in todo) else None
     if predictor is not None:
         ledgers.write_run(work.output, describe_run(cfg, model, predictor, settings))

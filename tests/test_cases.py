@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from attnunet import config, predict
 from attnunet.data.decoders import dicom
 from attnunet.data.files import read_csv
+from attnunet.figures.outlines import choose_slices
 from attnunet.inference import cases, inputs
 from attnunet.inference.stream import Segmenter
 from tests import scans
@@ -206,8 +207,9 @@ def test_a_second_start_does_what_is_missing(drawn: scans.Patients, segment: Seg
     found = rows(tmp_path / "out")
     assert {name: row["lesion_voxels"] for name, row in found.items()} == {"a1": "48", "b2": "60", "c3": "72", "d4": "60"}
     assert (tmp_path / "out" / "a1.npy").stat() == before
-    code, _, told = segment(None, existing="skip")
+    code, printed, told = segment(None, existing="skip")
     assert (code, told, rows(tmp_path / "out")) == (0, "", found)
+    assert printed.startswith("existing=skip: 4 of 4 cases are there\n")
     assert segment(existing="overwrite")[0] == 0
     assert (tmp_path / "out" / "a1.npy").stat() != before
 
@@ -300,6 +302,22 @@ def test_nothing_starts_on_a_disk_that_is_full_or_read_only(
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     code, _, told = segment(output=str(disk / "out"))
     assert (code, f"output={disk / 'out'}" in told or "Read-only file system" in told) == (2, True)
+
+
+def test_a_broken_series_and_a_broken_mask_stop_no_other(drawn: scans.Patients, segment: Segment, tmp_path: Path) -> None:
+    as_dicom(tmp_path / "in", drawn)
+    (tmp_path / "in" / "a1" / "pre" / "x.dcm").write_text("no image")
+    code, _, told = segment()
+    assert (code, told) == (1, f"attnunet: {tmp_path}/in/a1/pre/x.dcm: is no DICOM file: it lacks the mark DICM at byte 128\n")
+    assert [row["status"] for row in rows(tmp_path / "out").values()] == ["failed", "done", "done"]
+    (tmp_path / "in" / "a1" / "pre" / "x.dcm").unlink()
+    for name in ("cases.csv", "c3/mask.dcm"):
+        (tmp_path / "out" / name).unlink()
+    (tmp_path / "out" / "b2" / "mask.dcm").write_text("no mask")
+    code, _, told = segment(existing="skip")
+    assert (code, told.startswith(f"attnunet: {tmp_path}/out/b2/mask.dcm: cannot be read as DICOM")) == (1, True)
+    assert [row["status"] for row in rows(tmp_path / "out").values()] == ["done", "failed", "done"]
+    assert (tmp_path / "out" / "b2" / "mask.dcm").read_text() == "no mask"
 
 
 # What is refused.
@@ -550,6 +568,14 @@ def test_overlays_show_the_cases_that_are_asked_for(
         assert ((picture.astype(int) - (233, 180, 86)) ** 2).sum(axis=2).min() < 300  # an outline, in blue
         assert found[name]["files"].endswith(f"overlays/{name}.png")
     assert float(found["b2"]["doubt"]) > float(found["a1"]["doubt"])
+
+
+def test_an_overlay_shows_the_largest_section_and_others_at_even_distances() -> None:
+    mask = np.zeros((40, 2, 2), np.uint8)
+    assert choose_slices(mask) == [10, 20, 30]
+    assert choose_slices(mask[:1]) == [0]
+    mask[5:36, 0, 0] = mask[7] = 1
+    assert choose_slices(mask) == [5, 7, 8, 11, 14, 17, 20, 23, 26, 29, 32, 35]
 
 
 def test_references_beside_the_images_are_pointed_at(segment: Segment, drawn: scans.Patients, tmp_path: Path) -> None:

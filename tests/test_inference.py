@@ -21,8 +21,8 @@ from attnunet.data.lgg import lgg as read
 from attnunet.data.table import table as read_table
 from attnunet.evaluation.patients import Rows, score_patients
 from attnunet.evaluation.pictures import find_examples
+from attnunet.inference.inputs import find
 from attnunet.inference.predictor import Predictor, Preparation, load_network, sigmoid
-from attnunet.inference.volumes import find_volumes
 from attnunet.metrics.decision import Decision
 from attnunet.models.attention_resunet import attention_resunet
 from attnunet.training.build import take_images
@@ -181,7 +181,7 @@ def test_slices_of_any_numbers_train_predict_and_are_served_by_the_same_values(
     (tmp_path / "table.csv").write_text("\n".join(rows))
     trained = prepare(read_table(str(tmp_path / "table.csv"), ["grey"], intensity=intensity), SIZE, tmp_path / "cache")
     preparation = Preparation(SIZE, ("grey",), ("grey",), intensity, dtype=trained.dtype)
-    (source,), _ = find_volumes(tmp_path / "in")
+    (source,) = find(tmp_path / "in").volumes
     new = source.read(1, "axial")
     assert new.dtype == dtype
     np.testing.assert_array_equal(preparation(new), trained.images)

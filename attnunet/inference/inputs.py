@@ -173,9 +173,10 @@ class Files:
             raise DataError(f"{named}: no file has such a name, {singles[0].volumes[0]} for example; allowed: other patterns")
         places = {source.place for source in singles if given or source in matched} if groups else set()
         kept = [source for source in self.volumes if not (isinstance(source, Sequences) and source.place in places)]
+        used = {*kept, *matched}
         found = [Case(self.name(PurePosixPath(source.place), source.name), source) for source in kept]
         found += [self.join(key, files, takes.channels) for key, files in groups.items()]
-        other = [source.volumes[0] for source in singles if source not in kept and source not in matched]
+        other = [source.volumes[0] for source in singles if source not in used]
         return tell_apart(found), self.passed._replace(other=tuple(other))
 
     def reader(self, passed: Passed) -> str | None:
@@ -216,16 +217,15 @@ def find_files(path: Path, ignore: Sequence[str]) -> Files:
     files, faults = listing.list_files(path) if path.is_dir() else ([path] if path.is_file() else [], [])
     refuse(faults)
     root = path if path.is_dir() else path.parent
-    ignored = [file for file in files if is_ignored(file.relative_to(root), ignore)]
-    files = [file for file in files if file not in set(ignored)]
-    kinds = {file: find_suffix(file.name) for file in files}
+    ignored = {file: None for file in files if is_ignored(file.relative_to(root), ignore)}  # keeps the order
+    kinds = {file: find_suffix(file.name) for file in files if file not in ignored}
     series = {file.parent for file, suffix in kinds.items() if not suffix and path.is_dir() and dicom.is_dicom(file)}
     described = next((file for file in (root / "dataset.json", root.parent / "dataset.json") if file.is_file()), None)
     images: dict[Path, list[Path]] = {}
     volumes: list[Source] = []
     strange: list[Path] = []
     for folder in sorted(series, key=lambda folder: natural_key(str(folder))):
-        if dicom.is_segmentation(folder):
+        if is_segmentation(folder):
             strange.append(folder)
         else:
             volumes.append(Sequences((folder,), place_below(folder, root), folder.name))
@@ -247,6 +247,14 @@ def find_files(path: Path, ignore: Sequence[str]) -> Files:
         raise DataError(f"input={path}: nothing to segment there; allowed: {ALLOWED}{besides}")
     layout = read_layout(described) if described and (described.parent == root or root.name.startswith("images")) else None
     return Files(root, (*stacks, *volumes), Passed(tuple(ignored), tuple(strange)), layout)
+
+
+def is_segmentation(folder: Path) -> bool:
+    """Return whether a folder holds a DICOM SEG. A folder that cannot be read is a case that fails, so it does not."""
+    try:
+        return dicom.is_segmentation(folder)
+    except DataError:
+        return False
 
 
 def stack_up(slices: Sequence[Path], place: Path, path: Path) -> list[Source]:
@@ -326,27 +334,29 @@ class Key(NamedTuple):
 
 def group(
     volumes: Iterable[Sequences], patterns: Mapping[str, Sequence[str]], root: Path
-) -> tuple[dict[Key, dict[str, list[Path]]], list[Sequences]]:
+) -> tuple[dict[Key, dict[str, list[Path]]], set[Sequences]]:
     """Return the files of each case by channel, and the volumes that a pattern matches.
 
     The case is the part of a name for which the stars of a pattern stand. If a folder holds DICOM series, and one at most for
     each channel, the folder is the case, because the series of a scan are numbered.
     """
     groups: dict[Key, dict[str, list[Path]]] = {}
-    matched: list[Sequences] = []
+    matched: set[Sequences] = set()
     for source in volumes:
         if found := match(source, patterns, root):
             channel, key = found
             groups.setdefault(key, {}).setdefault(channel, []).append(source.volumes[0])
-            matched.append(source)
-    for place in dict.fromkeys(key.place for key in groups if not key.by_path):
-        parts = [groups[key] for key in groups if key.place == place and not key.by_path]
-        joined = {channel: list(chain(*(part.get(channel, ()) for part in parts))) for channel in patterns}
-        there = {channel: paths for channel, paths in joined.items() if paths}
-        if all(len(paths) == 1 and paths[0].is_dir() for paths in there.values()):
-            for key in [key for key in groups if key.place == place and not key.by_path]:
+            matched.add(source)
+    folders: dict[PurePosixPath, list[Key]] = {}
+    for key in groups:
+        if not key.by_path:
+            folders.setdefault(key.place, []).append(key)
+    for place, keys in folders.items():
+        there = [(channel, path) for key in keys for channel, paths in groups[key].items() for path in paths]
+        if all(path.is_dir() for _, path in there) and len({channel for channel, _ in there}) == len(there):
+            for key in keys:
                 del groups[key]
-            groups[Key(place, PurePosixPath())] = there
+            groups[Key(place, PurePosixPath())] = {channel: [path] for channel, path in there}
     return groups, matched
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from attnunet import figures
 from attnunet.data.files import write_atomically
 from attnunet.data.slices import refuse
 from attnunet.errors import explain, first_line
@@ -171,23 +170,26 @@ def find_fault(case: Case, takes: Takes, work: Work) -> str:
     return ""
 
 
-def keep_finished(cases: Sequence[Case], takes: Takes, work: Work, ledger: Ledger) -> list[Case]:
-    """Return the cases that lack a file, and see to it that each other case has a row in the ledger.
+def keep_finished(cases: Sequence[Case], takes: Takes, work: Work, ledger: Ledger) -> tuple[list[Case], list[str]]:
+    """Return the cases that lack a file, and a line for each case whose mask is there and cannot be read.
 
-    A process that was killed may have written a mask and not its row. The mask is read again then.
-
-    Raises:
-        DataError: a mask that is there cannot be read.
+    Each case that lacks no file has a row in the ledger then. A process that was killed may have written a mask and not its
+    row, so the mask is read again.
     """
     todo: list[Case] = []
+    faults: list[str] = []
     for case in cases:
         targets = work.targets(case)
         if case.source is None or not all((work.output / target).is_file() for target in targets):
             todo.append(case)
         elif ledger.rows[case.name]["status"] != DONE:
-            look, mask = case.source.look(takes.plane), case.source.read_mask(work.output, takes.plane)
-            ledger.add(case.name, DONE, **describe_mask(case, mask, look, work))
-    return todo
+            try:
+                look, mask = case.source.look(takes.plane), case.source.read_mask(work.output, takes.plane)
+                ledger.add(case.name, DONE, **describe_mask(case, mask, look, work))
+            except Exception as error:
+                _, fault = settle(ledger, case, describe_fault(case, error))
+                faults.append(fault)
+    return todo, faults
 
 
 def choose_overlays(cases: Iterable[Case], ledger: Ledger, worst: bool) -> list[Case]:
@@ -201,6 +203,8 @@ def draw(case: Case, takes: Takes, work: Work, ledger: Ledger) -> None:
 
     The image and the mask are read again, so that no image stays in memory until the worst cases are known.
     """
+    from attnunet import figures  # imported here because matplotlib takes half a second
+
     assert case.source is not None
     channel = takes.file_channels.index("flair" if "flair" in takes.channels else takes.channels[0])
     volume, _ = read_case(case, takes, work)

@@ -8,6 +8,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -24,7 +25,7 @@ from attnunet.data.images import read_mask, read_pages, read_stack
 from attnunet.data.labels import mark_lesion
 from attnunet.data.sequences import stem
 from attnunet.data.slices import DataError
-from attnunet.data.volumes import list_parts, read_grid, read_label, read_values
+from attnunet.data.volumes import read_grid, read_label, read_values
 
 LOSSLESS = {".jpg": ".png", ".jpeg": ".png"}
 """Maps the suffix of an image in a lossy format to the suffix of its mask. Other masks have the suffix of their image."""
@@ -222,7 +223,9 @@ class Sequences:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return tuple(Path(part) for volume in self.volumes for part in list_parts(str(volume)))
+        """The files, also those of a folder that is no whole series."""
+        parts = [sorted(volume.iterdir()) if volume.is_dir() else [volume] for volume in self.volumes]
+        return tuple(chain.from_iterable(parts))
 
     def look(self, plane: str) -> Look:
         first, *others = self.volumes
