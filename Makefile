@@ -64,7 +64,7 @@ format: setup ## let ruff mend what it can
 ui: setup ## the MLflow UI on this project's runs, on loopback
 	$(BIN)/python -m attnunet.store ui
 
-bench: setup ## where the time goes: step, pipeline, preparation, overhead, start, sweep, inference (45 minutes, quiet)
+bench: setup ## where the time goes: step, pipeline, preparation, overhead, start, sweep, inference, runtimes (50 minutes, quiet)
 	$(BIN)/python experiments/throughput/bench.py
 
 lock: setup ## resolve pyproject.toml anew into requirements.lock

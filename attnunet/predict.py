@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 SOME_FAILED, NOTHING_STARTED = 1, 2
 """The exit codes of this command besides 0."""
+INT8 = "openvino-int8"
+"""The engine besides Keras; see `attnunet.evaluation.engines`."""
 SETTINGS = ("flip", "threshold", "smallest_lesion", "fill_holes", "batch_size")
 """The keys that replace a setting of the model."""
 CHANGING = (*SETTINGS[:-1], "engine")
@@ -82,13 +85,31 @@ def find_needs(model: Model) -> Needs:
     )
 
 
-def load(cfg: DictConfig, model: Model) -> Segmenter:
+def check_engine(cfg: DictConfig, model: Model) -> None:
+    """Raise ConfigError if the engine needs packages that are not installed, or a run that the model does not have."""
+    if cfg.engine != INT8:
+        return
+    if lacking := [name for name in ("openvino", "nncf") if find_spec(name) is None]:
+        raise config.ConfigError(f"engine={INT8} needs the package {lacking[0]}: pip install 'attnunet[openvino]'")
+    if not model.records:
+        raise config.ConfigError(
+            f"engine={INT8}: is calibrated on training slices of a run, and run={model.name} is a folder; allowed: a run"
+        )
+
+
+def load(cfg: DictConfig, model: Model, console: Console) -> Segmenter:
     """Return the predictor with the settings of the command line. TensorFlow is loaded."""
     commands.load_tensorflow()
 
     from attnunet.evaluation.ensembles import load_model
 
-    return load_model(model, **{key: cfg[key] for key in SETTINGS})
+    predictor = load_model(model, **{key: cfg[key] for key in SETTINGS})
+    if cfg.engine != INT8:
+        return predictor
+
+    from attnunet.evaluation.engines import use_int8
+
+    return use_int8(model, predictor, console.print)
 
 
 def predict(cfg: DictConfig, root: Path, console: Console) -> bool:
@@ -101,6 +122,7 @@ def predict(cfg: DictConfig, root: Path, console: Console) -> bool:
 
     found = find_inputs(cfg, root)
     model = commands.find_model(cfg)
+    check_engine(cfg, model)
     needs = find_needs(model)
     patterns: Any = OmegaConf.to_container(cfg.channels) if cfg.channels else None
     cases, passed = found.cases(needs, patterns)
@@ -160,7 +182,7 @@ def segment(
         print_fault(cfg, root, fault)
     if len(todo) < len(cases):
         console.print(f"existing=skip: {len(cases) - len(todo)} of {len(cases)} cases are there")
-    predictor = load(cfg, model) if any(case.source for case in todo) else None
+    predictor = load(cfg, model, console) if any(case.source for case in todo) else None
     if predictor is not None:
         ledgers.write_run(work.output, describe_run(cfg, model, predictor, settings))
     ledger.write()

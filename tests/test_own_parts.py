@@ -206,7 +206,7 @@ def trained(folder: Path) -> Record:
         ("compare", ("study=mine", "test=true"), "mlruns/compare/mine/leaderboard.csv"),  # its job left the test alone
         ("evaluate", ("run={run}", "part=val"), "{artifacts}/evaluations/val/patients.csv"),
         ("predict", ("run={run}", "input=volume.npy", "output=masks"), "masks/volume.npy"),
-        ("export", ("run={run}", "format=keras", "output=exported"), "exported/network.keras"),
+        ("export", ("run={run}", "format=onnx", "output=exported"), "exported/predict.py"),
         ("export", ("run={run}", "format=savedmodel", "output=saved"), "saved/network/saved_model.pb"),
     ],
 )

@@ -1,33 +1,28 @@
 """New images through the command, and the network in other runtimes."""
 
-import json
 import shutil
 import subprocess
 import sys
 import time
-from io import StringIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from omegaconf import OmegaConf
-from rich.console import Console
 
-from attnunet import export
 from attnunet.data.cache import prepare
 from attnunet.data.files import read_csv
 from attnunet.data.images import read_image
 from attnunet.data.table import table
-from attnunet.errors import UserError
 from attnunet.evaluation import scoring
-from attnunet.inference import formats
+from attnunet.inference.formats import FORMATS
 from attnunet.inference.predictor import Predictor
 from attnunet.tracking import records
 from attnunet.tracking.store import Store
 from tests import scans
 from tests.conftest import command
+from tests.test_export import convert
 
 pytestmark = pytest.mark.slow  # on a run of their own
 
@@ -169,7 +164,7 @@ def test_16_bit_slices_of_odd_names_train_and_predict_by_the_same_values(tmp_pat
         np.testing.assert_allclose(found, expected, atol=1e-6)
         mask = cv2.imread(str(tmp_path / "out" / f"{number}.PNG"), cv2.IMREAD_UNCHANGED)
         assert mask.dtype == np.uint8
-    for form in formats.FORMATS:  # each refuses a file that answers otherwise than the network
+    for form in FORMATS:  # each refuses a file that answers otherwise than the network
         convert(store, run.id, form, tmp_path / form)
 
 
@@ -194,55 +189,3 @@ def test_a_run_that_is_not_there_is_said_before_tensorflow_is_loaded(
     assert LOOKED_UP[arguments] in said
     assert all(line.startswith("import time:") and line.split()[-1] != "tensorflow" for line in imports)
     assert not (trained / "masks").exists()
-
-
-def convert(store: Store, run_id: str, form: str, folder: Path) -> str:
-    """`attnunet.export` in this process; -> what it prints."""
-    out = StringIO()
-    cfg = OmegaConf.create({"run": run_id, "format": form, "output": str(folder)})
-    export.check_output(folder)
-    export.export(cfg, records.find_checkpoint(store, run_id), Console(file=out, width=200, soft_wrap=True))
-    return out.getvalue()
-
-
-@pytest.mark.parametrize("form", list(formats.FORMATS))
-def test_a_network_answers_the_same_in_every_format(form: str, store: Store, run_id: str, tmp_path: Path) -> None:
-    said = convert(store, run_id, form, tmp_path / "out")
-    name = formats.FORMATS[form][1]
-    assert f"{name}: same logits as the network" in said
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {name, "predictor.json"}
-    facts = json.loads((tmp_path / "out" / "predictor.json").read_text())
-    assert facts["preparation"]["channels"] == ["pre", "flair", "post"]
-    assert 0 < facts["decision"]["threshold"] < 1
-    with pytest.raises(UserError, match="exists; give a folder that does not"):
-        convert(store, run_id, form, tmp_path / "out")
-
-
-def test_a_file_that_answers_otherwise_is_not_left(
-    store: Store, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def wrong(network, path: Path) -> formats.Answer:  # noqa: ANN001
-        path.touch()
-        return lambda images: network.predict_on_batch(images) + 0.01
-
-    monkeypatch.setitem(formats.FORMATS, "onnx", (wrong, "network.onnx"))
-    with pytest.raises(UserError, match=r"format=onnx: the file's logits differ by up to 0\.01 from the network's"):
-        convert(store, run_id, "onnx", tmp_path / "out")
-    assert not list(tmp_path.iterdir())
-
-
-def test_what_a_format_lacks_is_named(store: Store, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def lacking(*_: object) -> formats.Answer:
-        raise ModuleNotFoundError(name="litert_torch")
-
-    monkeypatch.setitem(formats.FORMATS, "tflite", (lacking, "network.tflite"))
-    with pytest.raises(UserError, match=r"tflite needs the package litert_torch: pip install litert_torch$"):
-        convert(store, run_id, "tflite", tmp_path / "out")
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_export_command_writes_onnx(trained: Path, run_id: str) -> None:
-    result = command(f'run="{run_id[:8]}"', cwd=trained, name="export")
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
-    assert (trained / "exports" / f"{run_id[:8]}-onnx" / "network.onnx").is_file()

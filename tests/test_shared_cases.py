@@ -101,7 +101,7 @@ def test_damaged_nifti_in_a_folder(folder: Path, run_id: str, tmp_path: Path) ->
 def test_export_mixed(tmp_path: Path, precision: str) -> None:
     assert train(tmp_path, f"trainer.precision={precision}", "study=x").returncode == 0
     run = next((tmp_path / "mlruns" / "artifacts").glob("[0-9a-f]" * 32)).name
-    for form in ("onnx", "tflite", "savedmodel", "keras"):
+    for form in ("onnx", "litert", "savedmodel", "keras"):
         result = command(f'run="{run}"', f"format={form}", f"output={form}", cwd=tmp_path, name="export")
         assert result.returncode == 0, result.stdout + result.stderr
 

@@ -223,7 +223,7 @@ class Predict(Keys):
     on_error: Literal["continue", "stop"]
     dry_run: bool
     batch_size: Annotated[int, Gt(0), Le(4096)]
-    engine: Literal["auto"]
+    engine: Literal["auto", "keras", "openvino-int8"]
     modules: list[Module]
     tracking: Tracking
 
