@@ -38,12 +38,12 @@ def main() -> None:
             clear(arguments.root, arguments.dry_run)
 
 
-def check_port(port: int) -> None:
+def check_port(port: int, address: str = "127.0.0.1") -> None:
     """Raise UserError if no server can listen on this port of this machine. MLflow's server would then exit with code 0."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # like the server: a port is free at once after its use
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((address, port))
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UserError(f"--port {port}: {reason}; give another port, from 1024 to 65535") from error

@@ -1,0 +1,69 @@
+"""Serve a page to try a network on: `python -m attnunet.demo`, in the folder where the runs were made."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from attnunet.errors import UserError, exit_on_error
+from attnunet.store import check_port
+from attnunet.sweeps import terminal
+
+LOOPBACK = "127.0.0.1"
+
+
+def main() -> None:
+    """The command `attnunet-demo`."""
+    parser = argparse.ArgumentParser(prog="attnunet-demo", description=__doc__)
+    place = "a store of runs, by default mlruns; or a folder with best.keras and predictor.json"
+    parser.add_argument("place", nargs="?", type=Path, default=Path("mlruns"), help=place)
+    parser.add_argument("--port", type=int, default=8501)
+    parser.add_argument("--address", default=LOOPBACK, help="by default 127.0.0.1; another one opens the page to a network")
+    parser.add_argument("--upload", type=int, default=200, metavar="MB", help="the largest file that can be uploaded")
+    modules = "your own module, which a network needs to be loaded; can be given several times"
+    parser.add_argument("--module", action="append", default=[], help=modules)
+    terminal.escape_unknown_characters()
+    arguments = parser.parse_args()
+    with exit_on_error():
+        check_place(arguments.place)
+        check_port(arguments.port, arguments.address)
+        if find_spec("streamlit") is None:
+            raise UserError("the page needs the package streamlit: pip install 'attnunet[demo]'")
+        serve(arguments)
+
+
+def check_place(place: Path) -> None:
+    """Raise UserError if there is neither a store nor a predictor at a place."""
+    if not ((place / "mlflow.db").exists() or all((place / name).exists() for name in ("best.keras", "predictor.json"))):
+        raise UserError(
+            f"{place.resolve()}: neither a store of runs nor a network; allowed: a folder with mlflow.db, as attnunet.train "
+            "makes it, or with best.keras and predictor.json"
+        )
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    """Replace this process with Streamlit's server for the page."""
+    hosts = ["localhost", LOOPBACK] if arguments.address == LOOPBACK else ["*"]
+    settings = {
+        "server.address": arguments.address,
+        "server.port": arguments.port,
+        "server.maxUploadSize": arguments.upload,
+        "server.headless": "true",  # asks for no address of a user, and opens no browser
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "none",  # a traceback goes to the terminal alone
+    }
+    flags = [f"--{name}={value}" for name, value in settings.items()]
+    # Without this list, a foreign page could give its own name the address 127.0.0.1, and then read this page.
+    flags += [f"--server.allowedHosts={host}" for host in hosts]
+    script = str(Path(__file__).parent / "page" / "script.py")
+    own = [str(arguments.place.resolve()), *arguments.module]
+    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", script, *flags, "--", *own])
+
+
+if __name__ == "__main__":
+    main()
