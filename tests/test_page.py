@@ -1,5 +1,6 @@
 """The page of `attnunet-demo`, without a browser: what it shows, what it refuses, and what it leaves on the disk."""
 
+import gc
 import gzip
 import re
 import tempfile
@@ -32,16 +33,18 @@ CHANNELS = ("pre", "flair", "post")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_phantoms() -> Iterator[None]:
+def small_and_quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(examples, "SLICES", 4)
         patch.setattr(examples, "SIZE", 32)
         patch.setattr(app, "LARGE", 32)
+        gc.freeze()  # as the script does, because Streamlit collects garbage after each action
         yield
+        gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
-def predictor(small_phantoms: None) -> Predictor:
+def predictor(small_and_quick: None) -> Predictor:
     """With a threshold in the middle of what its network says about a phantom, so that masks hold both values."""
     made = Predictor(tiny(), Preparation(SIZE, CHANNELS, CHANNELS, "zscore"), batch_size=4)
     segmented = scans.segment(examples.draw_example(1, CHANNELS), 0, made)
