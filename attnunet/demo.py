@@ -8,18 +8,19 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from attnunet.config import targets
 from attnunet.errors import UserError, exit_on_error
-from attnunet.store import check_port
+from attnunet.store import LOOPBACK, check_port
 from attnunet.sweeps import terminal
-
-LOOPBACK = "127.0.0.1"
+from attnunet.training import runtime
 
 
 def main() -> None:
     """The command `attnunet-demo`."""
     parser = argparse.ArgumentParser(prog="attnunet-demo", description=__doc__)
-    place = "a store of runs, by default mlruns; or a folder with best.keras and predictor.json"
-    parser.add_argument("place", nargs="?", type=Path, default=Path("mlruns"), help=place)
+    runs = "a run by its id or first digits, models:/NAME@ALIAS, study:NAME or a folder with best.keras and predictor.json"
+    parser.add_argument("run", nargs="?", help=f"{runs}; by default, the page lets you choose among the runs of the store")
+    parser.add_argument("--root", type=Path, default=Path("mlruns"), help="the folder of the store, by default mlruns")
     parser.add_argument("--port", type=int, default=8501)
     parser.add_argument("--address", default=LOOPBACK, help="by default 127.0.0.1; another one opens the page to a network")
     parser.add_argument("--upload", type=int, default=200, metavar="MB", help="the largest file that can be uploaded")
@@ -28,20 +29,26 @@ def main() -> None:
     terminal.escape_unknown_characters()
     arguments = parser.parse_args()
     with exit_on_error():
-        check_place(arguments.place)
-        check_port(arguments.port, arguments.address)
         if find_spec("streamlit") is None:
             raise UserError("the page needs the package streamlit: pip install 'attnunet[demo]'")
+        check_port(arguments.port, arguments.address)
+        check_networks(arguments)
         serve(arguments)
 
 
-def check_place(place: Path) -> None:
-    """Raise UserError if there is neither a store nor a predictor at a place."""
-    if not ((place / "mlflow.db").exists() or all((place / name).exists() for name in ("best.keras", "predictor.json"))):
+def check_networks(arguments: argparse.Namespace) -> None:
+    """Raise UserError if there is no network for the page."""
+    from attnunet.page.networks import find_networks
+    from attnunet.tracking.models import is_folder
+
+    if not ((arguments.root / "mlflow.db").exists() or is_folder(arguments.run)):
         raise UserError(
-            f"{place.resolve()}: neither a store of runs nor a network; allowed: a folder with mlflow.db, as attnunet.train "
-            "makes it, or with best.keras and predictor.json"
+            f"--root {arguments.root}: no runs there; start the command in the folder where the runs were made, or give "
+            "their mlruns, or a folder with best.keras and predictor.json"
         )
+    targets.allow(arguments.module)
+    runtime.available_threads(None)
+    find_networks(arguments.root, arguments.run)
 
 
 def serve(arguments: argparse.Namespace) -> None:
@@ -61,7 +68,7 @@ def serve(arguments: argparse.Namespace) -> None:
     # Without this list, a foreign page could give its own name the address 127.0.0.1, and then read this page.
     flags += [f"--server.allowedHosts={host}" for host in hosts]
     script = str(Path(__file__).parent / "page" / "script.py")
-    own = [str(arguments.place.resolve()), *arguments.module]
+    own = [str(arguments.root.resolve()), arguments.run or "", *arguments.module]
     os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", script, *flags, "--", *own])
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
+import keras
 import numpy as np
 import pytest
 from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
@@ -19,16 +20,18 @@ from streamlit.testing.v1 import AppTest
 
 from attnunet.errors import UserError
 from attnunet.inference.predictor import Predictor, Preparation
+from attnunet.inference.segmenting import LONE
 from attnunet.metrics.decision import Decision
+from attnunet.models.attention_resunet import attention_resunet
 from attnunet.page import app, examples, networks, scans, uploads
 from attnunet.page.messages import plain
 from attnunet.page.uploads import Files, UploadError
 from attnunet.tracking import records
-from tests.test_inference import SIZE, tiny
 
 # Keras 3.15 saves its variables through an __array__ of TensorFlow's that NumPy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
+SIZE = 16
 CHANNELS = ("pre", "flair", "post")
 
 
@@ -46,7 +49,11 @@ def small_and_quick() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def predictor(small_and_quick: None) -> Predictor:
     """With a threshold in the middle of what its network says about a phantom, so that masks hold both values."""
-    made = Predictor(tiny(), Preparation(SIZE, CHANNELS, CHANNELS, "zscore"), batch_size=4)
+    network = attention_resunet(SIZE, 3, [4, 8], keras.layers.Conv2D)  # type: ignore[arg-type]
+    rng = np.random.default_rng(0)
+    signs = [rng.choice([-1, 1], weight.shape) if weight.ndim > 1 else 1 for weight in network.get_weights()]
+    network.set_weights([rng.uniform(0.1, 0.6, w.shape) * sign for w, sign in zip(network.get_weights(), signs, strict=True)])
+    made = Predictor(network, Preparation(SIZE, CHANNELS, CHANNELS, "zscore"), batch_size=4)
     segmented = scans.segment(examples.draw_example(1, CHANNELS), 0, made)
     return replace(made, decision=Decision(round(float(np.median(segmented.probabilities)), 2)))
 
@@ -73,7 +80,7 @@ def script(place: str) -> None:
 
     from attnunet.page.app import show
 
-    show(Path(place))
+    show(Path("nowhere"), place)
 
 
 def opened(place: Path, images: str = "Phantom") -> AppTest:
@@ -115,14 +122,14 @@ def test_the_page_begins_with_a_phantom_and_its_prediction(place: Path, temporar
     page = opened(place)
     assert not page.error
     assert [slider.label for slider in page.slider] == ["Slice", "Threshold"]
-    assert [box.options for box in page.selectbox] == [["network"], ["1", "2", "3"], ["phantom_1.nii.gz"]]
+    assert [box.options for box in page.selectbox] == [[str(place)], ["1", "2", "3"], ["phantom_1"]]
     assert page.metric[0].value.endswith(" ml")  # a phantom has a spacing
     assert pictures(page) == ["image", "prediction"]
     page.checkbox[2].check().run()
     assert page.checkbox[2].label == "Attention gates"
     assert pictures(page) == ["image", "prediction", "gate_0"]
     page.selectbox[1].set_value(2).run()
-    assert page.selectbox[2].options == ["phantom_2.nii.gz"]
+    assert page.selectbox[2].options == ["phantom_2"]
     assert not page.exception
     assert not list(temporary.iterdir())
 
@@ -132,9 +139,9 @@ def test_the_threshold_moves_the_mask_and_the_network_rests(place: Path, monkeyp
     frozen = captions(page)
     monkeypatch.delattr(Predictor, "predict_batch")
     page.slider[1].set_value(0.0).run()
-    assert captions(page) == [f"{4 * 32 * 32:,} voxels on 4 of 4 slices"] != frozen
+    assert captions(page) == [f"{4 * 32 * 32:,} voxels in 1 part(s), on 4 of 4 slices"] != frozen
     page.slider[1].set_value(1.0).run()
-    assert captions(page) == ["0 voxels on 0 of 4 slices"] != frozen
+    assert captions(page) == ["0 voxels in 0 part(s), on 0 of 4 slices"] != frozen
     page.slider[0].set_value(3).run()
     assert not page.exception
 
@@ -143,13 +150,16 @@ def test_uploaded_slices_are_one_scan(place: Path, predictor: Predictor, tempora
     page = upload(place, {"s_10.png": png(10), "s_2.png": png(2), "s_2_mask.png": png(0, 1), "notes.txt": b"x"})
     volume = np.stack([cv2.imdecode(np.frombuffer(png(number), np.uint8), cv2.IMREAD_COLOR_RGB) for number in (2, 10)])
     assert page.metric[0].value == f"{predictor.segment(volume).sum():,} voxels"
-    assert "Passed over: notes.txt, s_2_mask.png" in captions(page)
+    assert (
+        captions(page)[-1]
+        == "passed over: 1 file(s) that ignore names, as s_2_mask.png; 1 file(s) of other kinds, as notes.txt"
+    )
     assert not list(temporary.iterdir())
 
 
 def test_a_slice_alone_comes_with_a_caution(place: Path) -> None:
     page = upload(place, {"s.png": png()})
-    assert any(caption.startswith("A slice alone is scaled by its own values") for caption in captions(page))
+    assert captions(page)[0] == LONE
     assert [slider.label for slider in page.slider] == ["Threshold"]
 
 
@@ -176,7 +186,10 @@ class Held(NamedTuple):
         ({"x.tif": b"text"}, "x.tif: cannot be decoded; it is no TIFF"),
         ({"x.nii.gz": gzip.compress(b"text")}, "x.nii.gz: cannot be read as NIfTI"),
         ({"x.txt": b"text"}, "input=the upload: nothing to segment there; allowed: images"),
-        ({"x.png": png(0, 1)}, "x.png: "),
+        ({"x.png": png(0, 1)}, "1 channel(s), but the network takes 3: pre, flair, post"),
+        ({"x.zip": b"text"}, "x.zip: cannot be read as a zip archive"),
+        # A table of cases could name any file of this machine.
+        ({"cases.csv": b"case,image\np1,/etc/hostname\n"}, "input=the upload: nothing to segment there"),
         ({"x.npy": array(np.full((2, 8, 8, 3), np.nan))}, "x.npy: holds values that are NaN or infinite"),
         ({"p_flair.nii": b""}, "p_flair.nii: no file for the sequence pre, post beside it"),
         ({"../x.png": png()}, "'../x.png': leads out of the upload"),
@@ -189,7 +202,7 @@ class Held(NamedTuple):
 def test_a_bad_upload_is_refused(files: Files, message: str, predictor: Predictor, temporary: Path) -> None:
     with pytest.raises(UploadError) as refused:  # noqa: PT012 - the page calls these three
         collected = uploads.collect([Held(name, data) for name, data in files.items()])
-        scans.list_scans(collected, predictor.preparation)
+        scans.list_scans(collected, predictor)
         scans.segment(collected, 0, predictor)
     assert message in str(refused.value)
     assert str(temporary) not in str(refused.value)
@@ -216,14 +229,34 @@ def test_an_uploaded_folder_is_the_input(tmp_path: Path, temporary: Path) -> Non
 
 def test_the_mask_of_several_files_is_an_archive(predictor: Predictor) -> None:
     files = {f"root/{patient}/s_{number}.png": png(number) for patient in "ab" for number in (1, 2)}
-    found, _ = scans.list_scans(files, predictor.preparation)
-    assert [(scan.name, scan.download) for scan in found] == [("a/a", "a_a_masks.zip"), ("b/b", "b_b_masks.zip")]
+    found, _ = scans.list_scans(files, predictor)
+    assert [(scan.name, scan.download) for scan in found] == [("a", "a_masks.zip"), ("b", "b_masks.zip")]
     mask = np.zeros((2, 24, 24), np.uint8)
     mask[1, 2:5, 3] = 1
     with zipfile.ZipFile(BytesIO(scans.write_mask(files, 1, predictor, mask))) as archive:
         assert archive.namelist() == ["b/s_1.png", "b/s_2.png"]
         written = cv2.imdecode(np.frombuffer(archive.read("b/s_2.png"), np.uint8), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(written, mask[1] * 255)
+
+
+def test_an_archive_is_unpacked(predictor: Predictor, temporary: Path) -> None:
+    stream = BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("p1/s_1.png", png(1))
+        archive.writestr("../../p2/s_1.png", png(2))
+    found, _ = scans.list_scans({"scans.zip": stream.getvalue()}, predictor)
+    assert [scan.name for scan in found] == ["p1", "p2"]
+    assert not list(temporary.iterdir())
+
+
+def test_a_faulty_scan_stops_no_other(predictor: Predictor) -> None:
+    files = {**examples.draw_example(1, CHANNELS), "p_flair.nii": b""}
+    found, _ = scans.list_scans(files, predictor)
+    assert {scan.name: len(scan.targets) for scan in found} == {"phantom_1": 1, "p": 0}
+    place = [scan.name for scan in found].index("p")
+    with pytest.raises(UploadError, match=r"^p_flair\.nii: no file for the sequence pre, post beside it"):
+        scans.segment(files, place, predictor)
+    assert scans.segment(files, 1 - place, predictor).probabilities.shape == (4, 32, 32)
 
 
 def test_a_phantom_suits_a_network_of_any_channels() -> None:
@@ -237,8 +270,9 @@ def test_a_phantom_suits_a_network_of_any_channels() -> None:
 def test_a_network_with_modules_of_its_own_is_refused_unless_told(place: Path, predictor: Predictor, tmp_path: Path) -> None:
     replace(predictor, modules=("mine",)).save(tmp_path / "own")
     with pytest.raises(UserError, match=r"the modules mine have to be imported, which runs them"):
-        networks.load_network(tmp_path / "own", "")
-    assert networks.load_network(place, "").decision == predictor.decision
+        networks.find_networks(tmp_path, str(tmp_path / "own"))
+    assert networks.find_networks(tmp_path, str(place)) == {str(place): str(place)}
+    assert networks.load_network(tmp_path, str(place)).decision == predictor.decision
 
 
 def stored(name: str, status: str, keep: str, **tags: str) -> Run:
@@ -257,10 +291,10 @@ def test_the_runs_of_a_store_that_keep_a_checkpoint_are_offered(tmp_path: Path, 
     ]
     monkeypatch.setattr(records, "list_studies", lambda store: ["study"])
     monkeypatch.setattr(records, "search_runs", lambda store, studies: iter(runs))
-    assert networks.find_networks(tmp_path) == {"e" * 8: "0.500  e (eeeeeeee)", "a" * 8: "0.500  a (aaaaaaaa)"}
+    assert networks.find_networks(tmp_path, None) == {"e" * 8: "0.500  e (eeeeeeee)", "a" * 8: "0.500  a (aaaaaaaa)"}
     del runs[4], runs[0]
     with pytest.raises(UserError, match=r"no finished run keeps a checkpoint; train one, with trainer\.keep=best or all"):
-        networks.find_networks(tmp_path)
+        networks.find_networks(tmp_path, None)
 
 
 def test_text_is_shown_unchanged() -> None:

@@ -15,10 +15,10 @@ import numpy as np
 import streamlit as st
 
 from attnunet.figures.overlays import overlay, picture_size
-from attnunet.inference.predictor import Predictor, Preparation
+from attnunet.inference.cases import measure
 from attnunet.page import examples, networks, scans, uploads
 from attnunet.page.messages import explained, plain
-from attnunet.page.scans import Scan, Segmented
+from attnunet.page.scans import Network, Scan, Segmented
 from attnunet.page.uploads import Files
 
 Key: TypeAlias = tuple[str | int, ...]
@@ -29,43 +29,43 @@ LARGE, SMALL = 640, 320
 """The longer side of a picture in pixels."""
 
 
-def show(place: Path) -> None:
-    """Draw the page for the networks at a place."""
+def show(root: Path, run: str | None) -> None:
+    """Draw the page for a network, or for all networks of a store; see `networks.find_networks`."""
     with explained():
         with st.sidebar:
             st.title("attnunet")
-            labels = networks.find_networks(place)
+            labels = networks.find_networks(root, run)
             told = "The Dice on the validation patients, the name and the id of each run."
             network = st.selectbox("Network", list(labels), format_func=labels.__getitem__, help=told)
-            predictor = load_network(place, network)
-            upload, files = choose_files(predictor.preparation)
+            predictor = load_network(root, network)
+            upload, files = choose_files(predictor)
             key = (network, *upload)
-            found, passed = list_scans(key, files, predictor.preparation)
+            found, passed = list_scans(key, files, predictor)
             number = st.selectbox("Scan", range(len(found)), format_func=lambda number: found[number].name)
             if passed:
-                st.caption(plain(f"Passed over: {', '.join(passed)}"))
+                st.caption(plain(passed))
         view((*key, number), files, found[number], number, predictor)
 
 
-def choose_files(preparation: Preparation) -> tuple[Key, Files]:
+def choose_files(predictor: Network) -> tuple[Key, Files]:
     """Let the user choose a phantom or upload files. Return the files, and a key that no other choice has."""
     kind = st.radio("Images", (PHANTOM, FILES, FOLDER), horizontal=True, key="images")
     if kind == PHANTOM:
         number = st.selectbox("Phantom", range(1, PHANTOMS + 1))
-        return (PHANTOM, number), draw_example(number, preparation.file_channels)
+        return (PHANTOM, number), draw_example(number, predictor.file_channels)
     if kind == FILES:
         label = "A slice, all slices of a scan, a NIfTI file for each channel, or a DICOM series"
         uploaded = st.file_uploader(label, accept_multiple_files=True)
     else:
         uploaded = st.file_uploader("A folder with a scan, or with a folder for each scan", accept_multiple_files="directory")
     if not uploaded:
-        st.info(plain(f"The network takes the channels {', '.join(preparation.file_channels)}."))
+        st.info(plain(f"The network takes the sequences {', '.join(predictor.channels)}."))
         st.stop()
     return (kind, *(file.file_id for file in uploaded)), uploads.collect(uploaded)
 
 
 @st.fragment
-def view(key: Key, files: Files, scan: Scan, number: int, predictor: Predictor) -> None:
+def view(key: Key, files: Files, scan: Scan, number: int, predictor: Network) -> None:
     """Draw a slice of a scan with the network's answer, and what the user can change about the pictures."""
     with explained():
         segmented = segment(key, files, number, predictor)
@@ -75,7 +75,7 @@ def view(key: Key, files: Files, scan: Scan, number: int, predictor: Predictor) 
         told = f"The run chose {chosen:g} on its validation patients. A lower threshold marks more."
         threshold = st.slider("Threshold", 0.0, 1.0, chosen, 0.01, help=told)
         mask = decide(key, threshold, segmented, predictor)
-        channels = predictor.preparation.channels
+        channels = predictor.channels
         channel = st.radio("Sequence", channels, channels.index("flair") if "flair" in channels else 0, horizontal=True)
         outlined = st.checkbox("Outline of the mask", True)
         colored = st.checkbox("Probability", True, help="0 is transparent, 1 is yellow.")
@@ -90,8 +90,8 @@ def view(key: Key, files: Files, scan: Scan, number: int, predictor: Predictor) 
         weights = segmented.probabilities[place] if colored else None
         drawn = overlay(image, size, mask[place] if outlined else None, weights, fade=True)
         show_pictures({"image": overlay(image, size), "prediction": drawn})
-        if len(mask) == 1 and predictor.preparation.intensity != "raw":
-            st.caption("A slice alone is scaled by its own values, so its mask can differ from its mask in the whole scan.")
+        for note in segmented.notes:
+            st.caption(plain(note))
         if gated:
             gates = find_gates((*key, place), segmented, place, predictor)
             size = picture_size(image.shape, segmented.spacing, SMALL)
@@ -100,9 +100,10 @@ def view(key: Key, files: Files, scan: Scan, number: int, predictor: Predictor) 
 
 def describe(mask: np.ndarray, spacing: Sequence[float] | None) -> None:
     """Show how large the lesion is."""
-    voxels, planes = int(mask.sum()), int(mask.any(axis=(1, 2)).sum())
-    st.metric("Lesion", f"{voxels * np.prod(spacing) / 1000:.1f} ml" if spacing else f"{voxels:,} voxels")
-    st.caption(f"{voxels:,} voxels on {planes} of {len(mask)} slices")
+    facts = measure(mask, spacing)
+    voxels, planes = f"{facts['lesion_voxels']:,} voxels", int(mask.any(axis=(1, 2)).sum())
+    st.metric("Lesion", f"{float(facts['lesion_ml']):.1f} ml" if spacing else voxels)
+    st.caption(f"{voxels} in {facts['lesions']} part(s), on {planes} of {len(mask)} slices")
 
 
 def show_pictures(pictures: dict[str, np.ndarray]) -> None:
@@ -117,8 +118,8 @@ def show_pictures(pictures: dict[str, np.ndarray]) -> None:
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the network")
-def load_network(place: Path, network: str) -> Predictor:
-    return networks.load_network(place, network)
+def load_network(root: Path, network: str) -> Network:
+    return networks.load_network(root, network)
 
 
 @st.cache_resource(show_spinner="Drawing the phantom")
@@ -132,20 +133,20 @@ of_session = partial(st.cache_resource, scope="session")
 
 
 @of_session(max_entries=1, show_spinner="Reading the files")
-def list_scans(key: Key, _files: Files, _preparation: Preparation) -> tuple[list[Scan], list[str]]:
-    return scans.list_scans(_files, _preparation)
+def list_scans(key: Key, _files: Files, _predictor: Network) -> tuple[list[Scan], str]:
+    return scans.list_scans(_files, _predictor)
 
 
 @of_session(max_entries=3, show_spinner="Segmenting the scan")
-def segment(key: Key, _files: Files, _number: int, _predictor: Predictor) -> Segmented:
+def segment(key: Key, _files: Files, _number: int, _predictor: Network) -> Segmented:
     return scans.segment(_files, _number, _predictor)
 
 
 @of_session(max_entries=2, show_spinner=False)
-def decide(key: Key, threshold: float, _segmented: Segmented, _predictor: Predictor) -> np.ndarray:
+def decide(key: Key, threshold: float, _segmented: Segmented, _predictor: Network) -> np.ndarray:
     return replace(_predictor.decision, threshold=threshold)(_segmented.probabilities)
 
 
 @of_session(max_entries=16, show_spinner="Reading the gates")
-def find_gates(key: Key, _segmented: Segmented, _place: int, _predictor: Predictor) -> dict[str, np.ndarray]:
+def find_gates(key: Key, _segmented: Segmented, _place: int, _predictor: Network) -> dict[str, np.ndarray]:
     return scans.find_gates(_segmented, _place, _predictor)

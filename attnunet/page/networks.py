@@ -1,32 +1,40 @@
-"""The networks that the page offers: the runs of a store, or a folder with a predictor."""
+"""The networks that the page offers."""
 
-import json
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from attnunet.config import targets
-from attnunet.errors import UserError
-from attnunet.inference.predictor import Predictor
-from attnunet.tracking import records
-from attnunet.tracking.store import open_store
+from attnunet.tracking import models, records
+from attnunet.tracking.store import Store, open_store
+
+if TYPE_CHECKING:
+    from attnunet.page.scans import Network
 
 
-def find_networks(place: Path) -> dict[str, str]:
-    """Return the label of each network by its id, newest first.
+def find_networks(root: Path, run: str | None) -> dict[str, str]:
+    """Return the label of each network by its value of the key `run`, without loading TensorFlow.
 
-    The networks are the finished runs of the store at `place` that keep a checkpoint. If `place` is a folder with
-    predictor.json, it is the only network, and its id is "".
+    `run` is the only network, in one of `models.FORMS`. If it is None, the networks are the finished runs of the store at
+    `root` that keep a checkpoint, newest first.
 
     Raises:
-        UserError: no run of the store keeps a checkpoint.
+        NotFound: there is no such network.
+        UserError: see `models.Model.check`.
     """
-    if is_predictor(place):
-        return {"": place.resolve().name}
-    store = open_store(place.resolve(), None, 0)
+    if run is not None:
+        return {run: models.find_model(open_network_store(root, run), run).name}
+    store = open_store(root.resolve(), None, 0)
     found = [records.Record(store, run) for run in records.search_runs(store, records.list_studies(store))]
     kept = [record for record in found if record.is_current and record.params.get("trainer.keep", "none") != "none"]
     if not kept:
-        raise UserError(f"{place}: no finished run keeps a checkpoint; train one, with trainer.keep=best or all")
+        raise records.NotFound(f"{root}: no finished run keeps a checkpoint; train one, with trainer.keep=best or all")
     return {record.id: label(record) for record in reversed(kept)}
+
+
+def open_network_store(root: Path, run: str) -> Store | None:
+    """Return the store that a network comes from. A folder with a network needs none."""
+    return None if models.is_folder(run) else open_store(root.resolve(), None, 0)
 
 
 def label(record: records.Record) -> str:
@@ -34,20 +42,12 @@ def label(record: records.Record) -> str:
     return f"{record.metrics.get('final/val/dice', float('nan')):.3f}  {record.name} ({record.id[:8]})"
 
 
-def is_predictor(place: Path) -> bool:
-    """Return whether a folder holds the two files of a predictor."""
-    return (place / "best.keras").is_file() and (place / "predictor.json").is_file()
-
-
-def load_network(place: Path, network: str) -> Predictor:
-    """Return the predictor with this id at `place`.
+def load_network(root: Path, run: str) -> Network:
+    """Return the predictor or ensemble of a network. TensorFlow must be configured.
 
     Raises:
-        TargetError: the command line does not allow a module that the network needs.
+        UserError: see `attnunet.evaluation.ensembles.load_model`.
     """
-    from attnunet.evaluation import scoring
+    from attnunet.evaluation.ensembles import load_model
 
-    if not is_predictor(place):
-        return scoring.load_predictor(records.find_checkpoint(open_store(place.resolve(), None, 0), network))
-    targets.import_modules(json.loads((place / "predictor.json").read_text()).get("modules", ()), str(place))
-    return Predictor.load(place)
+    return load_model(models.find_model(open_network_store(root, run), run))

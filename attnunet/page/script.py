@@ -1,6 +1,6 @@
 """The script that Streamlit runs for `attnunet-demo`, again after each action of the user.
 
-Its arguments are the place of the networks, and the user's own modules that a network may need.
+Its arguments are the folder of a store, the run or "" for all runs, and the user's own modules that a network may need.
 """
 
 import gc
@@ -18,18 +18,18 @@ from attnunet.training import runtime
 def load_tensorflow() -> None:
     """Load TensorFlow with the settings of the commands, once for all sessions."""
     runtime.configure(0, runtime.available_threads(None), "float32")
-    gc.freeze()  # Streamlit collects garbage after each action. Without TensorFlow's objects, that takes 0.01 instead of 0.3 s.
+    gc.freeze()  # Streamlit collects garbage after each action. With TensorFlow's objects, that would take 0.3 s.
 
 
 def main() -> None:
-    place, *modules = sys.argv[1:]
+    root, run, *modules = sys.argv[1:]
     targets.allow(modules)
     st.set_page_config(page_title="attnunet", layout="wide", initial_sidebar_state=400)
     with explained():
         load_tensorflow()
     from attnunet.page.app import show  # imports Keras, which must be configured first
 
-    show(Path(place))
+    show(Path(root), run or None)
 
 
 if __name__ == "__main__":

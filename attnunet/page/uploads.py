@@ -38,7 +38,7 @@ def collect(uploaded: Iterable[Uploaded]) -> Files:
 
 @contextmanager
 def laid_out(files: Files) -> Iterator[Path]:
-    """Yield the folder that holds the files, during a `with` block. It is the uploaded folder, if a single one was uploaded.
+    """Yield the folder that holds the files, during a `with` block; or the uploaded folder or zip archive, if it is alone.
 
     Raises:
         UploadError: an error in the block that a user can fix. Its message names files as they were uploaded.
@@ -51,7 +51,8 @@ def laid_out(files: Files) -> Iterator[Path]:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
             there = list(root.iterdir())
-            yield there[0] if len(there) == 1 and there[0].is_dir() else root
+            alone = len(there) == 1 and (there[0].is_dir() or there[0].suffix.lower() == ".zip")
+            yield there[0] if alone else root
         except Exception as error:
             message = explain(error)
             if message is None:
