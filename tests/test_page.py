@@ -46,16 +46,20 @@ def small_and_quick() -> Iterator[None]:
         gc.unfreeze()
 
 
-@pytest.fixture(scope="module")
-def predictor(small_and_quick: None) -> Predictor:
-    """With a threshold in the middle of what its network says about a phantom, so that masks hold both values."""
+def make_predictor(files: Files) -> Predictor:
+    """With a threshold in the middle of what its network says about the first scan, so that the mask holds both values."""
     network = attention_resunet(SIZE, 3, [4, 8], keras.layers.Conv2D)  # type: ignore[arg-type]
     rng = np.random.default_rng(0)
     signs = [rng.choice([-1, 1], weight.shape) if weight.ndim > 1 else 1 for weight in network.get_weights()]
     network.set_weights([rng.uniform(0.1, 0.6, w.shape) * sign for w, sign in zip(network.get_weights(), signs, strict=True)])
     made = Predictor(network, Preparation(SIZE, CHANNELS, CHANNELS, "zscore"), batch_size=4)
-    segmented = scans.segment(examples.draw_example(1, CHANNELS), 0, made)
-    return replace(made, decision=Decision(round(float(np.median(segmented.probabilities)), 2)))
+    probabilities = scans.segment(files, 0, made).probabilities
+    return replace(made, decision=Decision(round(float(np.median(probabilities)), 2)))
+
+
+@pytest.fixture(scope="module")
+def predictor(small_and_quick: None) -> Predictor:
+    return make_predictor(examples.draw_example(1, CHANNELS))
 
 
 @pytest.fixture(scope="module")
