@@ -302,5 +302,5 @@ def test_the_runs_of_a_store_that_keep_a_checkpoint_are_offered(tmp_path: Path, 
 
 
 def test_text_is_shown_unchanged() -> None:
-    assert plain("a b_c") == r"a b\_c"
+    assert plain("a b_c\nd") == "a b\\_c  \nd"
     assert plain("[x](http://y) :red[z] $1$ \\") == r"\[x\]\(http\:\/\/y\) \:red\[z\] \$1\$ \\"

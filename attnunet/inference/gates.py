@@ -11,7 +11,7 @@ def read_gates(maps: keras.Model | None, image: np.ndarray, frame: Frame) -> dic
 
     Args:
         maps: the network that `attnunet.models.blocks.gate_maps` returns. If it is None, the result is empty.
-        image: the slice in the form for the network, uint8 (S, S, C).
+        image: the slice in the form for the network, (S, S, C).
         frame: how the slice was brought to its square.
     """
     weights = maps(image[None]) if maps is not None else {}  # predict() would first trace the graph, which takes a second

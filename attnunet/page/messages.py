@@ -23,5 +23,5 @@ def explained() -> Iterator[None]:
 
 
 def plain(text: str) -> str:
-    """Return a text that Streamlit shows unchanged, because each character of Markdown in it is escaped."""
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
+    """Return a text that Streamlit shows unchanged: each character of Markdown is escaped, and each line keeps its end."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text).replace("\n", "  \n")

@@ -54,7 +54,7 @@ class Segmented:
     Attributes:
         shown: the sequences in grey for a screen, uint8 (D, h, w, C), by the 1st and the 99th percentile of their values.
         probabilities: the lesion's probability, float32 (D, h, w) in [0, 1].
-        images: the input of the network, or of the first one of an ensemble, uint8 (D, S, S, its channels).
+        images: the input of the network, or of the first one of an ensemble, (D, S, S, its channels).
         spacing: the distance in mm between slices, rows and columns; None if the files do not tell it.
         fullest: the index of the slice with the most lesion, or of the middle one if there is none.
         notes: what a user should know of the mask, see `attnunet.inference.segmenting.NOTES`.
