@@ -127,7 +127,7 @@ def test_the_page_begins_with_a_phantom_and_its_prediction(place: Path, temporar
     assert not page.error
     assert [slider.label for slider in page.slider] == ["Slice", "Threshold"]
     assert [box.options for box in page.selectbox] == [[str(place)], ["1", "2", "3"], ["phantom_1"]]
-    assert page.metric[0].value.endswith(" ml")  # a phantom has a spacing
+    assert page.metric[0].label == "Lesion in ml"  # a phantom has a spacing
     assert pictures(page) == ["image", "prediction"]
     page.checkbox[2].check().run()
     assert page.checkbox[2].label == "Attention gates"
@@ -153,7 +153,7 @@ def test_the_threshold_moves_the_mask_and_the_network_rests(place: Path, monkeyp
 def test_uploaded_slices_are_one_scan(place: Path, predictor: Predictor, temporary: Path) -> None:
     page = upload(place, {"s_10.png": png(10), "s_2.png": png(2), "s_2_mask.png": png(0, 1), "notes.txt": b"x"})
     volume = np.stack([cv2.imdecode(np.frombuffer(png(number), np.uint8), cv2.IMREAD_COLOR_RGB) for number in (2, 10)])
-    assert page.metric[0].value == f"{predictor.segment(volume).sum():,} voxels"
+    assert (page.metric[0].label, page.metric[0].value) == ("Lesion in voxels", f"{predictor.segment(volume).sum():,}")
     assert (
         captions(page)[-1]
         == "passed over: 1 file(s) that ignore names, as s_2_mask.png; 1 file(s) of other kinds, as notes.txt"
@@ -260,7 +260,9 @@ def test_a_faulty_scan_stops_no_other(predictor: Predictor) -> None:
     place = [scan.name for scan in found].index("p")
     with pytest.raises(UploadError, match=r"^p_flair\.nii: no file for the sequence pre, post beside it"):
         scans.segment(files, place, predictor)
-    assert scans.segment(files, 1 - place, predictor).probabilities.shape == (4, 32, 32)
+    segmented = scans.segment(files, 1 - place, predictor)
+    assert segmented.probabilities.shape == (4, 32, 32)
+    assert (segmented.shown.dtype, segmented.shown.shape) == (np.uint8, (4, 32, 32, 3))
 
 
 def test_a_phantom_suits_a_network_of_any_channels() -> None:

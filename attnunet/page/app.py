@@ -101,9 +101,10 @@ def view(key: Key, files: Files, scan: Scan, number: int, predictor: Network) ->
 def describe(mask: np.ndarray, spacing: Sequence[float] | None) -> None:
     """Show how large the lesion is."""
     facts = measure(mask, spacing)
-    voxels, planes = f"{facts['lesion_voxels']:,} voxels", int(mask.any(axis=(1, 2)).sum())
-    st.metric("Lesion", f"{float(facts['lesion_ml']):.1f} ml" if spacing else voxels)
-    st.caption(f"{voxels} in {facts['lesions']} part(s), on {planes} of {len(mask)} slices")
+    voxels, planes = f"{facts['lesion_voxels']:,}", int(mask.any(axis=(1, 2)).sum())
+    unit, size = ("ml", f"{float(facts['lesion_ml']):.1f}") if spacing else ("voxels", voxels)
+    st.metric(f"Lesion in {unit}", size)
+    st.caption(f"{voxels} voxels in {facts['lesions']} part(s), on {planes} of {len(mask)} slices")
 
 
 def show_pictures(pictures: dict[str, np.ndarray]) -> None:

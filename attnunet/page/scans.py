@@ -13,7 +13,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from attnunet.config.targets import CONF
-from attnunet.data.intensity import percentile
+from attnunet.data.intensity import scale
 from attnunet.data.slices import DataError
 from attnunet.inference import inputs
 from attnunet.inference.ensemble import Ensemble
@@ -103,7 +103,7 @@ def segment(files: Files, number: int, predictor: Network) -> Segmented:
         found = predictor.predict_one(volume, look.spacing)
         notes = describe_mask(cases[number], found.mask, look, work)["notes"]
     places = [predictor.file_channels.index(name) for name in predictor.channels]
-    shown = np.stack([percentile(volume[..., place]) for place in places], axis=-1)
+    shown = np.stack([scale(volume[..., place], "percentile", "uint8") for place in places], axis=-1)
     pixels = found.mask.sum(axis=(1, 2))
     fullest = int(pixels.argmax()) if pixels.any() else len(pixels) // 2
     images = member.preparation(volume, look.spacing)
