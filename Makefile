@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 HEADLESS := $(shell grep opencv-python-headless requirements.lock)
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup train test test-ci test-all test-pythons lint docs audit format ui bench lock clean
+.PHONY: help setup train test test-ci test-all test-pythons lint docs audit format ui demo bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -63,6 +63,9 @@ format: setup ## let ruff mend what it can
 
 ui: setup ## the MLflow UI on this project's runs, on loopback
 	$(BIN)/python -m attnunet.store ui
+
+demo: setup ## a page to try this project's networks on, on loopback
+	$(BIN)/python -m attnunet.demo
 
 bench: setup ## where the time goes: step, pipeline, preparation, overhead, start, sweep, inference, runtimes (50 minutes, quiet)
 	$(BIN)/python experiments/throughput/bench.py

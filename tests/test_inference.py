@@ -368,6 +368,15 @@ def test_nothing_is_shown_where_no_dice_is_defined(predictor: Predictor, prepare
     assert find_examples(predictor, prepared, table([float("nan")] * 2), range(10)) == []
 
 
+def test_the_gates_of_all_levels_cover_the_slice(prepared: Prepared) -> None:
+    predictor = predictor_for(prepared, attention_resunet(SIZE, 3, [4, 8, 8], keras.layers.Conv2D))  # type: ignore[arg-type]
+    (shown,) = find_examples(predictor, prepared, table([0.25]), range(10))
+    assert list(shown.gates) == ["gate_0_map", "gate_1_map"]  # the second has half the rows and columns of the first
+    for weights in shown.gates.values():
+        assert weights.shape == (NATIVE, NATIVE)
+        assert weights.min() > 0.2  # new gates are near 0.5 everywhere, and a margin would be 0
+
+
 def test_a_network_without_gates_shows_none(prepared: Prepared) -> None:
     predictor = predictor_for(prepared, tiny(gate="none"))
     (shown,) = find_examples(predictor, prepared, table([0.25]), range(10))
