@@ -1,6 +1,6 @@
 """Score a run again, score the masks of another tool, or join folds.
 
-`python -m attnunet.evaluate run=RUN_ID` scores; `python -m attnunet.evaluate study=NAME` joins.
+`python -m attnunet.evaluate run=RUN_ID` scores; `run=[RUN_ID,RUN_ID]` scores an ensemble; `study=NAME` joins.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def job(cfg: DictConfig) -> None:
     chosen = HydraConfig.get().runtime.choices
     choices = {group: chosen[group] for group in ("data", "split") if chosen.get(group) is not None}
     with exit_on_error():
-        from attnunet.tracking import records
+        from attnunet.tracking import models, records
 
         store, console = commands.open_runs(cfg.tracking), terminal.console()
         if cfg.masks is not None:
@@ -75,7 +75,18 @@ def job(cfg: DictConfig) -> None:
 
             evaluate_masks(cfg, record, console)
         elif cfg.study is None:
-            evaluate(cfg, choices, commands.open_checkpoint(cfg), console)
+            model = models.find_model(store, commands.plain_run(cfg))
+            if len(model.records) > 1:
+                models.check_scorable(model, cfg)
+                commands.load_tensorflow()
+
+                from attnunet.evaluation.ensemble_scores import evaluate_ensemble
+
+                evaluate_ensemble(cfg, model, console)
+            else:
+                record = model.single
+                commands.load_tensorflow()
+                evaluate(cfg, choices, record, console)
         else:
             runs = records.runs_of_study(store, cfg.study)
             commands.load_tensorflow()

@@ -184,7 +184,7 @@ class Evaluate(Keys):
     def one_of_two(self) -> Self:
         if (self.run is None) == (self.study is None):
             raise value_error(f"run={self.run}, study={self.study}: set one of the two, a run to score or a study to join")
-        if self.masks is not None and (self.run is None or self.name is None):
+        if self.masks is not None and (not isinstance(self.run, str) or self.name is None):
             raise value_error(f"masks={self.masks}: needs run=RUN_ID, whose patients are scored, and name=NAME of the tool")
         keys = ["data", "split", "threshold", "smallest_lesion", "fill_holes", *(["name"] if self.study else [])]
         idle = [key for key in keys if getattr(self, key) is not None]

@@ -2,20 +2,30 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from attnunet.data.cache import Prepared
 from attnunet.data.slices import name_volume
 from attnunet.evaluation.decision import read_truth
-from attnunet.inference.masks import GivenMasks
-from attnunet.inference.predictor import Predictor, Volume
+from attnunet.inference.predictor import Volume
 from attnunet.metrics.calibration import Calibration, calibration, near_lesions, pool
 from attnunet.metrics.counts import concatenate, count
+from attnunet.metrics.decision import Decision
 from attnunet.metrics.masks import Masks
 from attnunet.metrics.scores import mean_dice_by_threshold
 from attnunet.metrics.strata import group_patients
 from attnunet.metrics.summary import score_patient, summarize_patients, summarize_slices
 
 Rows = list[dict[str, float | str]]
+
+
+class Scored(Protocol):
+    """A predictor, an ensemble, or the masks of another tool."""
+
+    @property
+    def decision(self) -> Decision: ...
+
+    def volumes(self, prepared: Prepared, indices: Sequence[int]) -> Iterable[Volume]: ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ def volume_of(row: Mapping[str, float | str]) -> str:
 
 
 def score_patients(
-    predictor: Predictor | GivenMasks,
+    predictor: Scored,
     prepared: Prepared,
     indices: Sequence[int],
     part: str,
@@ -61,7 +71,7 @@ def score_patients(
     metric and statistic of `attnunet.metrics.catalog`.
 
     Args:
-        predictor: the predictor with its decision, or the masks of another tool.
+        predictor: a predictor or an ensemble with its decision, or the masks of another tool.
         prepared: the data set.
         indices: the indices of the slices.
         part: the part of the split; each row contains its name.

@@ -13,7 +13,7 @@ import numpy as np
 from attnunet.data.cache import Prepared
 from attnunet.data.frames import Frame, make_frame
 from attnunet.data.intensity import prepare_volume
-from attnunet.errors import UserError
+from attnunet.errors import UserError, first_line
 from attnunet.inference.stream import Segmenter, Settings, divide, mean
 from attnunet.metrics.decision import Decision
 from attnunet.models import blocks  # noqa: F401 - registers the layers that Keras needs to load a network
@@ -182,17 +182,26 @@ class Predictor(Segmenter):
 
         This function does not import the modules that the file names, because a file must not decide which code runs. The
         caller must import these `modules` first, if it trusts them.
+
+        Raises:
+            UserError: a file does not belong to a model of attnunet. The message names the file.
         """
-        facts = json.loads((folder / "predictor.json").read_text())
-        lists = {name: tuple(value) for name, value in facts["preparation"].items() if isinstance(value, list)}
-        return cls(
-            load_network(folder / "best.keras"),
-            Preparation(**{**facts["preparation"], **lists}),
-            Decision(**facts["decision"]),
-            facts["flip"],
-            facts["batch_size"],
-            tuple(facts.get("modules", ())),
-        )
+        try:
+            facts = json.loads((folder / "predictor.json").read_text())
+            lists = {name: tuple(value) for name, value in facts["preparation"].items() if isinstance(value, list)}
+            preparation = Preparation(**{**facts["preparation"], **lists})
+            rest = Decision(**facts["decision"]), facts["flip"], facts["batch_size"], tuple(facts.get("modules", ()))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{folder / 'predictor.json'}: does not describe a model of attnunet ({error!r})") from error
+        network = load_network(folder / "best.keras")
+        size = preparation.image_size
+        shapes = ((None, size, size, len(preparation.channels)), (None, size, size, 1))
+        if (network.input_shape, network.output_shape) != shapes:
+            raise UserError(
+                f"{folder / 'best.keras'}: maps {network.input_shape} to {network.output_shape}; allowed: a network "
+                f"for lesions that maps {shapes[0]} to {shapes[1]}, as predictor.json beside it tells"
+            )
+        return cls(network, preparation, *rest)
 
     def check_loadable(self) -> None:
         """Raise UserError if Keras cannot load the network again. Only a network with a user's own modules is checked.
@@ -211,8 +220,15 @@ class Predictor(Segmenter):
 
 
 def load_network(path: Path) -> keras.Model:
-    """Return a checkpoint's network without optimizer and loss. Keras does not run code from the file."""
-    return keras.models.load_model(path, compile=False, safe_mode=True)
+    """Return a checkpoint's network without optimizer and loss. Keras does not run code from the file.
+
+    Raises:
+        UserError: Keras cannot load the file.
+    """
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # for a damaged file, Keras raises many kinds of errors
+        raise UserError(f"{path}: Keras cannot load this network: {first_line(error)}") from error
 
 
 def split(images: np.ndarray) -> Iterator[np.ndarray]:

@@ -189,12 +189,17 @@ def open_checkpoint(cfg: DictConfig) -> Record:
 
 def open_model(cfg: DictConfig) -> Model:
     """Return the model that the key `run` names, checked, and load TensorFlow. `models.FORMS` tells what `run` can be."""
-    from attnunet.tracking.models import find_model
+    from attnunet.tracking.models import find_model, is_folder
 
-    run = cfg.run if isinstance(cfg.run, str) else [*cfg.run]
-    model = find_model(lambda: open_runs(cfg.tracking), run)
+    run = plain_run(cfg)
+    model = find_model(None if is_folder(run) else open_runs(cfg.tracking), run)
     load_tensorflow()
     return model
+
+
+def plain_run(cfg: DictConfig) -> str | list[str]:
+    """Return the value of the key `run`: a text, or a list of texts."""
+    return cfg.run if isinstance(cfg.run, str) else [*cfg.run]
 
 
 def load_tensorflow() -> None:

@@ -4,13 +4,16 @@ They are found and checked without TensorFlow.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
 from attnunet.config import targets
+from attnunet.data.slices import refuse
 from attnunet.inference.stream import check_members
 from attnunet.tracking.records import NotFound, Record, find_run, runs_of_study
 from attnunet.tracking.store import Store
@@ -42,6 +45,15 @@ class Model:
     def sources(self) -> list[str]:
         """A text for messages for each member: the run, or the folder."""
         return [str(self.folder)] if self.folder else [f"run {record.id} ({record.name})" for record in self.records]
+
+    @property
+    def single(self) -> Record:
+        """The only run. Raise NotFound if the model is a folder or an ensemble."""
+        if len(self.records) != 1:
+            raise NotFound(
+                f"run={self.name}: allowed here: one run of a store, by its id, its first digits or models:/NAME@ALIAS"
+            )
+        return self.records[0]
 
     @cached_property
     def facts(self) -> list[dict[str, Any]]:
@@ -89,11 +101,11 @@ def is_folder(run: str | Sequence[str]) -> bool:
     return isinstance(run, str) and Path(run).is_dir()
 
 
-def find_model(store: Callable[[], Store], run: str | Sequence[str]) -> Model:
+def find_model(store: Store | None, run: str | Sequence[str]) -> Model:
     """Return the checked model that the key `run` names, in one of the FORMS.
 
     Args:
-        store: returns the store of the runs. It is not called for a folder.
+        store: the store of the runs; None for a folder, which needs none.
         run: the value of the key.
 
     Raises:
@@ -105,8 +117,9 @@ def find_model(store: Callable[[], Store], run: str | Sequence[str]) -> Model:
         if lacking := [name for name in ("best.keras", "predictor.json") if not (Path(str(run)) / name).is_file()]:
             raise NotFound(f"run={run}: the folder lacks {' and '.join(lacking)}; allowed: {FORMS}")
     else:
+        assert store is not None
         names = [run] if isinstance(run, str) else list(run)
-        found = [record for name in names for record in find_records(store(), name)]
+        found = [record for name in names for record in find_records(store, name)]
         name = run if isinstance(run, str) else f"[{','.join(run)}]"
         if twice := sorted({record.id for record in found if [each.id for each in found].count(record.id) > 1}):
             raise NotFound(f"run={name}: names the run {', '.join(twice)} twice; allowed: each run once")
@@ -126,3 +139,35 @@ def find_records(store: Store, name: str) -> list[Record]:
     if is_folder(name):
         raise NotFound(f"run=[..,{name},..]: a folder does not tell its patients; allowed in a list: runs of a store")
     return [Record(store, find_run(store, name))]
+
+
+def check_scorable(model: Model, cfg: DictConfig) -> None:
+    """Check by the names of patients that an ensemble can be scored as `attnunet.evaluate` asks for.
+
+    Raises:
+        DataError: the members share no test patient, and neither `data` nor `split` names others.
+        NotFound: `allow_training_patients` is set.
+    """
+    if cfg.allow_training_patients:
+        raise NotFound("allow_training_patients=true: an ensemble is scored only on patients that no member knows")
+    own = cfg.get("data") is None and cfg.get("split") is None and cfg.part == "test"
+    if own and not set.intersection(*(set(record.split["test"]) for record in model.records)):
+        known = {part: [(record, set(record.split[part])) for record in model.records] for part in ("train", "val")}
+        refuse_known(known, {patient for record in model.records for patient in record.split["test"]})
+
+
+def refuse_known(known: Mapping[str, Sequence[tuple[Record, set[str]]]], wanted: set[str]) -> None:
+    """Raise DataError with a line for each patient in `wanted` that a member trained or validated on.
+
+    `known` holds, for the parts train and val, each member with the patients that it knows.
+    """
+    lines = []
+    for patient in sorted(wanted):
+        told = [
+            f"{words} {', '.join(record.id for record in members)}"
+            for part, words in (("train", "trained on by"), ("val", "validated on by"))
+            if (members := [record for record, patients in known[part] if patient in patients])
+        ]
+        if told:
+            lines.append(f"{patient}: {', '.join(told)}; an ensemble is scored only on patients that no member knows")
+    refuse(lines)

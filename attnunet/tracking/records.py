@@ -252,7 +252,7 @@ def find_registered(store: Store, uri: str) -> Run:
 
 
 def runs_of_study(store: Store, name: str) -> list[Record]:
-    """Return the runs of a study, oldest first. Leave out audits, joined cross-validations and the parent runs of sweeps."""
+    """Return the runs of a study, oldest first. Leave out audits, ensembles, joined folds and the parent runs of sweeps."""
     study = store.client.get_experiment_by_name(name)
     if study is not None and study.lifecycle_stage == "deleted":
         raise NotFound(f"study={name} was deleted in MLflow: take another name, or {store.restore_command(study)}")
@@ -260,7 +260,7 @@ def runs_of_study(store: Store, name: str) -> list[Record]:
         known = sorted(e.name for e in store.client.search_experiments())
         raise NotFound(f"study={name}: not in {store.shown_address}; it has {', '.join(known)}")
     found = search_runs(store, [study.experiment_id])
-    return [Record(store, run) for run in found if not {"sweep", "cross_validated", "audit"} & set(run.data.tags)]
+    return [Record(store, run) for run in found if not {"sweep", "cross_validated", "audit", "ensemble"} & set(run.data.tags)]
 
 
 def runs_of_sweep(store: Store, parent: str) -> list[Record]:
