@@ -172,7 +172,13 @@ def check_outputs(cases: Sequence[Case], work: Work, existing: str) -> None:
 
 
 def run_cases(
-    cfg: DictConfig, root: Path, predictor: Segmenter | None, cases: Sequence[Case], work: Work, ledger: Ledger, console: Console
+    cfg: DictConfig,
+    root: Path,
+    predictor: Segmenter | None,
+    cases: Sequence[Case],
+    work: Work,
+    ledger: Ledger,
+    console: Console,
 ) -> None:
     """Segment the cases, with a bar that shows the time left. Print a line for each case that fails."""
     from attnunet.inference import segmenting
