@@ -5,7 +5,6 @@ The exit code is 0 if all cases were segmented, 1 if some failed, and 2 if nothi
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -22,30 +21,29 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from attnunet.inference.cases import Ledger
-    from attnunet.inference.inputs import Case, Found, Passed
+    from attnunet.inference.inputs import Case, Found
     from attnunet.inference.segmenting import Work
     from attnunet.inference.stream import Segmenter
-    from attnunet.tracking.records import Record
+    from attnunet.tracking.models import Model
 
 SOME_FAILED, NOTHING_STARTED = 1, 2
 """The exit codes of this command besides 0."""
-DECISION = ("threshold", "smallest_lesion", "fill_holes")
+SETTINGS = ("flip", "threshold", "smallest_lesion", "fill_holes", "batch_size")
+"""The keys that replace a setting of the model."""
+CHANGING = (*SETTINGS[:-1], "engine")
+"""The keys that may change a mask."""
 
 
-class Model(NamedTuple):
-    """The facts about a run's predictor, which are known before TensorFlow is loaded.
+class Needs(NamedTuple):
+    """The facts about a model that are known before TensorFlow is loaded; see `attnunet.inference.predictor.Preparation`.
 
-    Attributes:
-        file_channels, channels, plane, intensity: see `attnunet.inference.predictor.Preparation`.
-        settings: everything that a mask depends on besides the image: the run, the decision, flips and the engine.
+    `scaled` tells whether intensities are scaled over a volume.
     """
 
-    record: Record
     file_channels: tuple[str, ...]
     channels: tuple[str, ...]
     plane: str
-    intensity: str
-    settings: dict[str, Any]
+    scaled: bool
 
 
 def find_inputs(cfg: DictConfig, root: Path) -> Found:
@@ -71,19 +69,16 @@ def find_inputs(cfg: DictConfig, root: Path) -> Found:
     return found
 
 
-def find_model(cfg: DictConfig, record: Record) -> Model:
-    """Return the facts about the run's predictor, with the settings of the command line."""
-    facts = json.loads(record.text("checkpoints/predictor.json"))
-    preparation = facts["preparation"]
-    own = {**facts["decision"], "flip": facts["flip"]}
-    changed = {key: value if cfg[key] == "frozen" else cfg[key] for key, value in own.items()}
-    return Model(
-        record,
-        tuple(preparation["file_channels"]),
-        tuple(preparation["channels"]),
-        preparation.get("plane", "axial"),
-        preparation["intensity"],
-        {"run": record.id, **changed, "engine": cfg.engine},
+def find_needs(model: Model) -> Needs:
+    """Return the facts about a model, which may have several members. They take the same volumes."""
+    preparations = [facts["preparation"] for facts in model.facts]
+    used = {name for preparation in preparations for name in preparation["channels"]}
+    names = tuple(preparations[0]["file_channels"])
+    return Needs(
+        names,
+        tuple(name for name in names if name in used),
+        preparations[0].get("plane", "axial"),
+        any(preparation["intensity"] != "raw" for preparation in preparations),
     )
 
 
@@ -91,61 +86,93 @@ def load(cfg: DictConfig, model: Model) -> Segmenter:
     """Return the predictor with the settings of the command line. TensorFlow is loaded."""
     commands.load_tensorflow()
 
-    from attnunet.evaluation import scoring
+    from attnunet.evaluation.ensembles import load_model
 
-    predictor = scoring.load_predictor(model.record)
-    return predictor.adjusted(**{key: cfg[key] for key in (*DECISION, "flip", "batch_size")})
+    return load_model(model, **{key: cfg[key] for key in SETTINGS})
 
 
 def predict(cfg: DictConfig, root: Path, console: Console) -> bool:
-    """Segment the cases and write the results. Return whether all cases were segmented.
+    """Find the cases and segment them, or only list them. Return whether no case failed.
 
     Raises:
         UserError: nothing could start.
     """
+    from attnunet.inference import segmenting
+    from attnunet.tracking.models import find_model
+
+    found = find_inputs(cfg, root)
+    run = cfg.run if isinstance(cfg.run, str) else [*cfg.run]
+    model = find_model(lambda: commands.open_runs(cfg.tracking), run)
+    needs = find_needs(model)
+    patterns: Any = OmegaConf.to_container(cfg.channels) if cfg.channels else None
+    cases, passed = found.cases(needs, patterns)
+    if line := passed.describe():
+        console.print(line)
+    work = segmenting.Work(Path(cfg.output), find_endings(cfg), cfg.any_plane, needs.scaled)
+    segmenting.check_start(cases, needs, work)
+    if cfg.dry_run:
+        return list_cases(cfg, root, cases, needs, work, console)
+    ledger = segment(cfg, root, model, needs, cases, work, console)
+    if ledger is None:
+        return False
+    print_summary(cfg, model, cases, ledger, console)
+    if passed.ignored and (reader := found.reader(passed)):
+        data = f"data={reader} data.root={cfg.input} part=all"
+        console.print(f"references lie there: python -m attnunet.evaluate run={model.name} {data}")
+    return ledger.complete([case.name for case in cases])
+
+
+def find_endings(cfg: DictConfig) -> tuple[str, ...]:
+    """Return the endings of the files to write for each case, before the suffix."""
+    from attnunet.inference.segmenting import MASK, PROBABILITY, UNCERTAINTY
+
+    asked = {MASK: True, PROBABILITY: cfg.probabilities, UNCERTAINTY: cfg.uncertainty}
+    return tuple(ending for ending, wanted in asked.items() if wanted)
+
+
+def list_cases(cfg: DictConfig, root: Path, cases: Sequence[Case], needs: Needs, work: Work, console: Console) -> bool:
+    """Print a line for each case, without reading images. Return whether all cases can be segmented."""
+    from attnunet.inference import segmenting
+
+    faults = segmenting.list_cases(cases, needs, work, console.print)
+    for fault in faults:
+        print_fault(cfg, root, fault)
+    console.print(f"{len(cases) - len(faults)} of {len(cases)} cases can be segmented; dry_run=true writes nothing")
+    return not faults
+
+
+def segment(
+    cfg: DictConfig, root: Path, model: Model, needs: Needs, cases: Sequence[Case], work: Work, console: Console
+) -> Ledger | None:
+    """Segment the cases, and write masks, overlays, cases.csv and run.json. Return the rows, or None if a disk is full.
+
+    Raises:
+        UserError: files of the output are in the way.
+    """
     from attnunet.inference import cases as ledgers
     from attnunet.inference import segmenting
 
-    found = find_inputs(cfg, root)
-    model = find_model(cfg, commands.find_checkpoint(cfg))
-    patterns: Any = OmegaConf.to_container(cfg.channels) if cfg.channels else None
-    cases, passed = found.cases(model, patterns)
-    endings = [segmenting.MASK, *(f"_{name}" for name in ("probability", "uncertainty") if cfg[PLURAL[name]])]
-    work = segmenting.Work(Path(cfg.output), tuple(endings), cfg.any_plane, scaled=model.intensity != "raw")
-    if line := passed.describe():
-        console.print(line)
-    if cfg.dry_run:
-        faults = segmenting.list_cases(cases, model, work, console.print)
-        for fault in faults:
-            print_fault(cfg, root, fault)
-        console.print(f"dry run: {len(cases) - len(faults)} of {len(cases)} cases can be segmented; nothing was written")
-        return not faults
-
-    segmenting.check_start(cases, model, work)
+    anew, settings = cfg.existing == "overwrite", describe_settings(cfg, model)
     check_outputs(cases, work, cfg.existing)
-    if cfg.existing != "overwrite":
-        ledgers.check_settings(work.output, model.settings)
-    ledger = ledgers.open_ledger(work.output, [case.name for case in cases], anew=cfg.existing == "overwrite")
-    todo = cases if cfg.existing != "skip" else segmenting.keep_finished(cases, model, work, ledger)
+    if not anew:
+        ledgers.check_settings(work.output, settings)
+    ledger = ledgers.open_ledger(work.output, [case.name for case in cases], anew)
+    todo = segmenting.keep_finished(cases, needs, work, ledger) if cfg.existing == "skip" else cases
     predictor = load(cfg, model) if any(case.source for case in todo) else None
-    ledgers.write_run(work.output, describe_run(cfg, model))
+    if predictor is not None:
+        ledgers.write_run(work.output, describe_run(cfg, model, predictor, settings))
     ledger.write()
     try:
         try:
             run_cases(cfg, root, predictor, todo, work, ledger, console)
             if cfg.overlays != "none":
-                draw_overlays(cfg, model, cases, work, ledger, console)
+                draw_overlays(cfg, needs, cases, work, ledger, console)
         finally:
             ledger.write()
-    except OSError as error:  # a file cannot be written, and neither could the next
+    except OSError as error:  # a file cannot be written, and neither could the next one
         print_fault(cfg, root, explain(error) or str(error))
-        return False
-    print_summary(cfg, model, found, passed, cases, len(cases) - len(todo), ledger, console)
-    return all(ledger.rows[case.name]["status"] == ledgers.DONE for case in cases)
-
-
-PLURAL = {"probability": "probabilities", "uncertainty": "uncertainty"}
-"""Maps the ending of a file's name to the key that asks for the file."""
+        return None
+    return ledger
 
 
 def check_outputs(cases: Sequence[Case], work: Work, existing: str) -> None:
@@ -193,25 +220,33 @@ def run_cases(
             advance()
 
 
-def draw_overlays(cfg: DictConfig, model: Model, cases: Sequence[Case], work: Work, ledger: Ledger, console: Console) -> None:
+def draw_overlays(cfg: DictConfig, needs: Needs, cases: Sequence[Case], work: Work, ledger: Ledger, console: Console) -> None:
     """Write the overlays of all finished cases, or of the most doubtful ones."""
     from attnunet.inference import segmenting
-    from attnunet.inference.cases import DONE
 
-    finished = [case for case in cases if ledger.rows[case.name]["status"] == DONE]
-    chosen = finished if cfg.overlays == "all" else segmenting.find_worst(finished, ledger)
+    chosen = segmenting.choose_overlays(cases, ledger, worst=cfg.overlays == "worst")
     with terminal.bar(console, "overlays", len(chosen)) as advance:
         for case in chosen:
-            segmenting.draw(case, model, work, ledger)
+            segmenting.draw(case, needs, work, ledger)
             advance()
 
 
-def describe_run(cfg: DictConfig, model: Model) -> dict[str, Any]:
+def describe_settings(cfg: DictConfig, model: Model) -> dict[str, Any]:
+    """Return everything that a mask depends on besides the image, as the command line gives it."""
+    from attnunet.data.files import checksum
+
+    files = [model.folder / name for name in ("best.keras", "predictor.json")] if model.folder else []
+    networks = [record.id for record in model.records] or [checksum(file) for file in files]
+    return {"networks": networks, **{key: cfg[key] for key in CHANGING}}
+
+
+def describe_run(cfg: DictConfig, model: Model, predictor: Segmenter, settings: dict[str, Any]) -> dict[str, Any]:
     """Return the facts for run.json."""
     packages = ("tensorflow", "keras", "numpy", "opencv-python", "scipy")
     return {
-        "model": {"run": model.record.id, "name": model.record.name, "channels": model.channels, "plane": model.plane},
-        "settings": model.settings,
+        "model": {"run": model.name, "members": model.sources, "channels": predictor.channels, "plane": predictor.plane},
+        "decision": vars(predictor.decision),
+        "settings": settings,
         "keys": OmegaConf.to_container(config.without_hydra(cfg)),
         "versions": {"attnunet": __version__, **{name: metadata.version(name) for name in packages}},
     }
@@ -222,32 +257,20 @@ def print_fault(cfg: DictConfig, root: Path, fault: str) -> None:
     print(f"attnunet: {fault.replace(str(root), cfg.input)}", file=sys.stderr)
 
 
-def print_summary(
-    cfg: DictConfig,
-    model: Model,
-    found: Found,
-    passed: Passed,
-    cases: Sequence[Case],
-    kept: int,
-    ledger: Ledger,
-    console: Console,
-) -> None:
-    """Print what was done, what a user should know of the masks, and how references beside the images can be used."""
-    from attnunet.inference import segmenting
+def print_summary(cfg: DictConfig, model: Model, cases: Sequence[Case], ledger: Ledger, console: Console) -> None:
+    """Print what was done, and what a user should know of the masks."""
     from attnunet.inference.cases import CASES, DONE
+    from attnunet.inference.segmenting import NOTES
 
     rows = [row for case in cases if (row := ledger.rows[case.name])["status"] == DONE]
     slices, voxels = (sum(int(row[key]) for row in rows) for key in ("slices", "lesion_voxels"))
     with_lesion = sum(int(row["lesion_voxels"]) > 0 for row in rows)
-    told = f"{len(rows)} of {len(cases)} cases: {slices:,} slices, {voxels:,} lesion voxels, lesion in {with_lesion}"
-    console.print(f"{told}; {kept} were there" if kept else told)
-    if lone := [row["case"] for row in rows if segmenting.LONE in row["notes"]]:
-        console.print(f"{len(lone)} case(s), as {lone[0]}: {segmenting.LONE}; give the folder of the volume")
-    if assumed := [row["case"] for row in rows if segmenting.ASSUMED in row["notes"]]:
-        console.print(f"{len(assumed)} case(s), as {assumed[0]}: {segmenting.ASSUMED}")
-    if passed.ignored and (reader := found.reader(passed)):
-        place = f"data={reader} data.root={cfg.input} part=all"
-        console.print(f"if references lie there: python -m attnunet.evaluate run={model.record.id} {place}")
+    console.print(
+        f"{len(rows)} of {len(cases)} cases: {slices:,} slices, {voxels:,} lesion voxels, lesion in {with_lesion} case(s)"
+    )
+    for note in NOTES:
+        if noted := [row["case"] for row in rows if note in row["notes"]]:
+            console.print(f"{len(noted)} case(s), as {noted[0]}: {note}")
     console.print(f"masks  {cfg.output}\ntable  {Path(cfg.output) / CASES}")
 
 

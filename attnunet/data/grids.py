@@ -92,7 +92,7 @@ class Grid:
         must not differ by more than the factor STRETCH.
         """
         if (tilt := self.tilt(plane)) > TILT:
-            return f"its {plane} slices are tilted by {tilt:.0f} degrees; allowed: up to {TILT:.0f}, so resample the scan"
+            return f"its {plane} slices are tilted by {tilt:.3g} degrees; allowed: up to {TILT:.0f}, so resample the scan"
         _, rows, columns = self.spacing(plane)
         if self.plane != plane and max(rows, columns) > STRETCH * min(rows, columns):
             return (

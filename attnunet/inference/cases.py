@@ -89,8 +89,9 @@ class Ledger:
         if time.monotonic() - self.written > PAUSE:
             self.write()
 
-    def count(self, status: str) -> int:
-        return sum(row["status"] == status for row in self.rows.values())
+    def complete(self, names: Iterable[str]) -> bool:
+        """Return whether the cases with these names have a result."""
+        return all(self.rows[name]["status"] == DONE for name in names)
 
 
 def open_ledger(output: Path, names: Iterable[str], anew: bool) -> Ledger:

@@ -73,8 +73,8 @@ class Passed(NamedTuple):
 
     def describe(self) -> str:
         """Return one line with the numbers of files, or "" if there are none."""
-        kinds = zip(self, ("named by ignore", "of other kinds", "of other sequences"), strict=True)
-        parts = [f"{len(files):,} {kind}, as {files[0].name}" for files, kind in kinds if files]
+        kinds = zip(self, ("that ignore names", "of other kinds", "of other sequences"), strict=True)
+        parts = [f"{len(files):,} file(s) {kind}, as {files[0].name}" for files, kind in kinds if files]
         return f"passed over: {'; '.join(parts)}" if parts else ""
 
 
@@ -172,7 +172,7 @@ class Files:
             raise DataError(f"{named}: no file has such a name, {singles[0].volumes[0]} for example; allowed: other patterns")
         places = {source.place for source in singles if given or source in matched} if groups else set()
         kept = [source for source in self.volumes if not (isinstance(source, Sequences) and source.place in places)]
-        found = [Case(self.name(PurePosixPath(source.place, source.name)), source) for source in kept]
+        found = [Case(self.name(PurePosixPath(source.place), source.name), source) for source in kept]
         found += [self.join(key, files, takes.channels) for key, files in groups.items()]
         other = [source.volumes[0] for source in singles if source not in kept and source not in matched]
         return tell_apart(found), self.passed._replace(other=tuple(other))
@@ -184,13 +184,14 @@ class Files:
         kinds = {"lgg": lgg.match_name, "brats": lambda file: re.match("BraTS", file.name)}
         return next((name for name, fits in kinds.items() if any(map(fits, passed.ignored))), None)
 
-    def name(self, path: PurePosixPath) -> str:
-        """Return the name of a case: its path below the root, or the root's own name."""
+    def name(self, place: PurePosixPath, own: str | PurePosixPath) -> str:
+        """Return the name of a case: its path below the root. An empty path gives the root's name, p1/p1 gives p1."""
+        path = place if place.name == str(own) else place / own
         return path.as_posix() if path.parts else self.root.resolve().name
 
     def join(self, key: "Key", files: Mapping[str, Sequence[Path]], channels: Sequence[str]) -> Case:
         """Return the case of some files, which are listed by channel."""
-        name = self.name(key.place / key.case)
+        name = self.name(key.place, key.case)
         for channel, paths in files.items():
             if len(paths) > 1:
                 told = f"{name}: two files for the sequence {channel}, {paths[0]} and {paths[1]}; allowed: one"
@@ -331,7 +332,7 @@ def group(
             channel, key = found
             groups.setdefault(key, {}).setdefault(channel, []).append(source.volumes[0])
             matched.append(source)
-    for place in {key.place for key in groups if not key.by_path}:
+    for place in dict.fromkeys(key.place for key in groups if not key.by_path):
         parts = [groups[key] for key in groups if key.place == place and not key.by_path]
         joined = {channel: list(chain(*(part.get(channel, ()) for part in parts))) for channel in patterns}
         there = {channel: paths for channel, paths in joined.items() if paths}

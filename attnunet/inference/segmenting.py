@@ -27,8 +27,9 @@ MASK, PROBABILITY, UNCERTAINTY = "", "_probability", "_uncertainty"
 OVERLAYS = Path("overlays")
 WORST = 10
 """The number of cases that overlays=worst draws."""
-LONE = "one slice, scaled by itself: its mask differs from the one in its volume"
+LONE = "one slice, scaled by itself, so its mask differs from the one that it gets in its volume"
 ASSUMED = "the header has no orientation: the axes were taken to run to the left, back and up"
+NOTES = (LONE, ASSUMED)
 
 
 @dataclass(frozen=True)
@@ -188,10 +189,10 @@ def keep_finished(cases: Sequence[Case], takes: Takes, work: Work, ledger: Ledge
     return todo
 
 
-def find_worst(cases: Iterable[Case], ledger: Ledger) -> list[Case]:
-    """Return the finished cases with the largest doubt, the largest first; see `cases.doubt`."""
+def choose_overlays(cases: Iterable[Case], ledger: Ledger, worst: bool) -> list[Case]:
+    """Return the finished cases. If `worst` is true, return the WORST with the largest doubt; see `cases.doubt`."""
     finished = [case for case in cases if ledger.rows[case.name]["status"] == DONE]
-    return sorted(finished, key=lambda case: -float(ledger.rows[case.name]["doubt"] or 0))[:WORST]
+    return sorted(finished, key=lambda case: -float(ledger.rows[case.name]["doubt"] or 0))[:WORST] if worst else finished
 
 
 def draw(case: Case, takes: Takes, work: Work, ledger: Ledger) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -44,6 +45,9 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     with exit_on_error():
         arguments = get_args()
         check_arguments(arguments)
+        if arguments.help and (text := describe_keys(config_name)):
+            print(text)
+            return
         command = hydra.main(version_base="1.3", config_path=config.CONF, config_name=config_name)(task)
         store_launchers()
         loader, name = open_loader(arguments.config_dir), arguments.config_name or config_name
@@ -55,6 +59,23 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
             command()
         except Exception as error:
             raise config.ConfigError("\n".join(explain_arguments(error, loader, name, arguments.overrides, sweep))) from error
+
+
+def describe_keys(config_name: str) -> str | None:
+    """Return the help of a command whose keys all stand in its own file: the comments in that file.
+
+    For a command with groups, return None. Hydra's help lists the groups, but no comments.
+    """
+    text = Path(config.CONF, f"{config_name}.yaml").read_text()
+    head, _, rest = text.partition("defaults:\n")
+    defaults, _, keys = rest.partition("\n\n")
+    if set(re.findall(r"- (\w+)", defaults)) - {"_self_", "hydra", "tracking"}:
+        return None
+    prose = re.sub(r"^# ?", "", head, flags=re.MULTILINE)
+    tracking = (
+        "tracking.root=mlruns      # the folder of the store with the runs; tracking=server tracking.uri=... names a server"
+    )
+    return f"{prose}\n{keys.partition('hydra:')[0].rstrip()}\n\n{tracking}"
 
 
 def check_arguments(arguments: Namespace) -> None:

@@ -30,6 +30,15 @@ UNEVEN = 0.01
 TOGETHER = 1e-3
 """Two slices count as being at the same position if they are less than this many millimetres apart."""
 MAGIC = slice(128, 132)
+GEOMETRY = (
+    *("Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
+    *("SpacingBetweenSlices", "Modality"),
+)
+"""The attributes of a slice that tell where its pixels lie, and the kind of the image."""
+UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
+"""The numbers by which a DICOM SEG refers to the slices that it marks. Without them, viewers do not show it over the series."""
+EMPTY = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime")
+"""The attributes that a DICOM SEG must have, and that may be empty."""
 
 
 @dataclass(frozen=True)
@@ -240,6 +249,21 @@ def find_slice(path: Path, plane: np.ndarray, shape: tuple[int, ...], grid: Grid
     return place
 
 
+def without_texts(header: pydicom.Dataset) -> pydicom.Dataset:
+    """Return a slice's header with its GEOMETRY and its UIDs only. The attributes that a DICOM SEG must have are empty.
+
+    highdicom copies the patient, the study and more from the header of a slice.
+    """
+    kept = pydicom.Dataset()
+    kept.file_meta = header.file_meta
+    for name in (*GEOMETRY, *UIDS):
+        if name in header:
+            kept[name] = header[name]
+    for name in EMPTY:
+        setattr(kept, name, "")
+    return kept
+
+
 def write_segmentation(path: Path, values: np.ndarray, series: Series) -> None:
     """Write a mask (x, y, z) of 0 and 1 as a DICOM SEG with one segment. The DICOM SEG refers to the series' slices."""
     import highdicom  # imported here because the import takes half a second
@@ -258,7 +282,7 @@ def write_segmentation(path: Path, values: np.ndarray, series: Series) -> None:
         ),
     )
     made = highdicom.seg.Segmentation(
-        source_images=series.headers,
+        source_images=[without_texts(header) for header in series.headers],
         pixel_array=values.transpose(2, 1, 0).astype(np.uint8),
         segmentation_type="BINARY",
         segment_descriptions=[lesion],

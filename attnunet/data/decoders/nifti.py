@@ -20,6 +20,11 @@ from attnunet.data.grids import Grid
 from attnunet.data.slices import DataError
 
 SUFFIXES = (".nii", ".nii.gz")
+GEOMETRY = (
+    *("dim", "pixdim", "dim_info", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
+    *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
+)
+"""The fields of a header that tell where voxels lie."""
 LONGEST = Nifti2Header.sizeof_hdr
 """The number of bytes of the longer header, which is that of NIfTI-2."""
 THINNEST = 1e6
@@ -51,12 +56,10 @@ class Image:
 
     Attributes:
         header: the file's header.
-        extensions: the bytes between the header and the voxels.
         values: (x, y, z) or (x, y, z, t). Integers stay as they are stored. Real numbers and scaled values are float32.
     """
 
     header: Header
-    extensions: bytes
     values: np.ndarray
 
     @property
@@ -64,14 +67,20 @@ class Image:
         return self.header.grid
 
     def write(self, path: Path, values: np.ndarray) -> None:
-        """Write values (x, y, z) to `path` with the image's header. The fields that describe the image's values are reset."""
-        header = self.header.fields.copy()
+        """Write values (x, y, z) to `path` with the GEOMETRY of the image's header, in the file's version and byte order.
+
+        Nothing else of the header is written, because its texts and its extensions can name the patient.
+        """
+        own = self.header.fields
+        header = type(own)(endianness=own.endianness)
+        for name in GEOMETRY:
+            header[name] = own[name]
         header["dim"][0], header["dim"][4:] = 3, 1
         header.set_data_dtype(values.dtype)
         header.set_slope_inter(1, 0)
-        header.set_intent("none")
-        header["cal_min"] = header["cal_max"] = 0
-        data = header.binaryblock + self.extensions + values.astype(header.get_data_dtype()).tobytes(order="F")
+        header["magic"], header["vox_offset"] = header.single_magic, header.single_vox_offset
+        between = bytes(header.single_vox_offset - header.sizeof_hdr)
+        data = header.binaryblock + between + values.astype(header.get_data_dtype()).tobytes(order="F")
         # The time is set to 0, so that equal masks become equal bytes.
         write_atomically(path, gzip.compress(data, 6, mtime=0) if is_compressed(path) else data)
 
@@ -103,7 +112,7 @@ def read(path: Path) -> Image:
     values = scale(stored, *read_scaling(header))
     if wrong := values.size - np.count_nonzero(np.isfinite(values)):
         raise DataError(f"{path}: {wrong} voxel(s) are NaN or infinite; allowed: numbers, so give those a value")
-    return Image(header, data[header.fields.sizeof_hdr : header.start], values)
+    return Image(header, values)
 
 
 def read_header(path: Path) -> Header:
