@@ -130,7 +130,9 @@ def list_runs(store: Store, study: str | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows, index=pd.Index([record.id for record in found], name="run"))
 
 
-def load_predictor(run: str | Sequence[str], store: Store | None = None, modules: Sequence[str] = ()) -> Predictor | Ensemble:
+def load_predictor(
+    run: str | Path | Sequence[str], store: Store | None = None, modules: Sequence[str] = ()
+) -> Predictor | Ensemble:
     """Return a predictor: a network, or an ensemble of several, with everything else on which its masks depend.
 
     Args:
@@ -183,16 +185,26 @@ def segment(predictor: Segmenter, scan: np.ndarray | str | Path, spacing: Sequen
     Raises:
         UserError: the path holds no scan or several scans, or the scan does not fit the network.
     """
-    from attnunet.data.slices import DataError
-
-    volume, spacing = (scan, spacing) if not isinstance(scan, str | Path) else read_scan(Path(scan), predictor)
-    try:
-        found = predictor.predict_one(volume, spacing)
-    except ValueError as error:
-        raise DataError(f"scan: {error}") from error
     channels = predictor.file_channels
+    if isinstance(scan, str | Path):
+        volume, spacing = read_scan(Path(scan), predictor)
+    else:
+        volume = check_scan(scan, len(channels), spacing)
+    found = predictor.predict_one(volume, spacing)
     image = volume[..., channels.index("flair") if "flair" in channels else 0]
     return Segmentation(image, found.probabilities, found.mask)
+
+
+def check_scan(scan: np.ndarray, channels: int, spacing: Sequence[float] | None) -> np.ndarray:
+    """Return the array. Raise DataError if it is no scan with this number of channels, or the spacing is not valid."""
+    import numpy as np
+
+    from attnunet.data.slices import DataError
+    from attnunet.inference.volumes import check_channels
+
+    if spacing is not None and not (len(spacing) == 3 and all(0 < length < float("inf") for length in spacing)):
+        raise DataError(f"spacing={spacing}: allowed: the mm between slices, rows and columns, three positive numbers")
+    return check_channels(np.asarray(scan), Path("scan"), channels)
 
 
 def read_scan(path: Path, predictor: Segmenter) -> tuple[np.ndarray, Sequence[float] | None]:

@@ -19,6 +19,7 @@ from matplotlib.colors import to_rgb
 from nbclient import NotebookClient
 
 from attnunet import notebook
+from attnunet.data.images import read_image
 from attnunet.data.slices import DataError
 from attnunet.errors import UserError
 from attnunet.figures.style import PREDICTION, TRUTH
@@ -27,7 +28,7 @@ from attnunet.metrics.decision import Decision
 from attnunet.models.attention_resunet import attention_resunet
 from attnunet.tracking.records import NotFound
 from attnunet.tracking.store import Store
-from tests.conftest import REPO
+from tests.conftest import REPO, write_patient
 from tests.test_config import composed, hydra  # noqa: F401 - a fixture
 
 NOTEBOOK = REPO / "docs" / "guides" / "notebook.ipynb"
@@ -172,7 +173,7 @@ def predictor() -> Predictor:
     return replace(predictor, decision=Decision(float(np.median(predictor.probabilities_of(scan())))))
 
 
-def scan(slices: int = 3) -> np.ndarray:
+def scan(slices: int = 3) -> Any:
     return np.random.default_rng(1).integers(0, 4000, (slices, 20, 24, 3), dtype=np.uint16)
 
 
@@ -204,15 +205,38 @@ def test_a_predictor_is_loaded_from_a_folder_without_a_store(
         notebook.load_predictor("abc")
 
 
+def test_a_folder_of_slices_is_one_scan_without_its_masks(predictor: Predictor, tmp_path: Path) -> None:
+    folder = write_patient(tmp_path, "TCGA_CS_4000_20000101", slices=4, size=20)
+    volume = np.stack([read_image(str(folder / f"{folder.name}_{number}.tif"), 3) for number in range(1, 5)])
+    found = notebook.segment(predictor, folder)
+    np.testing.assert_array_equal(found.mask, predictor.segment(volume))
+    np.testing.assert_array_equal(found.image, volume[..., 1])
+
+
 def test_the_image_to_draw_is_the_flair_sequence(predictor: Predictor) -> None:
     np.testing.assert_array_equal(notebook.segment(predictor, scan()).image, scan()[..., 1])
 
 
+@pytest.mark.parametrize(
+    ("numbers", "spacing", "message"),
+    [
+        (scan()[..., 0], None, r"scan: slices, height, width, channels are \(3, 20, 24\); 3 channel\(s\) are needed"),
+        (scan()[..., :2], None, r"channels are \(3, 20, 24, 2\); 3 channel\(s\) are needed"),
+        (scan()[:0], None, r"channels are \(0, 20, 24, 3\)"),
+        (scan() * np.nan, None, "scan: holds values that are NaN or infinite; allowed: numbers"),
+        (scan().astype(str), None, "scan: <U[0-9]+ values; allowed: integers and real numbers"),
+        (None, None, "scan: object values; allowed: integers and real numbers"),
+        (scan(), (3, 1), r"spacing=\(3, 1\): allowed: the mm between slices, rows and columns, three positive numbers"),
+        (scan(), (3, 0, 1), r"spacing=\(3, 0, 1\): allowed"),
+        (scan(), (3, 1, float("nan")), r"spacing=\(3, 1, nan\): allowed"),
+    ],
+)
+def test_an_array_that_does_not_fit_is_refused(numbers: Any, spacing: Any, message: str, predictor: Predictor) -> None:
+    with pytest.raises(DataError, match=message):
+        notebook.segment(predictor, numbers, spacing)
+
+
 def test_a_scan_that_does_not_fit_is_refused(predictor: Predictor, tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"scan: a volume is numbers \(slices, height, width, 3: pre, flair, post\), found uint16"
-    ):
-        notebook.segment(predictor, scan()[..., 0])
     with pytest.raises(DataError, match=r"scan=.*none: no such file or folder"):
         notebook.segment(predictor, tmp_path / "none")
     with pytest.raises(DataError, match="nothing to segment there"):
