@@ -1,7 +1,7 @@
 """attnunet in a notebook or script: train, list the runs, load a predictor, segment a scan and draw the result.
 
-TensorFlow reads its settings when it is imported. So import this module, set `OMP_NUM_THREADS` if you want another number of
-threads than cores, and call a function of this module before you import TensorFlow or Keras yourself.
+TensorFlow reads its settings when it is imported. So set `OMP_NUM_THREADS` if TensorFlow shall not use all cores, and call
+`train` or `load_predictor` before you import TensorFlow or Keras yourself.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 def train(*overrides: str, test: bool = True) -> Outcome:
     """Train a network, score it and log the run; return how the run ended, its id and the best value of `monitor`.
 
-    A finished run with the same settings is reused, and an interrupted run goes on, as with the command `attnunet-train`.
+    A finished run with the same settings is reused, and an interrupted run goes on, as with the command `attnunet.train`.
 
     Args:
         overrides: settings as on the command line, such as "model=separable" and "optimizer.learning_rate=0.003".
         test: whether to score the test patients. Use False while you try variants, as a sweep does; the command
-            `attnunet-compare ... test=true` scores the chosen ones later.
+            `attnunet.compare ... test=true` scores the chosen ones later.
 
     Raises:
         UserError: a setting, the data or the store cannot be used, or TensorFlow has other settings than the run needs.
