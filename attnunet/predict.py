@@ -98,11 +98,9 @@ def predict(cfg: DictConfig, root: Path, console: Console) -> bool:
         UserError: nothing could start.
     """
     from attnunet.inference import segmenting
-    from attnunet.tracking.models import find_model
 
     found = find_inputs(cfg, root)
-    run = cfg.run if isinstance(cfg.run, str) else [*cfg.run]
-    model = find_model(lambda: commands.open_runs(cfg.tracking), run)
+    model = commands.find_model(cfg)
     needs = find_needs(model)
     patterns: Any = OmegaConf.to_container(cfg.channels) if cfg.channels else None
     cases, passed = found.cases(needs, patterns)

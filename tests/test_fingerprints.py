@@ -142,7 +142,7 @@ CHANGED = {
     "the decision": ("metrics/decision.py", "def decide(", "def decide(unused=0, *, ", ALL),
     "what runs on import": ("losses.py", "register = ", 'import os\n\nos.environ["KEY"] = "1"\nregister = ', ALL),
     "a schedule": ("training/schedules.py", "def adamw(", "def adamw(unused=0, *, ", {"jaccard"}),
-    "a reader": ("data/table.py", "def read_rows(", "def read_rows(unused=0, *, ", {"jaccard"}),
+    "a reader": ("data/table.py", "def list_slices(", "def list_slices(unused=0, *, ", {"jaccard"}),
 }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -123,11 +124,18 @@ FORMS = {
     ),
     "a palette in PNG": (pillow(noise(8, 8), "PNG", mode="P"), "palette"),
     "a palette in TIFF": (tiff(noise(8, 8), photometric="palette", colormap=noise(3, 256).astype(np.uint16)), "PALETTE"),
-    "16 bits of grey in PNG": (pillow(noise(8, 8).astype(np.uint16), "PNG"), "uint16 pixels; only 8-bit"),
-    "16 bits of colour in PNG": (opencv(noise(8, 8, 3).astype(np.uint16) * 257, ".png"), "uint16 pixels; only 8-bit"),
-    "16 bits in TIFF": (tiff(noise(8, 8).astype(np.uint16)), "uint16 pixels; only 8-bit"),
-    "signed": (tiff(noise(8, 8).view(np.int8)), "int8 pixels; only 8-bit"),
-    "4 bits": (tiff(noise(8, 8) // 16, bitspersample=4), "4-bit pixels; only 8-bit"),
+    "complex numbers": (
+        tiff(noise(8, 8).astype(np.complex64)),
+        "complex64 pixels; allowed: integers and real numbers of 8, 16",
+    ),
+    "4 bits": (tiff(noise(8, 8) // 16, bitspersample=4), "4-bit pixels; allowed"),
+    "12 bits": (tiff(noise(8, 8).astype(np.uint16), bitspersample=12), "12-bit pixels; allowed"),
+    "NaN": (tiff(np.array([[0, np.nan], [np.inf, 1]], np.float32)), r"2 value\(s\) are NaN or infinite"),
+    "beyond float32": (tiff(np.full((2, 2), 1e300)), r"4 value\(s\) are NaN or infinite"),
+    "real numbers of which 0 is white": (
+        tiff(np.ones((2, 2), np.float32), photometric="miniswhite"),
+        "0 is white in its float32",
+    ),
     "CMYK in TIFF": (pillow(noise(8, 8, 3), "TIFF", mode="CMYK"), "SEPARATED"),
     "CMYK in JPEG": (pillow(noise(8, 8, 3), "JPEG", mode="CMYK"), "CMYK colours are not read"),
     "CIELab": (tiff(noise(8, 8, 3), photometric="cielab"), "CIELAB"),
@@ -145,14 +153,114 @@ def test_a_form_that_is_not_read_is_refused_by_name(tmp_path: Path, data: bytes,
     refused(tmp_path / "a.img", data, message)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [tiff(noise(8, 8, 4)), pillow(noise(8, 8, 4), "PNG"), pillow(noise(8, 8, 2), "PNG", mode="LA")],
-    ids=["RGBA in TIFF", "RGBA in PNG", "grey with alpha"],
-)
-def test_an_alpha_channel_is_one_too_many(tmp_path: Path, data: bytes) -> None:
-    refused(tmp_path / "a.png", data, r"[24] channel\(s\), expected [13]: as many", lambda path: read_image(path, 3))
-    refused(tmp_path / "a.png", data, "a mask has 1 channel", read_mask)
+# Pixels of more than 8 bits
+
+DEEP = noise(6, 5).astype(np.uint16) * 256 + noise(6, 5, seed=1)
+COLOURS = noise(6, 5, 3).astype(np.uint16) * 256 + noise(6, 5, 3, seed=1)
+NUMBERS: dict[str, tuple[bytes, np.ndarray, type]] = {
+    "16 bits of grey in PNG": (pillow(DEEP, "PNG"), DEEP, np.uint16),
+    "16 bits of colour in PNG": (opencv(COLOURS, ".png"), COLOURS, np.uint16),
+    "16 bits in TIFF": (tiff(DEEP), DEEP, np.uint16),
+    "big-endian": (tiff(DEEP, byteorder=">", compression="lzw", predictor=True), DEEP, np.uint16),
+    "16 bits of colour in TIFF": (tiff(COLOURS, planarconfig="contig"), COLOURS, np.uint16),
+    "signed": (tiff(DEEP.view(np.int16)), DEEP.view(np.int16), np.int16),
+    "8 bits, signed": (tiff(noise(6, 5).view(np.int8)), noise(6, 5).view(np.int8), np.float32),
+    "32 bits": (tiff(DEEP.astype(np.int32) - 40000), DEEP.astype(np.int32) - 40000, np.float32),
+    "float16": (tiff((DEEP / 65536).astype(np.float16)), (DEEP / 65536).astype(np.float16), np.float32),
+    "float32": (tiff(DEEP / np.float32(7), byteorder=">"), DEEP / np.float32(7), np.float32),
+    "float64": (tiff(DEEP / 7), (DEEP / 7).astype(np.float32), np.float32),
+    "real numbers, four channels": (tiff(noise(6, 5, 4) / np.float32(9), photometric="minisblack", planarconfig="contig"),
+                                    noise(6, 5, 4) / np.float32(9), np.float32),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "expected", "dtype"), NUMBERS.values(), ids=NUMBERS)
+def test_numbers_are_those_of_the_file(tmp_path: Path, data: bytes, expected: np.ndarray, dtype: type) -> None:
+    path = tmp_path / "a.img"
+    path.write_bytes(data)
+    channels = expected.shape[2] if expected.ndim == 3 else 1
+    image = read_image(str(path), channels)
+    assert image.dtype == dtype
+    np.testing.assert_array_equal(image, expected.reshape(6, 5, channels))
+
+
+def test_the_brightness_of_16_bits_of_which_0_is_white(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff(DEEP, photometric="miniswhite"))
+    np.testing.assert_array_equal(read_image(str(path), 1)[..., 0], 65535 - DEEP)
+
+
+@pytest.mark.parametrize("values", [(np.uint16, 65535), (np.int16, -1), (np.float32, 0.5), (np.int32, 7)])
+def test_a_mask_may_have_any_numbers(tmp_path: Path, values: tuple[type, float]) -> None:
+    path, (dtype, lesion) = tmp_path / "mask.tif", values
+    path.write_bytes(tiff((square() * lesion).astype(dtype)))
+    np.testing.assert_array_equal(read_mask(str(path)), square())
+
+
+def test_labels_tell_which_values_of_a_mask_are_lesion(tmp_path: Path) -> None:
+    path = tmp_path / "mask.png"
+    path.write_bytes(pillow(np.array([[0, 1, 2, 4]], np.uint8), "PNG"))
+    assert read_mask(str(path), [2, 4], [0, 1]).tolist() == [[0, 0, 1, 1]]
+    with pytest.raises(DataError, match=r"found 0, 1, 2, 4; .*data\.labels"):
+        read_mask(str(path))
+    with pytest.raises(DataError, match=r"holds the values 0, 1, 2, 4; data\.labels=\[1\] are lesion, \[0\] background"):
+        read_mask(str(path), [1])
+
+
+# Alpha
+
+
+def with_alpha(pixels: np.ndarray, alpha: float) -> np.ndarray:
+    """The pixels, and an alpha channel that has the value `alpha` in one corner and is opaque elsewhere."""
+    channel = np.full((*pixels.shape[:2], 1), np.iinfo(pixels.dtype).max if pixels.dtype != np.float32 else 1, pixels.dtype)
+    channel[0, 0] = alpha
+    return np.concatenate([pixels.reshape(*pixels.shape[:2], -1), channel], axis=2)
+
+
+def grey_with_alpha(pixels: np.ndarray) -> bytes:
+    return tiff(pixels, photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"])
+
+
+ALPHA: dict[str, tuple[Callable[[np.ndarray], bytes], np.ndarray]] = {
+    "RGBA in PNG": (lambda pixels: pillow(pixels, "PNG"), noise(6, 5, 3)),
+    "RGBA in TIFF": (tiff, noise(6, 5, 3)),
+    "RGBA of real numbers in TIFF": (lambda pixels: tiff(pixels, photometric="rgb"), noise(6, 5, 3).astype(np.float32)),
+    "16 bits of RGBA in PNG": (imagecodecs.png_encode, COLOURS),
+    "grey with alpha in PNG": (imagecodecs.png_encode, noise(6, 5)),
+    "16 bits of grey with alpha in PNG": (imagecodecs.png_encode, DEEP),
+    "grey with alpha in TIFF": (grey_with_alpha, noise(6, 5)),
+}
+
+
+@pytest.mark.parametrize(("write", "pixels"), ALPHA.values(), ids=ALPHA)
+def test_an_opaque_alpha_channel_is_left_out_and_any_other_is_refused(
+    tmp_path: Path, write: Callable[[np.ndarray], bytes], pixels: np.ndarray
+) -> None:
+    path, channels = tmp_path / "a.img", pixels.size // 30
+    opaque = 1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max
+    path.write_bytes(write(with_alpha(pixels, opaque)))
+    np.testing.assert_array_equal(read_image(str(path), channels), pixels.reshape(6, 5, channels))
+    refused(
+        path, write(with_alpha(pixels, 0)), "alpha channel is not opaque everywhere; allowed: no alpha channel, or an opaque"
+    )
+
+
+def test_colours_are_no_mask_and_no_grey_image(tmp_path: Path) -> None:
+    for colours in (noise(6, 5, 3), with_alpha(noise(6, 5, 3), 255)):
+        refused(tmp_path / "a.png", pillow(colours, "PNG"), "a mask has 1 channel, found 3", read_mask)
+        refused(tmp_path / "a.png", pillow(colours, "PNG"), r"3 channel\(s\), expected 1", lambda path: read_image(path, 1))
+
+
+def test_the_slices_of_a_scan_have_one_size_and_one_type(tmp_path: Path) -> None:
+    paths = [str(tmp_path / name) for name in ("1.png", "2.png")]
+    for path, pixels in zip(paths, (DEEP, DEEP + 1), strict=True):
+        Path(path).write_bytes(pillow(pixels, "PNG"))
+    np.testing.assert_array_equal(images.read_stack(paths, 1)[..., 0], [DEEP, DEEP + 1])
+    Path(paths[1]).write_bytes(pillow(noise(6, 5), "PNG"))
+    with pytest.raises(
+        DataError, match=r"2\.png: \(6, 5\) pixels of type uint8, but \S+1\.png beside it has .* of type uint16"
+    ):
+        images.read_stack(paths, 1)
 
 
 def test_a_jpeg_mask_is_refused_with_the_way_out(tmp_path: Path) -> None:
@@ -263,12 +371,13 @@ def written(draw: st.DrawFn) -> tuple[bytes, np.ndarray | None, str]:
             image.load()
             seen = np.asarray(image)
         seen = seen * np.uint8(255) if seen.dtype == bool else seen
+        seen = seen[..., 0] if mode == "LA" else seen[..., :3] if mode == "RGBA" else seen  # Pillow's alpha is opaque
         right = mode not in ("P", "CMYK") and orientation == 1
         return data, seen if right else None, f"{library} {mode} {options}"
     suffix = ".tif" if library.endswith("TIFF") else ".png"
     deep = draw(st.booleans())
-    data = opencv(pixels.astype(np.uint16) * 257 if deep else pixels, suffix)
-    return data, None if deep else pixels, f"{library} {deep}"
+    pixels = pixels.astype(np.uint16) * 251 if deep else pixels
+    return opencv(pixels, suffix), pixels, f"{library} {deep}"
 
 
 def check_written(folder: Path, case: tuple[bytes, np.ndarray | None, str]) -> None:

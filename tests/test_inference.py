@@ -6,18 +6,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import keras
 import numpy as np
 import pytest
+import tifffile
 
 from attnunet.data.cache import Prepared, prepare
 from attnunet.data.frames import make_frame, resize
 from attnunet.data.images import read_image
 from attnunet.data.lgg import lgg as read
+from attnunet.data.table import table as read_table
 from attnunet.evaluation.patients import Rows, score_patients
 from attnunet.evaluation.pictures import find_examples
 from attnunet.inference.predictor import Predictor, Preparation, load_network, sigmoid
+from attnunet.inference.volumes import find_volumes
 from attnunet.metrics.decision import Decision
 from attnunet.models.attention_resunet import attention_resunet
 from tests.conftest import write_patient
@@ -158,6 +162,28 @@ def test_segment_equals_the_thresholded_probabilities_of_prepared(root: Path, se
 def test_intensity_changes_what_the_network_sees(root: Path, intensity: str) -> None:
     """Else the test above would pass with a predictor that forgets it."""
     assert not np.array_equal(prepared_as(root).images, prepared_as(root, intensity=intensity).images)
+
+
+@pytest.mark.parametrize("intensity", ["percentile", "zscore"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
+def test_slices_of_any_numbers_train_predict_and_are_served_by_the_same_values(
+    dtype: type, intensity: Literal["percentile", "zscore"], tmp_path: Path
+) -> None:
+    rng, rows = np.random.default_rng(0), ["patient,image,mask"]
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "mask.tif", np.zeros((20, 24), np.uint8))
+    for number in range(3):
+        pixels = rng.integers(0, 250, (20, 24)) if dtype == np.uint8 else rng.integers(-9000, 9000, (20, 24)) * 3.3
+        tifffile.imwrite(tmp_path / "in" / f"{number}.TIF", (pixels + 30000 if dtype == np.uint16 else pixels).astype(dtype))
+        rows.append(f"p,in/{number}.TIF,mask.tif")
+    (tmp_path / "table.csv").write_text("\n".join(rows))
+    trained = prepare(read_table(str(tmp_path / "table.csv"), ["grey"], intensity=intensity), SIZE, tmp_path / "cache")
+    preparation = Preparation(SIZE, ("grey",), ("grey",), intensity, dtype=trained.dtype)
+    (source,), _ = find_volumes(tmp_path / "in")
+    new = source.read(1, "axial")
+    assert new.dtype == dtype
+    np.testing.assert_array_equal(preparation(new), trained.images)
+    np.testing.assert_array_equal(preparation(new.astype(preparation.dtype)), trained.images)
 
 
 def test_a_slice_is_a_volume_of_depth_one(predictor: Predictor, prepared: Prepared) -> None:

@@ -298,8 +298,12 @@ def test_a_csv_names_the_files(tmp_path: Path) -> None:
         (["patient,label,t1", *["p,in/p1_seg.nii.gz,in/p1_t1.nii.gz"] * 2], "line 3: the patient p stands in an earlier line"),
         (["patient,label,t1"], "no rows below the header"),
         (
-            ["patient,scan,site,label,t1", *(f"p,{n},{n},in/p1_seg.nii.gz,in/p1_t1.nii.gz" for n in "ab")],
-            "patient p is of the sites 'a', 'b'; allowed: one site a patient",
+            ["patient,scan,site,label,t1", *(f"p,{n},{n},in/p1_seg.nii.gz,in/p1_{n}.nii.gz" for n in ("t1", "flair"))],
+            "patient p is of the sites 'flair', 't1'; allowed: one site a patient",
+        ),
+        (
+            ["patient,label,t1", *(f"{n},in/p1_seg.nii.gz,in/p1_t1.nii.gz" for n in "ab")],
+            r"line 3: \S+in/p1_t1\.nii\.gz stands in line 2 already",
         ),
     ],
 )

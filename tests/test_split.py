@@ -296,5 +296,5 @@ def test_training_slices_are_thinned_evenly_and_nothing_else_changes(subjects: l
 
 @pytest.mark.parametrize("name", ["patient", "slice"])
 def test_more_training_slices_than_there_are_is_refused(subjects: list[Subject], name: str) -> None:
-    with pytest.raises(DataError, match=r"split\.train_slices=500: only 1\d\d slices train; allowed up to that number"):
+    with pytest.raises(DataError, match=r"split\.train_slices=500: allowed: up to 1\d\d, the number of training slices"):
         getattr(splits, name)(subjects, train_slices=500)

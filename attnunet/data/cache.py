@@ -140,7 +140,8 @@ def prepare(dataset: Dataset, image_size: int | None, cache: Path) -> Prepared:
         if dataset.verify:
             verify(folder, name)
     kept = ("file_channels", "channels", "intensity", "spacing", "notes", "plane", "pixel_size", "dtype")
-    return Prepared(folder.resolve(), name, **{field: getattr(dataset, field) for field in kept})
+    prepared = Prepared(folder.resolve(), name, **{field: getattr(dataset, field) for field in kept})
+    return prepared if set(prepared.facts.get("dtypes", ["uint8"])) == {"uint8"} else replace(prepared, dtype="float32")
 
 
 def hash_contents(dataset: Dataset, cache: Path) -> str:
@@ -151,7 +152,7 @@ def hash_contents(dataset: Dataset, cache: Path) -> str:
     paths = dataset.source.files(dataset.slices)
     stats = [os.stat(path) for path in paths]
     state = [(os.path.abspath(p), s.st_size, s.st_mtime_ns) for p, s in zip(paths, stats, strict=True)]
-    slices = [(s.patient, s.number, s.site) for s in dataset.slices]
+    slices = [(s.patient, s.number, s.site, *([s.scan] if s.scan else [])) for s in dataset.slices]
     identity = [VERSION, dataset.file_channels, slices, *dataset.source.settings]
     index = cache / "index" / digest([identity, state])
     if index.is_file() and not dataset.verify:
@@ -174,10 +175,11 @@ def write_masks(dataset: Dataset, folder: Path) -> None:
     refuse([str(result) for result in results if isinstance(result, DataError)])
     checked = [result for result in results if isinstance(result, Checked)]
     shapes = [found.shape for found in checked]
-    neighbours = zip(dataset.slices, dataset.slices[1:], shapes, shapes[1:], strict=False)
+    kinds = [(found.shape, found.dtype) for found in checked]
+    neighbours = zip(dataset.slices, dataset.slices[1:], kinds, kinds[1:], strict=False)
     refuse(
         [
-            f"{item.image}: {b} pixels, but {previous.image} of the same patient has {a}"
+            f"{item.image}: {b[0]} pixels of type {b[1]}, but {previous.image} of the same patient has {a[0]} of type {a[1]}"
             for previous, item, a, b in neighbours
             if previous.volume == item.volume and a != b
         ]
@@ -198,6 +200,7 @@ def write_masks(dataset: Dataset, folder: Path) -> None:
     facts = {
         "slices": [asdict(s) for s in slices],
         "shapes": shapes,
+        "dtypes": sorted({found.dtype for found in checked}),
         "lesion_pixels": [found.lesion_pixels for found in checked],
         "outside": [found.outside for found in checked],
         "pixels": [found.pixels for found in checked],
@@ -212,6 +215,7 @@ class Checked:
 
     Attributes:
         shape: of the mask, (h, w).
+        dtype: the name of the type of the image's values.
         bits: the mask with one bit for each pixel, because the masks of all slices are in memory at the same time.
         lesion_pixels: their number.
         pixels: a hash of the image, or "" if the image is blank.
@@ -220,6 +224,7 @@ class Checked:
     """
 
     shape: tuple[int, ...]
+    dtype: str
     bits: np.ndarray
     lesion_pixels: int
     pixels: str
@@ -254,7 +259,7 @@ def check_slice(
         flair = image[..., file_channels.index("flair")]
         copies = {n for i, n in enumerate(file_channels) if n != "flair" and np.array_equal(image[..., i], flair)}
     outside = int(mask[~find_head(image)].sum()) if mask.any() else 0
-    return Checked(mask.shape, np.packbits(mask), int(mask.sum()), pixels, copies, outside)
+    return Checked(mask.shape, image.dtype.name, np.packbits(mask), int(mask.sum()), pixels, copies, outside)
 
 
 def find_head(image: np.ndarray) -> np.ndarray:

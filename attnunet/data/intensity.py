@@ -7,6 +7,9 @@ import numpy as np
 from attnunet.data.frames import make_frame
 from attnunet.data.slices import DataError
 
+SMALLEST = 1e-30
+"""The smallest range of real numbers. 255 divided by it still is a number of float32."""
+
 
 class ValuesError(DataError):
     """An intensity option does not accept an image's values. The message does not name the image's file."""
@@ -36,10 +39,12 @@ def prepare_volume(
 def linear(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Return the values as uint8, scaled linearly so that `low` becomes 0 and `high` becomes 255.
 
-    The result is rounded and clipped. If the values are integers, a range high - low below 1 counts as 1.
+    The result is rounded and clipped. If the values are integers, a range high - low below 1 counts as 1. A range of 0 makes
+    all values above it 255.
     """
-    least = 1 if np.issubdtype(values.dtype, np.integer) else np.finfo(np.float32).tiny
-    scaled = (values - np.float32(low)) * np.float32(255 / max(high - low, least))
+    least = 1 if np.issubdtype(values.dtype, np.integer) else SMALLEST
+    with np.errstate(over="ignore"):  # the result may be infinite, and is clipped
+        scaled = (values - np.float32(low)) * np.float32(255 / max(high - low, least))
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 

@@ -11,7 +11,7 @@ from annotated_types import Gt, Le, Len
 
 from attnunet.data.listing import IMAGES, is_image, list_files
 from attnunet.data.pictures import Pictures
-from attnunet.data.slices import DataError, Dataset, Slice, choose_channels, drop_patients, refuse
+from attnunet.data.slices import DataError, Dataset, Slice, choose_channels, drop_patients, number_through, refuse
 
 CHANNELS = ("pre", "flair", "post")
 DATED = re.compile(r"^(TCGA_\w\w_\w{4})_\d{8}$")
@@ -34,9 +34,9 @@ def lgg(
 ) -> Dataset:
     """Return the LGG data set below `root`.
 
-    A slice is `<patient>/<patient>_<number>.tif` with `<patient>/<patient>_<number>_mask.tif`. Images have 8 bits and three
-    channels (pre-contrast, FLAIR, post-contrast). Masks have 8 bits, one channel and at most two values. PNG and JPEG files
-    are read too. A suffix may have capital letters. All other files are skipped. The notes count the skipped images.
+    A slice is `<patient>/<patient>_<number>.tif` with `<patient>/<patient>_<number>_mask.tif`. Images have three
+    channels (pre-contrast, FLAIR, post-contrast). Masks have one channel and at most two values. PNG and JPEG files are read
+    too. A suffix may have capital letters. All other files are skipped. The notes count the skipped images.
 
     Raises:
         DataError: there is no root; it has no patients; an image has no mask; a mask has no image; two files have the same
@@ -63,14 +63,11 @@ def join_scans(slices: Sequence[Slice]) -> tuple[Slice, ...]:
     folders: dict[str, list[str]] = {}
     for folder in dict.fromkeys(item.patient for item in slices):
         folders.setdefault(DATED.sub(r"\1", folder), []).append(folder)
-    kept = [item for item in slices if len(folders[DATED.sub(r"\1", item.patient)]) == 1]
-    for person, dated in folders.items():
-        scanned = [item for item in slices if item.patient in dated] if len(dated) > 1 else []
-        kept += [
-            replace(item, patient=person, scan=item.patient.rpartition("_")[2], number=number)
-            for number, item in enumerate(scanned, start=1)
-        ]
-    return tuple(sorted(kept, key=lambda item: (item.patient, item.number)))
+    joined = {folder: person for person, dated in folders.items() if len(dated) > 1 for folder in dated}
+    return number_through(
+        replace(item, patient=joined[item.patient], scan=item.patient.rpartition("_")[2]) if item.patient in joined else item
+        for item in slices
+    )
 
 
 def fetch() -> str:

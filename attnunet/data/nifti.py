@@ -1,12 +1,14 @@
 """A user's own NIfTI files: each sequence is a file, and so is the label. They are found by name or listed in a CSV."""
 
+import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Gt, Le
 
-from attnunet.data import listing, sequences, table
+from attnunet.data import listing, sequences
+from attnunet.data.cells import Rows, locate, read_rows
 from attnunet.data.decoders.nifti import is_nifti
 from attnunet.data.slices import DataError, Dataset, refuse
 from attnunet.data.volumes import Choices, Scan, make_dataset
@@ -88,39 +90,50 @@ def read_scans(file: Path) -> list[Scan]:
     """Return the scans that a CSV lists.
 
     Raises:
-        DataError: there is no file; it lacks a column or has a column twice; a row has no patient, label or image; a row names
-            a file that is not there; two rows name the same scan.
+        DataError: there is no file; it lacks a column or has a column twice; see `list_scans`.
     """
     if not file.is_file():
         raise DataError(f"data.file={file}: no such file\n\n{NEEDED}")
-    (_, columns), *lines = table.read_cells(file, COLUMNS)
-    names = [name for name in columns if name not in COLUMNS + OPTIONAL]
-    if not set(COLUMNS) <= set(columns) or len(set(columns)) < len(columns) or not names:
+    rows = read_rows(file, COLUMNS)
+    names = [name for name in rows.columns if name not in COLUMNS + OPTIONAL]
+    if not set(COLUMNS) <= set(rows.columns) or len(set(rows.columns)) < len(rows.columns) or not names:
         raise DataError(
-            f"{file}: columns {columns}; needed {list(COLUMNS)} and one for each sequence, each once, allowed besides "
+            f"{file}: columns {rows.columns}; needed {list(COLUMNS)} and one for each sequence, each once, allowed besides "
             f"{list(OPTIONAL)}"
         )
-    scans: dict[sequences.Key, Scan] = {}
-    faults: list[str] = []
-    for line, values in lines:
-        where, row = f"{file}, line {line}", dict(zip(columns, values, strict=False))
-        paths = {name: str(table.locate(file.parent, row[name])) for name in ("label", *names) if row.get(name)}
-        absent = [f"no {name}" for name in COLUMNS if not row.get(name)] or ([] if len(paths) > 1 else ["no image"])
-        if len(values) > len(columns) and any(values[len(columns) :]):
-            absent.append("more cells than the header has")
-        absent += [f"no file {path}" for path in paths.values() if not Path(path).exists()]
+    return list_scans(file, rows, {name: name for name in names}, "label")
+
+
+def list_scans(file: Path, rows: Rows, sequences: Mapping[str, str], label: str) -> list[Scan]:
+    """Return the scans that the rows of a CSV list.
+
+    Args:
+        file: the CSV. Its rows name files relative to its folder.
+        rows: the rows.
+        sequences: the column that names the files of each sequence.
+        label: the column that names the labels.
+
+    Raises:
+        DataError: a row has no patient, label or image; a row names a file that is not there; two rows name the same scan or
+            the same image; there are no rows.
+    """
+    scans: dict[tuple[str, str], Scan] = {}
+    owners: dict[str, int] = {}
+    faults = rows.faults
+    for line, row in rows.lines.items():
+        images = {name: str(locate(file.parent, row[column])) for name, column in sequences.items() if row.get(column)}
+        absent = [f"no {name}" for name in ("patient", label) if not row.get(name)] or ([] if images else ["no image"])
+        mask = str(locate(file.parent, row.get(label, "")))
+        absent += [f"no file {path}" for path in (*images.values(), mask) if not Path(path).exists()]
         if not absent and (key := (row["patient"], row.get("scan", ""))) in scans:
             absent.append(f"the patient {' '.join(key).strip()} stands in an earlier line; name scans in a column scan")
+        earlier = {path: owners.setdefault(os.path.normpath(path), line) for path in images.values()}
+        absent += [f"{path} stands in line {other} already" for path, other in earlier.items() if other != line]
         if absent:
-            faults += [f"{where}: {fault}" for fault in absent]
+            faults += [f"{file}, line {line}: {fault}" for fault in absent]
         else:
-            scans[key] = Scan(*key, row.get("site", ""), images_of(paths), paths["label"])
+            scans[key] = Scan(*key, row.get("site", ""), images, mask)
     refuse(faults)
     if not scans:
         raise DataError(f"{file}: no rows below the header")
     return list(scans.values())
-
-
-def images_of(paths: Mapping[str, str]) -> dict[str, str]:
-    """Return the image files of a row, by sequence. The label is left out."""
-    return {name: path for name, path in paths.items() if name != "label"}

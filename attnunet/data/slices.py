@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -159,13 +160,27 @@ def read_excluded(exclude: Sequence[str] | str) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
+def number_through(slices: Iterable[Slice]) -> tuple[Slice, ...]:
+    """Return the slices in the order (patient, scan, number). If a patient has several scans, its slices get new numbers.
+
+    The new numbers begin with 1 and continue from scan to scan.
+    """
+    ordered = sorted(slices, key=lambda s: (s.patient, s.scan, s.number))
+    patients = [list(group) for _, group in groupby(ordered, key=lambda s: s.patient)]
+    return tuple(
+        replace(item, number=number) if len({s.scan for s in group}) > 1 else item
+        for group in patients
+        for number, item in enumerate(group, start=1)
+    )
+
+
 def drop_patients(slices: Iterable[Slice], exclude: Sequence[str] | str) -> tuple[Slice, ...]:
     """Return the slices of all patients that are not excluded, in the order (patient, number).
 
     Raises:
         DataError: an excluded patient is not in the data, because a misspelt name would let in a patient that must stay out;
-            two names may mean the same patient or the same site, which would then both train and test; a patient has two
-            sites; no patient is left.
+            two names may mean the same patient or the same site, which would then both train and test; two names may mean the
+            same scan of a patient, which would then be cut in two; a patient has two sites; no patient is left.
     """
     slices = sorted(slices, key=lambda s: (s.patient, s.number))
     names, patients = set(read_excluded(exclude)), {s.patient for s in slices}
@@ -178,10 +193,20 @@ def drop_patients(slices: Iterable[Slice], exclude: Sequence[str] | str) -> tupl
         [
             *find_second_names("patient", {s.patient for s in kept}),
             *find_second_names("site", {s.site for s in kept}),
+            *find_second_scans(kept),
             *find_second_sites(kept),
         ]
     )
     return kept
+
+
+def find_second_scans(slices: Iterable[Slice]) -> Iterator[str]:
+    """Yield a line for each patient with two scans whose names `fold_name` does not tell apart."""
+    scans: dict[str, set[str]] = {}
+    for item in slices:
+        scans.setdefault(item.patient, set()).add(item.scan)
+    for patient, names in scans.items():
+        yield from (f"patient {patient}: {line}" for line in find_second_names("scan", names))
 
 
 def find_second_sites(slices: Iterable[Slice]) -> Iterator[str]:

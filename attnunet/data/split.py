@@ -114,7 +114,7 @@ def thin(split: Split, train_slices: int | None, seed: int) -> Split:
     if train_slices is None:
         return split
     if train_slices > len(split.train):
-        raise DataError(f"split.train_slices={train_slices}: only {len(split.train)} slices train; allowed up to that number")
+        raise DataError(f"split.train_slices={train_slices}: allowed: up to {len(split.train)}, the number of training slices")
     rng = np.random.default_rng([seed, train_slices])
     edges = np.linspace(0, len(split.train), train_slices + 1).round().astype(int)
     return replace(split, train=tuple(split.train[rng.integers(low, high)] for low, high in itertools.pairwise(edges)))

@@ -1,120 +1,150 @@
-"""A user's own data set, which a CSV table describes."""
+"""A user's own data set, which a CSV table describes: slices with a row each, or scans with a row each."""
 
-import csv
-import io
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Gt, Le, Len
 
+from attnunet.data.cells import Rows, locate, read_rows
+from attnunet.data.decoders.dicom import is_dicom
+from attnunet.data.decoders.nifti import is_nifti
+from attnunet.data.nifti import list_scans
 from attnunet.data.pictures import Pictures
-from attnunet.data.slices import DataError, Dataset, Slice, choose_channels, drop_patients, read_text, refuse
+from attnunet.data.slices import DataError, Dataset, Slice, choose_channels, drop_patients, number_through, refuse
+from attnunet.data.volumes import Choices, make_dataset
 
 REQUIRED = ("patient", "image", "mask")
-OPTIONAL = ("slice", "site")
+OPTIONAL = ("scan", "slice", "site")
 
 
 def table(
     file: str | None = None,
     file_channels: list[str] = ("red", "green", "blue"),  # type: ignore[assignment]
     channels: list[str] | None = None,
+    labels: list[int] | None = None,
+    background: list[int] = (0,),  # type: ignore[assignment]
+    missing: Literal["refuse", "zero", "copy"] = "refuse",
+    axis: Literal["axial", "coronal", "sagittal"] | None = None,
+    pixel_size: Annotated[float, Gt(0), Le(100)] | None = None,
     exclude: list[str] | str = (),  # type: ignore[assignment]
     intensity: Literal["raw", "percentile", "zscore"] = "zscore",
     spacing: Annotated[list[Annotated[float, Gt(0), Le(1000)]], Len(3, 3)] | None = None,
     verify: bool = False,
 ) -> Dataset:
-    """Return the data set that a CSV table describes. Each row is a slice.
+    """Return the data set that a CSV table describes. Each row is a slice, or each row is a scan.
 
-    The columns patient, image and mask are needed. The columns slice (a whole number) and site are optional. If the column
-    slice is missing, a patient's slices are numbered in the order of the rows. Other columns are ignored, and the notes name
-    them. Paths are relative to the table's folder.
+    The columns patient, image and mask are needed. The columns scan and site are optional. Other columns are ignored, and the
+    notes name them. Paths are relative to the table's folder. `labels` are the values of a mask that mean lesion. Without
+    `labels`, one value besides those of `background` is allowed, and it means lesion.
 
-    Images are 8-bit TIFF, PNG or JPEG files. `file_channels` names their channels, of which there are one or three. Masks
-    have 8 bits, one channel and at most two values. All slices of a patient must have the same size.
+    If the masks are TIFF, PNG or JPEG files, each row is a slice. Images are TIFF, PNG or JPEG files. `file_channels` names
+    their channels. The column slice (a whole number) is optional. If it is missing, the slices of a scan are numbered in the
+    order of the rows. All slices of a scan must have the same size.
+
+    If the masks are NIfTI files, DICOM SEG files or folders, each row is a scan, and its image is a NIfTI file or a folder
+    with a DICOM series. In place of the column image, there may be a column for each name of `file_channels`.
 
     Raises:
-        DataError: there is no table; the number of channels is neither one nor three; a column is missing; a cell is empty; a
-            file is not there; an image or a slice occurs twice.
+        DataError: there is no table; two channels have the same name; a column is missing; a cell is empty; a file is not
+            there; an image, a slice or a scan occurs twice; a key is set that the rows have no use for; see `make_dataset`.
     """
     if file is None or not Path(file).is_file():
         raise DataError(f"data=table needs data.file, a CSV with the columns {', '.join(REQUIRED)}; found {file}")
-    if len(file_channels) not in (1, 3) or len(set(file_channels)) < len(file_channels):
-        raise DataError(f"data.file_channels={list(file_channels)}: give one name (grey images) or three that differ")
-    found, notes = read_rows(Path(file))
-    slices, names = drop_patients(found, exclude), tuple(file_channels)
-    picked = choose_channels(channels or file_channels, file_channels)
-    known = tuple(spacing) if spacing else None
-    return Dataset("table", slices, Pictures(len(names)), names, picked, intensity, verify, known, tuple(notes))
+    names = tuple(file_channels)
+    if not names or len(set(names)) < len(names):
+        raise DataError(f"data.file_channels={list(names)}: give one name (grey images), or names that differ")
+    path = Path(file)
+    rows = read_rows(path, ("patient", "mask"))
+    choices = Choices(None if labels is None else tuple(labels), tuple(background), missing, axis, pixel_size)
+    if lists_volumes(path.parent, rows.lines.values()):
+        refuse_keys({"spacing": spacing}, f"{path} lists volumes, whose headers tell it")
+        columns = sequence_columns(path, rows.columns, names)
+        scans = list_scans(path, rows, columns, "mask")
+        dataset = make_dataset("table", scans, names, channels, choices, exclude, intensity, verify)
+        return replace(dataset, notes=note_ignored(path, rows.columns, {"patient", "mask", "scan", "site", *columns.values()}))
+    of_volumes = {"missing": missing if missing != "refuse" else None, "axis": axis, "pixel_size": pixel_size}
+    refuse_keys(of_volumes, f"{path} lists slices, and this key is for volumes")
+    slices = drop_patients(number_through(list_slices(path, rows)), exclude)
+    source, picked = Pictures(len(names), choices.labels, choices.background), choose_channels(channels or names, names)
+    known, notes = tuple(spacing) if spacing else None, note_ignored(path, rows.columns, {*REQUIRED, *OPTIONAL})
+    return Dataset("table", slices, source, names, picked, intensity, verify, known, notes)
 
 
-def read_rows(file: Path) -> tuple[list[Slice], list[str]]:
-    """Return the table's slices, and a line that names the ignored columns, if there are any."""
-    (_, columns), *lines = read_cells(file, REQUIRED)
+def lists_volumes(folder: Path, rows: Collection[Mapping[str, str]]) -> bool:
+    """Return whether the first mask of a table is a volume: a NIfTI file, a DICOM file or a folder."""
+    cell = next((row["mask"] for row in rows if row.get("mask")), "")
+    path = locate(folder, cell)
+    return bool(cell) and (is_nifti(cell) or path.is_dir() or (path.is_file() and is_dicom(path)))
+
+
+def refuse_keys(given: Mapping[str, object], why: str) -> None:
+    """Raise DataError if a key of data=table that has no effect is set. `why` tells why it has none."""
+    refuse([f"data.{name}={value}: {why}; allowed: the default" for name, value in given.items() if value is not None])
+
+
+def sequence_columns(file: Path, columns: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """Return the column that names the volumes of each sequence.
+
+    Raises:
+        DataError: a sequence has no column, or columns have the same name.
+    """
+    found = {name: name for name in names} if set(names) <= set(columns) else dict.fromkeys(names[:1], "image")
+    needed = ["patient", *found.values(), "mask"]
+    if len(found) < len(names) or any(columns.count(name) != 1 for name in needed):
+        raise DataError(
+            f"{file}: columns {columns}; volumes need patient, mask and a column for each of "
+            f"data.file_channels={list(names)}, each once, or the column image if data.file_channels has one name"
+        )
+    return found
+
+
+def list_slices(file: Path, rows: Rows) -> list[Slice]:
+    """Return the slices that the rows of a table list.
+
+    Raises:
+        DataError: see `table`.
+    """
+    columns, faults = rows.columns, rows.faults
     known = [name for name in columns if name in REQUIRED + OPTIONAL]
     if not set(REQUIRED) <= set(known) or len(set(known)) < len(known):
         raise DataError(f"{file}: columns {columns}; needed {list(REQUIRED)}, each once, allowed besides {list(OPTIONAL)}")
+    numbered = any(row.get("slice") for row in rows.lines.values())
 
-    slices: dict[tuple[str, int], Slice] = {}
+    slices: dict[tuple[str, str, int], Slice] = {}
     first: dict[str, tuple[str, int]] = {}
-    count: dict[str, int] = {}
-    faults: list[str] = []
-    for line, values in lines:
-        where, row = f"{file}, line {line}", dict(zip(columns, values, strict=False))
-        if any(values[len(columns) :]):
-            faults.append(f"{where}: more cells than the header has")
-            continue
+    count: dict[tuple[str, str], int] = {}
+    for line, row in rows.lines.items():
+        where = f"{file}, line {line}"
         if empty := [name for name in REQUIRED if not row.get(name)]:
             faults.append(f"{where}: no {', no '.join(empty)}")
             continue
-        patient = row["patient"]
-        count[patient] = count.get(patient, 0) + 1
-        number = row.get("slice") or str(count[patient])
+        patient, scan = row["patient"], row.get("scan", "")
+        count[patient, scan] = count.get((patient, scan), 0) + 1
+        number = row.get("slice", "") if numbered else str(count[patient, scan])
         image, mask = locate(file.parent, row["image"]), locate(file.parent, row["mask"])
         faults += [f"{where}: no file {path}" for path in (image, mask) if not os.path.isfile(path)]
         owner, earlier = first.setdefault(os.path.normpath(image), (patient, line))
         if earlier != line:
             faults.append(f"{where}: {image} stands in line {earlier} already, as a slice of patient {owner}")
+        elif not number:
+            faults.append(f"{where}: no slice, but other rows have one; allowed: a number in every row, or in none")
         elif not re.fullmatch("-?[0-9]{1,18}", number):
             faults.append(f"{where}: slice {number!r} is not a whole number")
-        elif (key := (patient, int(number))) in slices:
-            faults.append(f"{where}: patient {patient} has a slice {number} already")
+        elif (key := (patient, scan, int(number))) in slices:
+            faults.append(f"{where}: patient {' '.join(filter(None, (patient, scan)))} has a slice {number} already")
         else:
-            slices[key] = Slice(*key, str(image), str(mask), row.get("site", ""))
+            slices[key] = Slice(patient, int(number), str(image), str(mask), row.get("site", ""), scan=scan)
     refuse(faults)
     if not slices:
         raise DataError(f"{file}: no rows below the header")
-    ignored = [name for name in columns if name and name not in known]
-    return list(slices.values()), [f"{file}: ignored columns: {', '.join(ignored)}"] if ignored else []
+    return list(slices.values())
 
 
-def read_cells(file: Path, needed: Collection[str]) -> list[tuple[int, list[str]]]:
-    """Return each line that is not empty, as its number and its cells. The first of these lines is the header.
-
-    Commas, semicolons or tabs separate the cells. Each character is tried on the header. The first character that yields
-    the `needed` columns is the separator. If none of them does, the comma is the separator.
-
-    Raises:
-        DataError: the file is no CSV.
-    """
-    content = read_text(file)
-    header = next((line for line in content.splitlines() if line.strip(',;\t" ')), "")
-    separators = (mark for mark in ",;\t" if set(needed) <= {name.strip(' "') for name in header.split(mark)})
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=next(separators, ","), strict=True)
-    found: list[tuple[int, list[str]]] = []
-    try:
-        for row in reader:
-            values = [cell.strip() for cell in row]
-            if any(values):
-                found.append((reader.line_num, values))
-    except csv.Error as error:
-        raise DataError(f"{file}, line {reader.line_num}: {error}; is a quotation mark not closed?") from None
-    return found or [(1, [])]
-
-
-def locate(folder: Path, cell: str) -> Path:
-    """Return the path that a cell names. The cell may separate folders by slashes, or by backslashes as Windows does."""
-    path = folder / cell
-    return path if os.path.isfile(path) else folder / cell.replace("\\", "/")
+def note_ignored(file: Path, columns: Sequence[str], used: Collection[str]) -> tuple[str, ...]:
+    """Return a line that names the columns that are not used, or nothing if there are none."""
+    ignored = [name for name in columns if name and name not in used]
+    return (f"{file}: ignored columns: {', '.join(ignored)}",) if ignored else ()

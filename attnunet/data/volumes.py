@@ -10,6 +10,7 @@ import numpy as np
 
 from attnunet.data.decoders import dicom, nifti
 from attnunet.data.grids import Grid
+from attnunet.data.labels import mark_lesion
 from attnunet.data.slices import DataError, Dataset, Slice, choose_channels, drop_patients, refuse
 
 
@@ -46,7 +47,7 @@ class Choices:
     """The options of a data set of volumes.
 
     Attributes:
-        labels: the values of a label file that mean lesion.
+        labels: the values of a label file that mean lesion. None means one value that is not background, whatever it is.
         background: the values of a label file that mean background. Any other value is refused.
         missing: the treatment of a scan that lacks a sequence. "refuse" raises an error, "zero" shows zeros in place of the
             sequence, "copy" shows another sequence of the scan.
@@ -54,7 +55,7 @@ class Choices:
         pixel_size: the pixel size in mm that slices are resampled to. If it is None, slices are squeezed into a square.
     """
 
-    labels: tuple[int, ...]
+    labels: tuple[int, ...] | None
     background: tuple[int, ...] = (0,)
     missing: str = "refuse"
     plane: str | None = None
@@ -112,14 +113,7 @@ class Turned:
     def mask(self) -> np.ndarray:
         """Return the masks of all slices, uint8 (slices, h, w) of 0 and 1."""
         values = read_label(self.files.label, self.files.images[self.files.stand_in(self.sequences)], self.plane)
-        lesion = np.isin(values, self.choices.labels)
-        if not (lesion | np.isin(values, self.choices.background)).all():
-            found = [f"{value:g}" for value in np.unique(values)[:10].tolist()]
-            raise DataError(
-                f"{self.files.label}: holds the values {', '.join(found)}; data.labels={list(self.choices.labels)} "
-                f"are lesion, {list(self.choices.background)} background, and each value must be one of these"
-            )
-        return lesion.astype(np.uint8)
+        return mark_lesion(self.files.label, values, self.choices.labels, self.choices.background)
 
 
 def list_parts(path: str) -> list[str]:
@@ -188,7 +182,8 @@ def make_dataset(
             files of a scan lie on different grids; the scans differ in plane and `choices.plane` is None.
     """
     ordered = sorted(found, key=lambda scan: (scan.patient, scan.name))
-    kept = {item.patient for item in drop_patients([Slice(s.patient, 0, "", s.label, s.site) for s in ordered], exclude)}
+    rows = [Slice(scan.patient, 0, "", scan.label, scan.site, scan=scan.name) for scan in ordered]
+    kept = {item.patient for item in drop_patients(rows, exclude)}
     scans = [scan for scan in ordered if scan.patient in kept]
     picked = choose_channels(channels or sequences, sequences)
     refuse(find_lacking(scans, picked, choices.missing))

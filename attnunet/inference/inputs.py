@@ -19,13 +19,14 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
 
-from attnunet.data import brats, lgg, listing, nnunet, table
+from attnunet.data import brats, cells, lgg, listing, nnunet
 from attnunet.data.decoders import dicom, nifti
 from attnunet.data.files import naming
+from attnunet.data.images import count_pages
 from attnunet.data.listing import IMAGES, natural_key
 from attnunet.data.sequences import stem
 from attnunet.data.slices import DataError, name_volume, refuse
-from attnunet.inference.volumes import Array, Look, Sequences, Source, Stack
+from attnunet.inference.volumes import Array, Look, Pages, Sequences, Source, Stack
 
 VOLUMES = (".npy", *nifti.SUFFIXES)
 ALLOWED = (
@@ -240,13 +241,19 @@ def find_files(path: Path, ignore: Sequence[str]) -> Files:
             images.setdefault(place, []).append(file)
         elif file != described:
             strange.append(file)
-    name = path.stem if path.is_file() else ""
-    stacks = [Stack(tuple(slices), place, name) for place, slices in images.items()]
+    stacks = [stack for place, slices in images.items() for stack in stack_up(slices, place, path)]
     if not (stacks or volumes):
         besides = f"; {len(ignored)} file(s) are passed over because of ignore={list(ignore)}" if ignored else ""
         raise DataError(f"input={path}: nothing to segment there; allowed: {ALLOWED}{besides}")
     layout = read_layout(described) if described and (described.parent == root or root.name.startswith("images")) else None
     return Files(root, (*stacks, *volumes), Passed(tuple(ignored), tuple(strange)), layout)
+
+
+def stack_up(slices: Sequence[Path], place: Path, path: Path) -> list[Source]:
+    """Return the volumes of the images in a folder: one for all, or one for each if the first is a TIFF of several pages."""
+    if count_pages(str(slices[0])) > 1:
+        return [Pages((file,), place) for file in slices]
+    return [Stack(tuple(slices), place, slices[0].stem if path.is_file() else "")]
 
 
 def find_suffix(name: str) -> str:
@@ -386,7 +393,7 @@ CASE, ORDER = ("case", "patient"), ("scan", "slice", "site")
 
 
 @dataclass(frozen=True)
-class Rows:
+class Listed:
     """The cases that a CSV lists: the paths of each row by column, and the name of the row's case."""
 
     root: Path
@@ -394,15 +401,15 @@ class Rows:
 
     @property
     def volumes(self) -> list[Source]:
-        paths = chain.from_iterable(cells.values() for _, cells in self.rows)
+        paths = chain.from_iterable(row.values() for _, row in self.rows)
         return [source_of([path], Path()) for path in paths if path.exists()]
 
     def cases(self, takes: Takes, channels: Mapping[str, str] | None) -> tuple[list[Case], Passed]:
         if channels is not None:
             raise DataError(f"channels={dict(channels)}: a CSV has a column for each sequence; allowed: null")
         grouped: dict[str, list[Mapping[str, Path]]] = {}
-        for name, cells in self.rows:
-            grouped.setdefault(name, []).append(cells)
+        for name, row in self.rows:
+            grouped.setdefault(name, []).append(row)
         return [self.case(name, rows, takes.channels) for name, rows in grouped.items()], Passed()
 
     def reader(self, passed: Passed) -> None:
@@ -410,11 +417,11 @@ class Rows:
 
     def case(self, name: str, rows: Sequence[Mapping[str, Path]], channels: Sequence[str]) -> Case:
         """Return the case of some rows: one row with a path for each sequence, or a row for each image."""
-        there = [path for cells in rows for column, path in cells.items() if column in (*channels, "image")]
+        there = [path for row in rows for column, path in row.items() if column in (*channels, "image")]
         if absent := [path for path in there if not path.exists()]:
             return Case(name, None, f"{absent[0]}: no such file or folder")
-        if all("image" in cells for cells in rows):
-            return Case(name, source_of([cells["image"] for cells in rows], Path(name)))
+        if all("image" in row for row in rows):
+            return Case(name, source_of([row["image"] for row in rows], Path(name)))
         if lacking := [channel for channel in channels if channel not in rows[0]]:
             return Case(name, None, f"{name}: no file for the sequence {', '.join(lacking)}, which the run's network takes")
         if len(rows) > 1:
@@ -425,7 +432,7 @@ class Rows:
         return Case(name, Sequences(tuple(paths.values()), Path(name).parent, Path(name).name), sequences=paths)
 
 
-def read_table(file: Path) -> Rows:
+def read_table(file: Path) -> Listed:
     """Return the cases that a CSV lists. Paths are relative to its folder.
 
     The columns are `case` (or `patient`, and `scan` if a patient has several), and one for each sequence; or `image` instead
@@ -435,21 +442,26 @@ def read_table(file: Path) -> Rows:
     Raises:
         DataError: the file is no such CSV; it has no rows; a name cannot be that of a folder.
     """
-    (_, columns), *lines = table.read_cells(file, CASE[:1])
-    names = next((name for name in CASE if name in columns), None)
-    if names is None or len(set(columns)) < len(columns):
-        raise DataError(f"{file}: columns {columns}; needed: case, and one for each sequence (or image), each once")
-    rows: list[tuple[list[tuple[int, str]], str, dict[str, Path]]] = []
-    for number, (line, values) in enumerate(lines):
-        row = {column: value for column, value in zip(columns, values, strict=False) if value}
-        name = name_volume(row.get(names, ""), row.get("scan", ""))
+    table = next((found for name in CASE if name in (found := cells.read_rows(file, [name])).columns), None)
+    if table is None or len(set(table.columns)) < len(table.columns):
+        raise DataError(f"{file}: needed: the columns case, and one for each sequence (or image), each once")
+    refuse(table.faults)
+    rows: list[tuple[str, dict[str, str]]] = []
+    for line, row in table.lines.items():
+        name = name_volume(next((row[column] for column in CASE if column in row), ""), row.get("scan", ""))
         if not name or Path(name).is_absolute() or ".." in Path(name).parts:
             raise DataError(f"{file}, line {line}: the case is named {name!r}; allowed: names that can be those of files")
-        cells = {column: table.locate(file.parent, value) for column, value in row.items() if column not in (*CASE, *ORDER)}
-        rows.append((natural_key(row["slice"]) if "slice" in row else [(number, "")], name, cells))
+        rows.append((name, row))
     if not rows:
         raise DataError(f"{file}: no rows below the header")
-    return Rows(file.parent, tuple((name, cells) for _, name, cells in sorted(rows, key=lambda row: row[0])))
+    order = {name: place for place, (name, _) in enumerate(reversed(rows))}
+    rows.sort(key=lambda item: (-order[item[0]], natural_key(item[1].get("slice", ""))))
+    return Listed(file.parent, tuple((name, locate_files(file.parent, row)) for name, row in rows))
+
+
+def locate_files(folder: Path, row: Mapping[str, str]) -> dict[str, Path]:
+    """Return the path of each column of a row that can name a file."""
+    return {column: cells.locate(folder, cell) for column, cell in row.items() if cell and column not in (*CASE, *ORDER)}
 
 
 def source_of(paths: Sequence[Path], place: Path) -> Source:
@@ -461,6 +473,8 @@ def source_of(paths: Sequence[Path], place: Path) -> Source:
         return Stack(tuple(file for file in listing.list_files(first)[0] if find_suffix(file.name) in IMAGES), place)
     if nifti.is_nifti(first.name):
         return Sequences((first,), place.parent, place.name)
+    if first.is_file() and len(paths) == 1 and count_pages(str(first)) > 1:
+        return Pages((first,), place)
     return Array((first,), place) if first.suffix.lower() == ".npy" else Stack(tuple(paths), place)
 
 

@@ -1,9 +1,10 @@
 """The kinds of volume that are segmented: how each is read, and how its mask is written in the same form.
 
-A volume is a stack of slices, the pages of a TIFF, a .npy file, or NIfTI files and DICOM series. `attnunet.inference.inputs`
-finds the volumes at a path.
+A volume is a stack of slices, a TIFF of several pages, a .npy file, or NIfTI files and DICOM series.
+`attnunet.inference.inputs` finds the volumes at a path.
 """
 
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ from typing import NamedTuple, Protocol
 import cv2
 import nibabel
 import numpy as np
+import tifffile
 
 from attnunet.data import images
 from attnunet.data.decoders import dicom, nifti
 from attnunet.data.files import replacing, write_atomically
 from attnunet.data.grids import Grid
-from attnunet.data.images import read_image, read_mask
+from attnunet.data.images import read_mask, read_pages, read_stack
+from attnunet.data.labels import mark_lesion
 from attnunet.data.sequences import stem
 from attnunet.data.slices import DataError
 from attnunet.data.volumes import list_parts, read_grid, read_label, read_values
@@ -109,11 +112,7 @@ class Stack:
         return Look((len(self.files), *first.shape[:2]), channels, None, "as stored")
 
     def read(self, channels: int, plane: str) -> np.ndarray:
-        slices = [read_image(str(file), channels) for file in self.files]
-        for file, image in zip(self.files, slices, strict=True):
-            if image.shape != slices[0].shape:
-                raise DataError(f"{file}: {image.shape[:2]} pixels, but {self.files[0]} beside it has {slices[0].shape[:2]}")
-        return np.stack(slices)
+        return read_stack([str(file) for file in self.files], channels)
 
     def targets(self, ending: str) -> list[Path]:
         suffixes = [".tif" if ending else LOSSLESS.get(file.suffix.lower(), file.suffix) for file in self.files]
@@ -127,6 +126,40 @@ class Stack:
 
     def read_mask(self, folder: Path, plane: str) -> np.ndarray:
         return np.stack([read_mask(str(folder / target)) for target in self.targets("")])
+
+
+@dataclass(frozen=True)
+class Pages:
+    """A volume whose slices are the pages of a TIFF file. A mask has pages of 0 and 255, real numbers have float32 pages."""
+
+    files: tuple[Path]
+    place: Path
+
+    @property
+    def name(self) -> str:
+        return self.files[0].stem
+
+    def look(self, plane: str) -> Look:
+        first, *others = read_pages(str(self.files[0]))
+        channels = 1 if first.pixels.ndim == 2 else first.pixels.shape[2]
+        return Look((1 + len(others), *first.pixels.shape[:2]), channels, None, "as stored")
+
+    def read(self, channels: int, plane: str) -> np.ndarray:
+        path = str(self.files[0])
+        return np.stack([images.brightness(path, page, channels) for page in read_pages(path)])
+
+    def targets(self, ending: str) -> list[Path]:
+        return [self.place / f"{self.name}{ending}{self.files[0].suffix}"]
+
+    def write(self, values: np.ndarray, folder: Path, ending: str, plane: str) -> None:
+        pages = values * np.uint8(255) if values.dtype == np.uint8 else values
+        encoded = io.BytesIO()
+        tifffile.imwrite(encoded, pages, photometric="minisblack", compression="zlib", metadata=None)
+        write_atomically(folder / self.targets(ending)[0], encoded.getvalue())
+
+    def read_mask(self, folder: Path, plane: str) -> np.ndarray:
+        path = str(folder / self.targets("")[0])
+        return np.stack([mark_lesion(path, page.pixels, None, (0,)) for page in read_pages(path)])
 
 
 @dataclass(frozen=True)

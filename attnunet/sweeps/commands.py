@@ -208,12 +208,17 @@ def open_checkpoint(cfg: DictConfig) -> Record:
     return record
 
 
-def open_model(cfg: DictConfig) -> Model:
-    """Return the model that the key `run` names, checked, and load TensorFlow. `models.FORMS` tells what `run` can be."""
-    from attnunet.tracking.models import find_model, is_folder
+def find_model(cfg: DictConfig) -> Model:
+    """Return the model that the key `run` names, checked. `models.FORMS` tells what `run` can be."""
+    from attnunet.tracking import models
 
     run = plain_run(cfg)
-    model = find_model(None if is_folder(run) else open_runs(cfg.tracking), run)
+    return models.find_model(None if models.is_folder(run) else open_runs(cfg.tracking), run)
+
+
+def open_model(cfg: DictConfig) -> Model:
+    """Return the model that `find_model` returns, and load TensorFlow."""
+    model = find_model(cfg)
     load_tensorflow()
     return model
 

@@ -36,7 +36,7 @@ GEOMETRY = (
 )
 """The attributes of a slice that tell where its pixels lie, and the kind of the image."""
 UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
-"""The numbers by which a DICOM SEG refers to the slices that it marks. Without them, viewers do not show it over the series."""
+"""The numbers by which a DICOM SEG refers to the slices that it marks, and by which viewers show it over them."""
 EMPTY = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime")
 """The attributes that a DICOM SEG must have, and that may be empty."""
 
