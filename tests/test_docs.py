@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,6 +19,7 @@ from omegaconf import OmegaConf
 
 from attnunet import config, demo, store
 from attnunet.config import checks, schema, targets
+from attnunet.tracking.store import Store
 from tests.conftest import REPO
 from tests.test_config import composed, hydra  # noqa: F401 - a fixture
 
@@ -160,6 +162,19 @@ def test_a_link_leads_to_a_file_and_a_heading(page: str) -> None:
 def test_the_reference_of_the_configuration_is_current() -> None:
     generator = runpy.run_path(str(REPO / ".ci" / "reference.py"))
     assert generator["PAGE"].read_text() == generator["page"](), "make docs writes it anew"
+
+
+@pytest.mark.slow
+# mlflow.types: importing its own chat schemas, MLflow warns of the type hints in them.
+@pytest.mark.filterwarnings("ignore:.*type hint is inferred as AnyType:UserWarning")
+def test_a_logged_model_is_loaded_as_the_guide_says(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (snippet,) = blocks((REPO / "docs" / "guides" / "serve.md").read_text(), "python")
+    runs = Store(trained / "mlruns", None, patience=0)
+    (model,) = runs.client.search_logged_models([runs.study("tried")])
+    monkeypatch.chdir(trained)
+    given = {"volume": np.zeros((2, 24, 24, 3), np.uint8)}
+    exec(snippet.replace("attnunet@best", model.model_id), given)
+    assert (given["mask"].shape, given["mask"].dtype) == ((2, 24, 24), np.uint8)
 
 
 @pytest.mark.slow

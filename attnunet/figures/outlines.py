@@ -5,7 +5,7 @@ import math
 import numpy as np
 from matplotlib.figure import Figure
 
-from attnunet.figures.style import FONT, PREDICTION, WIDTH, contour, format_name, show_image
+from attnunet.figures.style import FONT, PREDICTION, TRUTH, WIDTH, contour, format_name, legend, show_image
 
 MOST = 12
 """The largest number of slices in a figure."""
@@ -24,13 +24,13 @@ def choose_slices(mask: np.ndarray) -> list[int]:
     return sorted({int(mask.sum(axis=(1, 2)).argmax()), *with_lesion[even].tolist()})
 
 
-def outlines(title: str, image: np.ndarray, mask: np.ndarray) -> Figure:
-    """Draw slices of a case with the outlines of its mask.
+def outlines(title: str, image: np.ndarray, mask: np.ndarray, truth: np.ndarray | None = None) -> Figure:
+    """Draw slices of a case with the outlines of its mask and, if there is one, of the truth.
 
-    `image` is (D, h, w) of any numbers, shown from its 1st to its 99th percentile. `mask` is (D, h, w) of 0 and 1. A slice's
-    title is its number, from 1, and its lesion pixels.
+    `image` is (D, h, w) of any numbers, shown from its 1st to its 99th percentile. `mask` is (D, h, w) of 0 and 1, and so is
+    `truth`. A slice's title is its number, from 1, and the lesion pixels of the mask.
     """
-    places = choose_slices(mask)
+    places = choose_slices(mask if truth is None else mask | truth)
     low, high = np.percentile(image, [1, 99])
     shown = np.clip((image[places].astype(np.float32) - low) / max(high - low, 1e-6) * 255, 0, 255)
     rows = math.ceil(len(places) / ACROSS)
@@ -42,5 +42,9 @@ def outlines(title: str, image: np.ndarray, mask: np.ndarray) -> Figure:
         axes.axis("off")
     for axes, place, slice_ in zip(grid, places, shown, strict=False):
         show_image(axes, slice_, f"{place + 1}: {int(mask[place].sum()):,} pixels")
-        contour(axes, mask[place], PREDICTION, "solid")
+        if truth is not None:
+            contour(axes, truth[place], TRUTH, "solid")
+        contour(axes, mask[place], PREDICTION, "solid" if truth is None else "dashed")
+    if truth is not None:
+        legend(figure, truth=(TRUTH, "solid"), prediction=(PREDICTION, "dashed"))
     return figure
