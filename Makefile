@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 HEADLESS := $(shell grep opencv-python-headless requirements.lock)
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup train test test-ci test-all test-pythons lint docs audit format ui bench lock clean
+.PHONY: help setup train test test-ci test-all test-pythons lint docs audit format ui demo bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -52,6 +52,7 @@ lint: setup ## ruff (check and format), types, and that imports point downward
 docs: setup ## the documentation as a site in site/; a dead link, a missing anchor and a page without place in the menu fail
 	$(BIN)/python .ci/reference.py
 	$(BIN)/python .ci/scores.py
+	$(BIN)/python .ci/notebook.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 audit: setup ## known vulnerabilities of the locked packages, where the registry tells of them
@@ -64,7 +65,10 @@ format: setup ## let ruff mend what it can
 ui: setup ## the MLflow UI on this project's runs, on loopback
 	$(BIN)/python -m attnunet.store ui
 
-bench: setup ## where the time goes: step, pipeline, preparation, overhead, start, sweep, inference (45 minutes, quiet)
+demo: setup ## a page to try this project's networks on, on loopback
+	$(BIN)/python -m attnunet.demo
+
+bench: setup ## where the time goes: step, pipeline, preparation, overhead, start, sweep, inference, runtimes (50 minutes, quiet)
 	$(BIN)/python experiments/throughput/bench.py
 
 lock: setup ## resolve pyproject.toml anew into requirements.lock

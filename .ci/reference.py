@@ -32,7 +32,10 @@ GROUPS = (
 PLUGINS = ("hydra/launcher", "hydra/sweeper")
 FOLDERS = {"hydra/launcher": "hydra/launchers"}
 """Where the files of a group lie, if not in a folder of its name."""
-TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true`, `false`", "null": "`null`"}
+TYPES = {
+    **{"integer": "whole number", "number": "number", "string": "text", "object": "dictionary"},
+    **{"boolean": "`true`, `false`", "null": "`null`"},
+}
 LIMITS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 INTRODUCTION = """<!-- `make docs` writes this page from the comments in conf/. Change it there. -->
 # Configuration
@@ -71,8 +74,8 @@ def of_target(target: str) -> dict[str, dict[str, Any]]:
 
 def allowed(part: dict[str, Any]) -> str:
     """Return in words what a JSON schema allows."""
-    if "anyOf" in part:
-        return "; ".join(dict.fromkeys(words for inner in part["anyOf"] if (words := allowed(inner))))
+    if kinds := part.get("anyOf", part.get("oneOf")):
+        return "; ".join(dict.fromkeys(words for inner in kinds if (words := allowed(inner))))
     if "enum" in part or "const" in part:
         return ", ".join(f"`{value}`" for value in part.get("enum", [part.get("const")]))
     if part.get("type") == "array":

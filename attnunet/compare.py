@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
     """Rank the runs on the validation patients, compare each pair of runs, and write the tables and the page."""
-    from attnunet.comparison import pairs, results, rows, runs, table
+    from attnunet.comparison import card, pairs, results, rows, runs, table
     from attnunet.comparison.terminal import print_comparison
-    from attnunet.tracking import uses
+    from attnunet.tracking import registry, uses
+    from attnunet.tracking.records import find_runs
 
     # The runs, grouped into rows.
     question = pairs.Question(cfg.score, cfg.margin, cfg.alpha, cfg.resamples, cfg.seed)
@@ -39,8 +40,9 @@ def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
     rows.check_pairs(found, "test" if cfg.test else "val")
     ids = {run.id for row in found for run in row.runs}
     chosen = [record for record in records if record.id in ids]
+    best = card.choose_best(found[0], question) if cfg.register else None
     for record in chosen:
-        if cfg.test and not record.tested:
+        if (cfg.test and not record.tested) or record.id == best:
             record.check_checkpoint()
     key = results.question_key(cfg, store)
     folder = results.find_folder(cfg, key, found[0].runs[0].id)
@@ -61,6 +63,10 @@ def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
     print_comparison(console, comparison)
     for line in (*notes, f"page      {page}"):
         console.print(line)
+    if best is not None:
+        (record,) = find_runs(store, [best])  # with the scores of the test
+        version = registry.register(record, card.card(record, comparison, results.describe_source(cfg), notes))
+        console.print(f"model     {registry.ADDRESS} is version {version}, run {best}")
     return comparison
 
 

@@ -19,15 +19,21 @@ if TYPE_CHECKING:
 
 
 def export(cfg: DictConfig, record: Record, console: Console) -> None:
-    """Export the network of a run in float32, and print how closely the file agrees with it."""
+    """Export the network of a run in float32 as a bundle, and print how closely the file agrees with it."""
     from attnunet.evaluation.scoring import load_predictor
+    from attnunet.evaluation.slices import slices_to_check
     from attnunet.inference.export import TOLERANCE, export_predictor
 
-    file, rounding = export_predictor(load_predictor(record), cfg.format, Path(cfg.output))
+    predictor = load_predictor(record)
+    images, kind = slices_to_check(record, predictor.preparation)
+    file, check = export_predictor(predictor, cfg.format, Path(cfg.output), images)
     console.print(f"{file}: same logits as the network in float32 (to {TOLERANCE})")
-    if rounding > TOLERANCE:
-        console.print(f"as it was trained, in {record.config.trainer.precision}, its logits differ by up to {rounding:.2g}")
-    console.print(f"{file.with_name('predictor.json')}: preparation and decision")
+    console.print(f"checked on {kind}")
+    console.print(f"the threshold gives another value in {check.changed} of {check.pixels:,} pixels")
+    if check.rounding > TOLERANCE:
+        precision = record.config.trainer.precision
+        console.print(f"as it was trained, in {precision}, its logits differ by up to {check.rounding:.2g}")
+    console.print(f"{file.with_name('predict.py')}: makes masks without attnunet, with the packages of requirements.txt")
 
 
 def check_output(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from attnunet.data.files import building
 from attnunet.errors import exit_on_error
@@ -51,21 +51,34 @@ def divide_data(cfg: DictConfig) -> tuple[Dataset, Prepared, list[Fold]]:
     """Return the data and the split that the configuration names. If it is a split into folds, return all folds."""
     from attnunet.config import objects
     from attnunet.data.cache import prepare
-    from attnunet.exchange.splits import find_patients
 
     dataset = objects.make(cfg.data, "data")()
     prepared = prepare(dataset, None, Path(cfg.tracking.root) / "cache")
+    return dataset, prepared, divide(cfg.split, prepared)
+
+
+def divide(split: DictConfig, prepared: Prepared) -> list[Fold]:
+    """Return the parts of a split. If it is a split into folds, return those of all folds."""
+    from attnunet.config import objects
+    from attnunet.exchange.splits import find_patients
+
     folds = []
-    for place in range(cfg.split.folds) if "folds" in cfg.split else [None]:
-        fold = {} if place is None else {"fold": place}
-        slices = objects.divide(OmegaConf.create({**cfg.split, **fold}), prepared).parts
+    for place in range(split.folds) if "folds" in split else [None]:
+        chosen = split.copy()
+        if place is not None:
+            chosen.fold = place
+        slices = objects.divide(chosen, prepared).parts
         parts = {part: [(prepared.slices[i].patient, prepared.slices[i].number) for i in slices[part]] for part in slices}
         folds.append(find_patients(parts, prepared.slices))
-    return dataset, prepared, folds
+    return folds
 
 
 def find_run(cfg: DictConfig) -> tuple[Dataset, Prepared, list[Fold]]:
-    """Return the data of a run and the split that it recorded."""
+    """Return the data of a run and the split that it recorded. If the run trained on a fold, return all folds of its split.
+
+    Raises:
+        RunError: the data have changed since the run, or its split into folds can no longer be repeated.
+    """
     from attnunet.config import objects
     from attnunet.data.cache import prepare
     from attnunet.exchange.splits import find_patients
@@ -80,7 +93,16 @@ def find_run(cfg: DictConfig) -> tuple[Dataset, Prepared, list[Fold]]:
             "allowed: the same files, or data=... and split=manifest split.file=SPLIT.JSON"
         )
     parts = {part: record.slices(part) for part in record.split["slices"]}
-    return dataset, prepared, [find_patients(parts, prepared.slices)]
+    recorded, split = find_patients(parts, prepared.slices), record.config.split
+    if "folds" not in split:
+        return dataset, prepared, [recorded]
+    folds = divide(split, prepared)  # other tools train all folds, so they need all of them
+    if folds[split.fold] != recorded:
+        raise records.RunError(
+            f"run {record.id} ({record.name}): split.fold={split.fold} has other patients now than the run recorded; allowed: "
+            "data=... and split=manifest split.file=SPLIT.JSON"
+        )
+    return dataset, prepared, folds
 
 
 def job(cfg: DictConfig) -> None:

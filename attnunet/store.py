@@ -11,6 +11,8 @@ from pathlib import Path
 from attnunet.errors import UserError, exit_on_error
 from attnunet.sweeps import terminal
 
+LOOPBACK = "127.0.0.1"
+
 
 def main() -> None:
     """The command `attnunet-store`."""
@@ -38,15 +40,16 @@ def main() -> None:
             clear(arguments.root, arguments.dry_run)
 
 
-def check_port(port: int) -> None:
-    """Raise UserError if no server can listen on this port of this machine. MLflow's server would then exit with code 0."""
+def check_port(port: int, address: str = LOOPBACK) -> None:
+    """Raise UserError if no server can listen on this port and address. MLflow's server would then exit with code 0."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # like the server: a port is free at once after its use
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((address, port))
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise UserError(f"--port {port}: {reason}; give another port, from 1024 to 65535") from error
+            given = f"--port {port}" if address == LOOPBACK else f"--address {address} --port {port}"
+            raise UserError(f"{given}: {reason}; give another port, from 1024 to 65535") from error
 
 
 def serve(root: Path, port: int) -> None:
@@ -57,7 +60,7 @@ def serve(root: Path, port: int) -> None:
     store.reap()
     # Otherwise MLflow starts ten processes for jobs. This store has no jobs.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
-    address = ["--backend-store-uri", store.address, "--host", "127.0.0.1", "--port", str(port)]
+    address = ["--backend-store-uri", store.address, "--host", LOOPBACK, "--port", str(port)]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *address, "--workers", "1"])
 
 

@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 
 
 def train(
-    cfg: DictConfig, choices: dict[str, str], overrides: Sequence[str], score_test: bool, parent: str | None = None
+    cfg: DictConfig,
+    choices: dict[str, str],
+    overrides: Sequence[str],
+    score_test: bool,
+    parent: str | None = None,
+    command: str | None = None,
 ) -> Outcome:
     """Reuse a finished run, resume an interrupted one, or train a new one; return its outcome.
 
@@ -40,6 +45,7 @@ def train(
         overrides: the overrides from the command line.
         score_test: whether to score the test patients; False for a job of a sweep.
         parent: the id of the sweep's parent run; None for a run without a sweep.
+        command: the command that repeats the run; None for the command line of this process.
     """
     from attnunet.config.objects import prepare_data
     from attnunet.data.checks import find_doubts
@@ -76,7 +82,7 @@ def train(
         gpus = runtime.gpus(cfg.trainer.strategy)
         if doubt := start.doubt(provenance.machine(gpus)):
             say(doubt)
-        tags = {**provenance.provenance(overrides, gpus), **identity.tags, **sweep.membership(store, parent)}
+        tags = {**provenance.provenance(overrides, gpus, command), **identity.tags, **sweep.membership(store, parent)}
         tags["leaking"] = str(split.leaking).lower()
         name, parameters = labels.name_run(cfg, choices, split.leaking), labels.list_parameters(cfg, choices)
         with open_run(store, study, name, parameters, tags, start.run_id) as run:

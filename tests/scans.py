@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import highdicom
 import nibabel
@@ -18,6 +19,15 @@ SEQUENCES = ("pre", "flair", "post")
 ORIENTATIONS = ("LPS", "RAS", "PIR", "SAR")
 SPACING = (5.0, 0.5, 0.75)
 """Between slices, rows and columns."""
+
+
+class Takes(NamedTuple):
+    """What a network takes."""
+
+    file_channels: tuple[str, ...] = SEQUENCES
+    channels: tuple[str, ...] = SEQUENCES
+    plane: str = "axial"
+
 
 Patients = Mapping[str, tuple[np.ndarray, np.ndarray]]
 """By name: images uint8 (slices, rows, columns, sequences) and masks of 0 and 1."""
@@ -125,7 +135,7 @@ def write_series(
         header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
         header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 16, 16, 15, 0
         header.PixelData = voxels[..., place].T.astype("<u2").tobytes()
-        header.save_as(folder / f"{(7 * place) % 100:03}.dcm", enforce_file_format=True)
+        header.save_as(folder / f"{(7 * place) % 997:03}.dcm", enforce_file_format=True)
         made.append(header)
     return made
 

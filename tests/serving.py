@@ -19,8 +19,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(arguments: Sequence[str], port: int, log: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
-    """The address of a server of MLflow's, from when it answers until the block ends, with all its processes."""
+def serving(
+    arguments: Sequence[str], port: int, log: Path, environment: Mapping[str, str] | None = None, health: str = "health"
+) -> Iterator[str]:
+    """The address of a server, from when it answers at the path `health` until the block ends, with all its processes."""
     set_free = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with log.open("a") as output:
@@ -33,7 +35,7 @@ def serving(arguments: Sequence[str], port: int, log: Path, environment: Mapping
             start_new_session=True,
         )
     try:
-        wait_for(f"http://127.0.0.1:{port}/health", process, log)
+        wait_for(f"http://127.0.0.1:{port}/{health}", process, log)
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, signal.SIGKILL)

@@ -136,7 +136,7 @@ def test_evaluate_takes_every_choice_of_its_groups(choice: str) -> None:
         (
             "export",
             ["run=abc", "format=torch"],
-            "format=torch: there is no such format; allowed: keras, savedmodel, onnx, tflite",
+            "format=torch: there is no such format; allowed: keras, savedmodel, onnx, litert, openvino",
         ),
     ],
 )

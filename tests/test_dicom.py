@@ -104,6 +104,19 @@ def of_frames(folder: Path) -> None:
     change(folder, 0, NumberOfFrames=2)
 
 
+def enhanced(folder: Path) -> None:
+    """Positions are those of the frames, not of the file."""
+    change(folder, 0, NumberOfFrames=4)
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        remove(sorted(folder.iterdir())[0], name)
+
+
+def remove(path: Path, name: str) -> None:
+    header = pydicom.dcmread(path)
+    delattr(header, name)
+    header.save_as(path)
+
+
 def cut(folder: Path) -> None:
     path = sorted(folder.iterdir())[0]
     path.write_bytes(path.read_bytes()[:-9])
@@ -119,7 +132,7 @@ def damaged(folder: Path) -> None:
 
 
 WRONG: list[tuple[Callable[[Path], None], str]] = [
-    (without_a_slice, r"014\.dcm: 10 mm above \S+000\.dcm, other slices 5; is one missing\?"),
+    (without_a_slice, r"014\.dcm: 10 mm above \S+000\.dcm, other slices 5; is one missing\? allowed: equal steps"),
     (of_two_series, r"t1: 2 series, as of \S+\.dcm and \S+\.dcm; allowed: one"),
     (of_two_sizes, r"t1: 2 numbers of rows, as of"),
     (turned, r"007\.dcm: another orientation or spacing than \S+000\.dcm; allowed: one in a series"),
@@ -127,7 +140,8 @@ WRONG: list[tuple[Callable[[Path], None], str]] = [
     (of_two_times, r"\.dcm: lies where \S+\.dcm does; allowed: one slice a position, no time series"),
     (without_position, r"007\.dcm: no position, orientation or spacing"),
     (in_colours, r"000\.dcm: RGB pixels; allowed: grey values"),
-    (of_frames, r"000\.dcm: 2 frames; allowed: one slice a file"),
+    (of_frames, r"000\.dcm: 2 frames, as of an enhanced image; allowed: one slice a file, so convert it to NIfTI \("),
+    (enhanced, r"000\.dcm: 4 frames, as of an enhanced image; allowed: one slice a file, so convert it to NIfTI \("),
     (cut, r"000\.dcm: its pixels cannot be read: "),
     (not_dicom, r"000\.dcm: is no DICOM file: it lacks the mark DICM"),
     (damaged, r"000\.dcm: no position, orientation or spacing"),

@@ -10,14 +10,16 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import OmegaConf
 
-from attnunet import config, store
+from attnunet import config, demo, store
 from attnunet.config import checks, schema, targets
+from attnunet.tracking.store import Store
 from tests.conftest import REPO
 from tests.test_config import composed, hydra  # noqa: F401 - a fixture
 
@@ -28,7 +30,7 @@ PAGES = [
 ]
 BLOCK = re.compile(r"^```(\w*).*?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:python -m attnunet|attnunet-|make |pip install)[^`]*)`")
-OTHERS = {"cd", "mlflow", "python", "python3", ".venv/bin/python", "ray", "source"}
+OTHERS = {"cd", "curl", "mlflow", "python", "python3", ".venv/bin/python", "ray", "source"}
 """Programs of others, and scripts."""
 
 
@@ -53,6 +55,8 @@ def words(line: str) -> list[str]:
 
 SHOWN = sorted({(page, shlex.join(found)) for page in PAGES for line in lines(page) if (found := words(line))})
 OURS = [(page, line) for page, line in SHOWN if "-m attnunet." in line]
+PARSED = {"attnunet.demo": demo.main, "attnunet.store": store.main}
+"""The commands that Hydra does not run."""
 
 
 def parsed(line: str) -> argparse.Namespace:
@@ -80,7 +84,7 @@ def jobs(overrides: Sequence[str]) -> Iterator[tuple[str, ...]]:
     yield from {tuple(choice[index] for choice in choices): None for index in (0, -1)}
 
 
-@pytest.mark.parametrize(("line", "page"), {line: page for page, line in OURS if "attnunet.store" not in line}.items())
+@pytest.mark.parametrize(("line", "page"), {line: page for page, line in OURS if line.split()[2] not in PARSED}.items())
 def test_a_command_in_the_docs_is_one_that_can_run(
     line: str, page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,7 +113,7 @@ def save_files(page: str, folder: Path) -> None:
 
 
 def test_a_launcher_or_sweeper_in_the_docs_has_a_file_and_its_keys() -> None:
-    for page, line in (entry for entry in OURS if "attnunet.store" not in entry[1]):
+    for page, line in (entry for entry in OURS if entry[1].split()[2] not in PARSED):
         given = [override.partition("=")[::2] for override in parsed(line).overrides if override.startswith("hydra")]
         folders = {"hydra/launcher": "hydra/launchers", "hydra/sweeper": "hydra/sweeper"}
         files = [REPO / "conf" / folders[group] / f"{choice}.yaml" for group, choice in given if "/" in group]
@@ -118,13 +122,16 @@ def test_a_launcher_or_sweeper_in_the_docs_has_a_file_and_its_keys() -> None:
             assert name in OmegaConf.select(OmegaConf.create(known), parent), f"{page}: {parent}.{name}"
 
 
-@pytest.mark.parametrize("line", sorted({line for _, line in OURS if "attnunet.store" in line}))
-def test_the_store_takes_the_arguments_in_the_docs(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("line", sorted({line for _, line in OURS if line.split()[2] in PARSED}))
+def test_a_command_with_its_own_parser_takes_the_arguments_in_the_docs(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", shlex.split(line)[2:])
+    command, *arguments = shlex.split(line)[2:]
+    monkeypatch.setattr(sys, "argv", [command, *arguments])
     with pytest.raises(SystemExit) as end:
-        store.main()
-    assert "no store in" in str(end.value)  # argparse would refuse an argument with exit code 2
+        PARSED[command]()
+    assert re.search("no store in|no runs there", str(end.value))  # argparse would refuse an argument with exit code 2
 
 
 def test_other_commands_in_the_docs_name_what_is_there() -> None:
@@ -155,6 +162,19 @@ def test_a_link_leads_to_a_file_and_a_heading(page: str) -> None:
 def test_the_reference_of_the_configuration_is_current() -> None:
     generator = runpy.run_path(str(REPO / ".ci" / "reference.py"))
     assert generator["PAGE"].read_text() == generator["page"](), "make docs writes it anew"
+
+
+@pytest.mark.slow
+# mlflow.types: importing its own chat schemas, MLflow warns of the type hints in them.
+@pytest.mark.filterwarnings("ignore:.*type hint is inferred as AnyType:UserWarning")
+def test_a_logged_model_is_loaded_as_the_guide_says(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (snippet,) = blocks((REPO / "docs" / "guides" / "serve.md").read_text(), "python")
+    runs = Store(trained / "mlruns", None, patience=0)
+    (model,) = runs.client.search_logged_models([runs.study("tried")])
+    monkeypatch.chdir(trained)
+    given = {"volume": np.zeros((2, 24, 24, 3), np.uint8)}
+    exec(snippet.replace("attnunet@best", model.model_id), given)
+    assert (given["mask"].shape, given["mask"].dtype) == ((2, 24, 24), np.uint8)
 
 
 @pytest.mark.slow

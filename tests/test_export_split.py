@@ -3,6 +3,7 @@
 import json
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -21,6 +22,9 @@ from attnunet.data.slices import DataError, Slice
 from attnunet.data.split import Subject, manifest
 from attnunet.exchange import splits
 from attnunet.exchange.nnunet import RawFolder, make_grid, write_volume
+from attnunet.inference import masks
+from attnunet.tracking import records
+from attnunet.tracking.records import RunError
 from tests import scans
 from tests.conftest import command
 
@@ -106,6 +110,34 @@ def test_the_raw_folder_is_read_back_as_the_same_slices(held_out: Path, root: Pa
     assert there.spacing_of(0) == (5.0, 0.5, 0.75)
 
 
+def test_volumes_keep_their_places_in_the_world(patients: scans.Patients, tmp_path: Path) -> None:
+    """An independent reader finds the original's values at the places of the written voxels, also in another plane."""
+    scans.write_nifti(tmp_path / "in", patients)
+    keys = ("data=nifti", f"data.root={tmp_path / 'in'}", "data.channels=[flair]", "data.axis=coronal", "split=patient")
+    cfg = composed(tmp_path, *keys)
+    export_split.export_split(cfg, Console(file=StringIO()))
+    raw = tmp_path / "out" / "nnUNet_raw" / NAME
+    written = {path.name.removesuffix("_0000.nii.gz"): path for path in raw.glob("images*/*")}
+    assert set(written) == set(patients)
+    for name, path in written.items():
+        read = SimpleITK.ReadImage(str(path))
+        assert read.GetSize() != (28, 28, 5)  # coronal slices are not stored as the original's axial ones
+        original = SimpleITK.GetImageFromArray(patients[name][0][..., 1])
+        original.SetSpacing(scans.SPACING[::-1])
+        there = SimpleITK.Resample(read, original, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor, 0.0)
+        np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(there), patients[name][0][..., 1])
+    labels = tmp_path / "out" / "labels"
+    labels.mkdir()
+    for label in raw.glob("labels*/*"):
+        label.rename(labels / label.name)
+    dataset = objects.make(cfg.data, "data")()
+    prepared = prepare(dataset, None, tmp_path / "cache")
+    found, lacking = masks.find_masks(labels, dataset, prepared, range(len(prepared.slices)))
+    assert not lacking
+    for volume in found.volumes(prepared, range(len(prepared.slices))):
+        np.testing.assert_array_equal(volume.probabilities, [prepared.mask(index) for index in volume.indices])
+
+
 def test_the_datalist_names_files_that_are_there(held_out: Path) -> None:
     lists = yaml.safe_load((held_out / "split.yaml").read_text())
     datalist = json.loads((held_out / "nnUNet_raw" / "datalist.json").read_text())
@@ -134,6 +166,25 @@ def test_of_folds_each_keeps_its_test_patients_out(tmp_path: Path, root: Path, p
         assert yaml.safe_load((tmp_path / "out" / f"split_fold{place}.yaml").read_text())["test"] == test
         tested += test
     assert sorted(tested) == sorted(patients)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_the_run_of_a_fold_gives_all_folds(changed: bool, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is known by what it recorded; of the changed one, that it tested other patients."""
+    cfg = composed(tmp_path, "data=lgg", f"data.root={root}", "split=kfold", "split.folds=3", "split.fold=2")
+    _, prepared, folds = export_split.divide_data(cfg)
+    fold = {**folds[2], "test": folds[2]["test"][:1]} if changed else folds[2]
+    slices = {part: [(item.patient, item.number) for item in prepared.slices if item.patient in fold[part]] for part in fold}
+    record = SimpleNamespace(
+        id="1", name="n", config=cfg, content=prepared.folder.name, slices=slices.get, split={"slices": slices}
+    )
+    monkeypatch.setattr(records, "find_runs", lambda *_: [record])
+    monkeypatch.setattr(export_split.commands, "open_runs", lambda _: None)
+    if not changed:
+        assert export_split.find_run(cfg)[2] == folds
+        return
+    with pytest.raises(RunError, match=r"run 1 \(n\): split\.fold=2 has other patients now .*; allowed: data="):
+        export_split.find_run(cfg)
 
 
 def test_the_manifest_is_read_back_as_the_same_split(tmp_path: Path) -> None:

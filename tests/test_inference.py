@@ -21,8 +21,8 @@ from attnunet.data.lgg import lgg as read
 from attnunet.data.table import table as read_table
 from attnunet.evaluation.patients import Rows, score_patients
 from attnunet.evaluation.pictures import find_examples
+from attnunet.inference.inputs import find
 from attnunet.inference.predictor import Predictor, Preparation, load_network, sigmoid
-from attnunet.inference.volumes import find_volumes
 from attnunet.metrics.decision import Decision
 from attnunet.models.attention_resunet import attention_resunet
 from attnunet.training.build import take_images
@@ -181,7 +181,7 @@ def test_slices_of_any_numbers_train_predict_and_are_served_by_the_same_values(
     (tmp_path / "table.csv").write_text("\n".join(rows))
     trained = prepare(read_table(str(tmp_path / "table.csv"), ["grey"], intensity=intensity), SIZE, tmp_path / "cache")
     preparation = Preparation(SIZE, ("grey",), ("grey",), intensity, dtype=trained.dtype)
-    (source,), _ = find_volumes(tmp_path / "in")
+    (source,) = find(tmp_path / "in").volumes
     new = source.read(1, "axial")
     assert new.dtype == dtype
     np.testing.assert_array_equal(preparation(new), trained.images)
@@ -366,6 +366,15 @@ def test_an_example_is_the_slice_with_the_largest_lesion(predictor: Predictor, p
 
 def test_nothing_is_shown_where_no_dice_is_defined(predictor: Predictor, prepared: Prepared) -> None:
     assert find_examples(predictor, prepared, table([float("nan")] * 2), range(10)) == []
+
+
+def test_the_gates_of_all_levels_cover_the_slice(prepared: Prepared) -> None:
+    predictor = predictor_for(prepared, attention_resunet(SIZE, 3, [4, 8, 8], keras.layers.Conv2D))  # type: ignore[arg-type]
+    (shown,) = find_examples(predictor, prepared, table([0.25]), range(10))
+    assert list(shown.gates) == ["gate_0_map", "gate_1_map"]  # the second has half the rows and columns of the first
+    for weights in shown.gates.values():
+        assert weights.shape == (NATIVE, NATIVE)
+        assert weights.min() > 0.2  # new gates are near 0.5 everywhere, and a margin would be 0
 
 
 def test_a_network_without_gates_shows_none(prepared: Prepared) -> None:

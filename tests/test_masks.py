@@ -3,17 +3,22 @@
 import shutil
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import cv2
+import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
 from attnunet import compare, config
 from attnunet.data.cache import Prepared, prepare
+from attnunet.data.dicom import dicom
 from attnunet.data.lgg import lgg
-from attnunet.data.slices import DataError
+from attnunet.data.nifti import nifti
+from attnunet.data.slices import DataError, Dataset
 from attnunet.evaluation.given import evaluate_masks
 from attnunet.inference.masks import find_masks
 from attnunet.tracking import records
@@ -25,14 +30,33 @@ PATIENTS = ("TCGA_AA_0001_20000101", "TCGA_AA_0002_20000101")
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+def patients() -> scans.Patients:
     """Two patients of three slices of 12 x 10 pixels, whose lesions lie in no symmetric place."""
-    folder = tmp_path_factory.mktemp("masks")
     rng = np.random.default_rng(0)
     masks = np.zeros((3, 12, 10), np.uint8)
     masks[1, 2:5, 1:3] = masks[2, 3, 6] = 1
-    scans.write_lgg(folder / "in", {name: (rng.integers(0, 255, (3, 12, 10, 3), np.uint8), masks) for name in PATIENTS})
-    return prepare(lgg(str(folder / "in")), None, folder / "cache")
+    return {name: (rng.integers(0, 255, (3, 12, 10, 3), np.uint8), masks) for name in PATIENTS}
+
+
+@pytest.fixture(scope="module")
+def dataset(patients: scans.Patients, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("masks")
+    scans.write_lgg(folder / "in", patients)
+    return lgg(str(folder / "in"))
+
+
+@pytest.fixture(scope="module")
+def prepared(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return prepare(dataset, None, tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module", params=["nifti", "dicom"])
+def volumes(request: pytest.FixtureRequest, patients: scans.Patients, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The same patients as volumes, whose files tell where they lie."""
+    folder = tmp_path_factory.mktemp(request.param)
+    write, read = {"nifti": (scans.write_nifti, nifti), "dicom": (scans.write_dicom, dicom)}[request.param]
+    write(folder, patients)
+    return read(str(folder), channels=["pre"])
 
 
 def truth(prepared: Prepared, patient: str) -> np.ndarray:
@@ -40,10 +64,10 @@ def truth(prepared: Prepared, patient: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("axes", scans.ORIENTATIONS)
-def test_a_nifti_mask_is_turned_by_its_affine(axes: str, prepared: Prepared, tmp_path: Path) -> None:
+def test_a_nifti_mask_is_turned_by_its_affine(axes: str, dataset: Dataset, prepared: Prepared, tmp_path: Path) -> None:
     for patient in PATIENTS:
         scans.save(tmp_path / f"{patient}.nii.gz", truth(prepared, patient) * 3, axes)
-    masks, lacking = find_masks(tmp_path, prepared, range(6))
+    masks, lacking = find_masks(tmp_path, dataset, prepared, range(6))
     assert lacking == []
     found = list(masks.volumes(prepared, range(6)))
     assert [volume.name for volume in found] == list(PATIENTS)
@@ -52,46 +76,109 @@ def test_a_nifti_mask_is_turned_by_its_affine(axes: str, prepared: Prepared, tmp
 
 
 @pytest.mark.parametrize(("suffix", "ending"), [(".png", ""), (".tif", ""), (".png", "_mask")])
-def test_images_are_found_by_the_names_of_the_datas_own(suffix: str, ending: str, prepared: Prepared, tmp_path: Path) -> None:
+def test_images_are_found_by_the_names_of_the_datas_own(
+    suffix: str, ending: str, dataset: Dataset, prepared: Prepared, tmp_path: Path
+) -> None:
     for index, item in enumerate(prepared.slices):
         cv2.imwrite(str(tmp_path / f"{Path(item.image).stem}{ending}{suffix}"), prepared.mask(index) * 255)
-    masks, lacking = find_masks(tmp_path, prepared, range(6))
+    masks, lacking = find_masks(tmp_path, dataset, prepared, range(6))
     assert lacking == []
     for volume in masks.volumes(prepared, range(6)):
         np.testing.assert_array_equal(volume.probabilities, truth(prepared, volume.name))
 
 
-def test_patients_without_masks_are_named(prepared: Prepared, tmp_path: Path) -> None:
+def test_patients_without_masks_are_named(dataset: Dataset, prepared: Prepared, tmp_path: Path) -> None:
     scans.save(tmp_path / f"{PATIENTS[1]}.nii.gz", truth(prepared, PATIENTS[1]))
-    masks, lacking = find_masks(tmp_path, prepared, range(6))
+    masks, lacking = find_masks(tmp_path, dataset, prepared, range(6))
     assert (list(masks.files), lacking) == ([PATIENTS[1]], [PATIENTS[0]])
 
 
-def refusal(folder: Path, prepared: Prepared) -> str:
+def refusal(folder: Path, dataset: Dataset, prepared: Prepared) -> str:
     with pytest.raises(DataError) as refused:
-        list(find_masks(folder, prepared, range(3))[0].volumes(prepared, range(3)))
+        list(find_masks(folder, dataset, prepared, range(3))[0].volumes(prepared, range(3)))
     return str(refused.value)
 
 
-def test_masks_of_no_use_are_refused(prepared: Prepared, tmp_path: Path) -> None:
+def test_masks_of_no_use_are_refused(dataset: Dataset, prepared: Prepared, tmp_path: Path) -> None:
     path, mask = tmp_path / f"{PATIENTS[0]}.nii.gz", truth(prepared, PATIENTS[0])
     scans.save(path, mask[:, :, :8])
     expected = (
         f"{path}: slices, rows and columns are (3, 12, 8); allowed: those of the reference of {PATIENTS[0]}, (3, 12, 10)"
     )
-    assert refusal(tmp_path, prepared) == expected
+    assert refusal(tmp_path, dataset, prepared) == expected
     scans.save(path, mask * np.float32(0.5) + mask[::-1] * np.float32(0.25))
-    assert "a mask has the values 0 and one other, found 0, 0.25, 0.5" in refusal(tmp_path, prepared)
+    assert "a mask has the values 0 and one other, found 0, 0.25, 0.5" in refusal(tmp_path, dataset, prepared)
     scans.save(path, mask)
     scans.save(tmp_path / "fold_1" / path.name, mask)
-    assert "a second mask beside" in refusal(tmp_path, prepared)
-    assert refusal(tmp_path / "none", prepared) == f"masks={tmp_path / 'none'}: no such folder"
+    assert "a second mask beside" in refusal(tmp_path, dataset, prepared)
+    assert refusal(tmp_path / "none", dataset, prepared) == f"masks={tmp_path / 'none'}: no such folder"
 
 
-def test_masks_for_some_slices_are_refused(prepared: Prepared, tmp_path: Path) -> None:
+def save_by_itk(path: Path, mask: np.ndarray, axes: str, shift: float = 0.0, spacing: float = 5.0) -> None:
+    """Write a mask on the grid of `scans`, by SimpleITK; moved to the left, or with another distance between slices."""
+    image = sitk.GetImageFromArray(mask)
+    image.SetSpacing((scans.SPACING[2], scans.SPACING[1], spacing))
+    image.SetOrigin((shift, 0, 0))
+    sitk.WriteImage(sitk.DICOMOrient(image, axes), str(path))
+
+
+@pytest.mark.parametrize("axes", ["LPS", "RAS", "PIR", "ASL"])
+def test_a_mask_on_the_grid_of_its_volume_is_turned_whatever_its_axes(
+    axes: str, volumes: Dataset, patients: scans.Patients, tmp_path: Path
+) -> None:
+    """A twentieth of a voxel is rounding."""
+    prepared = prepare(volumes, None, tmp_path / "cache")
+    for patient in PATIENTS:
+        save_by_itk(tmp_path / f"{patient}.nii.gz", patients[patient][1], axes, shift=0.024)
+    masks, lacking = find_masks(tmp_path, volumes, prepared, range(6))
+    assert lacking == []
+    for volume in masks.volumes(prepared, range(6)):
+        np.testing.assert_array_equal(volume.probabilities, patients[volume.name][1])
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"shift": 3.0}, "corners 3 mm apart"),
+        ({"shift": 0.1}, "corners 0.1 mm apart"),
+        ({"spacing": 4.0}, "corners 2 mm apart"),
+        ({"mirrored": True}, "corners 6.75 mm apart"),
+        ({"cut": True}, "(3, 12, 10) voxels against (3, 12, 8) (slices, rows, columns)"),
+        ({"reordered": True}, "(3, 12, 10) voxels against (10, 12, 3) (slices, rows, columns)"),
+    ],
+)
+def test_a_mask_elsewhere_in_the_world_is_refused(
+    given: dict[str, Any], told: str, volumes: Dataset, patients: scans.Patients, tmp_path: Path
+) -> None:
+    """The tool forgot the origin, the spacing or the orientation of the image that it segmented, or cut its margins."""
+    prepared, path = prepare(volumes, None, tmp_path / "cache"), tmp_path / f"{PATIENTS[0]}.nii.gz"
+    mask = patients[PATIENTS[0]][1]
+    if "mirrored" in given:
+        nibabel.save(nibabel.Nifti1Image(mask.transpose(2, 1, 0), np.diag([0.75, -0.5, 5, 1])), path)
+    elif "cut" in given or "reordered" in given:
+        save_by_itk(path, mask[:, :, :8] if "cut" in given else mask.transpose(2, 1, 0), "LPS")
+    else:
+        save_by_itk(path, mask, "LPS", **given)
+    expected = (
+        f"{path}: lies on another grid than {volumes.slices[0].image}: {told}; "
+        "allowed: the same grid up to a tenth of a voxel, with the axes in any order, so resample it"
+    )
+    assert refusal(tmp_path, volumes, prepared) == expected
+
+
+def test_where_the_data_have_no_position_the_size_alone_is_checked(
+    dataset: Dataset, prepared: Prepared, tmp_path: Path
+) -> None:
+    save_by_itk(tmp_path / f"{PATIENTS[0]}.nii.gz", truth(prepared, PATIENTS[0]), "LPS", shift=70, spacing=2)
+    masks, _ = find_masks(tmp_path, dataset, prepared, range(3))
+    (found,) = masks.volumes(prepared, range(3))
+    np.testing.assert_array_equal(found.probabilities, truth(prepared, PATIENTS[0]))
+
+
+def test_masks_for_some_slices_are_refused(dataset: Dataset, prepared: Prepared, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / f"{Path(prepared.slices[0].image).stem}.png"), prepared.mask(0) * 255)
     expected = f"{PATIENTS[0]} has masks for some slices, and none for {prepared.slices[1].image}"
-    assert expected in refusal(tmp_path, prepared)
+    assert expected in refusal(tmp_path, dataset, prepared)
 
 
 def again(folder: Path, record: Record, *overrides: str) -> str:

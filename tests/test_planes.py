@@ -9,7 +9,9 @@ import pytest
 from attnunet.data.decoders import nifti
 from attnunet.data.grids import Grid
 from attnunet.data.slices import DataError
+from attnunet.inference import inputs
 from attnunet.inference.volumes import Sequences
+from tests.scans import Takes
 
 
 def tilted(degrees: float, sizes: tuple[float, float, float] = (1, 1, 5)) -> Grid:
@@ -65,6 +67,9 @@ def test_an_orientation_without_a_code_is_a_guess(codes: tuple[int, int], known:
 def test_a_refused_scan_is_named(tmp_path: Path) -> None:
     for name, degrees in (("tilted", 50), ("straight", 5)):
         nibabel.save(nibabel.Nifti1Image(np.zeros((4, 5, 6), np.uint8), tilted(degrees).affine), tmp_path / f"{name}.nii.gz")
-    Sequences((tmp_path / "straight.nii.gz",), Path(), "straight").check_plane("axial")
-    with pytest.raises(DataError, match=r"/tilted\.nii\.gz: its axial slices are tilted by 40 degrees"):
-        Sequences((tmp_path / "tilted.nii.gz",), Path(), "tilted").check_plane("axial")
+    takes = Takes(("flair",), ("flair",), "axial")
+    look = {name: Sequences((tmp_path / f"{name}.nii.gz",), Path(), name).look("axial") for name in ("straight", "tilted")}
+    inputs.check_fit("straight", look["straight"], takes, any_plane=False)
+    inputs.check_fit("tilted", look["tilted"], takes, any_plane=True)
+    with pytest.raises(DataError, match=r"^tilted: its axial slices are tilted by 40 degrees.* or any_plane=true$"):
+        inputs.check_fit("tilted", look["tilted"], takes, any_plane=False)

@@ -1,30 +1,28 @@
 """New images through the command, and the network in other runtimes."""
 
-import json
 import shutil
-from io import StringIO
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from omegaconf import OmegaConf
-from rich.console import Console
 
-from attnunet import export, predict
 from attnunet.data.cache import prepare
+from attnunet.data.files import read_csv
 from attnunet.data.images import read_image
-from attnunet.data.slices import DataError
 from attnunet.data.table import table
-from attnunet.errors import UserError
 from attnunet.evaluation import scoring
-from attnunet.inference import formats
+from attnunet.inference.formats import FORMATS
 from attnunet.inference.predictor import Predictor
 from attnunet.tracking import records
 from attnunet.tracking.store import Store
 from tests import scans
 from tests.conftest import command
+from tests.test_export import convert
 
 pytestmark = pytest.mark.slow  # on a run of their own
 
@@ -45,88 +43,45 @@ def predictor(store: Store, run_id: str) -> Predictor:
     return scoring.load_predictor(*records.find_runs(store, [run_id]))
 
 
-def segment(store: Store, run_id: str, **keys: object) -> str:
-    """`attnunet.predict` in this process; -> what it prints."""
-    out = StringIO()
-    cfg = OmegaConf.create({"run": run_id, "probabilities": False, "overwrite": False, **keys})
-    console = Console(file=out, width=200, soft_wrap=True)
-    predict.predict(cfg, predict.find_inputs(cfg, console), records.find_checkpoint(store, run_id), console)
-    return out.getvalue()
-
-
 def test_the_command_writes_a_mask_beside_each_slice_of_each_patient(
     trained: Path, run_id: str, predictor: Predictor, lgg_root: Path, tmp_path: Path
 ) -> None:
     keys = (f'run="{run_id[:8]}"', f"input={lgg_root}", f"output={tmp_path / 'masks'}", "probabilities=true")
-    result = command(*keys, cwd=trained, name="predict")
+    result = command(*keys, "overlays=worst", "uncertainty=true", "flip=true", cwd=trained, name="predict")
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
-    assert "_mask.tif" in result.stdout
+    assert "passed over: 72 file(s) that ignore names, as TCGA_CS_4000_20000101_1_mask.tif" in result.stdout
+    assert f"attnunet.evaluate run={run_id[:8]} data=lgg data.root={lgg_root} part=all" in result.stdout
     images = [path for path in lgg_root.rglob("*.tif") if not path.stem.endswith("_mask")]
     written = {path.relative_to(tmp_path / "masks") for path in (tmp_path / "masks").rglob("*.tif")}
     masks = {path.relative_to(lgg_root) for path in images}
-    assert written == masks | {path.with_name(f"{path.stem}_probability.tif") for path in masks}
+    assert written == masks | {
+        path.with_name(f"{path.stem}_{name}.tif") for path in masks for name in ("probability", "uncertainty")
+    }
+    assert len(list((tmp_path / "masks" / "overlays").glob("*.png"))) == 10
+    assert len((tmp_path / "masks" / "cases.csv").read_text().splitlines()) == 13
 
     folder = sorted(lgg_root.iterdir())[0]
     names = [f"{folder.name}_{number}" for number in range(1, 7)]
     volume = np.stack([read_image(str(folder / f"{name}.tif"), 3) for name in names])
     place = tmp_path / "masks" / folder.name
-    for name, mask, probability in zip(names, predictor.segment(volume), predictor.probabilities_of(volume), strict=True):
-        np.testing.assert_array_equal(cv2.imread(str(place / f"{name}.tif"), cv2.IMREAD_UNCHANGED), mask * 255)
-        found = cv2.imread(str(place / f"{name}_probability.tif"), cv2.IMREAD_UNCHANGED)
-        np.testing.assert_allclose(found, probability, atol=1e-5)
-
-
-def test_files_that_are_there_are_kept_unless_told(store: Store, run_id: str, lgg_root: Path, tmp_path: Path) -> None:
-    image = min(lgg_root.rglob("*_1.tif"))
-    (tmp_path / image.name).write_text("mine")
-    with pytest.raises(DataError, match=f"{image.name} exists; overwrite=true"):
-        segment(store, run_id, input=str(image), output=str(tmp_path))
-    assert (tmp_path / image.name).read_text() == "mine"
-    segment(store, run_id, input=str(image), output=str(tmp_path), overwrite=True)
-    assert cv2.imread(str(tmp_path / image.name), cv2.IMREAD_UNCHANGED).shape == (32, 32)
-
-
-def test_an_image_of_the_input_is_never_overwritten(store: Store, run_id: str, lgg_root: Path, tmp_path: Path) -> None:
-    image = min(lgg_root.rglob("*_1.tif"))
-    shutil.copy(image, tmp_path)
-    for where, message in ((tmp_path / image.name, "is an image of the input"), (tmp_path, "lies in the input")):
-        with pytest.raises(DataError, match=f"{message}.*; give another folder"):
-            segment(store, run_id, input=str(where), output=str(tmp_path), overwrite=True)
-    with pytest.raises(DataError, match="lies in the input"):
-        segment(store, run_id, input=str(tmp_path), output=str(tmp_path / "masks"))
-    assert (tmp_path / image.name).read_bytes() == image.read_bytes()
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_two_images_of_one_mask_are_refused(store: Store, run_id: str, tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    for name in ("a.png", "a_probability.tif"):
-        cv2.imwrite(str(tmp_path / "in" / name), np.zeros((32, 32, 3), np.uint8))
-    with pytest.raises(DataError, match=r"two images of the input would be written to .*a_probability\.tif"):
-        segment(store, run_id, input=str(tmp_path / "in"), output=str(tmp_path / "out"), probabilities=True)
-    cv2.imwrite(str(tmp_path / "in" / "a.jpg"), np.zeros((32, 32, 3), np.uint8))
-    with pytest.raises(DataError, match=r"a\.png: has the number of a\.jpg"):
-        segment(store, run_id, input=str(tmp_path / "in"), output=str(tmp_path / "out"))
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_numpy_volume_is_segmented(store: Store, run_id: str, predictor: Predictor, tmp_path: Path) -> None:
-    volume = np.random.default_rng(0).integers(0, 256, (3, 20, 30, 3), dtype=np.uint8)
-    np.save(tmp_path / "v.npy", volume)
-    said = segment(store, run_id, input=str(tmp_path / "v.npy"), output=str(tmp_path / "out"))
-    mask = np.load(tmp_path / "out" / "v.npy")
-    np.testing.assert_array_equal(mask, predictor.segment(volume))
-    assert f"3 slices, {mask.sum()} lesion voxels" in said
+    found = predictor.adjusted(flip=True).predict_one(volume, uncertainty=True)
+    for place_, name in enumerate(names):
+        np.testing.assert_array_equal(cv2.imread(str(place / f"{name}.tif"), cv2.IMREAD_UNCHANGED), found.mask[place_] * 255)
+        for ending, values in (("probability", found.probabilities), ("uncertainty", found.uncertainty)):
+            written_values = cv2.imread(str(place / f"{name}_{ending}.tif"), cv2.IMREAD_UNCHANGED)
+            np.testing.assert_allclose(written_values, values[place_], atol=1e-5)
 
 
 def test_sequences_in_nifti_are_segmented_as_the_same_slices_are(
-    store: Store, run_id: str, predictor: Predictor, tmp_path: Path
+    trained: Path, run_id: str, predictor: Predictor, tmp_path: Path
 ) -> None:
     """Of float32, in four orientations; where each mask lies in the world, SimpleITK says."""
     patients = scans.draw()
     scans.write_nifti(tmp_path / "in", patients)
-    segment(store, run_id, input=str(tmp_path / "in"), output=str(tmp_path / "out"), probabilities=True)
+    keys = (f'run="{run_id[:8]}"', f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}", "probabilities=true")
+    result = command(*keys, cwd=trained, name="predict")
+    assert result.returncode == 0, result.stderr
     for name, (images, _) in patients.items():
         first = sitk.ReadImage(str(tmp_path / "in" / name / f"{name}_pre.nii.gz"))
         probabilities = predictor.probabilities_of(images)
@@ -138,24 +93,33 @@ def test_sequences_in_nifti_are_segmented_as_the_same_slices_are(
             np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.DICOMOrient(found, "LPS")), expected)
 
 
-def test_a_file_that_cannot_be_read_stops_no_other(
-    store: Store, run_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.timeout(600)
+def test_a_start_that_is_killed_leaves_no_half_mask_and_is_completed(
+    trained: Path, run_id: str, predictor: Predictor, tmp_path: Path
 ) -> None:
-    volume = np.random.default_rng(0).integers(0, 256, (2, 20, 30, 3), dtype=np.uint8)
+    volume = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
     (tmp_path / "in").mkdir()
-    for name in "abcd":
-        np.save(tmp_path / "in" / f"{name}.npy", volume)
-    cut = tmp_path / "in" / "b.npy"
-    cut.write_bytes(cut.read_bytes()[:-1])
-    (tmp_path / "in" / "c.npy").write_text("no array")
-    with pytest.raises(DataError, match="2 of 4 volumes cannot be read"):
-        segment(store, run_id, input=str(tmp_path / "in"), output=str(tmp_path / "out"))
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.npy", "d.npy"]
-    np.testing.assert_array_equal(np.load(tmp_path / "out" / "a.npy"), np.load(tmp_path / "out" / "d.npy"))
-    said = capsys.readouterr().err.splitlines()
-    assert [line.partition(" cannot be read")[0] for line in said] == [
-        f"attnunet: {tmp_path / 'in' / name}:" for name in ("b.npy", "c.npy")
-    ]
+    for number in range(200):
+        np.save(tmp_path / "in" / f"{number}.npy", volume)
+    keys = ("-m", "attnunet.predict", f'run="{run_id[:8]}"', f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}")
+    started = subprocess.Popen([sys.executable, *keys], cwd=trained, stdout=subprocess.DEVNULL)
+    while len(list(tmp_path.glob("out/[0-9]*.npy"))) < 5:
+        assert started.poll() is None
+        time.sleep(0.01)
+    started.kill()
+    started.wait()
+    there = list(tmp_path.glob("out/[0-9]*.npy"))
+    assert len(there) < 200
+    for path in there:
+        np.testing.assert_array_equal(np.load(path), predictor.segment(volume))
+    before = {path: path.stat().st_mtime_ns for path in there}
+    result = command(*keys[2:], "existing=skip", cwd=trained, name="predict")
+    assert result.returncode == 0, result.stderr
+    assert len(list(tmp_path.glob("out/[0-9]*.npy"))) == 200
+    assert {path: path.stat().st_mtime_ns for path in there} == before
+    rows = read_csv((tmp_path / "out" / "cases.csv").read_text())
+    assert {(row["status"], row["lesion_voxels"]) for row in rows} == {("done", rows[0]["lesion_voxels"])}
+    assert len(rows) == 200
 
 
 def test_any_name_is_printed_whatever_the_terminal(trained: Path, run_id: str, lgg_root: Path, tmp_path: Path) -> None:
@@ -163,11 +127,12 @@ def test_any_name_is_printed_whatever_the_terminal(trained: Path, run_id: str, l
     for name in ("1/a=b,[c] (1).tif", "2/[/b] é.tif", "3/:smile: 张.tif"):
         (source / name).parent.mkdir(parents=True)
         shutil.copy(image, source / name)
+        (source / f"{name}.npy").write_text("no array")
     keys = (f'run="{run_id[:8]}"', f"input={source}", f"output={tmp_path / 'out'}")
     result = command(*keys, cwd=trained, name="predict", environment={"PYTHONIOENCODING": "ascii"})
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 1, result.stderr
     for name in ("1/a=b,[c] (1).tif", r"2/[/b] \xe9.tif", r"3/:smile: \u5f20.tif"):
-        assert f"{source}/{name}: 1 slices" in result.stdout
+        assert f"{source}/{name}.npy: cannot be read" in result.stderr
     assert len(list((tmp_path / "out").rglob("*.tif"))) == 3
 
 
@@ -190,7 +155,8 @@ def test_16_bit_slices_of_odd_names_train_and_predict_by_the_same_values(tmp_pat
     predictor = scoring.load_predictor(*records.find_runs(store, [run.id]))
     assert (predictor.preparation.dtype, predictor.preparation.image_type) == ("float32", "float16")
 
-    segment(store, run.id, input=str(folder), output=str(tmp_path / "out"), probabilities=True)
+    keys = (f'run="{run.id}"', f"input='{folder}'", "output=out", "probabilities=true")
+    assert command(*keys, cwd=tmp_path, name="predict").returncode == 0
     dataset = table(str(tmp_path / "in [1]" / "my table.csv"), ["grey"])
     prepared = prepare(dataset, predictor.preparation.image_size, tmp_path / "cache", "float16")
     for number, expected in enumerate(predictor.probabilities(prepared, prepared.patients[name])):
@@ -198,15 +164,15 @@ def test_16_bit_slices_of_odd_names_train_and_predict_by_the_same_values(tmp_pat
         np.testing.assert_allclose(found, expected, atol=1e-6)
         mask = cv2.imread(str(tmp_path / "out" / f"{number}.PNG"), cv2.IMREAD_UNCHANGED)
         assert mask.dtype == np.uint8
-    for form in formats.FORMATS:  # each refuses a file that answers otherwise than the network
+    for form in FORMATS:  # each refuses a file that answers otherwise than the network
         convert(store, run.id, form, tmp_path / form)
 
 
 LOOKED_UP = {
     ("predict", "run=nobody", "input=mlruns/mlflow.db", "output=masks"): "nothing to segment there",
-    ("predict", "run=nobody", "input={image}", "output=masks"): "run=nobody: 0 runs of",
-    ("export", "run=nobody"): "run=nobody: 0 runs of",
-    ("evaluate", "run=nobody"): "run=nobody: 0 runs of",
+    ("predict", "run=nobody", "input={image}", "output=masks"): "run=nobody: 0 runs in",
+    ("export", "run=nobody"): "run=nobody: 0 runs in",
+    ("evaluate", "run=nobody"): "run=nobody: 0 runs in",
     ("evaluate", "study=nothing"): "study=nothing: not in",
 }
 
@@ -218,60 +184,8 @@ def test_a_run_that_is_not_there_is_said_before_tensorflow_is_loaded(
     name, *keys = (argument.format(image=min(lgg_root.rglob("*_1.tif"))) for argument in arguments)
     result = command(*keys, cwd=trained, python=("-X", "importtime"), name=name)
     *imports, said = result.stderr.splitlines()
-    assert result.returncode == 1
+    assert result.returncode == (2 if name == "predict" else 1)
     assert said.startswith("attnunet: ")
     assert LOOKED_UP[arguments] in said
     assert all(line.startswith("import time:") and line.split()[-1] != "tensorflow" for line in imports)
     assert not (trained / "masks").exists()
-
-
-def convert(store: Store, run_id: str, form: str, folder: Path) -> str:
-    """`attnunet.export` in this process; -> what it prints."""
-    out = StringIO()
-    cfg = OmegaConf.create({"run": run_id, "format": form, "output": str(folder)})
-    export.check_output(folder)
-    export.export(cfg, records.find_checkpoint(store, run_id), Console(file=out, width=200, soft_wrap=True))
-    return out.getvalue()
-
-
-@pytest.mark.parametrize("form", list(formats.FORMATS))
-def test_a_network_answers_the_same_in_every_format(form: str, store: Store, run_id: str, tmp_path: Path) -> None:
-    said = convert(store, run_id, form, tmp_path / "out")
-    name = formats.FORMATS[form][1]
-    assert f"{name}: same logits as the network" in said
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {name, "predictor.json"}
-    facts = json.loads((tmp_path / "out" / "predictor.json").read_text())
-    assert facts["preparation"]["channels"] == ["pre", "flair", "post"]
-    assert 0 < facts["decision"]["threshold"] < 1
-    with pytest.raises(UserError, match="exists; give a folder that does not"):
-        convert(store, run_id, form, tmp_path / "out")
-
-
-def test_a_file_that_answers_otherwise_is_not_left(
-    store: Store, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def wrong(network, path: Path) -> formats.Answer:  # noqa: ANN001
-        path.touch()
-        return lambda images: network.predict_on_batch(images) + 0.01
-
-    monkeypatch.setitem(formats.FORMATS, "onnx", (wrong, "network.onnx"))
-    with pytest.raises(UserError, match=r"format=onnx: the file's logits differ by up to 0\.01 from the network's"):
-        convert(store, run_id, "onnx", tmp_path / "out")
-    assert not list(tmp_path.iterdir())
-
-
-def test_what_a_format_lacks_is_named(store: Store, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def lacking(*_: object) -> formats.Answer:
-        raise ModuleNotFoundError(name="litert_torch")
-
-    monkeypatch.setitem(formats.FORMATS, "tflite", (lacking, "network.tflite"))
-    with pytest.raises(UserError, match=r"tflite needs the package litert_torch: pip install litert_torch$"):
-        convert(store, run_id, "tflite", tmp_path / "out")
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_export_command_writes_onnx(trained: Path, run_id: str) -> None:
-    result = command(f'run="{run_id[:8]}"', cwd=trained, name="export")
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
-    assert (trained / "exports" / f"{run_id[:8]}-onnx" / "network.onnx").is_file()

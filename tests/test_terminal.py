@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from rich.table import Table
 
 from attnunet.sweeps import terminal
@@ -51,3 +53,11 @@ print(name, file=sys.stderr)
     result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True)
     assert result.stdout.split(b"\n") == [expected, expected, b""]
     assert result.stderr == expected + b"\n"
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_bar_shows_the_time_left_on_a_terminal_only(is_terminal: bool) -> None:
+    out = StringIO()
+    with terminal.bar(Console(file=out, force_terminal=is_terminal, width=80), "cases", 2) as advance:
+        advance()
+    assert ("cases, left" in out.getvalue()) == is_terminal

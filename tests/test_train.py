@@ -165,7 +165,8 @@ def test_the_logged_model_segments_a_volume(smoke: Started, lgg_root: Path) -> N
     mlflow.set_tracking_uri(f"sqlite:///{smoke.folder / 'mlruns' / 'mlflow.db'}")
     (model,) = smoke.client.search_logged_models([smoke.run.info.experiment_id])
     loaded = mlflow.pyfunc.load_model(model.model_uri)
-    assert loaded.metadata.signature.inputs.inputs[0].shape == (-1, -1, -1, 3)
+    assert [param.default for param in loaded.metadata.signature.params] == [[], ["pre", "flair", "post"]]
+    assert loaded.predict(loaded.input_example).shape == (1, 32, 32)
 
     folder = sorted(lgg_root.iterdir())[0]
     volume = np.stack([read_image(str(folder / f"{folder.name}_{n}.tif"), 3) for n in range(1, 7)])
@@ -173,6 +174,7 @@ def test_the_logged_model_segments_a_volume(smoke: Started, lgg_root: Path) -> N
     assert mask.shape == volume.shape[:3]
     assert mask.dtype == np.uint8
     assert set(np.unique(mask)) <= {0, 1}
+    np.testing.assert_array_equal(loaded.predict(volume.astype(np.uint16)), mask)
     assert loaded.predict(volume[2:3]).shape == (1, 32, 32)
 
     (saved,) = Path(model.artifact_location.removeprefix("file://")).rglob("predictor.json")

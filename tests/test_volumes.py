@@ -10,7 +10,8 @@ import SimpleITK as sitk
 
 from attnunet.data.decoders import dicom
 from attnunet.data.slices import DataError
-from attnunet.inference import volumes
+from attnunet.inference import inputs
+from attnunet.inference.volumes import Source
 from tests import scans
 
 RAMP = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)  # (D, h, w)
@@ -26,17 +27,20 @@ def test_a_folders_images_are_one_volume_in_natural_order_without_masks(tmp_path
         write_image(tmp_path / f"s_{number}.tif", number)
         write_image(tmp_path / f"s_{number}_mask.tif", 255, (3, 4))
     (tmp_path / "notes.txt").touch()
-    (source,), passed = volumes.find_volumes(tmp_path)
+    found = inputs.find_files(tmp_path, ["*_mask*"])
+    (source,) = found.volumes
     assert source.read(3, "axial")[:, 0, 0, 0].tolist() == [1, 2, 10]
-    assert {path.name for path in passed} == {"s_1_mask.tif", "s_2_mask.tif", "s_10_mask.tif", "notes.txt"}
+    assert {path.name for path in found.passed.ignored} == {"s_1_mask.tif", "s_2_mask.tif", "s_10_mask.tif"}
+    assert [path.name for path in found.passed.strange] == ["notes.txt"]
+    told = "passed over: 3 file(s) that ignore names, as s_1_mask.tif; 1 file(s) of other kinds, as notes.txt"
+    assert found.passed.describe() == told
 
 
 def test_folders_in_a_folder_are_volumes_of_their_own(tmp_path: Path) -> None:
     for patient in ("p10", "p2"):
         write_image(tmp_path / patient / "1.png", 1)
-    sources, passed = volumes.find_volumes(tmp_path)
+    sources = inputs.find(tmp_path).volumes
     assert [source.targets("") for source in sources] == [[Path("p2/1.png")], [Path("p10/1.png")]]
-    assert not passed
 
 
 ONE = {
@@ -48,7 +52,7 @@ ONE = {
 @pytest.mark.parametrize(("name", "mask"), ONE.items())
 def test_one_image_is_a_volume_of_depth_one(name: str, mask: str, tmp_path: Path) -> None:
     write_image(tmp_path / name, 7)
-    (source,), _ = volumes.find_volumes(tmp_path / name)
+    (source,) = inputs.find(tmp_path / name).volumes
     assert source.read(3, "axial").shape == (1, 3, 4, 3)
     (tmp_path / "out").mkdir()
     source.write(RAMP[:1] % 2, tmp_path / "out", "", "axial")
@@ -63,7 +67,7 @@ def test_one_image_is_a_volume_of_depth_one(name: str, mask: str, tmp_path: Path
 def test_a_numpy_volume_becomes_a_numpy_mask(tmp_path: Path) -> None:
     volume = np.stack([RAMP] * 3, axis=-1)
     np.save(tmp_path / "v.npy", volume)
-    (source,), _ = volumes.find_volumes(tmp_path / "v.npy")
+    (source,) = inputs.find(tmp_path / "v.npy").volumes
     np.testing.assert_array_equal(source.read(3, "axial"), volume)
     (tmp_path / "out").mkdir()
     source.write(RAMP % 2, tmp_path / "out", "", "axial")
@@ -79,7 +83,7 @@ def test_nifti_is_seen_from_below_with_the_front_up_and_its_mask_lies_over_it(ax
     turn = orientations.ornt_transform(orientations.io_orientation(lps.affine), orientations.axcodes2ornt(axes))
     stored = lps.as_reoriented(turn)
     nibabel.save(stored, tmp_path / f"scan{suffix}")
-    (source,), _ = volumes.find_volumes(tmp_path)
+    (source,) = inputs.find(tmp_path).volumes
     np.testing.assert_array_equal(source.read(1, "axial")[..., 0], RAMP)
 
     (tmp_path / "out").mkdir()
@@ -92,7 +96,7 @@ def test_nifti_is_seen_from_below_with_the_front_up_and_its_mask_lies_over_it(ax
 def test_nifti_of_several_channels_has_them_last(tmp_path: Path) -> None:
     channels = np.stack([RAMP.transpose(2, 1, 0), RAMP.transpose(2, 1, 0) + 50, RAMP.transpose(2, 1, 0) + 100], axis=-1)
     nibabel.save(nibabel.Nifti1Image(channels, np.diag([-1.0, -1.0, 1.0, 1.0])), tmp_path / "scan.nii.gz")
-    (source,), _ = volumes.find_volumes(tmp_path)
+    (source,) = inputs.find(tmp_path).volumes
     np.testing.assert_array_equal(source.read(3, "axial")[..., 2], RAMP + 100)
     assert source.targets("_probability") == [Path("scan_probability.nii.gz")]
 
@@ -103,7 +107,7 @@ def test_a_mask_that_cannot_be_written_whole_leaves_what_was_there(tmp_path: Pat
         raise OSError(28, "No space left on device")
 
     np.save(tmp_path / "v.npy", RAMP[..., None])
-    (source,), _ = volumes.find_volumes(tmp_path / "v.npy")
+    (source,) = inputs.find(tmp_path / "v.npy").volumes
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "v.npy").write_text("of before")
     monkeypatch.setattr(np, "save", full)
@@ -175,7 +179,7 @@ def flat(path: Path) -> None:
 )
 def test_what_cannot_be_read_is_named(name: str, make, message: str, tmp_path: Path) -> None:  # noqa: ANN001
     make(tmp_path / name)
-    (source,), _ = volumes.find_volumes(tmp_path)
+    (source,) = inputs.find(tmp_path).volumes
     with pytest.raises(DataError, match=f"{name}: .*{message}"):
         source.read(3, "axial")
 
@@ -183,7 +187,7 @@ def test_what_cannot_be_read_is_named(name: str, make, message: str, tmp_path: P
 def test_slices_of_16_and_of_8_bits_are_no_volume(tmp_path: Path) -> None:
     write_image(tmp_path / "1.png", 1)
     cv2.imwrite(str(tmp_path / "2.png"), np.full((3, 4, 3), 300, np.uint16))
-    (source,), _ = volumes.find_volumes(tmp_path)
+    (source,) = inputs.find(tmp_path).volumes
     with pytest.raises(
         DataError, match=r"2\.png: \(3, 4\) pixels of type uint16, but .*1\.png beside it has .* of type uint8"
     ):
@@ -193,7 +197,7 @@ def test_slices_of_16_and_of_8_bits_are_no_volume(tmp_path: Path) -> None:
 def test_slices_of_two_sizes_are_no_volume(tmp_path: Path) -> None:
     write_image(tmp_path / "1.png", 1)
     write_image(tmp_path / "2.png", 1, (5, 4, 3))
-    (source,), _ = volumes.find_volumes(tmp_path)
+    (source,) = inputs.find(tmp_path).volumes
     with pytest.raises(DataError, match=r"2\.png: \(5, 4\) pixels .*, but .*1\.png beside it has \(3, 4\)"):
         source.read(3, "axial")
 
@@ -202,7 +206,7 @@ def test_nothing_to_segment_is_said(tmp_path: Path) -> None:
     write_image(tmp_path / "a_mask.png", 1)
     for path in (tmp_path, tmp_path / "nowhere", tmp_path / "a_mask.png"):
         with pytest.raises(DataError, match=r"nothing to segment there; allowed: images \(\.tif"):
-            volumes.find_volumes(path)
+            inputs.find(path, ["*_mask*"])
 
 
 def test_linked_folders_are_volumes_and_dot_files_are_none(tmp_path: Path) -> None:
@@ -210,16 +214,15 @@ def test_linked_folders_are_volumes_and_dot_files_are_none(tmp_path: Path) -> No
     write_image(tmp_path / "in" / "p2" / "s_1.png", 1)
     write_image(tmp_path / "in" / "p2" / "._s_1.png", 1)
     (tmp_path / "in" / "p1").symlink_to(tmp_path / "elsewhere")
-    sources, passed = volumes.find_volumes(tmp_path / "in")
+    sources = inputs.find(tmp_path / "in").volumes
     assert [source.targets("") for source in sources] == [[Path("p1/s_1.png")], [Path("p2/s_1.png")]]
-    assert not passed
 
 
 def test_a_slice_that_is_a_link_to_nothing_is_named(tmp_path: Path) -> None:
     write_image(tmp_path / "p2" / "s_1.png", 1)
     (tmp_path / "p2" / "s_2.png").symlink_to("annex")
     with pytest.raises(DataError, match=r"p2/s_2\.png: a link to annex, which is not there"):
-        volumes.find_volumes(tmp_path)
+        inputs.find(tmp_path)
 
 
 def place_sequences(folder: Path, *names: str, axes: str = "RAS") -> None:
@@ -227,11 +230,17 @@ def place_sequences(folder: Path, *names: str, axes: str = "RAS") -> None:
         scans.save(folder / name, RAMP + np.uint8(50 * place), axes)
 
 
+def join(folder: Path) -> list[Source]:
+    """The volumes of a network for t1 and flair."""
+    cases, _ = inputs.find(folder).cases(scans.Takes(("t1", "flair"), ("t1", "flair")), None)
+    return [case.source for case in cases if case.source is not None]
+
+
 def find_joined(folder: Path, *channels: str) -> dict[str, list[str]]:
     """The names of the files of each volume by the name of its mask."""
-    found, _ = volumes.find_volumes(folder)
-    joined = volumes.join(found, channels)
-    return {str(source.targets("")[0]): [file.name for file in source.files] for source in joined}
+    cases, _ = inputs.find(folder).cases(scans.Takes(channels, channels), None)
+    sources = [case.source for case in cases if case.source is not None]
+    return {str(source.targets("")[0]): [file.name for file in source.files] for source in sources}
 
 
 def test_files_that_are_named_as_a_runs_channels_are_one_volume(tmp_path: Path) -> None:
@@ -253,8 +262,10 @@ def test_files_that_are_named_as_a_runs_channels_are_one_volume(tmp_path: Path) 
 
 def test_a_volume_without_one_of_a_runs_channels_is_named(tmp_path: Path) -> None:
     place_sequences(tmp_path, "p1_t1.nii.gz", "p2_t1.nii.gz", "p2_flair.nii.gz")
-    with pytest.raises(DataError, match=r"p1_t1\.nii\.gz: no file for the sequence flair beside it, which the run's network"):
-        find_joined(tmp_path, "flair", "t1")
+    (broken, whole), _ = inputs.find(tmp_path).cases(scans.Takes(("flair", "t1"), ("flair", "t1")), None)
+    assert (broken.name, broken.source, whole.name, whole.fault) == ("p1", None, "p2", "")
+    told = f"{tmp_path / 'p1_t1.nii.gz'}: no file for the sequence flair beside it, which the run's network takes"
+    assert broken.fault == told
 
 
 @pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
@@ -262,7 +273,7 @@ def test_a_volume_without_one_of_a_runs_channels_is_named(tmp_path: Path) -> Non
 def test_the_mask_of_several_files_lies_over_the_first_in_the_world(axes: str, plane: str, tmp_path: Path) -> None:
     place_sequences(tmp_path, "p_t1.nii.gz", axes=axes)
     place_sequences(tmp_path, "p_flair.nii.gz", axes="LPS")  # on the same grid, in another order
-    (source,) = volumes.join(volumes.find_volumes(tmp_path)[0], ["t1", "flair"])
+    (source,) = join(tmp_path)
     seen = source.read(2, plane)
     np.testing.assert_array_equal(seen[..., 0], seen[..., 1])
     source.write((seen[..., 0] >= 20).astype(np.uint8), tmp_path / "out", "", plane)
@@ -276,7 +287,7 @@ def test_the_mask_of_several_files_lies_over_the_first_in_the_world(axes: str, p
 def test_channels_on_two_grids_are_refused(tmp_path: Path) -> None:
     place_sequences(tmp_path, "p_t1.nii.gz")
     scans.save(tmp_path / "p_flair.nii.gz", RAMP, spacing=(5, 0.5, 0.5))
-    (source,) = volumes.join(volumes.find_volumes(tmp_path)[0], ["t1", "flair"])
+    (source,) = join(tmp_path)
     with pytest.raises(DataError, match=r"p_flair\.nii\.gz: lies on another grid than .*p_t1\.nii\.gz: corners"):
         source.read(2, "axial")
 
@@ -292,7 +303,7 @@ def test_the_mask_of_a_dicom_series_is_a_segmentation_of_its_slices(
     scans.write_series(tmp_path / "in" / "p1" / "t1", ramp, axes)
     scans.write_series(tmp_path / "in" / "p1" / "flair", ramp + 1, "LPS")
     assert find_joined(tmp_path / "in", "t1", "flair").keys() == {"p1/mask.dcm"}
-    (source,) = volumes.join(volumes.find_volumes(tmp_path / "in")[0], ["t1", "flair"])
+    (source,) = join(tmp_path / "in")
     seen = source.read(2, plane)
     np.testing.assert_array_equal(seen[..., 0] + 1, seen[..., 1])
     source.write((seen[..., 0] >= threshold).astype(np.uint8), tmp_path / "out", "", plane)
@@ -308,7 +319,6 @@ def test_the_mask_of_a_dicom_series_is_a_segmentation_of_its_slices(
 
 def test_the_input_may_be_one_dicom_series(tmp_path: Path) -> None:
     scans.write_series(tmp_path / "t1", RAMP)
-    (source,), passed = volumes.find_volumes(tmp_path / "t1")
+    (source,) = inputs.find(tmp_path / "t1").volumes
     assert (source.targets(""), source.targets("_probability")) == ([Path("t1.dcm")], [Path("t1_probability.nii.gz")])
     assert len(source.files) == 2
-    assert not passed

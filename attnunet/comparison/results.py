@@ -25,11 +25,11 @@ QUESTION = "comparison.json"
 def question_key(cfg: DictConfig, store: Store) -> str:
     """Return the question as JSON.
 
-    Two commands have an equal question if they ask the same of the same store. The keys `tracking`, `output` and `modules` do
-    not belong to the question.
+    Two commands have an equal question if they ask the same of the same store. The keys `tracking`, `output`, `register` and
+    `modules` do not belong to the question.
     """
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    keys = {key: value for key, value in plain.items() if key not in ("tracking", "output", "modules")}
+    keys = {key: value for key, value in plain.items() if key not in ("tracking", "output", "register", "modules")}
     return json.dumps({**keys, "store": store.shown_address}, indent=1)
 
 
@@ -59,13 +59,17 @@ def write_results(
     cfg: DictConfig, folder: Path, comparison: Comparison, left_out: Sequence[str], notes: Sequence[str]
 ) -> Path:
     """Write the tables and the page of a comparison, and return the page's path. See `page` for `left_out` and `notes`."""
-    what = f"study {cfg.study}" if cfg.study else f"sweep {cfg.sweep}" if cfg.sweep else f"{len(cfg.runs)} runs"
-    title = f"{cfg.score} of {what} on {'test' if cfg.test else 'validation'} patients"
+    title = f"{cfg.score} of {describe_source(cfg)} on {'test' if cfg.test else 'validation'} patients"
     made = f"{time.strftime('%Y-%m-%d %H:%M')}, attnunet {__version__} {git('rev-parse', '--short', 'HEAD')}"
     html = page(comparison, title, left_out, notes, {"Command": command(), "Made": made})
     for name, text in {**tables(comparison), "compare.html": html}.items():
         (folder / name).write_bytes(text.encode())
     return folder / "compare.html"
+
+
+def describe_source(cfg: DictConfig) -> str:
+    """Return where the runs of a comparison come from, in words."""
+    return f"study {cfg.study}" if cfg.study else f"sweep {cfg.sweep}" if cfg.sweep else f"{len(cfg.runs)} runs"
 
 
 def log_results(store: Store, sweep: str, folder: Path, question: str) -> None:

@@ -125,7 +125,7 @@ def keys_at(schema: Any, location: tuple) -> list[str]:
     """Return the keys of a pydantic model. If `location` is not empty, return the keys of the model at this place in it."""
     for part in location:
         schema = schema.model_fields[part].annotation
-    return list(schema.model_fields)
+    return [field.alias or name for name, field in schema.model_fields.items()]
 
 
 def check_targets(node: Any, key: str, group: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Discriminator,
+    Field,
     StringConstraints,
     Tag,
     WithJsonSchema,
@@ -30,6 +31,9 @@ Run = Annotated[
     Discriminator(lambda value: "list" if isinstance(value, list) else "text"),
 ]
 """One run, or the runs of an ensemble; see FORMS in attnunet/tracking/models.py."""
+FROZEN = Annotated[Literal["frozen"], Tag("frozen")]
+"""Stands for the setting that a run chose."""
+OR_FROZEN = Discriminator(lambda value: "frozen" if value == "frozen" else "value")
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -208,8 +212,21 @@ class Predict(Keys):
     run: Run
     input: Text
     output: Text
+    channels: Annotated[dict[str, Text], Len(1)] | None
+    ignore: list[Text]
+    flip: Annotated[Annotated[bool, Tag("value")] | FROZEN, OR_FROZEN]
+    threshold: Annotated[Annotated[float, Gt(0), Lt(1), Tag("value")] | FROZEN, OR_FROZEN]
+    smallest_lesion: Annotated[Annotated[int, Ge(0), Le(10**9), Tag("value")] | FROZEN, OR_FROZEN]
+    fill_holes: Annotated[Annotated[bool, Tag("value")] | FROZEN, OR_FROZEN]
+    any_plane: bool
     probabilities: bool
-    overwrite: bool
+    uncertainty: bool
+    overlays: Literal["none", "worst", "all"]
+    existing: Literal["refuse", "skip", "overwrite"]
+    on_error: Literal["continue", "stop"]
+    dry_run: bool
+    batch_size: Annotated[int, Gt(0), Le(4096)]
+    engine: Literal["auto", "keras", "openvino-int8"]
     modules: list[Module]
     tracking: Tracking
 
@@ -272,6 +289,7 @@ class Compare(Keys):
     resamples: Resamples
     seed: Seed
     output: Text | None
+    register_: Literal["best"] | None = Field(alias="register")  # pydantic's models have a method `register`
     modules: list[Module]
     tracking: Tracking
 

@@ -56,7 +56,8 @@ def rename(scan: Scan) -> Scan:
     for name, path in scan.images.items():
         other = images.setdefault(NAMES.get(name, name), path)
         if other != path:
-            raise DataError(f"{path}: a second file for the sequence {NAMES[name]} of {scan.patient}, beside {other}")
+            told = f"a second file for the sequence {NAMES[name]} of {scan.patient}, beside {other}"
+            raise DataError(f"{path}: {told}; allowed: one, so remove or rename one of the two")
     numbered = re.fullmatch(r"(BraTS-[\w-]+-\d{5})-(\d{3})", scan.patient)
     patient, name = numbered.groups() if numbered else (scan.patient, scan.name)
     return replace(scan, patient=patient, name=name, images=images)

@@ -7,7 +7,8 @@ returns a part of the pixels of a damaged file without an error. The first bytes
 import logging
 import math
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from io import BytesIO
@@ -74,13 +75,42 @@ def read_image(path: str, channels: int) -> np.ndarray:
     Raises:
         DataError: the file is damaged, has a form that is not supported, or has another number of channels.
     """
-    picture = read(path)
+    return brightness(path, read(path), channels)
+
+
+def brightness(path: str, picture: Picture, channels: int) -> np.ndarray:
+    """Return the brightness of a picture's pixels (h, w, channels); see `read_image`."""
     image = np.iinfo(picture.pixels.dtype).max - picture.pixels if picture.white_is_zero else picture.pixels
     found = 1 if image.ndim == 2 else image.shape[2]
     if found != channels:
         named = "as many as data.file_channels has names, [grey] for grey images"
         raise DataError(f"{path}: {found} channel(s), expected {channels}: {named}")
     return image[..., None] if image.ndim == 2 else image
+
+
+def read_pages(path: str) -> list[Picture]:
+    """Return the pages of a TIFF file, which have the same size and type.
+
+    Raises:
+        DataError: a page is damaged or has a form that is not supported; two pages differ in size or type.
+    """
+    data = read_bytes(path)
+    with naming_faults(path), open_tiff(data) as file:
+        pages = [read_page(page, len(data)) for page in file.pages]
+        if len({(page.pixels.shape, page.pixels.dtype, page.white_is_zero) for page in pages}) > 1:
+            raise UnreadableForm("its pages differ in size or type; allowed: pages of one size and type")
+    for page in pages:
+        refuse_infinite(path, page)
+    return pages
+
+
+def count_pages(path: str) -> int:
+    """Return the number of pages of a TIFF file; 1 for any other file, and for one that cannot be opened."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            return len(file.pages)
+    except Exception:  # `read` tells what is wrong with the file
+        return 1
 
 
 def read_stack(paths: Sequence[str], channels: int) -> np.ndarray:
@@ -126,15 +156,26 @@ def read(path: str) -> Picture:
     decode = next((reader for signature, reader in READERS.items() if data.startswith(signature)), None)
     if decode is None:
         raise DataError(f"{path}: cannot be decoded; it is no TIFF, PNG or JPEG file")
-    try:
+    with naming_faults(path):
         picture = decode(data)
+    refuse_infinite(path, picture)
+    return picture
+
+
+@contextmanager
+def naming_faults(path: str) -> Iterator[None]:
+    """Turn every error of a decoder, during a `with` block, into a DataError that names the file."""
+    try:
+        yield
     except UnreadableForm as refused:
         raise DataError(f"{path}: {refused}") from None
     except Exception as error:  # a damaged file can cause any error in a decoder
         raise DataError(f"{path}: cannot be decoded; it is damaged: {type(error).__name__}: {first_line(error)}") from error
+
+
+def refuse_infinite(path: str, picture: Picture) -> None:
     if picture.pixels.dtype.kind == "f" and (wrong := int((~np.isfinite(picture.pixels)).sum())):
         raise DataError(f"{path}: {wrong} value(s) are NaN or infinite; allowed: numbers, so give those a value")
-    return picture
 
 
 def read_bytes(path: str) -> bytes:
@@ -148,35 +189,52 @@ def read_bytes(path: str) -> bytes:
 
 
 def read_tiff(data: bytes) -> Picture:
+    with open_tiff(data) as file:
+        page = file.pages.first
+        planes = sum(series.size for series in file.series) // page.size if file.is_imagej or file.is_shaped else 1
+        refuse_pages(max(len(file.pages), planes))
+        return read_page(page, len(data))
+
+
+@contextmanager
+def open_tiff(data: bytes) -> Iterator[tifffile.TiffFile]:
+    """Yield a TIFF file. During the `with` block, a message that tifffile logs as an error is raised."""
     token = strict.set(True)
     try:
         with tifffile.TiffFile(BytesIO(data)) as file:
-            page = file.pages.first
-            planes = sum(series.size for series in file.series) // page.size if file.is_imagej or file.is_shaped else 1
-            refuse_pages(max(len(file.pages), planes))
-            refuse_orientation(page.tags.valueof(ORIENTATION, 1))
-            if page.compression not in COMPRESSIONS:
-                allowed = ", ".join(dict.fromkeys(COMPRESSIONS.values()))
-                raise UnreadableForm(f"the TIFF compression {tag_name(page.compression)} is not read; allowed: {allowed}")
-            if page.photometric not in PHOTOMETRICS:
-                allowed = ", ".join(PHOTOMETRICS.values())
-                raise UnreadableForm(f"the TIFF colours {tag_name(page.photometric)} are not read; allowed: {allowed}")
-            refuse_depth(page.bitspersample, page.dtype)
-            refuse_size(page.imagewidth, page.imagelength)
-            if page.axes not in ("YX", "YXS", "SYX"):
-                raise UnreadableForm(f"the axes {page.axes} are not read; allowed: rows and columns, with channels or without")
-            segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-            there = all(start and size and start + size <= len(data) for start, size in segments)
-            if not there or len(segments) != math.prod(page.chunked):
-                raise ValueError("a part of the pixels is not in the file")
-            pixels = page.asarray(maxworkers=1)  # one thread: tifffile's own threads would only log errors
-            pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
-            shown = as_numbers(drop_alpha(pixels) if set(page.extrasamples[-1:]) & ALPHA else pixels)
-            if page.photometric == 0 and shown.dtype.kind != "u":
-                raise UnreadableForm(f"0 is white in its {page.dtype} pixels; allowed: that 0 is black")
-            return Picture(shown, page.photometric == 0)
+            yield file
     finally:
         strict.reset(token)
+
+
+def read_page(page: tifffile.TiffPage, size: int) -> Picture:
+    """Return the pixels of a page of a TIFF file with so many bytes.
+
+    Raises:
+        UnreadableForm: the page has a form that is not supported.
+        ValueError: a part of the page is not in the file.
+    """
+    refuse_orientation(page.tags.valueof(ORIENTATION, 1))
+    if page.compression not in COMPRESSIONS:
+        allowed = ", ".join(dict.fromkeys(COMPRESSIONS.values()))
+        raise UnreadableForm(f"the TIFF compression {tag_name(page.compression)} is not read; allowed: {allowed}")
+    if page.photometric not in PHOTOMETRICS:
+        allowed = ", ".join(PHOTOMETRICS.values())
+        raise UnreadableForm(f"the TIFF colours {tag_name(page.photometric)} are not read; allowed: {allowed}")
+    refuse_depth(page.bitspersample, page.dtype)
+    refuse_size(page.imagewidth, page.imagelength)
+    if page.axes not in ("YX", "YXS", "SYX"):
+        raise UnreadableForm(f"the axes {page.axes} are not read; allowed: rows and columns, with channels or without")
+    segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    there = all(start and length and start + length <= size for start, length in segments)
+    if not there or len(segments) != math.prod(page.chunked):
+        raise ValueError("a part of the pixels is not in the file")
+    pixels = page.asarray(maxworkers=1)  # one thread: tifffile's own threads would only log errors
+    pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
+    shown = as_numbers(drop_alpha(pixels) if set(page.extrasamples[-1:]) & ALPHA else pixels)
+    if page.photometric == 0 and shown.dtype.kind != "u":
+        raise UnreadableForm(f"0 is white in its {page.dtype} pixels; allowed: that 0 is black")
+    return Picture(shown, page.photometric == 0)
 
 
 def read_png(data: bytes) -> Picture:

@@ -34,7 +34,8 @@ def group(paths: Iterable[Path], root: Path, names: Iterable[str]) -> tuple[dict
         files = scans.setdefault((case, "") if case else (folders[0], "/".join(folders[1:])), {})
         other = files.setdefault(name, path)
         if other != path:
-            faults.append(f"{path}: a second file for the sequence {name} of {case or path.parent}, beside {other}")
+            told = f"a second file for the sequence {name} of {case or path.parent}, beside {other}"
+            faults.append(f"{path}: {told}; allowed: one, so remove or rename one of the two")
     return scans, faults
 
 

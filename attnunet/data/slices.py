@@ -117,7 +117,7 @@ class Dataset:
         notes: lines that a user should read before training.
         plane: the plane of the slices, as far as it is known.
         pixel_size: the pixel size in mm that slices are resampled to. If it is None, each slice is squeezed into a square.
-        dtype: the type of the values in a request to a served network.
+        dtype: a type that holds the values in the files.
     """
 
     name: str
@@ -211,12 +211,13 @@ def find_second_scans(slices: Iterable[Slice]) -> Iterator[str]:
 
 def find_second_sites(slices: Iterable[Slice]) -> Iterator[str]:
     """Yield a line for each patient with several sites. A split by site would train and test on such a patient."""
-    sites: dict[str, set[str]] = {}
+    files: dict[str, dict[str, str]] = {}
     for item in slices:
-        sites.setdefault(item.patient, set()).add(item.site)
-    for patient, found in sites.items():
+        files.setdefault(item.patient, {}).setdefault(item.site, item.mask)
+    for patient, found in files.items():
         if len(found) > 1:
-            yield f"patient {patient} is of the sites {', '.join(map(repr, sorted(found)))}; allowed: one site a patient"
+            told = f"patient {patient} is of the sites {', '.join(map(repr, sorted(found)))}"
+            yield f"{', '.join(found.values())}: {told}; allowed: one site a patient"
 
 
 def choose_channels(channels: Sequence[str], file_channels: Sequence[str]) -> tuple[str, ...]:

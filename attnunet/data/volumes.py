@@ -162,6 +162,11 @@ def read_grid(path: str) -> Grid:
     return header.grid
 
 
+def find_grid(image: str) -> Grid | None:
+    """Return the grid of the volume that a slice's image belongs to; None if the file has no position, such as a TIFF."""
+    return read_grid(image) if nifti.is_nifti(image) or Path(image).is_dir() else None
+
+
 def make_dataset(
     name: str,
     found: Sequence[Scan],

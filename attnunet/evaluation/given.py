@@ -55,7 +55,8 @@ def score_masks(record: Record, folder: Path) -> tuple[dict[str, Scores], list[s
         DataError: the data have changed since the run, some patients of a part have masks and others have none, or no patient
             has a mask. `attnunet.inference.masks` explains how masks are found.
     """
-    prepared = prepare(objects.make(record.config.data, "data")(), None, record.store.root / "cache")
+    dataset = objects.make(record.config.data, "data")()
+    prepared = prepare(dataset, None, record.store.root / "cache")
     if prepared.folder.name != record.content:
         raise DataError(
             f"run {record.id} ({record.name}): its data have changed: now {prepared.folder.name}, then {record.content}"
@@ -63,7 +64,7 @@ def score_masks(record: Record, folder: Path) -> tuple[dict[str, Scores], list[s
     scores, notes = {}, []
     for part in ("val", "test"):
         indices = slices_of_part(record, prepared, part)
-        masks, lacking = find_masks(folder, prepared, indices)
+        masks, lacking = find_masks(folder, dataset, prepared, indices)
         if not masks.files:
             notes.append(f"masks={folder}: none of the {part} patients, so they are not scored")
             continue

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from attnunet import figures
 from attnunet.data.cache import Prepared
 from attnunet.evaluation.patients import Rows, Scores, volume_of
+from attnunet.inference.gates import read_gates
 from attnunet.inference.predictor import Predictor
 from attnunet.metrics import catalog
 from attnunet.models.blocks import gate_maps
@@ -67,12 +68,11 @@ def example(
     index = volume.indices[place]
     frame, image = prepared.frame(index), prepared.inputs([index])[0]
     channel = prepared.channels.index("flair") if "flair" in prepared.channels else 0
-    gates = maps(image[None]) if maps is not None else {}  # predict() would first trace the graph, which takes a second
     return figures.Example(
         f"{name}: {volume_of(row)}",
         frame.restore(np.rint(image[..., channel]).astype(np.uint8)),
         prepared.mask(index),
         predictor.decision(volume.probabilities)[place],
-        {gate: frame.restore(np.asarray(weights)[0, ..., 0]) for gate, weights in gates.items()},
+        read_gates(maps, image, frame),
         f"slice {prepared.slices[index].number}, Dice of the patient {row['dice']:.3f}",
     )

@@ -13,6 +13,7 @@ from attnunet.data.cache import Prepared, map_parallel
 from attnunet.data.decoders import nifti
 from attnunet.data.grids import PLANES, Grid
 from attnunet.data.slices import Dataset, refuse
+from attnunet.data.volumes import find_grid
 from attnunet.exchange.splits import Fold
 
 ENDING = ".nii.gz"
@@ -86,10 +87,18 @@ def is_file_name(name: str) -> bool:
 
 
 def write_case(dataset: Dataset, prepared: Prepared, patient: str, images: Path, labels: Path) -> Iterator[Path]:
-    """Write a patient's images, one file for each channel, and then the label. Yield the path of each file."""
+    """Write a patient's images, one file for each channel, and then the label. Yield the path of each file.
+
+    Volumes keep their places in the world, so that a mask of another tool can be compared with the reference.
+    """
     indices = prepared.patients[patient]
     label = np.stack([prepared.mask(index) for index in indices])
-    grid = make_grid(label.shape, prepared.spacing_of(indices[0]), dataset.plane)
+    given = find_grid(dataset.slices[indices[0]].image)
+    grid = (
+        reverse(given.shown(dataset.plane))
+        if given
+        else make_grid(label.shape, prepared.spacing_of(indices[0]), dataset.plane)
+    )
     pixels = dataset.source.pixels([dataset.slices[index] for index in indices])
     for place, name in enumerate(dataset.channels):
         path = images / f"{patient}_{place:04}{ENDING}"
@@ -106,8 +115,13 @@ def write_volume(path: Path, values: np.ndarray, grid: Grid) -> None:
     nifti.write(path, narrow.transpose(), grid)
 
 
+def reverse(grid: Grid) -> Grid:
+    """Return the grid with its axes in the reverse order: columns, rows and slices instead of slices, rows and columns."""
+    return Grid(grid.shape[::-1], grid.affine[:, [2, 1, 0, 3]])
+
+
 def make_grid(shape: Sequence[int], spacing: Sequence[float] | None, plane: str) -> Grid:
-    """Return the grid of a file whose axes are columns, rows and slices. `PLANES` gives the directions of the axes.
+    """Return a grid for slices without a position. Its axes are columns, rows and slices, in the directions of `PLANES`.
 
     Args:
         shape: the numbers of slices, rows and columns.

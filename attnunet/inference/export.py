@@ -1,60 +1,113 @@
-"""Exports a predictor: writes its network for another runtime, checks the file, and adds the facts that a caller needs."""
+"""Exports a predictor as a bundle: its network for another runtime, what a mask depends on, and a script that makes masks.
 
+network.onnx        or another name, see attnunet.inference.formats.FORMATS
+predictor.json      see `describe`
+predict.py          makes masks from raw images, without attnunet
+requirements.txt    the packages that predict.py needs
+"""
+
+import inspect
 import json
+import warnings
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-import keras
 import numpy as np
 
 from attnunet.data.files import building
 from attnunet.errors import UserError
-from attnunet.inference.formats import FORMATS
-from attnunet.inference.predictor import Predictor
+from attnunet.inference import script
+from attnunet.inference.formats import FORMATS, Format
+from attnunet.inference.plain import simplify, to_float32
+from attnunet.inference.predictor import Predictor, sigmoid
 
 TOLERANCE = 1e-4
 """The tolerance for a logit x of the network: the file's logit may differ from it by TOLERANCE * (1 + |x|)."""
+RULES = {
+    "intensity": "scaled for each scan and sequence over all its slices, clipped to 0 to 255, as uint8 rounded half to even",
+    "resize": "area averaging if no side grows, else bilinear (OpenCV's INTER_AREA and INTER_LINEAR); float16 as float32",
+    "pixel_size": "null: squeezed into the square; else resampled to so many mm, and cut or padded with 0 around the centre",
+    "input": "image_type (batch, image_size, image_size, channels), without any further scaling",
+    "output": "logits float32 (batch, image_size, image_size, 1)",
+    "probability": "1 / (1 + exp(-logit)) in float32; with flip, the mean with the result of the mirrored image (columns)",
+    "restore": "the probability, not the logit, is resized to the size of the slice, by the same rule",
+    "threshold": "lesion where probability >= threshold, compared in float32",
+    "fill_holes": "true: background without a path along rows and columns to the border of its slice becomes lesion",
+    "smallest_lesion": "then 26-connected components of the volume with fewer voxels are removed",
+}
+"""The steps that are the same for every predictor, in the words of predictor.json."""
 
 
-def to_float32(network: keras.Model) -> keras.Model:
-    """Return a network with the same weights that computes in float32. The given network may have any precision.
+@dataclass(frozen=True)
+class Check:
+    """How closely a written network agrees with the network.
 
-    On the CPU, ONNX Runtime and LiteRT have no kernels for some parts of a network of mixed precision.
+    Attributes:
+        rounding: the largest difference between the logits of the network in float32 and in the precision of its training.
+        pixels: the number of pixels of the checked slices.
+        changed: the number of these pixels that get another value by the threshold.
     """
 
-    def policy(node: dict) -> dict:
-        return {**node, "config": {"name": "float32"}} if node.get("class_name") == "DTypePolicy" else node
-
-    config = json.loads(network.to_json(), object_hook=policy)
-    exact = keras.models.model_from_json(json.dumps(config))
-    exact.set_weights(network.get_weights())
-    return exact
+    rounding: float
+    pixels: int
+    changed: int
 
 
-def export_predictor(predictor: Predictor, form: str, folder: Path) -> tuple[Path, float]:
-    """Write the network in float32 and the file predictor.json. Return the file's path and the rounding difference.
+def describe(predictor: Predictor, network: str) -> dict[str, Any]:
+    """Return what predictor.json of a bundle holds: the file of the network, the facts of the predictor, and the rules."""
+    facts = json.loads(predictor.facts)
+    del facts["modules"]
+    return {"network": network, **facts, "rules": RULES}
 
-    predictor.json says how to prepare images and how to turn probabilities into masks. The folder appears only after a check
-    that the written file gives the same logits as the network. The rounding difference is the largest difference between the
-    network's logits in float32 and in the precision of its training.
+
+def assemble(form: Format) -> str:
+    """Return the text of predict.py: the module `script`, and the function that loads a network of this format."""
+    start = f'if __name__ == "__main__":\n    main({form.load.__name__}(Path(__file__).with_name("{form.name}")))\n'
+    return "\n\n".join([inspect.getsource(script), inspect.getsource(form.load), start])
+
+
+def requirements(form: Format) -> str:
+    """Return the text of requirements.txt, with the installed versions where they are known."""
+    lines = []
+    for package in ("numpy", "scipy", "opencv-python-headless", *form.packages):
+        try:
+            lines.append(f"{package}=={metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            lines.append(package)
+    return "\n".join(lines) + "\n"
+
+
+def export_predictor(predictor: Predictor, name: str, folder: Path, images: np.ndarray) -> tuple[Path, Check]:
+    """Write the bundle of a predictor in a format. Return the path of its network, and how closely the network agrees.
+
+    The folder appears only after a check that the written network gives the same logits as the predictor's network in
+    float32 for `images` (n, S, S, C) with n <= batch_size.
 
     Raises:
         UserError: the format needs a package that is not installed, or the file gives other logits.
     """
-    network = to_float32(predictor.network)
-    write, name = FORMATS[form]
+    form, network = FORMATS[name], simplify(predictor.network)
+    expected = to_float32(predictor.network).predict_on_batch(images)
+    rounding = np.abs(expected - predictor.network.predict_on_batch(images)).max()
+    network.predict_on_batch(images)  # Keras cannot export a network that was never called
     folder.parent.mkdir(parents=True, exist_ok=True)
     with building(folder) as temporary:
-        images = np.random.default_rng(0).integers(0, 256, (2, *network.input_shape[1:]), dtype=np.uint8)
-        images = images.astype(network.inputs[0].dtype)
-        expected = network.predict_on_batch(images)  # first, because Keras cannot export a network that was never called
-        rounding = np.abs(expected - predictor.network.predict_on_batch(images)).max()
         try:
-            answer = write(network, temporary / name)
+            form.write(network, temporary / form.name)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=r"(?s).*tf.lite.Interpreter is deprecated")  # if it is all there is
+                found = form.load(temporary / form.name)(images)
         except ModuleNotFoundError as error:
-            raise UserError(f"format={form} needs the package {error.name}: pip install {error.name}") from error
-        found = answer(images)
+            raise UserError(f"format={name} needs the package {error.name}: pip install {error.name}") from error
         if not np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
             distance = np.abs(found - expected).max()
-            raise UserError(f"format={form}: the file's logits differ by up to {distance:.2g} from the network's")
-        (temporary / "predictor.json").write_text(predictor.facts)
-    return folder / name, float(rounding)
+            raise UserError(f"format={name}: the file's logits differ by up to {distance:.2g} from the network's")
+        facts = json.dumps(describe(predictor, form.name), indent=2)
+        (temporary / "predictor.json").write_text(f"{facts}\n")
+        (temporary / "predict.py").write_text(assemble(form))
+        (temporary / "requirements.txt").write_text(requirements(form))
+    threshold = np.float32(predictor.decision.threshold)
+    changed = (sigmoid(found) >= threshold) != (sigmoid(expected) >= threshold)
+    return folder / form.name, Check(float(rounding), changed.size, int(changed.sum()))

@@ -1,4 +1,4 @@
-"""Reads masks that another tool made, finds them by their names, and checks them against the reference."""
+"""Finds masks that another tool made by their names, and checks that they fit the reference: their size and their position."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ from attnunet.data.cache import Prepared
 from attnunet.data.decoders import nifti
 from attnunet.data.images import read_mask
 from attnunet.data.sequences import stem
-from attnunet.data.slices import DataError, refuse
+from attnunet.data.slices import DataError, Dataset, refuse
+from attnunet.data.volumes import find_grid, read_grid
 from attnunet.inference.predictor import Volume
 from attnunet.metrics.decision import Decision
 
@@ -46,15 +47,18 @@ def group_volumes(prepared: Prepared, indices: Sequence[int]) -> dict[str, list[
     return {name: list(members) for name, members in groups}
 
 
-def find_masks(root: Path, prepared: Prepared, indices: Sequence[int]) -> tuple[GivenMasks, list[str]]:
+def find_masks(root: Path, dataset: Dataset, prepared: Prepared, indices: Sequence[int]) -> tuple[GivenMasks, list[str]]:
     """Return the masks that lie below a folder for the volumes of these slices, and the names of the volumes without a mask.
 
     A NIfTI file has the name of its patient, CASE.nii.gz. The mask image of a slice has the name of the slice's image or mask
     in the data set. If several files have this name, the name of their folder decides: it must be the name of the folder of
     the slice's image.
 
+    The data set is read for the names of its files and for the positions of its volumes.
+
     Raises:
-        DataError: the folder does not exist, a volume or slice has two files, or only some slices of a volume have a mask.
+        DataError: the folder does not exist, a volume or slice has two files, only some slices of a volume have a mask, or a
+            NIfTI file lies elsewhere than its volume (see `find_displacement`).
     """
     if not root.is_dir():
         raise DataError(f"masks={root}: no such folder")
@@ -69,17 +73,32 @@ def find_masks(root: Path, prepared: Prepared, indices: Sequence[int]) -> tuple[
     lacking: list[str] = []
     for name, members in group_volumes(prepared, indices).items():
         volumes = by_name.get((True, name.replace("/", "_")), [])
-        slices = [] if volumes else [find_slice(by_name, prepared.slices[i].image, prepared.slices[i].mask) for i in members]
+        slices = [] if volumes else [find_slice(by_name, dataset.slices[i].image, dataset.slices[i].mask) for i in members]
         faults += [f"{paths[1]}: a second mask beside {paths[0]}; keep one" for paths in (volumes, *slices) if len(paths) > 1]
         if volumes or all(slices):
             found[name] = volumes or [paths[0] for paths in slices]
+            faults += find_displacement(volumes[0], dataset.slices[members[0]].image) if volumes else []
         elif any(slices):
-            first = prepared.slices[members[[bool(paths) for paths in slices].index(False)]].image
+            first = dataset.slices[members[[bool(paths) for paths in slices].index(False)]].image
             faults.append(f"masks={root}: {name} has masks for some slices, and none for {first}")
         else:
             lacking.append(name)
     refuse(faults)
     return GivenMasks(found), lacking
+
+
+def find_displacement(mask: Path, image: str) -> list[str]:
+    """Return a line if a NIfTI mask lies on another grid than its volume's image. The axes may be in any order.
+
+    Only the size of the mask can be checked if the image has no position. `GivenMasks` does so.
+    """
+    try:
+        grid = find_grid(image)
+        told = grid and grid.differs(read_grid(str(mask)))
+    except DataError as error:
+        return [str(error)]
+    allowed = "the same grid up to a tenth of a voxel, with the axes in any order, so resample it"
+    return [f"{mask}: lies on another grid than {image}: {told}; allowed: {allowed}"] if told else []
 
 
 def find_slice(by_name: Mapping[tuple[bool, str], list[Path]], image: str, mask: str) -> list[Path]:

@@ -24,8 +24,8 @@ from attnunet.models import blocks  # noqa: F401 - registers the layers that Ker
 class Preparation:
     """Prepares a volume for the network; see `attnunet.data.intensity.prepare_volume`.
 
-    `plane` is the plane of the slices. `dtype` is the type of the values in a request to the served model. `image_type` is the
-    type of the network's input.
+    `plane` is the plane of the slices. `dtype` holds the values of the training files. `image_type` is the type of the
+    network's input.
     """
 
     image_size: int

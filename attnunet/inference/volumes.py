@@ -1,34 +1,65 @@
-"""Reads new images as volumes, and writes masks in the same arrangement of folders.
+"""The kinds of volume that are segmented: how each is read, and how its mask is written in the same form.
 
-The images can be slices, folders of slices, .npy files, NIfTI files or DICOM series.
+A volume is a stack of slices, a TIFF of several pages, a .npy file, or NIfTI files and DICOM series.
+`attnunet.inference.inputs` finds the volumes at a path.
 """
 
+import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import cv2
+import nibabel
 import numpy as np
+import tifffile
 
-from attnunet.data import listing, sequences
+from attnunet.data import images
 from attnunet.data.decoders import dicom, nifti
 from attnunet.data.files import replacing, write_atomically
-from attnunet.data.images import read_stack
-from attnunet.data.listing import IMAGES
+from attnunet.data.grids import Grid
+from attnunet.data.images import read_mask, read_pages, read_stack
+from attnunet.data.labels import mark_lesion
 from attnunet.data.sequences import stem
-from attnunet.data.slices import DataError, refuse
-from attnunet.data.volumes import list_parts, read_grid, read_values
+from attnunet.data.slices import DataError
+from attnunet.data.volumes import read_grid, read_label, read_values
 
 LOSSLESS = {".jpg": ".png", ".jpeg": ".png"}
 """Maps the suffix of an image in a lossy format to the suffix of its mask. Other masks have the suffix of their image."""
+TILTED = 5
+"""A volume is called tilted if its slices are, by more than this number of degrees."""
+
+
+class Look(NamedTuple):
+    """The facts about a volume that its headers tell.
+
+    Attributes:
+        shape: the numbers of slices, rows and columns.
+        channels: the number of channels.
+        spacing: the distances in mm between slices, between rows and between columns, or None if the files lack them.
+        orientation: the directions of the file's axes as text, such as "LPS" or "RAS, tilted by 20 degrees".
+        assumed: whether the files lack an orientation, so that one was assumed.
+        refusal: the reason why no network for slices of this plane can segment the volume, or None; see `Grid.refusal`.
+    """
+
+    shape: tuple[int, ...]
+    channels: int
+    spacing: tuple[float, ...] | None
+    orientation: str
+    assumed: bool = False
+    refusal: str | None = None
 
 
 class Source(Protocol):
     """A volume to segment.
 
-    `files` are the files of the volume. `place` is the folder of its mask, relative to the output, which has the same folders
-    as the input.
+    Attributes:
+        files: the files of the volume.
+        place: the folder of its mask, relative to the output, which has the same folders as the input.
+        name: the volume's name in its place, or "" for a folder of slices, which has the name of the folder.
     """
 
     @property
@@ -37,6 +68,16 @@ class Source(Protocol):
     @property
     def place(self) -> Path: ...
 
+    @property
+    def name(self) -> str: ...
+
+    def look(self, plane: str) -> Look:
+        """Return the facts about the volume, without reading all its values. The slices lie in `plane`.
+
+        Raises:
+            DataError: a file cannot be read, or does not fit. The message names the file.
+        """
+
     def read(self, channels: int, plane: str) -> np.ndarray:
         """Return numbers (D, h, w, channels). Slices lie in `plane` if the files tell their orientation.
 
@@ -44,28 +85,35 @@ class Source(Protocol):
             DataError: a file cannot be read, or does not fit. The message names the file.
         """
 
-    def spacing(self, plane: str) -> tuple[float, ...] | None:
-        """Return the distances in mm between slices, between rows and between columns, or None if the files lack them."""
-
     def targets(self, ending: str) -> list[Path]:
         """Return the paths that `write` writes, relative to the output. `ending` stands before the suffix of each name."""
 
     def write(self, values: np.ndarray, folder: Path, ending: str, plane: str) -> None:
-        """Write values (D, h, w) below `folder`. They are a mask, uint8 of 0 and 1, or probabilities, float32 in [0, 1]."""
+        """Write values (D, h, w) below `folder`. They are a mask, uint8 of 0 and 1, or float32 values in [0, 1]."""
+
+    def read_mask(self, folder: Path, plane: str) -> np.ndarray:
+        """Return the mask, uint8 (D, h, w) of 0 and 1, that `write` wrote with an empty ending.
+
+        Raises:
+            DataError: a file cannot be read, or is no mask.
+        """
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A volume whose slices are image files. A mask becomes images of 0 and 255; probabilities become float32 TIFF files."""
+    """A volume whose slices are image files. A mask becomes images of 0 and 255; real numbers become float32 TIFF files."""
 
     files: tuple[Path, ...]
     place: Path
+    name: str = ""
+
+    def look(self, plane: str) -> Look:
+        first = images.read(str(self.files[0])).pixels
+        channels = 1 if first.ndim == 2 else first.shape[2]
+        return Look((len(self.files), *first.shape[:2]), channels, None, "as stored")
 
     def read(self, channels: int, plane: str) -> np.ndarray:
         return read_stack([str(file) for file in self.files], channels)
-
-    def spacing(self, plane: str) -> None:
-        return None
 
     def targets(self, ending: str) -> list[Path]:
         suffixes = [".tif" if ending else LOSSLESS.get(file.suffix.lower(), file.suffix) for file in self.files]
@@ -77,6 +125,43 @@ class Stack:
             _, encoded = cv2.imencode(target.suffix, image)
             write_atomically(folder / target, encoded.tobytes())
 
+    def read_mask(self, folder: Path, plane: str) -> np.ndarray:
+        return np.stack([read_mask(str(folder / target)) for target in self.targets("")])
+
+
+@dataclass(frozen=True)
+class Pages:
+    """A volume whose slices are the pages of a TIFF file. A mask has pages of 0 and 255, real numbers have float32 pages."""
+
+    files: tuple[Path]
+    place: Path
+
+    @property
+    def name(self) -> str:
+        return self.files[0].stem
+
+    def look(self, plane: str) -> Look:
+        first, *others = read_pages(str(self.files[0]))
+        channels = 1 if first.pixels.ndim == 2 else first.pixels.shape[2]
+        return Look((1 + len(others), *first.pixels.shape[:2]), channels, None, "as stored")
+
+    def read(self, channels: int, plane: str) -> np.ndarray:
+        path = str(self.files[0])
+        return np.stack([images.brightness(path, page, channels) for page in read_pages(path)])
+
+    def targets(self, ending: str) -> list[Path]:
+        return [self.place / f"{self.name}{ending}{self.files[0].suffix}"]
+
+    def write(self, values: np.ndarray, folder: Path, ending: str, plane: str) -> None:
+        pages = values * np.uint8(255) if values.dtype == np.uint8 else values
+        encoded = io.BytesIO()
+        tifffile.imwrite(encoded, pages, photometric="minisblack", compression="zlib", metadata=None)
+        write_atomically(folder / self.targets(ending)[0], encoded.getvalue())
+
+    def read_mask(self, folder: Path, plane: str) -> np.ndarray:
+        path = str(folder / self.targets("")[0])
+        return np.stack([mark_lesion(path, page.pixels, None, (0,)) for page in read_pages(path)])
+
 
 @dataclass(frozen=True)
 class Array:
@@ -85,18 +170,19 @@ class Array:
     files: tuple[Path]
     place: Path
 
+    @property
+    def name(self) -> str:
+        return self.files[0].stem
+
+    def look(self, plane: str) -> Look:
+        volume = map_array(self.files[0])
+        if volume.ndim != 4:
+            raise DataError(f"{self.files[0]}: {volume.shape}; allowed: four axes, for slices, rows, columns and channels")
+        return Look(volume.shape[:3], volume.shape[3], None, "as stored")
+
     def read(self, channels: int, plane: str) -> np.ndarray:
         (file,) = self.files
-        try:
-            volume = np.lib.format.open_memmap(file, mode="r")  # not np.load, which accepts archives and pickles too
-        except Exception as error:  # for a damaged header NumPy raises TokenError, TypeError and other errors
-            raise DataError(f"{file}: cannot be read as a NumPy array: {error}") from error
-        if file.stat().st_size != volume.offset + volume.nbytes:
-            raise DataError(f"{file}: cannot be read as a NumPy array: it goes on behind the array")
-        return np.array(check_channels(volume, file, channels), order="C")  # a copy in memory, because the file can change
-
-    def spacing(self, plane: str) -> None:
-        return None
+        return np.array(check_channels(map_array(file), file, channels), order="C")  # a copy, because the file can change
 
     def targets(self, ending: str) -> list[Path]:
         return [self.place / f"{self.files[0].stem}{ending}.npy"]
@@ -104,6 +190,20 @@ class Array:
     def write(self, values: np.ndarray, folder: Path, ending: str, plane: str) -> None:
         with replacing(folder / self.targets(ending)[0]) as temporary:
             np.save(temporary, values)
+
+    def read_mask(self, folder: Path, plane: str) -> np.ndarray:
+        return np.array(map_array(folder / self.targets("")[0]))
+
+
+def map_array(file: Path) -> np.ndarray:
+    """Return the array of a NumPy file, mapped to memory. Raise DataError if the file is damaged or holds more."""
+    try:
+        volume = np.lib.format.open_memmap(file, mode="r")  # not np.load, which accepts archives and pickles too
+    except Exception as error:  # for a damaged header NumPy raises TokenError, TypeError and other errors
+        raise DataError(f"{file}: cannot be read as a NumPy array: {error}") from error
+    if file.stat().st_size != volume.offset + volume.nbytes:
+        raise DataError(f"{file}: cannot be read as a NumPy array: it goes on behind the array")
+    return volume
 
 
 @dataclass(frozen=True)
@@ -113,8 +213,8 @@ class Sequences:
     A volume is a NIfTI file, or a folder with a DICOM series. The network gets slices in the plane of its training. Axial
     slices are seen from below, with the front at the top.
 
-    Every viewer shows the mask on top of the first volume: a NIfTI mask has the header of the first volume, and a DICOM SEG
-    file refers to the slices of the first volume. For a DICOM series, probabilities are written to a NIfTI file.
+    Every viewer shows the mask on top of the first volume: a NIfTI mask has the geometry of the first volume's header, and a
+    DICOM SEG file refers to the slices of the first volume. For a DICOM series, real numbers are written to a NIfTI file.
     """
 
     volumes: tuple[Path, ...]
@@ -123,7 +223,21 @@ class Sequences:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return tuple(Path(part) for volume in self.volumes for part in list_parts(str(volume)))
+        """The files, also those of a folder that is no whole series."""
+        parts = [sorted(volume.iterdir()) if volume.is_dir() else [volume] for volume in self.volumes]
+        return tuple(chain.from_iterable(parts))
+
+    def look(self, plane: str) -> Look:
+        first, *others = self.volumes
+        header = None if first.is_dir() else nifti.read_header(first)
+        grid = header.grid if header and not others else read_grid(str(first))
+        for other in others:
+            if told := grid.differs(read_grid(str(other))):
+                raise DataError(f"{other}: lies on another grid than {first}: {told}; allowed: one grid a scan")
+        check_patient([volume for volume in self.volumes if volume.is_dir()])
+        channels = math.prod(header.shape[3:]) if header and not others else len(self.volumes)
+        shape, axes = grid.shown(plane).shape, describe_axes(grid, plane)
+        return Look(shape, channels, grid.spacing(plane), axes, not grid.known, grid.refusal(plane))
 
     def read(self, channels: int, plane: str) -> np.ndarray:
         read = [read_values(str(volume)) for volume in self.volumes]
@@ -133,14 +247,6 @@ class Sequences:
                 raise DataError(f"{volume}: lies on another grid than {self.volumes[0]}: {told}; allowed: one grid a scan")
         shown = [grid.show(values.reshape(*grid.shape, -1), plane) for values, grid in read]
         return check_channels(np.concatenate(shown, axis=-1), self.volumes[0], channels)
-
-    def check_plane(self, plane: str) -> None:
-        """Raise DataError if a network for slices of `plane` cannot segment the volume; see `Grid.refusal`."""
-        if told := read_grid(str(self.volumes[0])).refusal(plane):
-            raise DataError(f"{self.volumes[0]}: {told}")
-
-    def spacing(self, plane: str) -> tuple[float, ...]:
-        return read_grid(str(self.volumes[0])).spacing(plane)
 
     def targets(self, ending: str) -> list[Path]:
         first = self.volumes[0]
@@ -160,6 +266,21 @@ class Sequences:
         else:
             dicom.write_segmentation(target, turned, series)
 
+    def read_mask(self, folder: Path, plane: str) -> np.ndarray:
+        return (read_label(str(folder / self.targets("")[0]), str(self.volumes[0]), plane) > 0).astype(np.uint8)
+
+
+def describe_axes(grid: Grid, plane: str) -> str:
+    """Return the directions of a grid's axes, such as "RAS", and how far its slices are tilted if that is above TILTED."""
+    axes, tilt = "".join(nibabel.aff2axcodes(grid.affine)), grid.tilt(plane)
+    return f"{axes}, tilted by {tilt:.0f} degrees" if tilt > TILTED else axes
+
+
+def check_patient(folders: Sequence[Path]) -> None:
+    """Raise DataError if DICOM series belong to several patients. The message does not name them."""
+    if len({str(dicom.read_series(folder).headers[0].get("PatientID", "")) for folder in folders}) > 1:
+        raise DataError(f"{folders[1]}: is of another patient than {folders[0]} (PatientID); allowed: series of one patient")
+
 
 def check_channels(volume: np.ndarray, file: Path, channels: int) -> np.ndarray:
     """Return the volume. Raise DataError if a network that needs `channels` channels of a file cannot take it."""
@@ -170,77 +291,3 @@ def check_channels(volume: np.ndarray, file: Path, channels: int) -> np.ndarray:
     if not np.isfinite(volume).all():
         raise DataError(f"{file}: holds values that are NaN or infinite; allowed: numbers")
     return volume
-
-
-VOLUMES = (".npy", *nifti.SUFFIXES)
-ALLOWED = f"images ({', '.join(IMAGES)}), volumes ({', '.join(VOLUMES)}), or folders of such or of DICOM series"
-
-
-def find_volumes(path: Path) -> tuple[list[Source], list[Path]]:
-    """Return the volumes at `path`, and the files that are ignored.
-
-    All images in a folder form one volume, in natural order (slice_2 before slice_10). Each folder below it forms a volume of
-    its own. A DICOM series in a folder is one volume too. A file is ignored if its name ends with _mask before the suffix,
-    or if ALLOWED does not list its format.
-
-    Raises:
-        DataError: there is no volume at `path`, or `listing.list_files` finds a fault.
-    """
-    files, faults = listing.list_files(path) if path.is_dir() else ([path] if path.is_file() else [], [])
-    refuse(faults)
-    images: dict[Path, list[Path]] = {}
-    volumes: list[Source] = []
-    passed: list[Path] = []
-    series = {file.parent for file in files if path.is_dir() and file.suffix.lower() in (".dcm", "") and dicom.is_dicom(file)}
-    volumes += [Sequences((folder,), place_below(folder, path), folder.name) for folder in sorted(series)]
-    for file in (file for file in files if file.parent not in series):
-        place = Path() if path.is_file() else file.parent.relative_to(path)
-        name = file.name.lower()
-        suffix = next((suffix for suffix in (*IMAGES, *VOLUMES) if name.endswith(suffix)), "")
-        if not suffix or name.removesuffix(suffix).endswith("_mask"):
-            passed.append(file)
-        elif suffix == ".npy":
-            volumes.append(Array((file,), place))
-        elif suffix in nifti.SUFFIXES:
-            volumes.append(Sequences((file,), place, stem(file)))
-        else:
-            images.setdefault(place, []).append(file)
-    sources = [*(Stack(tuple(slices), place) for place, slices in images.items()), *volumes]
-    if not sources:
-        raise DataError(f"input={path}: nothing to segment there; allowed: {ALLOWED}; files named *_mask are passed over")
-    return sources, passed
-
-
-def place_below(folder: Path, root: Path) -> Path:
-    """Return the folder for the mask of a DICOM series, relative to the output. `folder` is the folder of the series.
-
-    If the series is the input itself, its mask goes to the top of the output.
-    """
-    return folder.parent.relative_to(root) if folder != root else Path()
-
-
-def join(found: Sequence[Source], names: Sequence[str]) -> list[Source]:
-    """Return the volumes, after the channels of each scan were joined into one volume.
-
-    A channel of a scan is a NIfTI file or a DICOM series that is named after one of `names`, the run's channels. If a folder
-    holds a channel, its other NIfTI files and DICOM series are ignored. These are, for example, labels, or sequences that the
-    run does not use.
-
-    Raises:
-        DataError: a scan has files for some channels, but not for all.
-    """
-    scans: dict[tuple[Path, str], dict[str, Path]] = {}
-    for source in found:
-        if isinstance(source, Sequences):
-            case, name = sequences.divide(source.name, sorted(names, key=len, reverse=True))
-            scans.setdefault((source.place, case), {})[name] = source.volumes[0]
-    named = {key: files for key, files in scans.items() if set(files) & set(names)}
-    places = {place for place, _ in named}
-    joined = [source for source in found if not (isinstance(source, Sequences) and source.place in places)]
-    for (place, case), files in named.items():
-        if lacking := [name for name in names if name not in files]:
-            there = next(iter(files.values()))
-            raise DataError(f"{there}: no file for the sequence {', '.join(lacking)} beside it, which the run's network takes")
-        paths = tuple(files[name] for name in names)
-        joined.append(Sequences(paths, place, (case or "mask") if len(paths) > 1 else stem(paths[0])))
-    return joined

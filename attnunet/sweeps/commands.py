@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -44,6 +45,9 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     with exit_on_error():
         arguments = get_args()
         check_arguments(arguments)
+        if arguments.help and (text := describe_keys(config_name)):
+            print(text)
+            return
         command = hydra.main(version_base="1.3", config_path=config.CONF, config_name=config_name)(task)
         store_launchers()
         loader, name = open_loader(arguments.config_dir), arguments.config_name or config_name
@@ -55,6 +59,23 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
             command()
         except Exception as error:
             raise config.ConfigError("\n".join(explain_arguments(error, loader, name, arguments.overrides, sweep))) from error
+
+
+def describe_keys(config_name: str) -> str | None:
+    """Return the help of a command whose keys all stand in its own file: the comments in that file.
+
+    For a command with groups, return None. Hydra's help lists the groups, but no comments.
+    """
+    text = Path(config.CONF, f"{config_name}.yaml").read_text()
+    head, _, rest = text.partition("defaults:\n")
+    defaults, _, keys = rest.partition("\n\n")
+    if set(re.findall(r"- (\w+)", defaults)) - {"_self_", "hydra", "tracking"}:
+        return None
+    prose = re.sub(r"^# ?", "", head, flags=re.MULTILINE)
+    tracking = (
+        "tracking.root=mlruns      # the folder of the store with the runs; tracking=server tracking.uri=... names a server"
+    )
+    return f"{prose}\n{keys.partition('hydra:')[0].rstrip()}\n\n{tracking}"
 
 
 def check_arguments(arguments: Namespace) -> None:
@@ -200,14 +221,12 @@ def open_checkpoint(cfg: DictConfig) -> Record:
     return record
 
 
-def open_model(cfg: DictConfig) -> Model:
-    """Return the model that the key `run` names, checked, and load TensorFlow. `models.FORMS` tells what `run` can be."""
-    from attnunet.tracking.models import find_model
+def find_model(cfg: DictConfig) -> Model:
+    """Return the model that the key `run` names, checked, without loading TensorFlow; see FORMS in tracking/models.py."""
+    from attnunet.tracking import models
 
     run = plain_run(cfg)
-    model = find_model(None if is_folder(run) else open_runs(cfg.tracking), run)
-    load_tensorflow()
-    return model
+    return models.find_model(None if is_folder(run) else open_runs(cfg.tracking), run)
 
 
 def plain_run(cfg: DictConfig) -> str | list[str]:

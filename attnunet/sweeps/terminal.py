@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,3 +32,17 @@ def console(width: int | None = None) -> Console:
     escape_unknown_characters()  # called here again for worker processes
     columns = None if sys.stdout.isatty() else width
     return Console(width=columns, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+@contextmanager
+def bar(console: Console, name: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a bar with the time left during a `with` block. The block gets a function that advances the bar by one.
+
+    Without a terminal, nothing is shown.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}, left"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(name, total=total)
+        yield lambda: progress.advance(task)

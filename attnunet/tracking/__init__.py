@@ -5,6 +5,8 @@ import os
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# A model needs its own requirements, and not the uv project in whose folder a command was started.
+os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
 # `Store.attempt` waits for a server that does not answer. With its defaults, MLflow would also retry and wait in each call.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")

@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import Timeout
 from mlflow.entities import Run, ViewType
 
+from attnunet.tracking import registry
 from attnunet.tracking.resume import lock_of
 from attnunet.tracking.store import Store, local_path
 
@@ -18,8 +19,8 @@ def clear(root: Path, dry_run: bool) -> None:
 
     The files, the models and the unfinished state of each run are removed, too. A deleted run is a run that was deleted on
     MLflow's page, which keeps the files of the run. A finished run stays, unless another run supersedes it. The parent run
-    of a sweep stays if one of its jobs stays. A run also stays if another process is about to resume it. No file outside of
-    `root` is touched.
+    of a sweep stays if one of its jobs stays. A run also stays if its model is registered, or if another process is about to
+    resume it. No file outside of `root` is touched.
     """
     store = Store(root, None, patience=0)
     store.reap()
@@ -27,10 +28,11 @@ def clear(root: Path, dry_run: bool) -> None:
     runs = store.client.search_runs(studies, run_view_type=ViewType.ALL, max_results=50_000)
     stays = {run.data.tags.get("fingerprint") for run in runs if not reason_to_clear(run)}
     parents = {run.data.tags.get("mlflow.parentRunId") for run in runs if not reason_to_clear(run)}
+    registered = registry.registered_runs(store)
     gone, freed = 0, 0
     for run in runs:
-        if run.info.run_id in parents:
-            continue  # a job of this parent run stays
+        if run.info.run_id in parents | registered:
+            continue  # a job of this parent run stays, or the registered model needs its files
         fingerprint = run.data.tags.get("fingerprint")
         known = re.fullmatch("[0-9a-z]+", fingerprint or "")  # a tag from a foreign store could hold a glob pattern
         left = {path.with_suffix("") for path in store.root.glob(f"unfinished/{fingerprint}-*")} if known else set()

@@ -50,6 +50,8 @@ def relocate(client: mlflow.MlflowClient, database: Path, artifacts: Path) -> No
                 ("experiments", "artifact_location"),
                 ("runs", "artifact_uri"),
                 ("logged_models", "artifact_location"),
+                ("model_versions", "source"),
+                ("model_versions", "storage_location"),
             ):
                 connection.execute(
                     f"UPDATE {table} SET {column} = ? || substr({column}, ?) "

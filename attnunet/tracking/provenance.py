@@ -13,10 +13,13 @@ PACKAGE = Path(__file__).parent.parent
 PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python", "albumentations", "grain", "focal-loss", "mlflow")
 
 
-def provenance(overrides: Sequence[str], gpus: Sequence[str] = ()) -> dict[str, str]:
-    """Return the tags that state the provenance of a run on these GPUs."""
+def provenance(overrides: Sequence[str], gpus: Sequence[str] = (), typed: str | None = None) -> dict[str, str]:
+    """Return the tags that state the provenance of a run on these GPUs.
+
+    `typed` is the command that repeats the run. If it is None, it is the command line that started this process.
+    """
     return {
-        "command": command(),
+        "command": typed or command(),
         "overrides": " ".join(overrides),
         "git.commit": git("rev-parse", "HEAD"),
         "git.dirty": str(bool(git("status", "--porcelain"))).lower(),

@@ -259,7 +259,16 @@ def runs_of_study(store: Store, name: str) -> list[Record]:
     if study is None:
         known = sorted(e.name for e in store.client.search_experiments())
         raise NotFound(f"study={name}: not in {store.shown_address}; it has {', '.join(known)}")
-    found = search_runs(store, [study.experiment_id])
+    return trained_runs(store, [str(study.experiment_id)])
+
+
+def runs_of_store(store: Store) -> list[Record]:
+    """Return the runs of all studies, oldest first. Leave out the same runs as `runs_of_study`."""
+    return trained_runs(store, list_studies(store))
+
+
+def trained_runs(store: Store, studies: Sequence[str]) -> list[Record]:
+    found = search_runs(store, studies)
     return [Record(store, run) for run in found if not {"sweep", "cross_validated", "audit", "ensemble"} & set(run.data.tags)]
 
 

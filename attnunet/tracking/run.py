@@ -7,22 +7,14 @@ import tempfile
 import threading
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
-from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import mlflow
-import numpy as np
-import psutil
 from mlflow.entities import Metric, Param
-from mlflow.models import Model, ModelSignature
-from mlflow.types import Schema, TensorSpec
 
 from attnunet.data.files import checksum, naming
 from attnunet.errors import first_line
@@ -37,8 +29,6 @@ if TYPE_CHECKING:
     from attnunet.inference.predictor import Predictor
 
 log = logging.getLogger(__name__)
-PACKAGE = Path(__file__).parent.parent
-SERVING = ("tensorflow", "keras", "numpy", "scipy", "opencv-python", "filelock")
 PULSE = 60.0  # seconds between heartbeats
 
 
@@ -140,17 +130,19 @@ class Run:
     def predictor(self, predictor: "Predictor") -> None:
         """Log a predictor twice: as files in checkpoints/, and as an MLflow model that takes volumes of one slice or more."""
         with tempfile.TemporaryDirectory() as scratch:
-            folder = str(Path(scratch) / "predictor")  # MLflow uses the name of this folder in the model
-            with naming(Path(folder)):
-                predictor.save(Path(folder))
-            checksums = {f"checkpoints/{file.name}": checksum(file) for file in Path(folder).iterdir()}
+            folder = Path(scratch) / "predictor"
+            with naming(folder):
+                predictor.save(folder)
+            checksums = {f"checkpoints/{file.name}": checksum(file) for file in folder.iterdir()}
             with naming(Path(self.artifacts)), self.record_checksums(checksums):
-                self.store.attempt(lambda: self.store.client.log_artifacts(self.id, folder, "checkpoints"))
+                self.store.attempt(lambda: self.store.client.log_artifacts(self.id, str(folder), "checkpoints"))
             with naming(Path(self.artifacts)):
-                self.store.attempt(lambda: self.log_model(folder, predictor))
+                self.store.attempt(lambda: self.log_model(folder))
 
-    def log_model(self, folder: str, predictor: "Predictor") -> None:
+    def log_model(self, folder: Path) -> None:
         """Log the MLflow model, unless the run logged it before an interruption. Remove a model that was left unfinished."""
+        from attnunet.tracking.model import log_model
+
         client = self.store.client
         for model in client.search_logged_models([self.experiment_id], f"source_run_id = '{self.id}'"):
             if model.status == "READY":
@@ -159,28 +151,7 @@ class Run:
             left = Path(local_path(model.artifact_location))  # MLflow keeps the files of a deleted model
             if self.store.owns_folder(left, model.model_id):
                 shutil.rmtree(left, ignore_errors=True)
-        taken = predictor.preparation
-        signature = ModelSignature(
-            inputs=Schema([TensorSpec(np.dtype(taken.dtype), (-1, -1, -1, len(taken.file_channels)))]),
-            outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1))]),
-        )
-        with warnings.catch_warnings():
-            # MLflow warns that the model has no example of an input. An example would be the images of a patient.
-            warnings.filterwarnings("ignore", message=".*An input example was not provided", module="mlflow")
-            mlflow.set_tracking_uri(self.store.address)
-            mlflow.set_experiment(experiment_id=self.experiment_id)  # else the model goes to the default experiment
-            Model.log(
-                artifact_path=None,
-                flavor=mlflow.pyfunc,
-                run_id=self.id,
-                name="model",
-                loader_module="attnunet.inference.served",
-                data_path=folder,
-                signature=signature,
-                tags={"mlflow.user": psutil.Process().username()},  # else MLflow stores MLFLOW_TRACKING_USERNAME, a credential
-                code_paths=[str(PACKAGE), *sorted({find_source(module) for module in predictor.modules})],
-                pip_requirements=[f"{name}=={metadata.version(name)}" for name in SERVING],
-            )
+        log_model(client, self.id, folder)
 
     def end(self, status: str, patience: float | None = None) -> None:
         self.send(patience)
@@ -235,13 +206,6 @@ def tell_failure(tell: Callable[[], None]) -> None:
         raise
     except Exception as error:
         log.warning("the store does not take the reason of the failure: %s", first_line(error))
-
-
-def find_source(module: str) -> str:
-    """Return the folder of the top-level package of an imported module; the file, if the top level is a single file."""
-    spec = find_spec(module.partition(".")[0])
-    assert spec is not None
-    return str(spec.submodule_search_locations[0] if spec.submodule_search_locations else spec.origin)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).parent
-PARTS = ("step", "pipeline", "preparation", "overhead", "start", "sweep", "inference")
+PARTS = ("step", "pipeline", "preparation", "volumes", "overhead", "start", "sweep", "inference", "runtimes")
 
 
 def machine() -> str:

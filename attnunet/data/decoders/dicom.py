@@ -29,7 +29,18 @@ UNEVEN = 0.01
 """Distances between slices count as equal if none exceeds the smallest one by more than this share."""
 TOGETHER = 1e-3
 """Two slices count as being at the same position if they are less than this many millimetres apart."""
+COLOURS = ("MONOCHROME1", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+"""The kinds of pixels of DICOM that are not read."""
 MAGIC = slice(128, 132)
+GEOMETRY = (
+    *("Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
+    *("SpacingBetweenSlices", "Modality"),
+)
+"""The attributes of a slice that tell where its pixels lie, and the kind of the image."""
+UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
+"""The numbers by which a DICOM SEG refers to the slices that it marks, and by which viewers show it over them."""
+EMPTY = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime")
+"""The attributes that a DICOM SEG must have, and that may be empty."""
 
 
 @dataclass(frozen=True)
@@ -114,14 +125,18 @@ def read_plane(path: Path, header: pydicom.Dataset) -> np.ndarray:
     Raises:
         DataError: the file has no position, orientation or spacing; it has several frames; it has no grey values.
     """
+    if int(header.get("NumberOfFrames") or 1) > 1:  # first, because frames have positions of their own
+        raise DataError(
+            f"{path}: {header.NumberOfFrames} frames, as of an enhanced image; allowed: one slice a file, so convert it to "
+            "NIfTI (for example with dcm2niix), and list it for data=nifti data.file=CSV"
+        )
     try:
         plane = plane_of(header.ImageOrientationPatient, header.PixelSpacing, header.ImagePositionPatient)
     except (AttributeError, TypeError, ValueError) as error:
         raise DataError(f"{path}: no position, orientation or spacing (ImagePositionPatient and others)") from error
-    if int(header.get("NumberOfFrames") or 1) > 1:
-        raise DataError(f"{path}: {header.NumberOfFrames} frames; allowed: one slice a file")
-    if header.get("PhotometricInterpretation") != "MONOCHROME2":
-        raise DataError(f"{path}: {header.get('PhotometricInterpretation')} pixels; allowed: grey values (MONOCHROME2)")
+    if (found := header.get("PhotometricInterpretation")) != "MONOCHROME2":
+        told = found if found in COLOURS else "unknown"  # any other text of a header could name the patient
+        raise DataError(f"{path}: {told} pixels; allowed: grey values (MONOCHROME2)")
     return plane
 
 
@@ -142,7 +157,9 @@ def check_distances(paths: Sequence[Path], heights: Sequence[float]) -> None:
         if step < TOGETHER:
             raise DataError(f"{other}: lies where {one} does; allowed: one slice a position, no time series")
         if step > (1 + UNEVEN) * steps.min():
-            raise DataError(f"{other}: {step:.4g} mm above {one}, other slices {steps.min():.4g}; is one missing?")
+            raise DataError(
+                f"{other}: {step:.4g} mm above {one}, other slices {steps.min():.4g}; is one missing? allowed: equal steps"
+            )
 
 
 def read_volume(folder: Path) -> tuple[np.ndarray, Grid]:
@@ -240,6 +257,21 @@ def find_slice(path: Path, plane: np.ndarray, shape: tuple[int, ...], grid: Grid
     return place
 
 
+def without_texts(header: pydicom.Dataset) -> pydicom.Dataset:
+    """Return a slice's header with its GEOMETRY and its UIDs only. The attributes that a DICOM SEG must have are empty.
+
+    highdicom copies the patient, the study and more from the header of a slice.
+    """
+    kept = pydicom.Dataset()
+    kept.file_meta = header.file_meta
+    for name in (*GEOMETRY, *UIDS):
+        if name in header:
+            kept[name] = header[name]
+    for name in EMPTY:
+        setattr(kept, name, "")
+    return kept
+
+
 def write_segmentation(path: Path, values: np.ndarray, series: Series) -> None:
     """Write a mask (x, y, z) of 0 and 1 as a DICOM SEG with one segment. The DICOM SEG refers to the series' slices."""
     import highdicom  # imported here because the import takes half a second
@@ -258,7 +290,7 @@ def write_segmentation(path: Path, values: np.ndarray, series: Series) -> None:
         ),
     )
     made = highdicom.seg.Segmentation(
-        source_images=series.headers,
+        source_images=[without_texts(header) for header in series.headers],
         pixel_array=values.transpose(2, 1, 0).astype(np.uint8),
         segmentation_type="BINARY",
         segment_descriptions=[lesion],

@@ -20,8 +20,18 @@ from attnunet.data.grids import Grid
 from attnunet.data.slices import DataError
 
 SUFFIXES = (".nii", ".nii.gz")
+GEOMETRY = (
+    *("dim", "pixdim", "dim_info", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
+    *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
+)
+"""The fields of a header that tell where voxels lie."""
 LONGEST = Nifti2Header.sizeof_hdr
 """The number of bytes of the longer header, which is that of NIfTI-2."""
+MILLIMETRES = {1: 1e3, 3: 1e-3}
+"""The length in millimetres of each spatial unit of `xyzt_units`, which are metres and micrometres.
+
+The header may also say millimetres (2) or no unit (0). Like ITK, the reader takes lengths without a unit as millimetres.
+"""
 THINNEST = 1e6
 """The largest condition number of a valid affine's 3 x 3 part. If it is larger, the affine has lost an axis."""
 
@@ -51,12 +61,10 @@ class Image:
 
     Attributes:
         header: the file's header.
-        extensions: the bytes between the header and the voxels.
         values: (x, y, z) or (x, y, z, t). Integers stay as they are stored. Real numbers and scaled values are float32.
     """
 
     header: Header
-    extensions: bytes
     values: np.ndarray
 
     @property
@@ -64,14 +72,20 @@ class Image:
         return self.header.grid
 
     def write(self, path: Path, values: np.ndarray) -> None:
-        """Write values (x, y, z) to `path` with the image's header. The fields that describe the image's values are reset."""
-        header = self.header.fields.copy()
+        """Write values (x, y, z) to `path` with the GEOMETRY of the image's header, in the file's version and byte order.
+
+        Nothing else of the header is written, because its texts and its extensions can name the patient.
+        """
+        own = self.header.fields
+        header = type(own)(endianness=own.endianness)
+        for name in GEOMETRY:
+            header[name] = own[name]
         header["dim"][0], header["dim"][4:] = 3, 1
         header.set_data_dtype(values.dtype)
         header.set_slope_inter(1, 0)
-        header.set_intent("none")
-        header["cal_min"] = header["cal_max"] = 0
-        data = header.binaryblock + self.extensions + values.astype(header.get_data_dtype()).tobytes(order="F")
+        header["magic"], header["vox_offset"] = header.single_magic, header.single_vox_offset
+        between = bytes(header.single_vox_offset - header.sizeof_hdr)
+        data = header.binaryblock + between + values.astype(header.get_data_dtype()).tobytes(order="F")
         # The time is set to 0, so that equal masks become equal bytes.
         write_atomically(path, gzip.compress(data, 6, mtime=0) if is_compressed(path) else data)
 
@@ -103,7 +117,7 @@ def read(path: Path) -> Image:
     values = scale(stored, *read_scaling(header))
     if wrong := values.size - np.count_nonzero(np.isfinite(values)):
         raise DataError(f"{path}: {wrong} voxel(s) are NaN or infinite; allowed: numbers, so give those a value")
-    return Image(header, data[header.fields.sizeof_hdr : header.start], values)
+    return Image(header, values)
 
 
 def read_header(path: Path) -> Header:
@@ -128,7 +142,8 @@ def parse(path: Path, data: bytes) -> Header:
         raise DataError(f"{path}: cannot be read as NIfTI: its header is damaged, or its voxels are in another file (.img)")
     rank = int(fields["dim"][0])
     if rank not in (3, 4):
-        raise DataError(f"{path}: {rank} dimensions; allowed: (x, y, z) or (x, y, z, channels)")
+        way_out = "; a slice is (x, y, 1)" if rank == 2 else ""
+        raise DataError(f"{path}: {rank} dimensions; allowed: (x, y, z) or (x, y, z, channels){way_out}")
     shape = tuple(int(size) for size in fields["dim"][1 : rank + 1])
     start = float(fields["vox_offset"])
     if min(shape) < 1 or not kind.single_vox_offset <= start < math.inf:
@@ -188,13 +203,13 @@ def read_contents(path: Path) -> bytes:
 
 
 def damage_error(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path}: damaged, or no gzip file: {error}")
+    return DataError(f"{path}: damaged, or no gzip file: {error}; allowed: a complete file, so copy it again")
 
 
 def read_affine(header: Any, path: Path) -> np.ndarray:
     """Return the affine (4, 4) from voxel indices to millimetres. The millimetres run to the right, to the front and up.
 
-    The first of these affines that is valid is returned:
+    The first of these affines that is valid is returned, after its lengths were converted from the unit of the header:
         the sform, if its code is above 0;
         the qform, if its code is above 0;
         the voxel sizes along the axes left, back and up, if neither code is above 0. ITK reads such files in the same way.
@@ -205,7 +220,8 @@ def read_affine(header: Any, path: Path) -> np.ndarray:
     forms = [form(header) for form, code in ((sform, "sform_code"), (qform, "qform_code")) if header[code] > 0]
     for found in forms or [voxel_sizes(header)]:
         if np.isfinite(found).all() and np.linalg.cond(found[:3, :3]) < THINNEST:
-            return found
+            length = MILLIMETRES.get(int(header["xyzt_units"]) % 8, 1)
+            return np.diag([length, length, length, 1]) @ found
     raise DataError(f"{path}: no orientation: sform, qform or voxel sizes (pixdim) are zero, singular or no numbers")
 
 

@@ -1,0 +1,163 @@
+"""The script of an exported bundle: the same masks as the predictor, without attnunet."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from attnunet.inference import script
+from attnunet.inference.export import assemble, describe, export_predictor
+from attnunet.inference.formats import FORMATS, Format
+from attnunet.inference.predictor import Predictor, Preparation
+from attnunet.metrics.decision import Decision
+from attnunet.models.attention_resunet import attention_resunet
+
+
+def load_brightness(_: Path) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda images: (images[..., :1] - np.roll(images[..., :1], 1, axis=2) / np.float32(4) - np.float32(96)) / 16
+
+
+class Brightness:
+    """Stands for a network. The logit of a pixel depends on it and on the pixel left of it."""
+
+    def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
+        return load_brightness(Path())(images)
+
+
+RNG = np.random.default_rng(0)
+FILE, SIZE = ("a", "b", "c"), (20, 30)
+VOLUMES = {
+    "uint8": RNG.integers(0, 256, (5, *SIZE, 3), dtype=np.uint8),
+    "uint16": RNG.integers(0, 4096, (5, *SIZE, 3), dtype=np.uint16),
+    "int16": RNG.integers(-1000, 3000, (5, *SIZE, 3)).astype(np.int16),
+    "float32": RNG.normal(0, 1e-3, (5, *SIZE, 3)).astype(np.float32),
+    "float64": RNG.normal(1e6, 10, (5, *SIZE, 3)),
+    "constant": np.full((2, *SIZE, 3), 7, np.int16),
+    "zero": np.zeros((2, *SIZE, 3), np.uint8),
+}
+CASES: dict[str, tuple[str, dict[str, Any], Predictor]] = {}
+
+
+def case(name: str, volume: str, intensity: str = "zscore", size: int = 16, **settings: Any) -> None:
+    preparation = {key: settings.pop(key) for key in ("pixel_size", "image_type") if key in settings}
+    ready = Preparation(size, FILE, ("c", "a"), intensity, **preparation)
+    CASES[name] = (volume, {}, Predictor(Brightness(), ready, batch_size=2, **settings))  # type: ignore[arg-type]
+
+
+for of in VOLUMES:
+    for how in ("zscore", "percentile"):
+        case(f"{of} {how}", of, how)
+case("uint8 raw", "uint8", "raw")
+case("it grows", "uint8", size=40)
+case("one side grows", "uint8", size=24)
+case("nothing is resized", "uint8", size=20)
+for of in ("uint16", "float64", "constant"):
+    case(f"{of} float16", of, image_type="float16")
+case("uint8 raw float16", "uint8", "raw", image_type="float16")
+case("float16 is padded", "int16", "percentile", size=64, pixel_size=1.3, image_type="float16")
+case("flipped", "uint8", flip=True)
+case("post-processed", "uint8", "raw", decision=Decision(0.4, 9, True))
+case("padded", "int16", size=64, pixel_size=1.3)
+case("cut", "int16", size=8, pixel_size=0.7)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_script_gives_the_bits_of_the_predictor(name: str) -> None:
+    volume, _, predictor = CASES[name]
+    facts = json.loads(json.dumps(describe(predictor, "network.onnx")))
+    spacing = [3.0, 0.9, 1.1]
+    expected = predictor.decision(predictor.probabilities_of(VOLUMES[volume], spacing))
+    found = script.segment(VOLUMES[volume], facts, predictor.network.predict_on_batch, spacing)
+    assert (found.dtype, found.shape) == (np.uint8, VOLUMES[volume].shape[:3])
+    np.testing.assert_array_equal(found, expected)
+    assert volume in ("constant", "zero") or 0 < expected.mean() < 1
+
+
+PREDICTOR = Predictor(
+    Brightness(),  # type: ignore[arg-type]
+    Preparation(16, FILE, ("c", "a"), "zscore"),
+    Decision(0.4, 3, True),
+)
+
+
+def write_bundle(folder: Path) -> None:
+    """Write a bundle whose network is a function in its script."""
+    facts, form = describe(PREDICTOR, "none"), Format("none", print, load_brightness, ())  # type: ignore[arg-type]
+    (folder / "predictor.json").write_text(json.dumps(facts))
+    (folder / "predict.py").write_text(assemble(form))
+
+
+def start(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Start the script of a bundle where attnunet, TensorFlow and Keras cannot be imported."""
+    lines = "import sys, runpy; sys.modules.update(dict.fromkeys(sys.argv.pop(1).split(',')))"
+    lines += "; sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
+    lacking = "attnunet,tensorflow,keras"
+    command = [sys.executable, "-c", lines, lacking, folder / "predict.py", *arguments]
+    return subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+
+
+def test_the_script_reads_raw_images_and_writes_their_masks(tmp_path: Path) -> None:
+    """Slices are in natural order, channels as they are stored; masks and hidden files are left out."""
+    volume, expected = VOLUMES["uint8"], PREDICTOR.segment(VOLUMES["uint8"])
+    write_bundle(tmp_path)
+    (tmp_path / "in").mkdir()
+    names = ["s_1.png", "s_2.TIF", "s_9.tiff", "s_10.png", "s_11.tif"]
+    for name, image in zip(names, volume, strict=True):
+        cv2.imwrite(str(tmp_path / "in" / name), image[..., ::-1])
+    for name in ("s_1_mask.png", "._s_1.png", "notes.txt"):
+        (tmp_path / "in" / name).write_text("not an image")
+    result = start(tmp_path, tmp_path / "in", tmp_path / "out")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
+    found = [cv2.imread(str(tmp_path / "out" / name), cv2.IMREAD_UNCHANGED) for name in names]
+    np.testing.assert_array_equal(found, expected * 255)
+    assert 0 < expected.mean() < 1
+
+
+@pytest.mark.slow
+def test_the_script_segments_a_numpy_volume_and_says_what_it_lacks(tmp_path: Path) -> None:
+    write_bundle(tmp_path)
+    np.save(tmp_path / "v.npy", VOLUMES["int16"])
+    assert start(tmp_path, tmp_path / "v.npy", tmp_path / "out").returncode == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "v.npy"), PREDICTOR.segment(VOLUMES["int16"]))
+    np.save(tmp_path / "v.npy", VOLUMES["int16"][..., :2])
+    result = start(tmp_path, tmp_path / "v.npy", tmp_path / "out")
+    assert result.returncode == 1
+    needed = "needed: the channels ['a', 'b', 'c'], and a spacing for pixel_size"
+    assert result.stderr == f"found (5, 20, 30, 2) and spacing []; {needed}\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [pytest.param(form, marks=[pytest.mark.ci] if form == "onnx" else []) for form in FORMATS])
+def test_a_bundle_needs_only_its_requirements(form: str, tmp_path: Path) -> None:
+    """In a new environment with the packages of requirements.txt, the script gives the mask of the predictor."""
+    keras.utils.set_random_seed(0)
+    network = attention_resunet(16, 2, [4, 8], convolution=layers.SeparableConv2D)
+    predictor = Predictor(network, Preparation(16, FILE, ("c", "a"), "zscore"), Decision(0.5, 3, True), flip=True)
+    volume = VOLUMES["int16"]
+    middle = float(np.median(predictor.probabilities_of(volume)))
+    predictor = replace(predictor, decision=Decision(middle, 3, True))
+    export_predictor(predictor, form, tmp_path / "bundle", predictor.preparation(volume))
+    np.save(tmp_path / "v.npy", volume)
+
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", "bundle/requirements.txt"]
+    subprocess.run(install, cwd=tmp_path, check=True)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    command = [python, "bundle/predict.py", "v.npy", "out"]
+    result = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "v.npy"), predictor.segment(volume))
+    absent = subprocess.run([python, "-c", "import attnunet"], cwd=tmp_path, env=clean, capture_output=True, check=False)
+    assert absent.returncode == 1
