@@ -22,4 +22,4 @@ def _load_pyfunc(folder: str) -> Answers:
     from attnunet.inference import served
     from attnunet.tracking.answers import Answers
 
-    return Answers(served._load_pyfunc(folder))
+    return Answers(served.load_served(folder))

@@ -138,7 +138,7 @@ def check_spacing(spacing: Sequence[float], pixel_size: float | None) -> tuple[f
     return tuple(spacing) or None
 
 
-def _load_pyfunc(folder: str) -> Served:
+def load_served(folder: str) -> Served:
     """Return the predictor in a folder. MLflow calls this function for models of earlier versions.
 
     The function first imports the modules that the model needs, from the copy that was logged with the model. So only load
@@ -147,3 +147,7 @@ def _load_pyfunc(folder: str) -> Served:
     for module in json.loads(Path(folder, "predictor.json").read_text()).get("modules", ()):
         import_module(module)
     return Served(Predictor.load(Path(folder)))
+
+
+_load_pyfunc = load_served
+"""The name by which MLflow finds the function, for models that an earlier version logged."""
