@@ -24,11 +24,15 @@ from attnunet.models.attention_resunet import attention_resunet
 
 
 def load_brightness(_: Path) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda images: (images[..., :1] - np.roll(images[..., :1], 1, axis=2) / np.float32(4) - np.float32(96)) / 16
+    def logits(images: np.ndarray) -> np.ndarray:
+        first, last = images[..., :1].astype(np.float32), images[..., -1:].astype(np.float32)
+        return (first - np.roll(last, 1, axis=2) / 4 - 96) / 16
+
+    return logits
 
 
 class Brightness:
-    """Stands for a network. The logit of a pixel depends on it and on the pixel left of it."""
+    """Stands for a network. The logit depends on the first channel of a pixel and the last of its left neighbour."""
 
     def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
         return load_brightness(Path())(images)
@@ -49,7 +53,7 @@ CASES: dict[str, tuple[str, dict[str, Any], Predictor]] = {}
 
 
 def case(name: str, volume: str, intensity: str = "zscore", size: int = 16, **settings: Any) -> None:
-    preparation = {key: settings.pop(key) for key in ("pixel_size", "image_type") if key in settings}
+    preparation = {key: settings.pop(key) for key in ("pixel_size", "image_type", "neighbors") if key in settings}
     ready = Preparation(size, FILE, ("c", "a"), intensity, **preparation)
     CASES[name] = (volume, {}, Predictor(Brightness(), ready, batch_size=2, **settings))  # type: ignore[arg-type]
 
@@ -66,6 +70,8 @@ for of in ("uint16", "float64", "constant"):
 case("uint8 raw float16", "uint8", "raw", image_type="float16")
 case("float16 is padded", "int16", "percentile", size=64, pixel_size=1.3, image_type="float16")
 case("flipped", "uint8", flip=True)
+case("with neighbours", "int16", neighbors=("a",))
+case("with all neighbours as float16", "float32", image_type="float16", neighbors=("a", "c"))
 case("post-processed", "uint8", "raw", decision=Decision(0.4, 9, True))
 case("padded", "int16", size=64, pixel_size=1.3)
 case("cut", "int16", size=8, pixel_size=0.7)

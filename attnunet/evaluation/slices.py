@@ -17,7 +17,7 @@ MOST = 32
 def spread(selection: Selection, most: int) -> np.ndarray:
     """Return up to `most` images of a selection, uint8 (n, S, S, C), at equal distances over all its slices."""
     places = np.unique(np.linspace(0, len(selection.indices) - 1, most).round().astype(int))
-    return selection.prepared.images[[selection.indices[place] for place in places]]
+    return selection.prepared.inputs([selection.indices[place] for place in places])
 
 
 def slices_to_check(record: Record, preparation: Preparation) -> tuple[np.ndarray, str]:

@@ -29,6 +29,7 @@ RULES = {
     "intensity": "scaled for each scan and sequence over all its slices, clipped to 0 to 255, as uint8 rounded half to even",
     "resize": "area averaging if no side grows, else bilinear (OpenCV's INTER_AREA and INTER_LINEAR); float16 as float32",
     "pixel_size": "null: squeezed into the square; else resampled to so many mm, and cut or padded with 0 around the centre",
+    "neighbors": "after a slice's own channels, these of the slice before, then of the slice after it; at an end its own",
     "input": "image_type (batch, image_size, image_size, channels), without any further scaling",
     "output": "logits float32 (batch, image_size, image_size, 1)",
     "probability": "1 / (1 + exp(-logit)) in float32; with flip, the mean with the result of the mirrored image (columns)",

@@ -62,13 +62,15 @@ def segment(volume: np.ndarray, facts: dict, network: Network, spacing: list[flo
     native = volume.shape[1:3]
     scaled = tuple(max(1, round(n * mm / pixel)) for n, mm in zip(native, spacing[1:], strict=True)) if pixel else size
 
-    wanted, how = (
-        [channels.index(name) for name in preparation["channels"]],
-        (preparation["intensity"], preparation["image_type"]),
-    )
+    wanted = [channels.index(name) for name in preparation["channels"]]
+    how = preparation["intensity"], preparation["image_type"]
     sequences = np.stack([scale(volume[..., channel], *how) for channel in wanted], axis=-1)
     resized = [resize(image if image.dtype == np.uint8 else image.astype(np.float32), scaled) for image in sequences]
     images = np.stack([centre(image.reshape(*scaled, -1), size).astype(sequences.dtype) for image in resized])
+
+    places = [preparation["channels"].index(name) for name in preparation["neighbors"]]
+    before, after = images[[0, *range(len(images) - 1)]], images[[*range(1, len(images)), -1]]
+    images = np.concatenate([images, before[..., places], after[..., places]], axis=-1)
 
     def probability(images: np.ndarray) -> np.ndarray:
         batches = [np.ascontiguousarray(images[start : start + step]) for start in range(0, len(images), step)]
