@@ -108,6 +108,14 @@ class Registered(layers.Layer):
         return keras.ops.cast(image, "float32")
 
 
+@pytest.mark.parametrize("norm", ["group", "instance"])
+def test_a_normalisation_of_single_images_stays(norm: str) -> None:
+    network = attention_resunet(16, 3, [4, 8], layers.Conv2D, norm=norm, depths=[2, 1])
+    simple = simplify(network)
+    assert foreign_layers(simple) == []
+    np.testing.assert_allclose(simple(IMAGES), network(IMAGES), rtol=1e-4, atol=1e-5)
+
+
 def test_keras_alone_cannot_load_a_layer_of_ones_own(tmp_path: Path) -> None:
     network = keras.Sequential([keras.Input((16, 16, 3), dtype="uint8"), Registered(), layers.Conv2D(1, 1)])
     assert foreign_layers(simplify(network)) == ["mine>Registered"]
