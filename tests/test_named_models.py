@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from zipfile import ZipFile
 
 import pytest
 from omegaconf import OmegaConf
@@ -99,6 +100,9 @@ def test_a_folder_names_the_predictor_in_it(tmp_path: Path) -> None:
     ):
         find_model(None, str(tmp_path))
     (tmp_path / "predictor.json").write_text(facts())
+    with pytest.raises(NotFound, match=r"best\.keras: is not a file of Keras; allowed: the best\.keras of a run"):
+        find_model(None, str(tmp_path))
+    ZipFile(tmp_path / "best.keras", "w").close()
     model = find_model(None, str(tmp_path))
     assert model.folder == tmp_path
     assert model.facts[0]["batch_size"] == 4
@@ -110,6 +114,8 @@ def test_a_folder_names_the_predictor_in_it(tmp_path: Path) -> None:
     ("names", "told"),
     [
         (["nothing"], "run=nothing: 0 runs in .* begin so"),
+        (["/nothing/there"], "run=/nothing/there: no such folder; allowed: the id of a run or its first digits, models"),
+        ([__file__], r"run=/.*\.py: is a file; allowed: the id of a run or its first digits, models"),
         (["{lost}"], r"run \w+ \(lost\) lacks checkpoints/best.keras or predictor.json; its trainer.keep was None"),
         (["{killed}"], r"run \w+ \(killed\) is KILLED; only a finished run has a best checkpoint"),
         (
@@ -136,7 +142,7 @@ def test_members_that_take_other_volumes_are_refused(store: Store, ids: dict[str
 def test_modules_that_are_not_allowed_are_refused(store: Store, ids: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(TargetError, match=r"run \w+ \(modules\): to load its network, the modules mine have to be imported"):
         find_model(store, ids["modules"])
-    (tmp_path / "best.keras").touch()
+    ZipFile(tmp_path / "best.keras", "w").close()
     (tmp_path / "predictor.json").write_text(facts(modules=["mine"]))
     with pytest.raises(TargetError, match=rf"{tmp_path}: to load its network, the modules mine"):
         find_model(None, str(tmp_path))

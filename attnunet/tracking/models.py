@@ -4,18 +4,20 @@ They are found and checked without TensorFlow.
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 from omegaconf import DictConfig
 
 from attnunet.config import targets
 from attnunet.data.slices import refuse
 from attnunet.inference.stream import check_members
-from attnunet.tracking.records import NotFound, Record, find_run, runs_of_study
+from attnunet.tracking.records import REGISTRY, NotFound, Record, find_run, runs_of_study
 from attnunet.tracking.store import Store
 
 FORMS = (
@@ -113,9 +115,12 @@ def find_model(store: Store | None, run: str | Sequence[str]) -> Model:
         UserError: see `Model.check`.
     """
     if is_folder(run):
-        model = Model(str(run), folder=Path(str(run)))
-        if lacking := [name for name in ("best.keras", "predictor.json") if not (Path(str(run)) / name).is_file()]:
+        folder = Path(str(run))
+        if lacking := [name for name in ("best.keras", "predictor.json") if not (folder / name).is_file()]:
             raise NotFound(f"run={run}: the folder lacks {' and '.join(lacking)}; allowed: {FORMS}")
+        if not is_zipfile(folder / "best.keras"):
+            raise NotFound(f"{folder / 'best.keras'}: is not a file of Keras; allowed: the best.keras of a run")
+        model = Model(str(run), folder=folder)
     else:
         assert store is not None
         names = [run] if isinstance(run, str) else list(run)
@@ -138,6 +143,8 @@ def find_records(store: Store, name: str) -> list[Record]:
         return found
     if is_folder(name):
         raise NotFound(f"run=[..,{name},..]: a folder does not tell its patients; allowed in a list: runs of a store")
+    if os.sep in name and not name.startswith(REGISTRY):
+        raise NotFound(f"run={name}: {'is a file' if Path(name).exists() else 'no such folder'}; allowed: {FORMS}")
     return [Record(store, find_run(store, name))]
 
 
