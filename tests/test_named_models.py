@@ -109,7 +109,7 @@ def test_a_folder_names_the_predictor_in_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        (["nothing"], "run=nothing: 0 runs in .* begin so"),
+        (["nothing"], "run=nothing: no run with such an id in "),
         (["{lost}"], r"run \w+ \(lost\) lacks checkpoints/best.keras or predictor.json; its trainer.keep was None"),
         (["{killed}"], r"run \w+ \(killed\) is KILLED; only a finished run has a best checkpoint"),
         (
