@@ -21,10 +21,12 @@ def main() -> None:
     runs = "a run by its id or first digits, models:/NAME@ALIAS, study:NAME or a folder with best.keras and predictor.json"
     parser.add_argument("run", nargs="?", help=f"{runs}; by default, the page lets you choose among the runs of the store")
     parser.add_argument("--root", type=Path, default=Path("mlruns"), help="the folder of the store, by default mlruns")
-    parser.add_argument("--port", type=int, default=8501)
-    parser.add_argument("--address", default=LOOPBACK, help="by default 127.0.0.1; another one opens the page to a network")
-    parser.add_argument("--upload", type=int, default=200, metavar="MB", help="the largest file that can be uploaded")
-    modules = "your own module, which a network needs to be loaded; can be given several times"
+    parser.add_argument("--port", type=int, default=8501, help="the port, by default 8501")
+    address = "by default 127.0.0.1, which only this machine reaches; 0.0.0.0 opens the page to everyone in the network"
+    parser.add_argument("--address", default=LOOPBACK, help=address)
+    upload = "the largest file that can be uploaded, by default 200"
+    parser.add_argument("--upload", type=int, default=200, metavar="MB", help=upload)
+    modules = "your own module that a network needs; can be given several times"
     parser.add_argument("--module", action="append", default=[], help=modules)
     terminal.escape_unknown_characters()
     arguments = parser.parse_args()

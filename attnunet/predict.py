@@ -136,9 +136,11 @@ def predict(cfg: DictConfig, root: Path, console: Console) -> bool:
     if ledger is None:
         return False
     print_summary(cfg, model, cases, ledger, console)
-    if passed.ignored and (reader := found.reader(passed)):
+    if (
+        passed.ignored and not patterns and (reader := found.reader(passed))
+    ):  # with patterns, the data set names other channels
         data = f"data={reader} data.root={cfg.input} part=all"
-        console.print(f"references lie there: python -m attnunet.evaluate run={model.name} {data}")
+        console.print(f"to score the run on the references there: python -m attnunet.evaluate run={model.name} {data}")
     return ledger.complete([case.name for case in cases])
 
 
@@ -290,11 +292,13 @@ def print_summary(cfg: DictConfig, model: Model, cases: Sequence[Case], ledger: 
     slices, voxels = (sum(int(row[key]) for row in rows) for key in ("slices", "lesion_voxels"))
     with_lesion = sum(int(row["lesion_voxels"]) > 0 for row in rows)
     console.print(
-        f"{len(rows)} of {len(cases)} cases: {slices:,} slices, {voxels:,} lesion voxels, lesion in {with_lesion} case(s)"
+        f"segmented {len(rows)} of {len(cases)} cases: {slices:,} slices, {voxels:,} lesion voxels, a lesion in {with_lesion}"
     )
     for note in NOTES:
         if noted := [row["case"] for row in rows if note in row["notes"]]:
-            console.print(f"{len(noted)} case(s), as {noted[0]}: {note}")
+            console.print(f"{len(noted)} case(s), such as {noted[0]}: {note}")
+    if len(rows) < len(cases):
+        console.print("after a repair, the same command with existing=skip does the cases that are missing")
     console.print(f"masks  {cfg.output}\ntable  {Path(cfg.output) / CASES}")
 
 

@@ -184,7 +184,7 @@ def test_a_broken_case_is_reported_and_the_rest_goes_on(drawn: scans.Patients, s
     assert code == 1
     (line,) = told.splitlines()
     assert line.startswith(f"attnunet: {tmp_path / 'in' / 'b2.npy'}: cannot be read as a NumPy array")
-    assert "2 of 3 cases: 8 slices, 120 lesion voxels, lesion in 2 case(s)" in printed
+    assert "segmented 2 of 3 cases: 8 slices, 120 lesion voxels, a lesion in 2" in printed
     found = rows(tmp_path / "out")
     assert [row["status"] for row in found.values()] == ["done", "failed", "done"]
     assert found["b2"]["error"] == line.removeprefix("attnunet: ")
@@ -382,8 +382,8 @@ def test_an_assumed_orientation_and_a_lone_slice_are_said(segment: Segment, draw
     np.save(tmp_path / "in" / "slice.npy", drawn["a1"][0][:1])
     code, printed, _ = segment()
     assert code == 0
-    assert "1 case(s), as whole: the header has no orientation" in printed
-    assert "1 case(s), as slice: one slice, scaled by itself, so its mask differs" in printed
+    assert "1 case(s), such as whole: the header has no orientation" in printed
+    assert "1 case(s), such as slice: one slice, scaled by itself, so its mask differs" in printed
     assert rows(tmp_path / "out")["slice"]["notes"].startswith("one slice")
 
 
@@ -539,11 +539,11 @@ def test_a_dry_run_lists_cases_and_writes_nothing(segment: Segment, drawn: scans
     (tmp_path / "in" / "b2" / "b2_post.nii.gz").unlink()
     code, printed, told = segment(None, dry_run=True)
     assert code == 1
-    assert "passed over: 3 file(s) that ignore names, as a1_seg.nii.gz" in printed
+    assert "left out: 3 file(s) that match ignore, such as a1_seg.nii.gz" in printed
     line = "a1: 4 slices of 16 x 16, 5 x 0.5 x 0.75 mm, LPS shown as axial; pre=a1_pre.nii.gz, flair=a1_flair.nii.gz, post="
     assert line in printed
     assert "2 of 3 cases can be segmented; dry_run=true writes nothing" in printed
-    assert told.endswith("no file for the sequence post beside it, which the run's network takes\n")
+    assert told.endswith("which the run's network takes; channels={post: PATTERN, ...} gives the names of the files\n")
     assert not (tmp_path / "out").exists()
 
 
@@ -581,7 +581,7 @@ def test_an_overlay_shows_the_largest_section_and_others_at_even_distances() -> 
 def test_references_beside_the_images_are_pointed_at(segment: Segment, drawn: scans.Patients, tmp_path: Path) -> None:
     as_kaggle(tmp_path / "in", drawn)
     _, printed, _ = segment()
-    assert "passed over: 12 file(s) that ignore names, as a1_1_mask.tif" in printed
+    assert "left out: 12 file(s) that match ignore, such as a1_1_mask.tif" in printed
     assert f"python -m attnunet.evaluate run={tmp_path / 'model'} data=lgg data.root={tmp_path / 'in'} part=all" in printed
 
 

@@ -51,13 +51,14 @@ def test_the_notes_say_what_is_wrong_with_the_numbers() -> None:
     )
     assert "0.23 after Holm, and 0.05 is asked for. It takes 10 patients" in notes
     assert "Over 7 patients intervals are too narrow" in notes
-    assert "Validation patients chose checkpoint and decision" in notes
+    assert "The validation patients chose the checkpoint and the decision" in notes
     assert "LEAKING" not in notes
     leaking = compare_rows(group_rows([run(0, {"a": 0.1, "b": 0.2}, leaking=True)]), "val", Question(resamples=99))
     assert "LEAKING: row 1 trained on patients who are scored here" in "\n".join(leaking.notes())
     many = table(np.random.default_rng(0).beta(5, 2, (2, 30)))
     assert list(many.notes()) == [
-        "Validation patients chose checkpoint and decision, so that these scores flatter; " + "test=true scores the test."
+        "The validation patients chose the checkpoint and the decision, so these scores are too high; "
+        + "test=true scores the test."
     ]
 
 

@@ -127,7 +127,7 @@ def test_uploaded_slices_are_segmented_and_the_download_is_what_predict_writes(
     page: Page, network: Path, scan: Path, uploads: Path, tmp_path: Path
 ) -> None:
     upload(page, "Files", *sorted(scan.iterdir()))
-    page.get_by_text("passed over: 6 file(s) that ignore names").wait_for()
+    page.get_by_text("left out: 6 file(s) that match ignore").wait_for()
     image, prediction = picture(page, "image"), picture(page, "prediction")
     assert image.shape == prediction.shape
     assert outlined(image) == 0
@@ -150,7 +150,7 @@ def test_uploaded_slices_are_segmented_and_the_download_is_what_predict_writes(
 
 def test_an_uploaded_folder_is_segmented(page: Page, scan: Path) -> None:
     upload(page, "Folder", scan)
-    page.get_by_text("passed over: 6 file(s) that ignore names").wait_for()
+    page.get_by_text("left out: 6 file(s) that match ignore").wait_for()
     shown = page.get_by_test_id("stImage").filter(has_text="image").locator("img")
     first = shown.get_attribute("src") or ""
     slider(page, "Slice").press("End")

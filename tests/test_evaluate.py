@@ -94,7 +94,7 @@ def test_training_patients_are_refused_by_name(made: Made) -> None:
 
 def test_training_patients_that_are_allowed_mark_the_result(made: Made) -> None:
     said = made.again("part=all", "allow_training_patients=true", "name=mine")
-    assert "LEAKING: patients that the run trained on, scores flatter" in " ".join(said.split())
+    assert "LEAKING: patients that the run trained on, so the scores are too high" in " ".join(said.split())
     assert "evaluate/LEAKING-mine/dice" in made.run.metrics
     assert "LEAKING" in made.run.tags["evaluation.LEAKING-mine"]
     assert len(made.rows("LEAKING-mine")) == 12
@@ -172,7 +172,7 @@ def test_data_that_an_earlier_version_prepared_tell_no_images(made: Made, tmp_pa
 
 def test_that_validation_patients_chose_the_decision_is_said(made: Made) -> None:
     said = made.again("part=val")
-    assert "flatters: validation patients, who chose checkpoint and decision, are scored" in said
+    assert "too high: these patients chose the checkpoint and the decision" in said
     assert "has now been scored" not in said
     assert made.run.metrics["evaluate/val/dice"] == pytest.approx(made.run.metrics["final/val/dice"])
 

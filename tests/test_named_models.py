@@ -113,7 +113,7 @@ def test_a_folder_names_the_predictor_in_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        (["nothing"], "run=nothing: 0 runs in .* begin so"),
+        (["nothing"], "run=nothing: no run with such an id in "),
         (["/nothing/there"], "run=/nothing/there: no such folder; allowed: the id of a run or its first digits, models"),
         ([__file__], r"run=/.*\.py: is a file; allowed: the id of a run or its first digits, models"),
         (["{lost}"], r"run \w+ \(lost\) lacks checkpoints/best.keras or predictor.json; its trainer.keep was None"),

@@ -156,7 +156,7 @@ def test_uploaded_slices_are_one_scan(place: Path, predictor: Predictor, tempora
     assert (page.metric[0].label, page.metric[0].value) == ("Lesion in voxels", f"{predictor.segment(volume).sum():,}")
     assert (
         captions(page)[-1]
-        == "passed over: 1 file(s) that ignore names, as s_2_mask.png; 1 file(s) of other kinds, as notes.txt"
+        == "left out: 1 file(s) that match ignore, such as s_2_mask.png; 1 file(s) of other kinds, such as notes.txt"
     )
     assert not list(temporary.iterdir())
 

@@ -50,7 +50,7 @@ def test_the_command_writes_a_mask_beside_each_slice_of_each_patient(
     result = command(*keys, "overlays=worst", "uncertainty=true", "flip=true", cwd=trained, name="predict")
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
-    assert "passed over: 72 file(s) that ignore names, as TCGA_CS_4000_20000101_1_mask.tif" in result.stdout
+    assert "left out: 72 file(s) that match ignore, such as TCGA_CS_4000_20000101_1_mask.tif" in result.stdout
     assert f"attnunet.evaluate run={run_id[:8]} data=lgg data.root={lgg_root} part=all" in result.stdout
     images = [path for path in lgg_root.rglob("*.tif") if not path.stem.endswith("_mask")]
     written = {path.relative_to(tmp_path / "masks") for path in (tmp_path / "masks").rglob("*.tif")}

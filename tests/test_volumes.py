@@ -32,7 +32,7 @@ def test_a_folders_images_are_one_volume_in_natural_order_without_masks(tmp_path
     assert source.read(3, "axial")[:, 0, 0, 0].tolist() == [1, 2, 10]
     assert {path.name for path in found.passed.ignored} == {"s_1_mask.tif", "s_2_mask.tif", "s_10_mask.tif"}
     assert [path.name for path in found.passed.strange] == ["notes.txt"]
-    told = "passed over: 3 file(s) that ignore names, as s_1_mask.tif; 1 file(s) of other kinds, as notes.txt"
+    told = "left out: 3 file(s) that match ignore, such as s_1_mask.tif; 1 file(s) of other kinds, such as notes.txt"
     assert found.passed.describe() == told
 
 
@@ -265,7 +265,7 @@ def test_a_volume_without_one_of_a_runs_channels_is_named(tmp_path: Path) -> Non
     (broken, whole), _ = inputs.find(tmp_path).cases(scans.Takes(("flair", "t1"), ("flair", "t1")), None)
     assert (broken.name, broken.source, whole.name, whole.fault) == ("p1", None, "p2", "")
     told = f"{tmp_path / 'p1_t1.nii.gz'}: no file for the sequence flair beside it, which the run's network takes"
-    assert broken.fault == told
+    assert broken.fault == f"{told}; channels={{flair: PATTERN, ...}} gives the names of the files"
 
 
 @pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])

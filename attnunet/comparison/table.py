@@ -100,9 +100,10 @@ class Comparison:
         """Yield the notes that a reader needs before the numbers."""
         if leaking := [standing.rank for standing in self.standings if standing.row.leaking]:
             which = f"{'rows' if len(leaking) > 1 else 'row'} {', '.join(map(str, leaking))}"
-            yield f"LEAKING: {which} trained on patients who are scored here; scores flatter."
+            yield f"LEAKING: {which} trained on patients who are scored here, so the scores are too high."
         if self.part == "val":
-            yield "Validation patients chose checkpoint and decision, so that these scores flatter; test=true scores the test."
+            told = "The validation patients chose the checkpoint and the decision, so these scores are too high"
+            yield f"{told}; test=true scores the test."
         if self.pairs and smallest_p(len(self.patients)) * len(self.pairs) >= self.question.alpha:
             yield explain_powerless(len(self.patients), len(self.pairs), self.question.alpha)
         if self.worst.any():

@@ -25,7 +25,7 @@ from attnunet.tracking.run import Run
 
 EVALUATION = "evaluation."
 """The prefix of a tag that reserves the name of an evaluation in a run."""
-LEAKING = "LEAKING: patients that the run trained on, scores flatter"
+LEAKING = "LEAKING: patients that the run trained on, so the scores are too high"
 """The title of the printed scores if the run trained on patients that are scored."""
 
 
@@ -116,7 +116,7 @@ def select_slices(
             f"not the data that the run was made with: now {prepared.fingerprint}, then {record.split['fingerprint']}"
         )
     if chose := known_patients(record, "val", prepared, indices):
-        notes.append(f"flatters: validation patients, who chose checkpoint and decision, are scored: {', '.join(chose)}")
+        notes.append(f"too high: these patients chose the checkpoint and the decision: {', '.join(chose)}")
     if trained := known_patients(record, "train", prepared, indices):
         notes.append(f"LEAKING: patients that the run trained on are scored: {', '.join(trained)}")
     return Selection(prepared, tuple(indices), trained, (*notes, *prepared.notes, *find_doubts(prepared, indices)))

@@ -17,11 +17,12 @@ def find_patients(parts: Mapping[str, Collection[tuple[str, int]]], slices: Sequ
     """Return the patients of each part. `parts` holds a part's slices as pairs of the patient and the slice's number.
 
     Raises:
-        DataError: a part has only some slices of a patient, or a patient has several scans. Other tools expect that a
+        DataError: a part has only some slices of a patient, or a scan has a name. Other tools expect that a
             patient is one volume and lies in one part.
     """
     if scans := sorted({s.volume for s in slices if s.scan}):
-        raise DataError(f"data: {', '.join(scans[:5])} are scans among several; allowed: one scan a patient")
+        told = f"data: {', '.join(scans[:5])} are scans with a name, but other tools know patients only"
+        raise DataError(f"{told}; allowed: one scan of each patient, without a name")
     fold: dict[str, list[str]] = {}
     for part in PARTS:
         held = set(parts[part])

@@ -68,7 +68,7 @@ class Case:
 
 
 class Passed(NamedTuple):
-    """The files that are not segmented: those that `ignore` names, those of unknown kinds, and those of other sequences."""
+    """The files that are not segmented: they match `ignore`, or are of an unknown kind, or of another sequence."""
 
     ignored: tuple[Path, ...] = ()
     strange: tuple[Path, ...] = ()
@@ -76,9 +76,9 @@ class Passed(NamedTuple):
 
     def describe(self) -> str:
         """Return one line with the numbers of files, or "" if there are none."""
-        kinds = zip(self, ("that ignore names", "of other kinds", "of other sequences"), strict=True)
-        parts = [f"{len(files):,} file(s) {kind}, as {files[0].name}" for files, kind in kinds if files]
-        return f"passed over: {'; '.join(parts)}" if parts else ""
+        kinds = zip(self, ("that match ignore", "of other kinds", "of other sequences"), strict=True)
+        parts = [f"{len(files):,} file(s) {kind}, such as {files[0].name}" for files, kind in kinds if files]
+        return f"left out: {'; '.join(parts)}" if parts else ""
 
 
 class Found(Protocol):
@@ -96,7 +96,7 @@ class Found(Protocol):
     def volumes(self) -> Sequence[Source]: ...
 
     def cases(self, takes: Takes, channels: Mapping[str, str] | None) -> tuple[list[Case], Passed]:
-        """Return the cases for a network, and the files that are passed over.
+        """Return the cases for a network, and the files that are left out.
 
         Args:
             takes: the channels that the network takes.
@@ -185,7 +185,11 @@ class Files:
         """Return the reader of `attnunet.data` that takes the passed files as references, or None if it is not known."""
         if self.layout is not None:
             return "nnunet"
-        kinds = {"lgg": lgg.match_name, "brats": lambda file: re.match("BraTS", file.name)}
+        kinds = {
+            "lgg": lgg.match_name,
+            "brats": lambda file: re.match("BraTS", file.name),
+            "nifti": lambda file: nifti.is_nifti(file.name) and re.fullmatch("(.*[_-])?seg", stem(file)),
+        }
         return next((name for name, fits in kinds.items() if any(map(fits, passed.ignored))), None)
 
     def name(self, place: PurePosixPath, own: str | PurePosixPath) -> str:
@@ -203,7 +207,7 @@ class Files:
         first = next(iter(files.values()))[0]
         if lacking := [channel for channel in channels if channel not in files]:
             told = f"{first}: no file for the sequence {', '.join(lacking)} beside it, which the run's network takes"
-            return Case(name, None, told)
+            return Case(name, None, f"{told}; channels={{{lacking[0]}: PATTERN, ...}} gives the names of the files")
         chosen = {channel: files[channel][0] for channel in channels}
         own_name = key.case.name or "mask" if len(chosen) > 1 or key.by_path else stem(next(iter(chosen.values())))
         source = Sequences(tuple(chosen.values()), Path(key.place / key.case.parent), own_name)
@@ -211,7 +215,7 @@ class Files:
 
 
 def find_files(path: Path, ignore: Sequence[str]) -> Files:
-    """Return the volumes at a path. Files are passed over if `ignore` names them or a folder that they lie in.
+    """Return the volumes at a path. A file is left out if a pattern of `ignore` matches it or a folder above it.
 
     Raises:
         DataError: there is no volume at `path`; `listing.list_files` finds a fault; see `nnunet.channel_names`.
@@ -245,7 +249,7 @@ def find_files(path: Path, ignore: Sequence[str]) -> Files:
             strange.append(file)
     stacks = [stack for place, slices in images.items() for stack in stack_up(slices, place, path)]
     if not (stacks or volumes):
-        besides = f"; {len(ignored)} file(s) are passed over because of ignore={list(ignore)}" if ignored else ""
+        besides = f"; {len(ignored)} file(s) are left out by ignore={list(ignore)}" if ignored else ""
         raise DataError(f"input={path}: nothing to segment there; allowed: {ALLOWED}{besides}")
     layout = read_layout(described) if described and (described.parent == root or root.name.startswith("images")) else None
     return Files(root, (*stacks, *volumes), Passed(tuple(ignored), tuple(strange)), layout)

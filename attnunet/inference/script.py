@@ -102,6 +102,8 @@ def read(path: Path) -> tuple[np.ndarray, list[str]]:
 
 def main(network: Network) -> None:
     """Write the mask of INPUT below OUTPUT: images of 0 and 255, or a .npy of 0 and 1."""
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     source, output, *spacing = sys.argv[1:]
     facts = json.loads(Path(__file__).with_name("predictor.json").read_text())
     volume, names = read(Path(source))

@@ -70,7 +70,7 @@ class Segmented:
 
 @contextmanager
 def opened(files: Files, predictor: Network) -> Iterator[tuple[list[Case], str]]:
-    """Yield the scans of an upload and a sentence about the files that are passed over, during a `with` block."""
+    """Yield the scans of an upload and a sentence about the files that are left out, during a `with` block."""
     with laid_out(files) as path, inputs.unpacked(path) as root:
         # A table of cases is not read, because it could name any file of this machine.
         cases, passed = inputs.find_files(root, OmegaConf.load(Path(CONF, "predict.yaml")).ignore).cases(predictor, None)
@@ -78,7 +78,7 @@ def opened(files: Files, predictor: Network) -> Iterator[tuple[list[Case], str]]
 
 
 def list_scans(files: Files, predictor: Network) -> tuple[list[Scan], str]:
-    """Return the scans of an upload, and a sentence about the files that are passed over.
+    """Return the scans of an upload, and a sentence about the files that are left out.
 
     Raises:
         UploadError: there is no scan.

@@ -228,7 +228,8 @@ def find_run(store: Store, run_id: str) -> Run:
     except MlflowException:
         found = [run for run in search_runs(store, list_studies(store)) if run.info.run_id.startswith(run_id)]
     if len(found) != 1:
-        raise NotFound(f"run={run_id}: {len(found)} runs in {store.shown_address} begin so; allowed: the id of one run")
+        many = f"{len(found)} runs with an id that begins so" if found else "no run with such an id"
+        raise NotFound(f"run={run_id}: {many} in {store.shown_address}; allowed: the id of one run, or its first digits")
     return found[0]
 
 
