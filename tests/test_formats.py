@@ -54,6 +54,7 @@ def test_the_network_in_float32_is_the_one_that_float32_would_have_built(setting
     exact = to_float32(network)
     assert {part.compute_dtype for part in parts(exact) if part.weights} == {"float32"}
     assert len(parts(exact)) == len(parts(network))
+    assert {layer.compute_dtype for layer in simplify(network).layers[1:]} == {"float32"}
 
     keras.config.set_dtype_policy("float32")
     expected = build(setting)

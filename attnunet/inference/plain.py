@@ -104,23 +104,26 @@ def join(
 ) -> KerasTensor:
     """Return scale * convolution(Concatenate([UpSampling2D(2)(below), skip])) + shift, as the layer `Joined` computes it.
 
-    A 3x3 or 1x1 convolution of `below` runs at its lower resolution. The sum of both convolutions gets the shift once.
+    A 3x3 or 1x1 convolution of `below` runs at its lower resolution. The sum of both convolutions gets the shift once. The
+    new layers compute in float32, also in a process that trains in mixed precision.
     """
-    kind, up = type(convolution), layers.UpSampling2D(2, name=f"{name}_up")
+    kind, up = type(convolution), layers.UpSampling2D(2, dtype="float32", name=f"{name}_up")
     parts = kind in (layers.Conv2D, layers.SeparableConv2D) and is_plain(convolution)
     if not parts or getattr(convolution, "depth_multiplier", 1) != 1:
-        return convolve(convolution, layers.Concatenate(name=f"{name}_concat")([up(below), skip]), name, scale, shift)
+        joined = layers.Concatenate(dtype="float32", name=f"{name}_concat")([up(below), skip])
+        return convolve(convolution, joined, name, scale, shift)
 
     of_below, of_skip = zip(*(np.split(k, [below.shape[3]], axis=2) for k in convolution.get_weights()), strict=True)
     if kind is layers.Conv2D and convolution.kernel_size == (3, 3):
         kernel = transposed_kernel(of_below[0] * scale).numpy()
-        enlarge = layers.Conv2DTranspose(kernel.shape[2], 4, strides=2, padding="same", use_bias=False, name=f"{name}_below")
-        enlarged = place(type(enlarge), enlarge.get_config(), [kernel], below)
+        settings = {"strides": 2, "padding": "same", "use_bias": False, "dtype": "float32", "name": f"{name}_below"}
+        enlarged = place(layers.Conv2DTranspose, {"filters": kernel.shape[2], "kernel_size": 4, **settings}, [kernel], below)
     elif convolution.kernel_size == (1, 1):
         enlarged = up(convolve(convolution, below, f"{name}_below", scale, NOTHING, of_below))
     else:
         enlarged = convolve(convolution, up(below), f"{name}_below", scale, NOTHING, of_below)
-    return layers.Add(name=name)([enlarged, convolve(convolution, skip, f"{name}_skip", scale, shift, of_skip)])
+    beside = convolve(convolution, skip, f"{name}_skip", scale, shift, of_skip)
+    return layers.Add(dtype="float32", name=name)([enlarged, beside])
 
 
 def foreign_layers(network: keras.Model) -> list[str]:
