@@ -368,36 +368,41 @@ def test_a_run_is_this_processs_before_it_is_under_way_again(tmp_path: Path, mon
     assert kept.client.get_run(run_id).data.tags["process"] == process_tags()["process"]
 
 
+# Opens the new stores 0 to 9 in turn, each one when it is told to.
 OPEN = """
 import sys, time
 from pathlib import Path
 from attnunet.tracking.store import Store
-Path("ready" + sys.argv[1]).touch()
-while not Path("go").exists():
-    time.sleep(0.001)
-store = Store(Path("mlruns"), None, 0)
-run = store.begin(store.study("new"), "one of eight", {})
-store.client.log_metric(run, "value", 1.0)
-store.client.set_terminated(run, "FINISHED")
+for attempt in range(10):
+    folder = Path(str(attempt))
+    (folder / ("ready" + sys.argv[1])).touch()
+    while not (folder / "go").exists():
+        time.sleep(0.001)
+    store = Store(folder / "mlruns", None, 0)
+    run = store.begin(store.study("new"), "one of eight", {})
+    store.client.log_metric(run, "value", 1.0)
+    store.client.set_terminated(run, "FINISHED")
 """
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_new_store_opened_by_eight_processes_at_once_is_whole_ten_times_of_ten(tmp_path: Path) -> None:
-    for attempt in range(10):
-        folder = tmp_path / str(attempt)
+    folders = [tmp_path / str(attempt) for attempt in range(10)]
+    for folder in folders:
         folder.mkdir()
-        jobs = [
-            subprocess.Popen([sys.executable, "-c", OPEN, str(job)], cwd=folder, stderr=subprocess.PIPE, text=True)
-            for job in range(8)
-        ]
+    jobs = [
+        subprocess.Popen([sys.executable, "-c", OPEN, str(job)], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        for job in range(8)
+    ]
+    for folder in folders:
         while len(list(folder.glob("ready*"))) < 8:
             assert not any(job.poll() for job in jobs)
             time.sleep(0.05)
         (folder / "go").touch()
-        for job in jobs:
-            _, error = job.communicate(timeout=120)
-            assert job.returncode == 0, error
+    for job in jobs:
+        _, error = job.communicate(timeout=120)
+        assert job.returncode == 0, error
+    for folder in folders:
         kept = Store(folder / "mlruns", None, 0)
         assert [r.info.status for r in kept.client.search_runs([kept.study("new")])] == ["FINISHED"] * 8
