@@ -102,7 +102,7 @@ def test_an_engine_without_the_data_of_its_run_is_refused(store: Store, tmp_path
 
 def select(lesions: list[int]) -> slices.Selection:
     """Return a selection of slices 5 to 14 of 20. The image of a slice is its number."""
-    prepared = SimpleNamespace(images=np.arange(20), lesion_pixels=np.isin(np.arange(20), lesions).astype(int))
+    prepared = SimpleNamespace(inputs=np.arange(20).__getitem__, lesion_pixels=np.isin(np.arange(20), lesions).astype(int))
     return slices.Selection(prepared, tuple(range(5, 15)), (), ())  # type: ignore[arg-type]
 
 

@@ -148,7 +148,7 @@ def test_a_store_or_study_or_run_that_is_not_there_is_named(store: Store, tmp_pa
     assert not (tmp_path / "none").exists()
     with pytest.raises(NotFound, match=r"study=unseen: not in .*; it has Default, other, tried"):
         notebook.list_runs(store, "unseen")
-    with pytest.raises(NotFound, match="run=zzz: 0 runs"):
+    with pytest.raises(NotFound, match="run=zzz: no run with such an id"):
         notebook.load_predictor("zzz", store)
     failed = notebook.list_runs(store, "other").index[0]
     with pytest.raises(NotFound, match="is FAILED; only a finished run has a best checkpoint"):

@@ -170,9 +170,9 @@ def test_16_bit_slices_of_odd_names_train_and_predict_by_the_same_values(tmp_pat
 
 LOOKED_UP = {
     ("predict", "run=nobody", "input=mlruns/mlflow.db", "output=masks"): "nothing to segment there",
-    ("predict", "run=nobody", "input={image}", "output=masks"): "run=nobody: 0 runs in",
-    ("export", "run=nobody"): "run=nobody: 0 runs in",
-    ("evaluate", "run=nobody"): "run=nobody: 0 runs in",
+    ("predict", "run=nobody", "input={image}", "output=masks"): "run=nobody: no run with such an id in",
+    ("export", "run=nobody"): "run=nobody: no run with such an id in",
+    ("evaluate", "run=nobody"): "run=nobody: no run with such an id in",
     ("evaluate", "study=nothing"): "study=nothing: not in",
 }
 

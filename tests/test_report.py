@@ -275,7 +275,7 @@ def test_groups_are_shown_under_the_names_that_the_data_give_them() -> None:
 def test_a_patient_of_any_name_is_drawn(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pictures, "gate_maps", lambda network: None)
     us: Any = Patients([(PIXEL, soft(PIXEL))], names=[name])
-    us.network, us.images, us.channels = None, np.zeros((4, 9, 11, 1), np.uint8), ["flair"]
+    us.network, us.inputs, us.channels = None, np.zeros((4, 9, 11, 1), np.uint8).__getitem__, ["flair"]
     us.lesion_pixels = us.masks.sum(axis=(1, 2))
     drawn = pictures.draw_scores(us, us, range(4), us.scored())
     assert set(drawn) == {"patients", "reliability", "predictions"}

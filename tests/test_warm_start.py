@@ -33,4 +33,4 @@ def test_a_run_starts_from_another_runs_weights_which_the_record_names(lgg_root:
     other = start(tmp_path, lgg_root, f"init={origin}", "model=conv")
     assert "allowed: a run with the same model and channels" in other.result.stderr
     absent = start(tmp_path, lgg_root, "init=nobody")
-    assert "run=nobody: 0 runs" in absent.result.stderr
+    assert "run=nobody: no run with such an id" in absent.result.stderr
