@@ -81,6 +81,7 @@ def server(registered: Registered, port: int) -> Iterator[str]:
     (line,) = re.findall("^.*mlflow models serve .*$", "\n".join(blocks(GUIDE, "")), re.MULTILINE)
     _, *arguments = words(line.replace("5001", str(port)))
     variables = dict(word.split("=", 1) for word in line.split() if re.match("[A-Z_]+=", word))
+    variables["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # as where `mlflow` is found: it starts uvicorn
     with serving([sys.executable, "-m", "mlflow", *arguments], port, registered.folder / "log", variables) as address:
         yield f"{address}/invocations"
 
