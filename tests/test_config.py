@@ -389,3 +389,7 @@ def test_the_check_leaves_the_configuration_as_it_was() -> None:
     before = OmegaConf.to_yaml(cfg)
     checks.check(cfg)
     assert OmegaConf.to_yaml(cfg) == before
+
+
+def test_a_sampler_without_strata_takes_any_batch() -> None:
+    checks.check(composed("sampler=patient_first", "batch_size=1"))

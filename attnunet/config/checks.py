@@ -182,7 +182,7 @@ def check_combinations(plain: dict) -> Iterator[str]:
     channels = plain["data"].get("channels")
     if isinstance(channels, list) and len(set(map(str, channels))) < len(channels):
         yield f"data.channels={channels}: allowed: each channel once"
-    share, batch_size = plain["trainer"]["lesion_share"], plain["batch_size"]
+    share, batch_size = plain["sampler"].get("lesion_share"), plain["batch_size"]
     if share not in (None, 0, 1) and round(share * batch_size) in (0, batch_size):
         lesions = round(share * batch_size)
         yield (

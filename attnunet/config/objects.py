@@ -77,7 +77,7 @@ def prepare_data(cfg: DictConfig) -> tuple[Prepared, Split]:
         raise DataError(
             f"batch_size={cfg.batch_size}: the split has only {len(split.train)} training slices; allowed: at most that number"
         )
-    sample = prepared.images[0].nbytes + cfg.image_size**2  # an image and its mask
+    sample = prepared.inputs([0]).nbytes + cfg.image_size**2  # an image and its mask
     check_shared_memory(cfg.trainer.workers, cfg.batch_size * sample)
     return prepared, split
 
