@@ -40,8 +40,8 @@ def main() -> None:
 
 def check_networks(arguments: argparse.Namespace) -> None:
     """Raise UserError if there is no network for the page."""
+    from attnunet.config import is_folder
     from attnunet.page.networks import find_networks
-    from attnunet.tracking.models import is_folder
 
     if not ((arguments.root / "mlflow.db").exists() or is_folder(arguments.run)):
         raise UserError(

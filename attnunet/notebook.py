@@ -149,7 +149,7 @@ def load_predictor(
 
     targets.allow(modules)
     run = str(run) if isinstance(run, str | Path) else list(run)
-    model = models.find_model(store or (None if models.is_folder(run) else open_store()), run)
+    model = models.find_model(store or (None if config.is_folder(run) else open_store()), run)
     if "tensorflow" not in sys.modules:
         commands.load_tensorflow()
 

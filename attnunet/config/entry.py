@@ -53,6 +53,11 @@ def settle(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     return settled
 
 
+def is_folder(run: Any) -> bool:
+    """Return whether the value of the key `run` names a folder, which holds a model outside of a store."""
+    return isinstance(run, str) and Path(run).is_dir()
+
+
 def check_folder(key: str, folder: str) -> None:
     """Raise ConfigError if a folder cannot be written to, or if it does not exist and cannot be made."""
     path = Path(folder).absolute()

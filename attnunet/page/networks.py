@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attnunet.config import is_folder
 from attnunet.tracking import models, records
 from attnunet.tracking.store import Store, open_store
 
@@ -34,7 +35,7 @@ def find_networks(root: Path, run: str | None) -> dict[str, str]:
 
 def open_network_store(root: Path, run: str) -> Store | None:
     """Return the store that a network comes from. A folder with a network needs none."""
-    return None if models.is_folder(run) else open_store(root.resolve(), None, 0)
+    return None if is_folder(run) else open_store(root.resolve(), None, 0)
 
 
 def label(record: records.Record) -> str:

@@ -21,7 +21,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig
 
 from attnunet import config
-from attnunet.config import as_typed, check_folder, settle, without_hydra
+from attnunet.config import as_typed, check_folder, is_folder, settle, without_hydra
 from attnunet.errors import exit_on_error, explain, first_line
 from attnunet.sweeps import terminal
 from attnunet.sweeps.composition import open_loader
@@ -158,11 +158,6 @@ class CheckKeys(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         sys.exit("attnunet: -m: only attnunet.train has sweeps; allowed: this command without -m")
-
-
-def is_folder(run: Any) -> bool:
-    """Return whether the value of the key `run` names a folder, which holds a model outside of a store."""
-    return isinstance(run, str) and Path(run).is_dir()
 
 
 def check_stored(run: Any) -> None:

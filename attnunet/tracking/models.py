@@ -14,7 +14,7 @@ from zipfile import is_zipfile
 
 from omegaconf import DictConfig
 
-from attnunet.config import targets
+from attnunet.config import is_folder, targets
 from attnunet.data.slices import refuse
 from attnunet.inference.stream import check_members
 from attnunet.tracking.records import REGISTRY, NotFound, Record, find_run, runs_of_study
@@ -96,11 +96,6 @@ def read_facts(text: str, source: str) -> dict[str, Any]:
             f"{source}: its predictor.json does not describe a model of attnunet, which has {', '.join(sorted(FACTS))}"
         )
     return facts
-
-
-def is_folder(run: str | Sequence[str]) -> bool:
-    """Return whether the value of the key `run` names a folder, so that no store is needed."""
-    return isinstance(run, str) and Path(run).is_dir()
 
 
 def find_model(store: Store | None, run: str | Sequence[str]) -> Model:
