@@ -47,8 +47,8 @@ def table(scores: np.ndarray, **question: object) -> Comparison:
     return compare_rows(group_rows(made), "val", Question(resamples=499, **question))  # type: ignore[arg-type]
 
 
-def text_of(comparison: Comparison) -> str:
-    console = Console(width=200, file=io.StringIO(), soft_wrap=True)
+def text_of(comparison: Comparison, width: int = 200) -> str:
+    console = Console(width=width, file=io.StringIO(), soft_wrap=True)
     terminal.print_comparison(console, comparison)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
