@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from matplotlib.textpath import TextPath
 from rich.cells import cell_len
+from rich.console import Console
 
 from attnunet.comparison.page import page
 from attnunet.comparison.pairs import Question
 from attnunet.comparison.rows import Row, ScoredRun, group_rows
 from attnunet.comparison.shared import describe_choices, list_origins, list_settings
 from attnunet.comparison.table import Comparison, compare_rows, tables
+from attnunet.comparison.terminal import print_comparison
 from attnunet.data.files import read_csv
 from attnunet.figures.comparison import PAIRS, draw_all
 from attnunet.metrics.statistics import mean_interval
@@ -165,6 +167,17 @@ def test_the_leaderboard_is_no_wider_than_the_terminal(width: int, beside: bool,
         assert f"{s.mean:.3f}" in text
     assert not [name for name in filter(None, left_out.split(", ")) if name in "".join(table)]
     assert (f"Not shown, for lack of width: {left_out}; see leaderboard.csv\n" in text) == bool(left_out)
+
+
+def test_a_terminal_breaks_lines_between_words_and_a_log_never() -> None:
+    comparison = wide()
+    for terminal in (True, False):
+        console = Console(width=60, file=io.StringIO(), soft_wrap=True, force_terminal=terminal, color_system=None)
+        print_comparison(console, comparison)
+        text = console.file.getvalue()  # type: ignore[attr-defined]
+        lines = [line.rstrip() for line in text.splitlines() if line and line[0] not in "┏┃┡│└ "]
+        assert (max(map(len, lines)) <= 60) == terminal
+        assert all(note in " ".join(lines) for note in comparison.notes())
 
 
 def test_all_scores_stay_however_narrow_the_terminal_is() -> None:

@@ -131,19 +131,20 @@ class Comparison:
         """The verdict on each pair, in words, with short names of the rows."""
         return [describe(pair, *self.name_pair(pair), list(self.remarks(pair))) for pair in self.pairs]
 
-    def name_pair(self, pair: Pair) -> list[str]:
+    def name_pair(self, pair: Pair) -> tuple[str, str]:
         """Return a short name of each row of a pair, such as "Row 1 (loss=dice)".
 
         It has only the parameters in which the two rows differ, and none if they differ in more than APART.
         """
-        first, second = (self.standings[place].row.label for place in (pair.first, pair.second))
-        keys = [key for key in self.parameters if first.get(key) != second.get(key)]
-        names = []
-        for word, place, label in (("Row", pair.first, first), ("row", pair.second, second)):
-            told = ["LEAKING"] if self.standings[place].row.leaking else []
-            told += [f"{key}={label[key]}" for key in keys if key in label and len(keys) <= APART]
-            names.append(f"{word} {place + 1}" + (f" ({' '.join(told)})" if told else ""))
-        return names
+        first, second = (self.standings[place] for place in (pair.first, pair.second))
+        keys = [key for key in self.parameters if first.row.label.get(key) != second.row.label.get(key)]
+
+        def name(word: str, s: Place) -> str:
+            told = ["LEAKING"] if s.row.leaking else []
+            told += [f"{key}={s.row.label[key]}" for key in keys if key in s.row.label and len(keys) <= APART]
+            return f"{word} {s.rank}" + (f" ({' '.join(told)})" if told else "")
+
+        return name("Row", first), name("row", second)
 
     def remarks(self, pair: Pair) -> Iterator[str]:
         """Yield the remarks on the verdict on a pair."""
@@ -218,7 +219,8 @@ def compare_rows(table: Sequence[Row], part: str, question: Question) -> Compari
             nan_mean(own),
             float(low),
             float(high),
-            *map(float, ranks[rank - 1]),
+            float(ranks[rank - 1, 0]),
+            float(ranks[rank - 1, 1]),
             groups[rank - 1],
             float(np.median(own[~np.isnan(own)])) if not np.isnan(own).all() else math.nan,
             int(counted.sum()),

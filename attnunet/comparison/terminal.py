@@ -1,6 +1,6 @@
 """The output of a comparison in the terminal: the leaderboard, and the verdicts in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -17,21 +17,25 @@ WORDS = 15  # with more pairs than this, only the verdicts on the first row are 
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """Print the leaderboard and the verdicts. Names are printed unchanged: rich does not read them as markup."""
     print_leaderboard(console, comparison)
-    if comparison.pairs:
-        console.print(Text(comparison.reading))
-    if shared := describe_choices(list_settings(comparison)):
-        console.print(Text(f"All rows share {shared}"))
-    for note in comparison.notes():
-        console.print(Text(note))
     pairs = list(zip(comparison.pairs, comparison.sentences, strict=True))
     chosen = [words for pair, words in pairs if len(pairs) <= WORDS or pair.first == 0]
-    if chosen:
-        console.print(Text(comparison.legend))
-    for words in chosen:
-        console.print(Text(words))
-    if len(chosen) < len(pairs):
-        rest = len(pairs) - len(chosen)
-        console.print(f"... and {rest} pairs more, of rows below the first, on the page and in pairs.csv")
+    shared = describe_choices(list_settings(comparison))
+    lines = [
+        *([comparison.reading] if pairs else []),
+        *([f"All rows share {shared}"] if shared else []),
+        *comparison.notes(),
+        *([comparison.legend] if pairs else []),
+        *chosen,
+    ]
+    if rest := len(pairs) - len(chosen):
+        lines.append(f"... and {rest} pairs more, of rows below the first, on the page and in pairs.csv")
+    print_lines(console, lines)
+
+
+def print_lines(console: Console, lines: Iterable[str]) -> None:
+    """Print lines. A terminal breaks them between words; a log has them whole."""
+    for line in lines:
+        console.print(Text(line), soft_wrap=not console.is_terminal)
 
 
 def print_leaderboard(console: Console, comparison: Comparison) -> None:
@@ -57,10 +61,9 @@ def print_leaderboard(console: Console, comparison: Comparison) -> None:
         table.add_row(*(Text(row[name]) for name in names))
     console.print(table, soft_wrap=False)
     if left_out := list(rows[0])[len(names) :]:
-        console.print(f"Not shown, for lack of width: {', '.join(left_out)}; see leaderboard.csv")
+        print_lines(console, [f"Not shown, for lack of width: {', '.join(left_out)}; see leaderboard.csv"])
     if below:
-        for s in places:
-            console.print(Text(f"{s.rank}: {s.row.name}"))
+        print_lines(console, (f"{s.rank}: {s.row.name}" for s in places))
 
 
 def list_scores(s: Place, comparison: Comparison) -> dict[str, str]:
