@@ -34,6 +34,9 @@ class ScoredRun:
         slices: the slice numbers of each patient, by part ("val", "test").
         scores: the score of each patient, by part; NaN if it is undefined.
         worst: the patients whose undefined distance counts as the worst, by part.
+        tags: the tags in MLflow.
+        page: the address of MLflow's page of the run; "" if it is not known.
+        folder: the address of the folder with its artifacts; "" if it is not on this machine.
     """
 
     id: str
@@ -46,6 +49,9 @@ class ScoredRun:
     slices: Mapping[str, Slices]
     scores: Mapping[str, Scores]
     worst: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    page: str = ""
+    folder: str = ""
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def read_scores(record: Record, question: Question, parts: Sequence[str]) -> Sco
         scores[part], worst[part] = read_patients(rows, question.score)
     overrides = record.tags.get("overrides", "")
     facts = (record.name, record.params, overrides, record.minutes, record.leaking, record.content, record.split["slices"])
-    return ScoredRun(record.id, *facts, scores, worst)
+    return ScoredRun(record.id, *facts, scores, worst, record.tags, record.page, record.folder)
 
 
 def score_tests(records: Sequence[Record], store: Store, console: Console) -> dict[str, Record]:
