@@ -14,7 +14,7 @@ from attnunet.comparison import terminal
 from attnunet.comparison.page import page
 from attnunet.comparison.pairs import Pair, Question, compare_pairs, describe, list_remarks
 from attnunet.comparison.patients import read_patients
-from attnunet.comparison.rows import ScoredRun, Unpaired, group_rows, pair_patients
+from attnunet.comparison.rows import ScoredRun, Unpaired, all_validated, group_rows, pair_patients
 from attnunet.comparison.table import Comparison, compare_rows
 from attnunet.metrics.statistics import mean_interval
 
@@ -337,3 +337,20 @@ def test_a_patient_of_several_scans_counts_once_by_their_mean() -> None:
     assert read_patients(rows, "dice") == ({"a": pytest.approx(0.4), "b": 0.8}, frozenset())
     assert read_patients(rows, "volume_error") == ({"a": pytest.approx(0.3), "b": 0.3}, frozenset())
     assert read_patients(rows, "hd95") == ({"a": 6, "b": 2.5}, frozenset("a"))
+
+
+def test_rows_that_nobody_validated_keep_the_order_of_their_runs() -> None:
+    """Their ranks would be ranks on the test."""
+    made = [
+        replace(run(i, loss=f"loss{i}"), slices={"val": {}, "test": {"a": [1]}}, scores={"val": {}, "test": {"a": score}})
+        for i, score in enumerate((0.2, 0.8))
+    ]
+    found = group_rows(made)
+    assert not all_validated(found, None)
+    with pytest.raises(Unpaired, match=f"top=1: run {made[0].id} has no validation patients, so no rows are the best"):
+        all_validated(found, 1)
+    assert all_validated(group_rows([run(0), run(1, loss="focal")]), 1)
+    told = text_of(compare_rows(found, "test", Question(resamples=499)))
+    assert (
+        "Nobody validated rows 1, 2, so no rank is a merit: the rows stand in the order in which their runs started." in told
+    )

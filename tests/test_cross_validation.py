@@ -61,7 +61,9 @@ def join(store: Store) -> str:
     """`attnunet.evaluate study=folds` in this process; -> what it prints."""
     out = StringIO()
     cfg = OmegaConf.create({"study": "folds", "tracking": {"root": str(store.root)}})
-    joining.join_studies(cfg, store, records.runs_of_study(store, cfg.study), Console(file=out, width=200, soft_wrap=True, markup=False))
+    joining.join_studies(
+        cfg, store, records.runs_of_study(store, cfg.study), Console(file=out, width=200, soft_wrap=True, markup=False)
+    )
     return out.getvalue()
 
 

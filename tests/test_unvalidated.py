@@ -82,6 +82,13 @@ def test_a_run_on_all_patients_keeps_the_mean_of_the_last_epochs(lgg_root: Path,
     last = weights(run.artifact("checkpoints/last.keras"))
     assert any(not np.array_equal(a, b) for a, b in zip(kept.get_weights(), last, strict=True))
 
+    refused = command("study=default", name="compare", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "has no validation patients; test=true compares the test patients" in " ".join(refused.stderr.split())
+    compared = command("study=default", "test=true", name="compare", cwd=tmp_path)
+    assert compared.returncode == 0, compared.stderr
+    assert "Nobody validated row 1" in " ".join(compared.stdout.split())
+
 
 def test_the_mean_is_taken_in_float64_and_keeps_the_type(tmp_path: Path) -> None:
     """In float32, 1 + 2 ** -24 is 1; the mean of 1, 1 and 1 + 2 ** -22 would lose its last bit."""

@@ -79,6 +79,11 @@ class Row:
         return any(run.leaking for run in self.runs)
 
     @property
+    def validated(self) -> bool:
+        """Whether every run has validation patients."""
+        return all(run.slices["val"] for run in self.runs)
+
+    @property
     def minutes(self) -> float:
         """The mean time of a run, in minutes."""
         return float(np.mean([run.minutes for run in self.runs]))
@@ -171,6 +176,19 @@ def find_differences(tables: Sequence[Mapping[str, str]], overrides: str) -> Ite
             or len({(t.get(group), t.get(key)) for t in tables}) > len({t.get(group) for t in tables})
         ):
             yield key
+
+
+def all_validated(table: Sequence[Row], top: int | None) -> bool:
+    """Return whether every row has validation patients, so that the rows can be ranked by their scores.
+
+    Raises:
+        Unpaired: some rows have none, and only the best `top` rows are asked for.
+    """
+    found = [row for row in table if not row.validated]
+    if found and top is not None:
+        name = found[0].runs[0].id
+        raise Unpaired(f"top={top}: run {name} has no validation patients, so no rows are the best; allowed: top=null")
+    return not found
 
 
 def pair_patients(table: Sequence[Row], part: str) -> tuple[tuple[str, ...], np.ndarray]:

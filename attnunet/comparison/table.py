@@ -172,6 +172,9 @@ class Comparison:
         if self.part == "val":
             told = "The validation patients chose the checkpoint and the decision, so these scores are too high"
             yield f"{told}; test=true scores the test."
+        if unvalidated := [standing.rank for standing in self.standings if not standing.row.validated]:
+            which = f"{'rows' if len(unvalidated) > 1 else 'row'} {', '.join(map(str, unvalidated))}"
+            yield f"Nobody validated {which}, so no rank is a merit: the rows stand in the order in which their runs started."
         if self.pairs and smallest_p(len(self.patients)) * len(self.pairs) >= self.question.alpha:
             yield explain_powerless(len(self.patients), len(self.pairs), self.question.alpha)
         if any(pair.verdict != "undecided" and self.seeds_of(pair) == 1 for pair in self.pairs):
