@@ -60,6 +60,7 @@ def fold(store: Store, number: int, tested: str, everyone: str = "abcd", content
 def join(store: Store) -> str:
     """`attnunet.evaluate study=folds` in this process; -> what it prints."""
     out = StringIO()
+    console = Console(file=out, width=200, soft_wrap=True, markup=False)
     cfg = OmegaConf.create({"study": "folds", "tracking": {"root": str(store.root)}})
     joining.join_studies(
         cfg, store, records.runs_of_study(store, cfg.study), Console(file=out, width=200, soft_wrap=True, markup=False)
