@@ -62,9 +62,7 @@ def join(store: Store) -> str:
     out = StringIO()
     console = Console(file=out, width=200, soft_wrap=True, markup=False)
     cfg = OmegaConf.create({"study": "folds", "tracking": {"root": str(store.root)}})
-    joining.join_studies(
-        cfg, store, records.runs_of_study(store, cfg.study), Console(file=out, width=200, soft_wrap=True, markup=False)
-    )
+    joining.join_studies(cfg, store, records.runs_of_study(store, cfg.study), console)
     return out.getvalue()
 
 
