@@ -121,7 +121,13 @@ def test_a_study_is_ranked_and_its_verdicts_are_printed_and_written(runs: Runs) 
     assert [row["loss"] for row in rows] == ["dice", "focal"]
     assert float(rows[1]["mean"]) == pytest.approx(BASE.mean())
     assert "is better than row 2 (loss=focal)" in (folder / "pairs.csv").read_text()
-    assert (folder / "compare.html").read_text().count("<svg") == 5
+    html = (folder / "compare.html").read_text()
+    assert html.count("<svg") == 5
+    study = runs.store.study(runs.study)
+    for run in (run for s in found.standings for run in s.row.runs):
+        assert f'<a href="http://127.0.0.1:5000/#/experiments/{study}/runs/{run.id}">{run.id[:8]}</a>' in html
+        assert f'<a href="{runs.artifact(run.id, "").as_uri()}">files</a>' in html
+    assert f"<code>attnunet-store ui {runs.store.root}</code>" in html
     # The differences are of the mean over the seeds.
     (pair,) = found.pairs
     assert pair.difference == pytest.approx(0.07 + noise.mean())

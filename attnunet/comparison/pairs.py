@@ -176,18 +176,13 @@ def explain_sentences(compared: Sequence[Pair], patients: int, question: Questio
     return " ".join(lines)
 
 
-def count_powerless(patients: int, tests: int) -> str:
-    """Return a sentence that says that this number of patients cannot show a difference among this number of pairs."""
-    return f"{plural(patients, 'patient')} cannot show a difference among {plural(tests, 'pair')}, however large."
-
-
 def explain_powerless(patients: int, tests: int, alpha: float) -> str:
-    """Return the sentence of `count_powerless`, then the smallest possible p value and the number of patients needed."""
+    """Return why so many patients cannot show a difference among so many pairs, and the number of patients that can."""
     least = smallest_p(patients)
     return (
-        f"{count_powerless(patients, tests)} The smallest p of the signed rank test is {format_p(least)}, "
-        f"{format_p(min(1, least * tests))} after Holm, and {alpha:g} is asked for. It takes "
-        f"{required_patients(tests, alpha)} patients, or fewer pairs."
+        f"{plural(patients, 'patient')} cannot show a difference among {plural(tests, 'pair')}, however large. The smallest p "
+        f"of the signed rank test is {format_p(least)}, {format_p(min(1, least * tests))} after Holm, and {alpha:g} is asked "
+        f"for. It takes {required_patients(tests, alpha)} patients, or fewer pairs."
     )
 
 
