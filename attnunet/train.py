@@ -156,7 +156,9 @@ def job(cfg: DictConfig) -> float:
             return train(cfg, choices, overrides, score_test=True).score
     parent = os.environ.get(sweep.PARENT)
     work = partial(train, cfg, choices, overrides, score_test=False, parent=parent)
-    return sweep.run_job(work, composed.job.num, overrides, Path(composed.runtime.output_dir)).score
+    folder = Path(composed.runtime.output_dir)
+    with terminal.print_to(folder / f"{composed.job.name}.log"):
+        return sweep.run_job(work, composed.job.num, overrides, folder).score
 
 
 def main() -> None:

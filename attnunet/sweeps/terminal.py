@@ -6,10 +6,16 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+LOG: ContextVar[TextIO | None] = ContextVar("log", default=None)
+"""The log that takes the place of the terminal; see `print_to`."""
+LOG_WIDTH = 160
 
 
 def escape_unknown_characters() -> None:
@@ -25,13 +31,27 @@ def escape_unknown_characters() -> None:
 def console(width: int | None = None) -> Console:
     """Return the console of a command. It prints [x] and :x: as plain text.
 
-    If the output does not go to a terminal, the console is `width` columns wide.
+    If the output does not go to a terminal, the console is `width` columns wide. In the `with` block of `print_to`, it prints
+    to the log.
     """
     from rich.console import Console
 
+    plain: dict[str, Any] = {"soft_wrap": True, "highlight": False, "markup": False, "emoji": False}
+    if log := LOG.get():
+        return Console(file=log, width=LOG_WIDTH, force_terminal=False, color_system=None, **plain)
     escape_unknown_characters()  # called here again for worker processes
-    columns = None if sys.stdout.isatty() else width
-    return Console(width=columns, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    return Console(width=None if sys.stdout.isatty() else width, **plain)
+
+
+@contextmanager
+def print_to(path: Path) -> Iterator[None]:
+    """Let each console that is made during a `with` block print to the end of a file instead of the terminal."""
+    with path.open("a", buffering=1, encoding="utf-8", errors="backslashreplace") as stream:
+        token = LOG.set(stream)
+        try:
+            yield
+        finally:
+            LOG.reset(token)
 
 
 @contextmanager

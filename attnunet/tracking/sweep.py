@@ -6,18 +6,19 @@ import math
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mlflow import entities
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from attnunet.data.files import digest, write_csv
+from attnunet.data.files import digest, write_atomically, write_csv
 from attnunet.errors import first_line
 from attnunet.tracking.provenance import provenance
 from attnunet.tracking.records import reuse_tag
@@ -37,7 +38,7 @@ class Outcome:
     """The outcome of a job.
 
     Attributes:
-        how: "finished", "resumed", "reused", "failed" or "missing".
+        how: "finished", "resumed", "reused", "failed", "interrupted" or "missing"; "running" until the job ends.
         run_id: the id of the job's run; None if it is not known.
         score: the best value of `monitor`; NaN if the job has no result.
         reason: why the job has no result, for example the first line of its error; "" if it has one.
@@ -53,16 +54,34 @@ def run_job(work: Callable[[], Outcome], number: int, overrides: Sequence[str], 
     """Return the outcome of `work`, and write the outcome to `folder` for the table of the sweep.
 
     An error in `work` gives the outcome "failed". Its traceback is written to the log of the job, and the other jobs go on.
+    After Ctrl-C or SIGTERM, the outcome is "interrupted".
     """
     start = time.monotonic()
+
+    def write(outcome: Outcome) -> None:
+        seconds = round(time.monotonic() - start, 1)
+        facts = {**asdict(outcome), "job": number, "overrides": list(overrides), "seconds": seconds}
+        write_atomically(folder / OUTCOME, json.dumps(facts).encode())
+
     try:
+        write(Outcome("running", None, math.nan))
         outcome = work()
     except Exception as error:
         log.exception("job %s failed", " ".join(overrides))
         outcome = Outcome("failed", None, math.nan, f"{type(error).__name__}: {first_line(error)}")
-    facts = {**asdict(outcome), "job": number, "overrides": list(overrides), "seconds": round(time.monotonic() - start, 1)}
-    (folder / OUTCOME).write_text(json.dumps(facts))
+    except BaseException:
+        with suppress(OSError):
+            write(Outcome("interrupted", None, math.nan))
+        raise
+    write(outcome)
     return outcome
+
+
+def read_outcomes(sweep: Path, known: Collection[Path] = ()) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the folder of each job that has started, and what `run_job` wrote there. Leave out the folders in `known`."""
+    for path in sweep.glob(f"*/{OUTCOME}"):
+        if path.parent not in known:
+            yield path.parent, json.loads(path.read_text())
 
 
 def read_facts(run: entities.Run) -> dict:
@@ -138,15 +157,15 @@ class Sweep:
     def rows(self) -> list[dict]:
         """Return a row for each job: the values that differ between jobs, and the outcome of the job.
 
-        If a job wrote no outcome, its outcome is "missing". If a search was started before, the first rows are the trials
+        The outcome of a job that did not start is "missing". If a search was started before, the first rows are the trials
         that finished then.
         """
-        found = {}
-        for path in self.folder.glob(f"*/{OUTCOME}"):
-            facts = json.loads(path.read_text())
-            found[facts["job"]] = facts
+        found = {facts["job"]: facts for _, facts in read_outcomes(self.folder)}
+        for facts in found.values():
+            if facts["how"] == "running":
+                facts |= {"how": "interrupted", "reason": "its process died"}
         for number, overrides in enumerate(self.jobs or ()):
-            lost = Outcome("missing", None, math.nan, "did not start, or its process died")
+            lost = Outcome("missing", None, math.nan, "did not start")
             found.setdefault(number, {**asdict(lost), "seconds": math.nan, "job": number, "overrides": list(overrides)})
         table = [found[number] for number in sorted(found)]
         children: list[entities.Run] = []
