@@ -1,7 +1,7 @@
 """The terminal during a sweep: a line for each job that ends, and a bar with the time left of the whole sweep.
 
-Only the process that started the sweep prints. A job prints to the log in its own folder (see `terminal.print_to`). This module
-reads the logs and the outcomes there, so it works in the same way for every launcher.
+Only the process that started the sweep prints. A job prints to the log in its own folder (see `terminal.print_to`). This
+module reads the logs and the outcomes there, so it works in the same way for every launcher.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,7 +75,9 @@ class Job:
         return 0.0 if self.before is None else (self.epoch - self.before) / (self.epochs - self.before)
 
 
-def estimate_left(finished: Sequence[float], running: Sequence[tuple[float, float]], waiting: int, at_once: int) -> float | None:
+def estimate_left(
+    finished: Sequence[float], running: Sequence[tuple[float, float]], waiting: int, at_once: int
+) -> float | None:
     """Return the seconds that a sweep has left; None if nothing is known yet.
 
     A running job with an epoch behind it takes as long as its epochs foretell, and any other job takes the mean time of the
@@ -102,9 +105,22 @@ def format_time(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def shorten(text: str, width: int) -> str:
+def shorten(text: str, width: float) -> str:
     """Return a text of at most `width` characters."""
-    return text if len(text) <= width else f"{text[: max(0, width - 3)]}..."
+    return text if len(text) <= width else f"{text[: max(0, int(width) - 3)]}..."
+
+
+def keep_end(text: str, width: int) -> str:
+    """Return the end of a text, in at most `width` characters."""
+    return text if len(text) <= width else f"...{text[3 - width :]}"
+
+
+def round_number(value: str) -> str:
+    """Return a value with four digits if it is a number with more."""
+    try:
+        return f"{float(value):.4g}" if "." in value and len(value) > 6 else value
+    except ValueError:
+        return value
 
 
 class Display:
@@ -122,7 +138,9 @@ class Display:
             outcomes: `tracking.sweep.read_outcomes`.
         """
         self.console, self.folder, self.log, self.monitor = console, folder, log, monitor
-        self.swept, self.outcomes = swept, outcomes
+        self.outcomes = outcomes
+        ends = Counter(key.rpartition(".")[2] for key in swept)
+        self.short = {key: end if ends[end := key.rpartition(".")[2]] == 1 else key for key in swept}
         self.total: int | None = None  # the number of jobs; a search sets it when it has opened its study
         self.running: dict[Path, Job] = {}
         self.done: set[Path] = set()
@@ -160,26 +178,41 @@ class Display:
         total = "" if self.total is None else f"/{self.total}"
         return f"job {job.facts['job'] + 1:{max(0, len(total) - 1)}}{total}"
 
-    def changes(self, job: Job) -> str:
-        """Return the overrides in which the job differs from the others. A number is rounded to four digits."""
-        pairs = [override.lstrip("+").partition("=") for override in job.facts["overrides"]]
-        return " ".join(f"{key}={round_number(value)}" for key, _, value in pairs if key in self.swept)
+    def expect(self, jobs: Sequence[Sequence[str]]) -> None:
+        """Take the number of jobs from their overrides, and the width of the column that shows these."""
+        self.total, self.widest = len(jobs), max(len(self.changes(overrides)) for overrides in jobs)
+
+    def changes(self, overrides: Sequence[str], width: float = math.inf) -> str:
+        """Return the overrides in which a job differs from the others, in at most `width` characters.
+
+        Of a key, the last part is shown if no other key ends with it. Of a number, four digits are shown. If the text does
+        not fit, the end of each value is kept, because it tells long paths apart.
+        """
+        pairs = [override.lstrip("+").partition("=") for override in overrides]
+        shown = {self.short[key]: round_number(value) for key, _, value in pairs if key in self.short}
+        text, longest = "", max(map(len, shown.values()), default=0)
+        for most in range(max(longest, 8), 7, -1):
+            text = " ".join(f"{key}={keep_end(value, most)}" for key, value in shown.items())
+            if len(text) <= width:
+                break
+        return shorten(text, width)
 
     def row(self, job: Job, *facts: str) -> str:
-        """Return a line about a job. Its overrides are shortened, so that the line fits the terminal."""
-        told = "  ".join(fact for fact in facts if fact)
-        room = self.console.width - len(self.name(job)) - len(told) - 4
-        changes = shorten(self.changes(job), max(room, 12))
+        """Return a line about a job that fits the terminal. The overrides of the job take at least a quarter of it."""
+        told, width = "  ".join(filter(None, facts)), self.console.width
+        room = max(width - len(self.name(job)) - len(told) - 4, width // 4)
+        changes = self.changes(job.facts["overrides"], room)
         self.widest = max(self.widest, len(changes))  # so that the lines of the jobs form columns
         changes = changes.ljust(min(self.widest, room))
-        return shorten("  ".join(filter(None, (self.name(job), changes, told))), self.console.width)
+        return shorten("  ".join(filter(None, (self.name(job), changes, told))), width)
 
     def ended(self, job: Job) -> str:
-        """Return the line of a job that ended."""
+        """Return the line of a job that ended. Where there is no bar, it also says how much time is left."""
         facts = job.facts
         score = "" if math.isnan(facts["score"]) else f"{self.monitor} {facts['score']:.4f}"
         run = f"run {facts['run_id'][:8]}" if facts["run_id"] else ""
-        return self.row(job, f"{facts['how']}", score, f"{facts['seconds'] / 60:.1f} min", run, facts["reason"], self.left())
+        left = "" if self.console.is_terminal else self.left()
+        return self.row(job, f"{facts['how']:8}", score, f"{facts['seconds'] / 60:.1f} min", run, left, facts["reason"])
 
     def draw(self) -> RenderableType:
         """Return the bar of the sweep, and under it a line for each running job."""
@@ -192,7 +225,7 @@ class Display:
         completed = len(self.done) + sum(job.share for job in self.running.values())
         bar.add_row(
             ProgressBar(self.total or 1, completed if self.total else 0, width=30),
-            ", ".join(filter(None, (f"{len(self.done)} of {self.total or 'the'} jobs", self.left()))),
+            ", ".join(filter(None, (f"{len(self.done)}{f' of {self.total}' if self.total else ''} jobs", self.left()))),
         )
         return Group(bar, *(Text(self.row(job, job.line), no_wrap=True) for job in self.running.values()))
 
@@ -222,11 +255,3 @@ class Display:
             self.look()
             if live:
                 live.stop()
-
-
-def round_number(value: str) -> str:
-    """Return a value with four digits if it is a number with more."""
-    try:
-        return f"{float(value):.4g}" if "." in value and len(value) > 6 else value
-    except ValueError:
-        return value

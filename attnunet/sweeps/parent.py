@@ -93,5 +93,6 @@ def make_display(cfg: DictConfig, sweep: Sweep) -> Display:
     swept = {override.get_key_element().lstrip("+") for override in all_overrides(cfg) if override.is_sweep_override()}
     log = f"{cfg.hydra.job.name}.log"
     display = Display(sweep.console, sweep.folder, log, sweep.monitor, swept, read_outcomes)
-    display.total = sweep.jobs and len(sweep.jobs)
+    if sweep.jobs:
+        display.expect(sweep.jobs)
     return display

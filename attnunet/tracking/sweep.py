@@ -206,7 +206,7 @@ class Sweep:
             complete = False
         # In a log, the console is wider than a terminal, so that the columns need not be narrow.
         print_jobs(self.console, rows, parameters, lowest=self.monitor.endswith("loss"))
-        print(f"sweep {self.run.id} on {platform.node()}; log and traceback of each job: {self.folder}")
+        print(f"sweep {self.run.id} on {platform.node()}\nlog of each job in {self.folder}")
         return complete
 
     def abandon(self) -> None:
@@ -238,18 +238,20 @@ def varying_keys(rows: Sequence[dict]) -> set[str]:
 
 
 def print_jobs(console: Console, rows: Sequence[dict], parameters: Sequence[str], lowest: bool) -> None:
-    """Print a row for each job, and mark the best score with a star.
+    """Print a row for each job, and mark the best score with a star. The numbers of the jobs start at 1.
 
     The best score is the lowest one if `lowest` is true, else the highest. Overrides are printed as plain text; rich does not
     read them as markup.
     """
     counts = {how: sum(row["how"] == how for row in rows) for how in dict.fromkeys(row["how"] for row in rows)}
     table = Table(title=f"{len(rows)} jobs: " + ", ".join(f"{number} {how}" for how, number in counts.items()))
-    for name in ("job", *parameters, "how", "score", "run_id", "reason"):
+    reasons = ["reason"] if any(row["reason"] for row in rows) else []
+    for name in ("job", *parameters, "how", "score", "run_id", *reasons):
         table.add_column(Text(name.replace("run_id", "run")), overflow="fold", no_wrap=name in ("job", "how", "score"))
     best = (min if lowest else max)((row["score"] for row in rows if not math.isnan(row["score"])), default=math.nan)
     for row in rows:
         cells = [str(row.get(p, "")) for p in parameters]
         score = "" if math.isnan(row["score"]) else f"{row['score']:.4f}{' *' if row['score'] == best else ''}"
-        table.add_row(*map(Text, (str(row["job"]), *cells, row["how"], score, (row["run_id"] or "")[:8], row["reason"])))
+        cells = [str(row["job"] + 1), *cells, row["how"], score, (row["run_id"] or "")[:8], *(row[name] for name in reasons)]
+        table.add_row(*map(Text, cells))
     console.print(table, soft_wrap=False)
