@@ -163,7 +163,7 @@ class Sweep:
         found = {facts["job"]: facts for _, facts in read_outcomes(self.folder)}
         for facts in found.values():
             if facts["how"] == "running":
-                facts |= {"how": "interrupted", "reason": "its process died"}
+                facts |= {"how": "interrupted", "reason": "its process was ended"}
         for number, overrides in enumerate(self.jobs or ()):
             lost = Outcome("missing", None, math.nan, "did not start")
             found.setdefault(number, {**asdict(lost), "seconds": math.nan, "job": number, "overrides": list(overrides)})
@@ -178,6 +178,7 @@ class Sweep:
         ids = {run.data.tags["overrides"]: run.info.run_id for run in children}
         for row in table:  # the outcome of a failed job lacks the id of its run
             row["run_id"] = row["run_id"] or ids.get(" ".join(row["overrides"]))
+            row["overrides"] = self.jobs[row["job"]] if self.jobs else row["overrides"]  # Hydra writes false as False
         fixed = set.intersection(*(set(row["overrides"]) for row in table)) if len(table) > 1 else set()
         return [
             {
