@@ -40,6 +40,7 @@ JOBS = [["model=conv", "optimizer.learning_rate=0.001"], ["model=conv", "optimiz
         ([100.0], [(50.0, 0.5), (25.0, 0.5)], 2, 2, (50 + 25 + 200) / 2),
         ([100.0], [(50.0, 0.25)], 0, 2, 150),  # a single job is not shared among processes
         ([10.0], [(30.0, 0.0)], 0, 1, 0),  # later than expected
+        ([100.0], [(80.0, 1.0)], 0, 1, 20),  # trained, and not yet scored
         ([10.0], [], 2, 2, 10),
     ],
 )

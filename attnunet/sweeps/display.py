@@ -80,8 +80,8 @@ def estimate_left(
 ) -> float | None:
     """Return the seconds that a sweep has left; None if nothing is known yet.
 
-    A running job with an epoch behind it takes as long as its epochs foretell, and any other job takes the mean time of the
-    finished jobs. Before a job has finished, it takes the mean time of the running jobs.
+    A job in its training takes as long as its epochs foretell, and any other job takes the mean time of the finished jobs.
+    Before a job has finished, it takes the mean time of the running jobs.
 
     Args:
         finished: the seconds of each job that was trained from its first epoch to its last.
@@ -93,7 +93,7 @@ def estimate_left(
     if not (finished or foretold):
         return None
     usual = mean(finished or foretold)
-    left = [max(0.0, (elapsed / share if share else usual) - elapsed) for elapsed, share in running]
+    left = [max(0.0, (elapsed / share if 0 < share < 1 else usual) - elapsed) for elapsed, share in running]
     return max([(sum(left) + waiting * usual) / max(at_once, 1), *left])
 
 
