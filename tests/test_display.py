@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from attnunet.sweeps import display, terminal
 from attnunet.sweeps.display import Display, estimate_left, format_time
@@ -191,6 +193,43 @@ def test_a_job_prints_to_its_log(tmp_path: Path, capsys: pytest.CaptureFixture[s
     terminal.console().print("after")
     assert log.read_text() == f"[bold]0[/bold] {'x' * 200}\n[bold]1[/bold] {'x' * 200}\n"
     assert "after" in capsys.readouterr().out
+
+
+def test_a_single_run_prints_to_the_terminal_and_to_its_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "train.log"
+    table = Table()
+    table.add_column("score")
+    with terminal.print_to(log, terminal_too=True):
+        console = terminal.console()
+        console.print("x" * 200)
+        console.print(table, soft_wrap=False)
+        with terminal.bar(console, "cases", 2) as advance:
+            advance()
+            console.print("during")
+    told = capsys.readouterr().out
+    assert log.read_text() == told
+    assert told.startswith("x" * 200 + "\n")
+    assert "score" in told
+    assert told.endswith("during\n")
+
+
+def test_a_bar_stays_out_of_the_log(tmp_path: Path) -> None:
+    shown = Console(file=StringIO(), force_terminal=True, width=80)
+    log = Console(file=StringIO(), width=80)
+    shown.push_render_hook(terminal.Copy(log))
+    with terminal.bar(shown, "cases", 2) as advance:
+        advance()
+        shown.print("during")
+    assert log.file.getvalue() == "during\n"
+
+
+def test_a_full_disk_does_not_end_a_run_because_of_its_log(disk: Path) -> None:
+    with terminal.print_to(disk / "train.log"):
+        console = terminal.console()
+        console.print("before")
+        os.posix_fallocate(os.open(disk / "ballast", os.O_CREAT | os.O_WRONLY), 0, shutil.disk_usage(disk).free)
+        console.print("x" * 10_000)
+    assert (disk / "train.log").read_text().startswith("before")
 
 
 def screen(folder: Path, *arguments: str, width: int = 100, interrupt: str | None = None) -> tuple[int, str]:
