@@ -23,7 +23,6 @@ from rich.table import Table
 
 from attnunet.sweeps import display, terminal
 from attnunet.sweeps.display import Display, estimate_left, format_time
-from attnunet.tracking.sweep import read_outcomes
 from tests.conftest import command
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -68,7 +67,7 @@ class Scene:
         plain = {"soft_wrap": True, "highlight": False, "markup": False}
         console = Console(file=self.out, width=width, force_terminal=is_terminal, **plain)
         keys = {override.lstrip("+").partition("=")[0] for job in jobs for override in job}
-        self.display = Display(console, folder, "train.log", "val/dice", keys, read_outcomes)
+        self.display = Display(console, folder, "train.log", "val/dice", keys)
         self.display.expect(jobs)
 
     def write(self, number: int, how: str, log: str = "", seconds: float = 60, score: float = 0.5, reason: str = "") -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from attnunet.figures import sweep_scores
 from attnunet.tracking.processes import process_tags
 from attnunet.tracking.store import Away, Store, local_path, open_store
-from attnunet.tracking.sweep import Outcome, Sweep, print_jobs, read_outcomes, run_job
+from attnunet.tracking.sweep import Outcome, Sweep, print_jobs, read_outcomes, round_number, run_job
 
 JOBS = [["model=conv", "seed=0"], ["model=conv", "seed=1"], ["model=conv", "seed=2"]]
 OVERRIDES = ["model=conv", "seed=0,1,2"]
@@ -242,6 +242,14 @@ def test_rows_print_in_a_narrow_terminal(root: Path, tmp_path: Path) -> None:
     console = Console(width=60, record=True)
     print_jobs(console, rows, ["seed"], lowest=False)
     assert console.export_text().count("x") == 200
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("0.0012520653814999472", "0.001252"), ("0.00025", "0.00025"), ("0.001", "0.001"), ("[8,16.123456]", "[8,16.123456]")],
+)
+def test_a_value_has_four_digits_in_the_terminal(value: str, expected: str) -> None:
+    assert round_number(value) == expected
 
 
 @pytest.mark.parametrize("width", [100, 160])

@@ -11,12 +11,14 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
+
+from attnunet.tracking.sweep import read_outcomes, round_number
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -26,8 +28,6 @@ EPOCH = re.compile(r"epoch +(\d+)/(\d+) ")
 """The start of the line that `training.callbacks.ShowProgress` prints after each epoch."""
 WARNING = re.compile(r"\[.*?\]\[(?!attnunet\.tracking\.sweep\]).*?\]\[(WARNING|ERROR|CRITICAL)\] - (.*)")
 """A line of Hydra's job log. The logger that is left out only reports that the job failed, which the line of the job says."""
-
-Outcomes = Callable[[Path, Collection[Path]], Iterator[tuple[Path, dict[str, Any]]]]
 
 
 @dataclass
@@ -115,30 +115,18 @@ def keep_end(text: str, width: int) -> str:
     return text if len(text) <= width else f"...{text[3 - width :]}"
 
 
-def round_number(value: str) -> str:
-    """Return a value with four digits if it is a number with more."""
-    try:
-        return f"{float(value):.4g}" if "." in value and len(value) > 6 else value
-    except ValueError:
-        return value
-
-
 class Display:
     """The lines and the bar of a sweep."""
 
-    def __init__(
-        self, console: Console, folder: Path, log: str, monitor: str, swept: Collection[str], outcomes: Outcomes
-    ) -> None:
+    def __init__(self, console: Console, folder: Path, log: str, monitor: str, swept: Collection[str]) -> None:
         """
         Args:
             folder: Hydra's folder for the sweep, which holds a folder for each job.
             log: the name of the log in the folder of a job.
             monitor: the metric that each job returns.
             swept: the keys that have several values in the sweep. Of the overrides of a job, only these are shown.
-            outcomes: `tracking.sweep.read_outcomes`.
         """
         self.console, self.folder, self.log, self.monitor = console, folder, log, monitor
-        self.outcomes = outcomes
         ends = Counter(key.rpartition(".")[2] for key in swept)
         self.short = {key: end if ends[end := key.rpartition(".")[2]] == 1 else key for key in swept}
         self.total: int | None = None  # the number of jobs; a search sets it when it has opened its study
@@ -149,7 +137,7 @@ class Display:
 
     def look(self) -> None:
         """Read what is new in the folders of the jobs. Print a line for each job that ended, and for each warning."""
-        for folder, facts in sorted(self.outcomes(self.folder, self.done), key=lambda found: found[1]["job"]):
+        for folder, facts in sorted(read_outcomes(self.folder, self.done), key=lambda found: found[1]["job"]):
             job = self.running.setdefault(folder, Job(facts, folder / self.log, time.monotonic()))
             job.facts = facts
             for warning in job.read():

@@ -18,10 +18,10 @@ from attnunet.errors import UserError, exit_on_error, explain, first_line
 from attnunet.sweeps import terminal
 from attnunet.sweeps.commands import open_runs
 from attnunet.sweeps.composition import CachingLoader
-from attnunet.sweeps.display import Display
 from attnunet.sweeps.grid import all_overrides, check_grid
 
 if TYPE_CHECKING:
+    from attnunet.sweeps.display import Display
     from attnunet.tracking.sweep import Sweep
 
 
@@ -88,11 +88,11 @@ def start_sweep(cfg: DictConfig, jobs: Sequence[Sequence[str]] | None, first: Di
 
 
 def make_display(cfg: DictConfig, sweep: Sweep) -> Display:
-    from attnunet.tracking.sweep import read_outcomes
+    from attnunet.sweeps.display import Display
 
     swept = {override.get_key_element().lstrip("+") for override in all_overrides(cfg) if override.is_sweep_override()}
     log = f"{cfg.hydra.job.name}.log"
-    display = Display(sweep.console, sweep.folder, log, sweep.monitor, swept, read_outcomes)
+    display = Display(sweep.console, sweep.folder, log, sweep.monitor, swept)
     if sweep.jobs:
         display.expect(sweep.jobs)
     return display

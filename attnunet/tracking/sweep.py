@@ -238,11 +238,19 @@ def varying_keys(rows: Sequence[dict]) -> set[str]:
     return {name for row in rows for name in row if name not in COLUMNS and len({str(r.get(name)) for r in rows}) > 1}
 
 
+def round_number(value: str) -> str:
+    """Return a value with four digits if it is a number with more."""
+    try:
+        return f"{float(value):.4g}" if "." in value and len(value) > 6 else value
+    except ValueError:
+        return value
+
+
 def print_jobs(console: Console, rows: Sequence[dict], parameters: Sequence[str], lowest: bool) -> None:
     """Print a row for each job, and mark the best score with a star. The numbers of the jobs start at 1.
 
-    The best score is the lowest one if `lowest` is true, else the highest. Overrides are printed as plain text; rich does not
-    read them as markup.
+    The best score is the lowest one if `lowest` is true, else the highest. A number has four digits. Overrides are printed as
+    plain text; rich does not read them as markup.
     """
     counts = {how: sum(row["how"] == how for row in rows) for how in dict.fromkeys(row["how"] for row in rows)}
     table = Table(title=f"{len(rows)} jobs: " + ", ".join(f"{number} {how}" for how, number in counts.items()))
@@ -251,7 +259,7 @@ def print_jobs(console: Console, rows: Sequence[dict], parameters: Sequence[str]
         table.add_column(Text(name.replace("run_id", "run")), overflow="fold", no_wrap=name in ("job", "how", "score"))
     best = (min if lowest else max)((row["score"] for row in rows if not math.isnan(row["score"])), default=math.nan)
     for row in rows:
-        cells = [str(row.get(p, "")) for p in parameters]
+        cells = [round_number(str(row.get(p, ""))) for p in parameters]
         score = "" if math.isnan(row["score"]) else f"{row['score']:.4f}{' *' if row['score'] == best else ''}"
         cells = [str(row["job"] + 1), *cells, row["how"], score, (row["run_id"] or "")[:8], *(row[name] for name in reasons)]
         table.add_row(*map(Text, cells))
