@@ -153,6 +153,13 @@ def test_the_same_sweep_goes_on_under_the_same_parent(root: Path, tmp_path: Path
     second.close()
 
 
+def test_outcomes_of_an_earlier_sweep_in_the_same_folder_do_not_count(root: Path, tmp_path: Path) -> None:
+    worked(tmp_path, 0, Outcome("finished", "a" * 32, 0.5))
+    begun = sweep(root, tmp_path, "same folder")
+    assert [row["how"] for row in begun.rows()] == ["missing"] * 3
+    begun.close()
+
+
 def test_a_failed_jobs_run_is_found_by_its_overrides(root: Path, tmp_path: Path) -> None:
     begun = sweep(root, tmp_path, "failed")
     tags = {"mlflow.parentRunId": begun.run.id, "overrides": "model=conv seed=1", **process_tags()}

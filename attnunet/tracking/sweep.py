@@ -140,6 +140,8 @@ class Sweep:
             earlier = store.runs(experiment, f"tags.sweep = '{identified}'")
             free = next((run.info.run_id for run in earlier if run.info.status != "RUNNING"), None)
             self.run = Run(store, store.begin(experiment, name, tags, free))
+        for earlier_job, _ in read_outcomes(folder):  # hydra.sweep.dir may be the folder of an earlier sweep
+            (earlier_job / OUTCOME).unlink()
         self.run.params(dict(override.lstrip("+").split("=", 1) for override in self.overrides if "=" in override))
         self.stack = ExitStack()
         self.stack.enter_context(stop_on_sigterm())
