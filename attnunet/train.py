@@ -153,12 +153,15 @@ def job(cfg: DictConfig) -> float:
     composed = HydraConfig.get()
     choices = config.group_choices(composed.runtime.choices)
     overrides = config.as_typed(composed.overrides.task)
+    folder = Path(composed.runtime.output_dir)
+    log = folder / f"{composed.job.name}.log"
     if composed.mode == RunMode.RUN:
-        with exit_on_error():
+        with exit_on_error(), terminal.print_to(log, terminal_too=True):
             return train(cfg, choices, overrides, score_test=True).score
     parent = os.environ.get(sweep.PARENT)
     work = partial(train, cfg, choices, overrides, score_test=False, parent=parent)
-    return sweep.run_job(work, composed.job.num, overrides, Path(composed.runtime.output_dir)).score
+    with terminal.print_to(log):
+        return sweep.run_job(work, composed.job.num, overrides, folder).score
 
 
 def main() -> None:
