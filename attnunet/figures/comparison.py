@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from attnunet.figures import sweep_scores
-from attnunet.figures.style import FONT, PREDICTION, THIRD, TRUTH, WIDTH, format_name
+from attnunet.figures.style import FONT, PREDICTION, THIRD, TRUTH, WIDTH, format_name, lay_out
 from attnunet.metrics import catalog
 from attnunet.metrics.scores import nan_mean
 
@@ -52,6 +52,7 @@ def save_all(comparison: Comparison, folder: Path) -> None:
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of each table of a font
     with mpl.rc_context(PAPER):
         for name, figure in draw_figures(comparison).items():
+            lay_out(figure)
             figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
             figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
 

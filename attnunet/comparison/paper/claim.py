@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from attnunet.comparison.paper import data, methods, results, training
 from attnunet.comparison.paper.facts import Protocol
 from attnunet.comparison.paper.references import cited
-from attnunet.comparison.paper.text import Sentence
+from attnunet.comparison.paper.text import Sentence, code, finish, listed
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ ITEMS: tuple[Item, ...] = (
     Item("sources of the data", "where, when and by whom the images were acquired", (data.source,)),
     Item("inclusion and exclusion", "why patients were included or excluded", (data.exclusions,)),
     Item("preprocessing", "what was done to the files before", methods.PREPARATION),
-    Item("subsets of the data", "why", (data.rule, data.exclusions)),
+    Item("subsets of the data", "why these patients and slices", (data.rule, data.exclusions)),
     Item("de-identification", "how the files were de-identified"),
     Item("missing data", "why sequences are missing", (data.missing, results.undefined)),
     Item("image acquisition", "scanners and protocols", (data.sequences,)),
@@ -57,8 +57,8 @@ ITEMS: tuple[Item, ...] = (
     Item("ensembles", "whether networks were combined after this comparison", (training.mirror,)),
     Item("performance metrics", "", methods.SCORES),
     Item("significance and uncertainty", "", methods.STATISTICS),
-    Item("robustness", "analyses beyond the rows compared", (results.others,), ("figures/parameters.pdf",)),
-    Item("explainability", "whether the maps of the attention gates, which each run keeps, were looked at"),
+    Item("robustness", "analyses beyond the rows compared", (results.others,)),
+    Item("explainability", "how predictions were explained"),
     Item("evaluation on internal data", "", (data.rule, results.patients)),
     Item("test on external data", "whether the data of a part came from elsewhere"),
     Item("trial registration", "a registration"),
@@ -85,7 +85,9 @@ def claim(protocol: Protocol) -> str:
         f"# Checklist\n\nThe items of {source}, in words of our own, filled in from the records of the runs. Look the items "
         "up there before you submit a checklist.\n\n"
     )
-    items = [f"{number}. **{item.about}:** {' '.join(answer(item, protocol))}\n" for number, item in enumerate(ITEMS, 1)]
+    items = [
+        f"{number}. **{finish(item.about)}** {' '.join(answer(item, protocol))}\n" for number, item in enumerate(ITEMS, 1)
+    ]
     text = "".join(items)
     references = "".join(f"- {reference}\n" for reference in cited(source + text))
     return f"{head}{text}\n## Limits\n\n{methods.limits(protocol)}\n## References\n\n{references}"
@@ -97,7 +99,7 @@ def answer(item: Item, protocol: Protocol) -> Iterator[str]:
     if known:
         yield known
     if item.files:
-        yield f"See {', '.join(item.files)}."
+        yield f"See {listed(map(code, item.files))}."
     if item.lacks:
         yield f"The record does not know: {item.lacks}."
     elif not known and not item.files:

@@ -125,8 +125,8 @@ def verdicts(protocol: Protocol) -> str:
         return ""
     return finish(
         f"two rows counted as equivalent if the interval of their mean difference lay within ±{question.margin:g} and at "
-        f"least {FEW} patients had a score in both, and as different if the interval excluded 0 and the corrected p was below the "
-        "level, in the same direction; otherwise the comparison was undecided"
+        f"least {FEW} patients had a score in both, and as different if the interval excluded 0 and the corrected p was below "
+        "the level, in the same direction; otherwise the comparison was undecided"
     )
 
 
