@@ -155,7 +155,11 @@ CASES: list[tuple[Sentence, Callable[[Protocol], Protocol], str]] = [
     (data.sequences, configured("data.channels=[flair]"), "Of each slice, the network saw flair."),
     (data.sequences, configured("neighbors=[flair]"), "saw pre, flair and post, and flair of the slices before and after."),
     (data.rule, configured("split.val=0.2"), "shares of 0.2 for validation and 0.15 for the test (seed of the split 0)"),
-    (data.rule, configured("split=kfold", "split.folds=3"), "divided into 3 folds"),
+    (
+        data.rule,
+        configured("split=kfold", "split.folds=3"),
+        "divided into 3 folds at random, stratified by site and lesion size; a run tested on one fold",
+    ),
     (data.rule, configured("split=site", "split.site=CS"), "All patients of the site CS were the test part"),
     (data.rule, configured("split=manifest"), "A fixed list assigned the patients"),
     (data.rule, configured("split=slice"), "Slices, not patients, were assigned"),
@@ -325,6 +329,23 @@ def test_a_record_without_a_configuration_says_less_and_nothing_wrong(protocol: 
     assert "## Split\n\nThe numbers of patients were training 1, validation 12 and test 1 (slices: 2, 24 and 2)." in text
     assert "## Network" not in text
     assert "None" not in text
+
+
+def test_of_the_masks_of_another_tool_no_training_is_told(protocol: Protocol) -> None:
+    kept = {name: settings()[name] for name in ("data", "split", "evaluation")}
+    given = record(config={"name": "nnunet", "masks": "/masks", **kept}, decision={})(protocol)
+    text = methods.methods(given)
+    assert "## Network\n\nThe masks came from another tool, `nnunet`, whose training is not recorded.\n" in text
+    assert "Masks were scored by attnunet" in text
+    for word in ("the network saw", "intensities", "threshold", "Training ran", "Networks"):
+        assert word not in text
+    mixed = replace(protocol, rows=(protocol.rows[0], given.rows[1]))
+    assert training.loss(mixed).startswith("Varied: the loss was the sum of 1 times")
+    assert training.loss(mixed).endswith("(row 1).")
+
+
+def test_a_single_other_row_is_not_counted(protocol: Protocol) -> None:
+    assert results.others(protocol) == "It was not told apart from the other row."
 
 
 # The checklist.

@@ -34,7 +34,7 @@ RULES = {
     "attnunet.data.split.patient": "patients were assigned to training, validation and test at random, stratified by site and "
     "lesion size, with shares of {val:g} for validation and {test:g} for the test (seed of the split {seed})",
     "attnunet.data.split.kfold": "the patients were divided into {folds} folds at random, stratified by site and lesion size; "
-    "each fold was the test part once, and a share of {val:g} of the other patients validated (seed of the split {seed})",
+    "a run tested on one fold, and a share of {val:g} of the other patients validated (seed of the split {seed})",
     "attnunet.data.split.site": "all patients of the site {site} were the test part, and a share of {val:g} of the other "
     "patients, drawn at random and stratified by site and lesion size, validated (seed of the split {seed})",
     "attnunet.data.split.manifest": "a fixed list assigned the patients to training, validation and test",
@@ -88,6 +88,8 @@ def labels(row: RowFacts) -> str:
 
 @by_row
 def sequences(row: RowFacts) -> str:
+    if row.first.given:
+        return ""
     channels, neighbors = row.first.get("data.channels"), row.first.get("neighbors")
     shown = f"of each slice, the network saw {listed(map(escape, channels))}" if channels else ""
     if neighbors:
@@ -113,7 +115,7 @@ def missing(row: RowFacts) -> str:
 @by_row
 def intensity(row: RowFacts) -> str:
     words = INTENSITIES.get(row.first.get("data.intensity", ""))
-    if not words:
+    if not words or row.first.given:
         return ""
     kind = {"uint8": ", as whole numbers", "float16": ", as float16 numbers"}[row.first.get("image_type", "uint8")]
     return f"scan by scan, the intensities of each sequence were {words}{kind}"

@@ -44,6 +44,11 @@ class Facts:
         found = self.params.get(PARAMETERS)
         return int(found) if found else None
 
+    @property
+    def given(self) -> bool:
+        """Whether the run holds the masks of another tool, and trained no network."""
+        return self.get("masks") is not None
+
     def get(self, key: str, default: Any = None) -> Any:
         """Return a value of the configuration by its name on the command line; `default` if it is absent or null."""
         node: Any = self.config

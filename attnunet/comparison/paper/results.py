@@ -155,7 +155,9 @@ def others(protocol: Protocol) -> str:
     told = [f"{words} {count}" for words, count in counts.items() if count]
     undecided = sum(pair.verdict == "undecided" for pair in own)
     told += [f"not told apart from {undecided}"] if undecided else []
-    return finish(f"of the {plural(len(own), 'other row')}, it was {listed(told)}") if own else ""
+    if len(own) == 1:
+        return finish(f"it was {told[0].removesuffix('1')}the other row")
+    return finish(f"of the {len(own)} other rows, it was {listed(told)}") if own else ""
 
 
 @by_row
@@ -167,7 +169,8 @@ def software(row: RowFacts) -> str:
     changed = ", with uncommitted changes" if tags.get("git.dirty") == "true" else ""
     at = f" (commit {commit[:12]}{changed})" if commit else ""
     names += [f"Python {tags['python']}"] if "python" in tags else []
-    return f"networks were trained and scored by attnunet{at} with {listed(names)}" if names else ""
+    what = "masks were scored" if row.first.given else "networks were trained and scored"
+    return f"{what} by attnunet{at} with {listed(names)}" if names else ""
 
 
 def statistics(protocol: Protocol) -> str:
@@ -186,7 +189,7 @@ def statistics(protocol: Protocol) -> str:
 def machines(row: RowFacts) -> str:
     found = dict.fromkeys(facts.tags["machine"] for facts in row.runs if facts.tags.get("machine"))
     threads = dict.fromkeys(facts.tags["threads"] for facts in row.runs if facts.tags.get("threads"))
-    if not found:
+    if not found or row.first.given:
         return ""
     told = f"training ran on {'; '.join(found)}"
     return f"{told}, with {listed(threads)} {'thread' if list(threads) == ['1'] else 'threads'}" if threads else told

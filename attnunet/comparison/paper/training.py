@@ -52,10 +52,8 @@ SAMPLERS = {
 
 @by_row
 def other_tool(row: RowFacts) -> str:
-    masks = row.first.get("masks")
-    return (
-        f"the masks came from another tool, {code(row.first.get('name', ''))}, whose training is not recorded" if masks else ""
-    )
+    name = code(row.first.get("name", ""))
+    return f"the masks came from another tool, {name}, whose training is not recorded" if row.first.given else ""
 
 
 @by_row
