@@ -27,6 +27,8 @@ from attnunet.data.lgg import lgg
 from attnunet.data.split import Split
 from attnunet.figures.comparison import save_all
 from attnunet.metrics import catalog
+from attnunet.tracking.records import runs_of_study
+from attnunet.tracking.store import Store
 from tests.test_comparison import run, table
 from tests.test_comparison_output import AWKWARD
 from tests.test_config import composed
@@ -444,6 +446,15 @@ def test_a_scan_is_counted_in_its_part(lgg_root: Path, tmp_path: Path) -> None:
     ]
     assert rows[0]["lesion_voxels"] == 2 * 64
     assert (rows[0]["spacing"], rows[0]["scan"]) == ("3 1 1", "")
+
+
+def test_a_run_keeps_its_cohort(trained: Path) -> None:
+    (record,) = runs_of_study(Store(trained / "mlruns", None, patience=0), "tried")
+    scans = facts.read_facts(record).scans
+    for part in ("train", "val", "test"):
+        assert {row["patient"] for row in scans if row["part"] == part} == set(record.split[part])
+        assert sum(int(row["slices"]) for row in scans if row["part"] == part) == len(record.slices(part))
+    assert {row["lesion_voxels"] for row in scans} == {"128"}
 
 
 def cohort_of(protocol: Protocol, part: str, site: str = "all", fold: str = "") -> dict[str, object]:
