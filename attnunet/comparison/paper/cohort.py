@@ -33,17 +33,22 @@ def find_groups(protocol: Protocol) -> list[Group]:
     found: dict[str, tuple[list[int], Facts]] = {}
     for row in protocol.rows:
         for facts in row.runs:
-            ranks, best = found.setdefault(json.dumps([facts.split, fold_of(facts)], sort_keys=True), ([], facts))
+            split = json.dumps([facts.split, fold_of(facts)], sort_keys=True)
+            ranks, best = found.setdefault(split, ([], facts))
             if row.place.rank not in ranks:
                 ranks.append(row.place.rank)
-            if sum(map(is_described, facts.scans)) > sum(map(is_described, best.scans)):
-                found[json.dumps([facts.split, fold_of(facts)], sort_keys=True)] = (ranks, facts)
+            found[split] = (ranks, max(best, facts, key=count_described))
     return [Group(tuple(ranks), fold_of(facts), tuple(facts.scans)) for ranks, facts in found.values()]
 
 
 def fold_of(facts: Facts) -> str:
     """Return the fold of a run; "" if the run belongs to no cross-validation."""
     return facts.params.get(FOLD, "") if facts.params.get("split") == "kfold" else ""
+
+
+def count_described(facts: Facts) -> int:
+    """Return of how many scans the record of a run knows more than the slices."""
+    return sum(map(is_described, facts.scans))
 
 
 def is_described(scan: Scan) -> bool:
