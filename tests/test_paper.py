@@ -61,7 +61,7 @@ def protocol(hydra: None) -> Protocol:
     split = {"train": {"a": [1, 2]}, "val": {patient: [1, 2] for patient in comparison.patients}, "test": {"b": [1, 2]}}
     scans = [scan(part, patient) for part, patients in split.items() for patient in patients]
     decision = {"threshold": "0.4", "smallest_lesion": "10", "fill_holes": "0"}
-    one = Facts({"split": "patient"}, TAGS, settings(), split, "c0ffee", decision, scans)
+    one = Facts({"split": "patient"}, TAGS, {}, settings(), split, "c0ffee", decision, scans)
     rows = tuple(RowFacts(place, (one,)) for place in comparison.standings)
     return Protocol(comparison, rows, (), VERSIONS)
 
@@ -182,7 +182,12 @@ CASES: list[tuple[Sentence, Callable[[Protocol], Protocol], str]] = [
     (training.variants, configured("model.dropout=0.1"), "spatial dropout (Tompson et al. 2015) of 0.1 of the feature maps."),
     (training.variants, configured("model.depths=[1,2]"), "It had 1 and 2 blocks in a row at its levels."),
     (training.variants, configured("model.deep_supervision=true"), "It had deep supervision (Lee et al. 2015)."),
-    (training.parameters, record(params={facts.PARAMETERS: "123456"}), "It had 123,456 parameters."),
+    (training.parameters, record(metrics={"parameters": 123456}), "It had 123,456 parameters."),
+    (
+        training.parameters,
+        record(metrics={"parameters": 123456, "macs": 2e6}),
+        "It had 123,456 parameters and took 2,000,000 multiplications for an image.",
+    ),
     (training.start, configured("init=abc"), "Training started from the best weights of run `abc`."),
     (
         training.loss,
@@ -374,7 +379,7 @@ def awkward() -> Protocol:
     found = [{f"p{number:02}": float(score) for number, score in enumerate(own)} for own in scores]
     made = [run(number, own, loss=name) for number, (own, name) in enumerate(zip(found, AWKWARD, strict=True))]
     comparison = compare_rows(group_rows(made), "val", table(scores[:1]).question)
-    blank = Facts({facts.PARAMETERS: "1234"}, {}, {}, {"val": {}}, "", {}, [])
+    blank = Facts({}, {}, {"parameters": 1234}, {}, {"val": {}}, "", {}, [])
     return Protocol(comparison, tuple(RowFacts(place, (blank,)) for place in comparison.standings), (), VERSIONS)
 
 
@@ -390,7 +395,7 @@ def test_the_tables_hold_the_numbers_of_the_leaderboard(protocol: Protocol) -> N
         "12",
         "1",
     ]
-    counted = record(params={facts.PARAMETERS: "123456"})(protocol)
+    counted = record(metrics={"parameters": 123456})(protocol)
     assert [line[-1] for line in tables.cells(counted)[1]] == ["123,456", "123,456"]
 
 

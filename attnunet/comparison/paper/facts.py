@@ -11,8 +11,6 @@ from attnunet.comparison.table import Comparison, Place
 from attnunet.data.split import PARTS
 from attnunet.tracking.records import Record
 
-PARAMETERS = "network.parameters"
-"""The param of a run that holds the number of parameters of its network."""
 Scan = Mapping[str, str]
 """A row of a run's cohort.csv; see `attnunet.data.cohort.list_scans`. A value that the record lacks is ""."""
 
@@ -22,7 +20,7 @@ class Facts:
     """What the record of a run knows.
 
     Attributes:
-        params, tags: as in MLflow.
+        params, tags, metrics: as in MLflow.
         config: the configuration; empty if the run keeps no config.yaml.
         split: the slice numbers of each patient, by part.
         content: the hash of the images and masks.
@@ -32,6 +30,7 @@ class Facts:
 
     params: Mapping[str, str]
     tags: Mapping[str, str]
+    metrics: Mapping[str, float]
     config: Mapping[str, Any]
     split: Mapping[str, Mapping[str, Sequence[int]]]
     content: str
@@ -41,8 +40,7 @@ class Facts:
     @property
     def parameters(self) -> int | None:
         """The number of parameters of the network; None if the record does not know it."""
-        found = self.params.get(PARAMETERS)
-        return int(found) if found else None
+        return int(self.metrics["parameters"]) if "parameters" in self.metrics else None
 
     @property
     def given(self) -> bool:
@@ -101,7 +99,8 @@ def read_facts(record: Record) -> Facts:
     scans = record.rows("cohort.csv") if record.has("cohort.csv") else derive_scans(record.split["slices"], rows, config)
     names = ("threshold", "smallest_lesion", "fill_holes")
     decision = {name: rows[0][name] for name in names if rows and name in rows[0]}
-    return Facts(record.params, record.tags, config, record.split["slices"], record.content, decision, scans)
+    logged = (record.params, record.tags, record.metrics)
+    return Facts(*logged, config, record.split["slices"], record.content, decision, scans)
 
 
 def derive_scans(

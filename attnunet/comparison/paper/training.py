@@ -101,7 +101,9 @@ def variants(row: RowFacts) -> str:
 @by_row
 def parameters(row: RowFacts) -> str:
     count = row.first.parameters
-    return f"it had {count:,} parameters" if count else ""
+    macs = row.first.metrics.get("macs")
+    cost = f" and took {macs:,.0f} multiplications for an image" if macs else ""
+    return f"it had {count:,} parameters{cost}" if count else ""
 
 
 @by_row
