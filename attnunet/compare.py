@@ -55,10 +55,11 @@ def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
         both = {run_id: runs.read_scores(record, question, ["val", "test"]) for run_id, record in tested.items()}
         found = [replace(row, runs=tuple(both[run.id] for run in row.runs)) for row in found]
         notes = [uses.describe_uses(uses.uses_so_far(store, tested.values()))]
+        chosen = list(tested.values())
     comparison = table.compare_rows(found, "test" if cfg.test else "val", question)
 
     # The page, the tables, the terminal.
-    page = results.write_results(cfg, folder, comparison, left_out, notes)
+    page = results.write_results(cfg, folder, comparison, chosen, left_out, notes)
     if cfg.sweep is not None:
         results.log_results(store, cfg.sweep, folder, key)
     print_comparison(console, comparison)

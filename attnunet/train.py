@@ -98,6 +98,8 @@ def fit_and_score(
     cfg: DictConfig, prepared: Prepared, split: Split, origin: Record | None, run: Run, folder: Path, score_test: bool
 ) -> float:
     """Train a network, choose its best checkpoint and decision, score it, and log it; return the best value of `monitor`."""
+    from attnunet.data.cohort import list_scans
+    from attnunet.data.files import write_csv
     from attnunet.evaluation import decision, patients, report, results, warm_start
     from attnunet.tracking import uses
     from attnunet.training import build, callbacks, fit
@@ -114,6 +116,7 @@ def fit_and_score(
     console.print(f"{network.count_params():,} parameters, {len(split.train)} training slices")
     run.text(OmegaConf.to_yaml(cfg, resolve=True), "config.yaml")
     run.text(split.manifest(prepared.slices, prepared.fingerprint), "split.json")
+    run.text(write_csv(list_scans(prepared, split)), "cohort.csv")
 
     # Training, with the validation patients scored after each epoch; then the weights that are kept.
     validation = callbacks.Validation(predictor, prepared, split.val, cfg.evaluation.thresholds)

@@ -337,9 +337,11 @@ def test_a_sweeps_results_are_among_its_parents_artifacts(runs: Runs) -> None:
     runs.add(BASE, {"loss": "focal"})
     found, _ = runs.compare(what=f'sweep="{parent.run_id[:10]}"')
     assert len(found.standings) == 1
-    files = ["compare.html", "comparison.json", "leaderboard.csv", "pairs.csv", "patients.csv"]
+    files = ["claim.md", "cohort.csv", "compare.html", "comparison.json"]
+    files += ["figures/intervals.pdf", "figures/intervals.svg", "leaderboard.csv", "methods.md", "pairs.csv", "patients.csv"]
+    files += ["table.md", "table.tex"]
     (kept,) = (Path(local_path(parent.artifact_uri)) / "compare").iterdir()
-    assert sorted(path.name for path in kept.iterdir()) == files
+    assert sorted(path.relative_to(kept).as_posix() for path in kept.rglob("*.*")) == files
 
 
 def test_a_sweeps_answers_to_two_questions_stay_apart_whatever_their_folders_are_called(runs: Runs, tmp_path: Path) -> None:

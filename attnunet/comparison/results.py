@@ -12,10 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from attnunet import __version__
 from attnunet.comparison.page import page
+from attnunet.comparison.paper.facts import make_protocol
+from attnunet.comparison.paper.files import paper_files
 from attnunet.comparison.table import Comparison, tables
 from attnunet.data.files import digest
+from attnunet.figures.comparison import save_all
 from attnunet.tracking.provenance import command, git
-from attnunet.tracking.records import RunError, find_runs
+from attnunet.tracking.records import Record, RunError, find_runs
 from attnunet.tracking.run import Run
 from attnunet.tracking.store import Store
 
@@ -57,15 +60,25 @@ def find_folder(cfg: DictConfig, question: str, first: str) -> Path:
 
 
 def write_results(
-    cfg: DictConfig, folder: Path, comparison: Comparison, left_out: Sequence[str], notes: Sequence[str]
+    cfg: DictConfig,
+    folder: Path,
+    comparison: Comparison,
+    records: Sequence[Record],
+    left_out: Sequence[str],
+    notes: Sequence[str],
 ) -> Path:
-    """Write the tables and the page of a comparison, and return the page's path. See `page` for `left_out` and `notes`."""
+    """Write the page, the tables and the files for a paper, and return the page's path.
+
+    `records` are the runs of the comparison. See `page` for `left_out` and `notes`.
+    """
     title = f"{cfg.score} of {describe_source(cfg)} on {'test' if cfg.test else 'validation'} patients"
     made = f"{time.strftime('%Y-%m-%d %H:%M')}, attnunet {__version__} {git('rev-parse', '--short', 'HEAD')}"
     server = "" if cfg.tracking.uri else shlex.join(["attnunet-store", "ui", str(Path(cfg.tracking.root).resolve())])
     html = page(comparison, title, left_out, notes, {"Command": command(), "Made": made}, server)
-    for name, text in {**tables(comparison), "compare.html": html}.items():
+    protocol = make_protocol(comparison, records, notes)
+    for name, text in {**tables(comparison), **paper_files(protocol, title), "compare.html": html}.items():
         (folder / name).write_bytes(text.encode())
+    save_all(comparison, folder / "figures")
     return folder / "compare.html"
 
 
@@ -78,5 +91,5 @@ def log_results(store: Store, sweep: str, folder: Path, question: str) -> None:
     """Copy the files of a results folder to the parent run of a sweep, into an artifact folder for this question."""
     (parent,) = find_runs(store, [sweep])
     run = Run(store, parent.id)
-    for file in sorted(folder.iterdir()):
-        run.file(file, f"compare/{digest([question])}")
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        run.file(file, f"compare/{digest([question])}/{file.relative_to(folder).parent}".removesuffix("/."))

@@ -1,10 +1,12 @@
-"""The figures of a comparison, as SVG for an HTML page. Text stays text and takes the page's text colour, light or dark."""
+"""The figures of a comparison: as SVG for an HTML page, whose text takes the page's colour, and as files for a paper."""
 
 from __future__ import annotations
 
 import io
+import logging
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -14,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from attnunet.figures import sweep_scores
-from attnunet.figures.style import FONT, PREDICTION, THIRD, TRUTH, WIDTH, format_name
+from attnunet.figures.style import FONT, PREDICTION, THIRD, TRUTH, WIDTH, format_name, lay_out
 from attnunet.metrics import catalog
 from attnunet.metrics.scores import nan_mean
 
@@ -27,24 +29,46 @@ LOOK: Any = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     **{"font.size": FONT, "svg.fonttype": "none", "svg.hashsalt": "attnunet", "legend.frameon": False},
 }
+PAPER: Any = {
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), "black"),
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "white"),
+    **{"font.size": FONT, "svg.fonttype": "path", "svg.hashsalt": "attnunet", "pdf.fonttype": 42, "legend.frameon": False},
+}
+"""The look of the files: black on white, with the shapes of letters in each file, so that they look alike everywhere."""
 PAIRS = 45  # most pairs in a figure, as many as ten rows have; with more, only those of the first row
 COLORS = {"better": THIRD, "worse": TRUTH, "equivalent": PREDICTION, "undecided": "#888888"}
 MARKS = {"better": "^", "worse": "v", "equivalent": "s", "undecided": "o"}
 
 
 def draw_all(comparison: Comparison) -> dict[str, str]:
-    """Return the SVG text of each figure by name. A figure with nothing to show is left out."""
+    """Return the SVG text of each figure for a page, by the name of the figure."""
+    with mpl.rc_context(LOOK):
+        return {name: as_svg(name, figure) for name, figure in draw_figures(comparison).items()}
+
+
+def save_all(comparison: Comparison, folder: Path) -> None:
+    """Write each figure as a PDF file and as an SVG file. The bytes of a file depend on the comparison alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of each table of a font
+    with mpl.rc_context(PAPER):
+        for name, figure in draw_figures(comparison).items():
+            lay_out(figure)
+            figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+
+
+def draw_figures(comparison: Comparison) -> dict[str, Figure]:
+    """Return each figure by name. A figure with nothing to show is left out."""
     standings, question = comparison.standings, comparison.question
     label = catalog.metric(question.score).axis
-    with mpl.rc_context(LOOK):
-        figures = {"intervals": draw_intervals(standings, label)}
-        if comparison.pairs:
-            figures["pairs"] = draw_differences(choose_pairs(comparison.pairs), question.margin, label)
-            figures["patients"] = draw_patients(comparison.scores, label)
-            figures["time"] = draw_minutes(standings, label)
-        if sweep := sweep_scores(comparison.swept, [row.mean for row in standings]):
-            figures["parameters"] = sweep
-        return {name: as_svg(name, figure) for name, figure in figures.items()}
+    figures = {"intervals": draw_intervals(standings, label)}
+    if comparison.pairs:
+        figures["pairs"] = draw_differences(choose_pairs(comparison.pairs), question.margin, label)
+        figures["patients"] = draw_patients(comparison.scores, label)
+        figures["time"] = draw_minutes(standings, label)
+    if sweep := sweep_scores(comparison.swept, [row.mean for row in standings]):
+        figures["parameters"] = sweep
+    return figures
 
 
 def choose_pairs(compared: Sequence[Pair]) -> list[Pair]:
@@ -72,7 +96,7 @@ def draw_differences(compared: Sequence[Pair], margin: float, label: str) -> Fig
     figure = Figure(figsize=(WIDTH, 0.75 + 0.17 * len(compared)), layout="constrained")
     axes = figure.subplots()
     axes.axvspan(-margin, margin, color="#888888", alpha=0.25, linewidth=0)
-    axes.axvline(0, color=INK, linewidth=0.8)
+    axes.axvline(0, color=mpl.rcParams["text.color"], linewidth=0.8)
     for place, pair in enumerate(compared):
         color = COLORS[pair.verdict]
         axes.plot([pair.low, pair.high], [place, place], color=color, linewidth=2, solid_capstyle="butt")

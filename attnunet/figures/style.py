@@ -121,13 +121,18 @@ def legend(figure: Figure, **lines: tuple[str, Any]) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=len(lines), frameon=False, fontsize=FONT)
 
 
+def lay_out(figure: Figure) -> None:
+    """Lay out a figure once and for all, instead of twice for each of its files."""
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+        figure.set_layout_engine(None)
+
+
 def save_figures(figures: Mapping[str, Figure], folder: Path) -> None:
     """Write each figure as a PNG file and as a PDF file with vector lines."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         figure.set_dpi(DPI)  # the PNG's resolution; another one changes the widths of letters and cuts them
-        if engine := figure.get_layout_engine():  # lay out once here, instead of twice for each file
-            engine.execute(figure)
-            figure.set_layout_engine(None)
+        lay_out(figure)
         figure.savefig(folder / f"{name}.png", dpi=DPI)
         figure.savefig(folder / f"{name}.pdf")

@@ -144,7 +144,7 @@ METRICS: tuple[Metric, ...] = (
            source=COMMOWICK, meaning="1 - `lesions_false` / predicted lesions",
            compute=lambda masks: masks.lesions.precision),
     Metric(name="lesion_f1", label="lesion F1", unit="", better=1, undefined="both empty", source=COMMOWICK,
-           meaning="the harmonic mean of the two; 0 where one of them is 0 or undefined",
+           meaning="the harmonic mean of lesion recall and lesion precision; 0 where one of them is 0 or undefined",
            compute=lambda masks: masks.lesions.f1, printed="lesions, F1"),
 )
 STATISTICS: tuple[Statistic, ...] = (
