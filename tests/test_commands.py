@@ -165,8 +165,7 @@ def test_a_question_is_answered_without_what_a_run_needs(question: tuple[str, ..
     result = command(*question, cwd=tmp_path, python=("-X", "importtime"), name=name)
     assert result.returncode == 0
     assert KEYS[name] in result.stdout
-    has_groups = name not in ("predict", "export")
-    assert ("Configuration groups" in result.stdout) == (question == ("--help",) and has_groups)
+    assert ("Groups, as GROUP=CHOICE:" in result.stdout) == (question == ("--help",))
     assert not imported(result.stderr) & {*HEAVY, "numpy", "pydantic"}
     assert not list(tmp_path.iterdir())
 
@@ -225,10 +224,9 @@ def test_the_configuration_is_shown_within_a_third_of_a_second_of_hydra_itself(t
 
 
 @pytest.mark.slow
-def test_help_costs_what_hydra_takes_to_list_our_groups(tmp_path: Path) -> None:
-    """For each group Hydra copies its store of configurations five times; we have 22, a bare application 10."""
+def test_help_costs_less_than_the_help_of_hydra(tmp_path: Path) -> None:
     ours, theirs = costs(("--help",), tmp_path)
-    assert ours <= 2.5 * theirs
+    assert ours <= theirs
 
 
 def test_a_users_own_folder_of_configurations_is_searched(tmp_path: Path) -> None:
