@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,14 @@ def settle(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     with flag_override(settled, ["struct", "readonly"], False):
         settled[(lengths - given).pop()] = None
     return settled
+
+
+def list_names(node: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the full name of each key of a plain configuration, such as loss.weights.dice, but not `_target_` and the like."""
+    for name, value in node.items() if isinstance(node, Mapping) else ():
+        if not str(name).startswith("_"):
+            yield f"{prefix}{name}"
+            yield from list_names(value, f"{prefix}{name}.")
 
 
 def is_folder(run: Any) -> bool:

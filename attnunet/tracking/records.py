@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from attnunet.config import targets
 from attnunet.data.files import checksum, read_csv
-from attnunet.errors import UserError, first_line
+from attnunet.errors import UserError, explain_unknown, first_line
 from attnunet.tracking.store import Store, local_path
 
 REGISTRY = "models:/"
@@ -259,7 +259,7 @@ def runs_of_study(store: Store, name: str) -> list[Record]:
         raise NotFound(f"study={name} was deleted in MLflow: take another name, or {store.restore_command(study)}")
     if study is None:
         known = sorted(e.name for e in store.client.search_experiments())
-        raise NotFound(f"study={name}: not in {store.shown_address}; it has {', '.join(known)}")
+        raise NotFound(explain_unknown(f"study={name}: not in {store.shown_address}", name, known))
     return trained_runs(store, [str(study.experiment_id)])
 
 
