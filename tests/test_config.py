@@ -1,5 +1,6 @@
 """Every file of conf/ composes, passes the check and makes what it names; what cannot run is refused with its reason."""
 
+import shlex
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -393,3 +394,21 @@ def test_the_check_leaves_the_configuration_as_it_was() -> None:
 
 def test_a_sampler_without_strata_takes_any_batch() -> None:
     checks.check(composed("sampler=patient_first", "batch_size=1"))
+
+
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("/data/mine", "data.root=/data/mine"),
+        ("/my data", "'data.root=/my data'"),
+        ("/a (1)", "'data.root=\"/a (1)\"'"),
+        ("/é=[x]", "'data.root=\"/é=[x]\"'"),
+        ('/say "a,b"', r"""'data.root="/say \"a,b\""'"""),
+        ("12345678", "'data.root=\"12345678\"'"),
+        ("1e5", "'data.root=\"1e5\"'"),
+    ],
+)
+def test_a_text_is_written_as_it_must_be_typed(text: str, typed: str) -> None:
+    assert config.format_override("data.root", text) == typed
+    (word,) = shlex.split(typed)
+    assert composed("data=lgg", word).data.root == text

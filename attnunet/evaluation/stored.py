@@ -13,6 +13,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from attnunet.config import format_override
 from attnunet.evaluation.report import format_cell, table_rows
 from attnunet.tracking.clearing import can_be_resumed, count, find_models, folder_size, own_folders, state_of
 from attnunet.tracking.records import Record, find_run, find_study, runs_of_sweep, search_runs
@@ -191,17 +192,17 @@ def list_files(store: Store, run_id: str) -> Iterator[tuple[str, int]]:
 
 def describe_next(record: Record) -> Iterator[str]:
     """Yield the ways to go on from a run."""
-    store, short = record.store, record.id[:DIGITS]
+    store, run = record.store, format_override("run", record.id[:DIGITS])
     place = f" tracking=server tracking.uri={store.uri}" if store.uri else ""
     if not store.uri and store.root != Path("mlruns").resolve():
-        place = f" tracking.root={shlex.quote(str(store.root))}"
+        place = f" {format_override('tracking.root', str(store.root))}"
     if "sweep" in record.tags:
-        yield f"python -m attnunet.compare sweep={short}{place}"
+        yield f"python -m attnunet.compare {format_override('sweep', record.id[:DIGITS])}{place}"
     elif record.status == "RUNNING":
         yield f"a process on {record.tags.get('host')} trains it"
     elif can_be_resumed(store, record.run):
         yield f"the same command goes on from its last epoch, on {record.tags.get('host')}"
     elif record.status == "FINISHED" and record.has("checkpoints/best.keras"):
-        yield f"python -m attnunet.evaluate run={short}{place}"
-        yield f"python -m attnunet.predict run={short} input=PATH output=DIR{place}"
-        yield f"python -m attnunet.export run={short} format=onnx{place}"
+        yield f"python -m attnunet.evaluate {run}{place}"
+        yield f"python -m attnunet.predict {run} input=PATH output=DIR{place}"
+        yield f"python -m attnunet.export {run} format=onnx{place}"
