@@ -82,10 +82,10 @@ def ask(found: str) -> bool:
     `found` says how many runs these are.
     """
     if not sys.stdin.isatty():
-        print(f"{found}; without a terminal, they stay: --yes removes them, too")
+        print(f"{found}; without a terminal, such runs stay: --yes removes them, too")
         return False
     try:
-        return input(f"{found}. Remove them, too? [y/N] ").strip().lower() in ("y", "yes")  # "them" also stands for one run
+        return input(f"{found}. Remove such runs, too? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False
 

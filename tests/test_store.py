@@ -262,7 +262,10 @@ def test_clean_removes_what_ended_badly_and_keeps_the_rest(tmp_path: Path) -> No
 
     asked = store("clean", cwd=tmp_path)
     assert asked.returncode == 0, asked.stderr
-    assert "2 runs can be resumed by the same command; without a terminal, they stay: --yes removes them, too" in asked.stdout
+    assert (
+        "2 runs can be resumed by the same command; without a terminal, such runs stay: --yes removes them, too"
+        in asked.stdout
+    )
     assert {run_id for run_id, path in notes.items() if path.exists()} == {finished, failed, killed}
 
     done = store("clean", "--yes", cwd=tmp_path)
@@ -360,7 +363,7 @@ def test_clean_asks_only_before_it_removes_what_can_be_resumed(
 @pytest.mark.parametrize(("typed", "yes"), [("y", True), ("YES ", True), ("", False), ("n", False), (None, False)])
 def test_only_a_yes_is_a_yes(typed: str | None, yes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(question: str) -> str:
-        assert question == "2 runs can be resumed. Remove them, too? [y/N] "
+        assert question == "2 runs can be resumed. Remove such runs, too? [y/N] "
         if typed is None:
             raise EOFError  # Ctrl-D
         return typed

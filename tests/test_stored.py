@@ -204,7 +204,7 @@ def test_a_server_is_listed_shown_and_cleaned(
         assert ids["alone"][:8] in ask("ls", "tried")
         assert f"run={ids['alone'][:8]} tracking=server tracking.uri={uri}" in ask("show", ids["alone"])
         kept = ask("clean")
-        assert "2 runs can be resumed by the same command; without a terminal, they stay" in kept
+        assert "2 runs can be resumed by the same command; without a terminal, such runs stay" in kept
         assert f"{elsewhere}  KILLED      elsewhere, whose state is on another" in kept
         assert "1 run, 0.0 MB freed" in kept
         assert f"MLFLOW_TRACKING_URI={uri} mlflow gc" in kept
