@@ -1,15 +1,15 @@
 """Write docs/reference/configuration.md from the comments in conf/, the schema, and the signatures of the targets."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pydantic.errors import PydanticUserError
 
 from attnunet.config import schema, signatures
+from attnunet.config.comments import Key, find_choices, read_header, read_keys, read_prefix
 
 ROOT = Path(__file__).parent.parent
 CONF = ROOT / "conf"
@@ -30,8 +30,6 @@ GROUPS = (
     "experiment",
 )
 PLUGINS = ("hydra/launcher", "hydra/sweeper")
-FOLDERS = {"hydra/launcher": "hydra/launchers"}
-"""Where the files of a group lie, if not in a folder of its name."""
 TYPES = {
     **{"integer": "whole number", "number": "number", "string": "text", "object": "dictionary"},
     **{"boolean": "`true`, `false`", "null": "`null`"},
@@ -44,14 +42,6 @@ Set a key with `KEY=VALUE`, and choose a file of a group with `GROUP=CHOICE`, su
 table lists the keys of one file in `conf/` with their defaults. `python -m attnunet.train --cfg job` prints the composed
 configuration. [Set a run up](../guides/configure.md) explains how the parts fit together.
 """
-
-
-def header(text: str) -> tuple[str, str]:
-    """Return the prose and the commands of the comments at the top of a file; commands are indented."""
-    comments = [line.removeprefix("#").removeprefix(" ") for line in re.findall(r"\A(?:#.*\n)*", text)[0].splitlines()]
-    code = "\n".join(line.strip("\n").removeprefix("  ") for line in comments if line.startswith("  "))
-    prose = "\n".join(line for line in comments if not line.startswith(("  ", "@package")))
-    return re.sub(r"\n{2,}", "\n\n", prose).strip(), code
 
 
 def of_model(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
@@ -85,54 +75,38 @@ def allowed(part: dict[str, Any]) -> str:
     return ", ".join([TYPES.get(part.get("type", ""), ""), *limits])
 
 
-def known_keys(file: Path, group: str, prefix: str) -> dict[str, dict[str, Any]]:
+def known_keys(text: str, group: str, prefix: str) -> dict[str, dict[str, Any]]:
     """Return the JSON schema of each key of a group's file, as far as attnunet checks them itself."""
     if not prefix:
         return of_model(schema.Train)
-    if target := re.search(r"^_target_: (\S+)", file.read_text(), re.MULTILINE):
+    if target := re.search(r"^_target_: (\S+)", text, re.MULTILINE):
         return of_target(target[1])
     model = {"trainer": schema.Trainer, "evaluation": schema.Evaluation, "tracking": schema.Tracking}.get(group)
     return of_model(model) if model else {}
 
 
-def default(node: yaml.Node) -> str:
-    """Return a YAML value on one line; of a list of objects, the names of their classes."""
-    value: Any = yaml.safe_load(yaml.serialize(node))
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return ", ".join(item["_target_"].rpartition(".")[2] for item in value)
-    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
-
-
-def rows(node: yaml.MappingNode, lines: list[str], prefix: str, known: dict[str, dict[str, Any]]) -> Iterator[tuple[str, ...]]:
-    """Yield the full name, default, allowed values and comment of each key below a mapping."""
-    for key, value in node.value:
-        name, part = f"{prefix}{key.value}", known.get(key.value, {})
-        if key.value in ("defaults", "hydra") or key.value.startswith("_"):
-            continue
-        if isinstance(value, yaml.MappingNode) and value.value:
-            inside = {inner.value: entry for inner, entry in value.value}
-            if "_target_" in inside:
-                yield f"`{name}`", f"`{inside['_target_'].value}`", "a `_target_`", ""
-                below = of_target(inside["_target_"].value)
-            else:
-                other = part.get("additionalProperties")
-                below = part.get("properties") or dict.fromkeys(inside, other if isinstance(other, dict) else {})
-            yield from rows(value, lines, f"{name}.", below)
+def rows(keys: Sequence[Key], prefix: str, known: dict[str, dict[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """Yield the full name, default, allowed values and comment of each key of a file."""
+    schemas = {tuple(filter(None, [prefix])): known}
+    for key in keys:
+        part = schemas[key.path[:-1]].get(key.path[-1], {})
+        if not key.inner:
+            yield f"`{key.name}`", f"`{key.default}`", allowed(part), key.comment.replace("<", "&lt;")
+        elif target := key.inner.get("_target_"):
+            yield f"`{key.name}`", f"`{target.value}`", "a `_target_`", ""
+            schemas[key.path] = of_target(target.value)
         else:
-            line = lines[value.end_mark.line] if value.end_mark.line < len(lines) else ""
-            comment = (
-                "" if getattr(value, "flow_style", None) is False else line[value.end_mark.column :].partition("#")[2].strip()
-            )
-            yield f"`{name}`", f"`{default(value)}`", allowed(part), comment.replace("<", "&lt;")
+            other = part.get("additionalProperties")
+            same = dict.fromkeys(key.inner, other if isinstance(other, dict) else {})
+            schemas[key.path] = part.get("properties") or same
 
 
-def table(file: Path, prefix: str, known: dict[str, dict[str, Any]]) -> Iterator[str]:
+def table(text: str, prefix: str, known: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Yield the lines on one file of conf/: its description, its commands, its keys."""
-    text = file.read_text()
-    prose, code = header(text)
+    prose, code = read_header(text)
     yield from ([f"{prose}\n"] if prose else [])
     yield from (["```\n" + code + "\n```\n"] if code else [])
-    if found := list(rows(yaml.compose(text), text.splitlines(), prefix, known)):
+    if found := list(rows(read_keys(text, prefix), prefix, known)):
         yield "| key | default | allowed | meaning |\n|---|---|---|---|"
         yield from (f"| {' | '.join(row)} |" for row in found)
         yield ""
@@ -143,13 +117,13 @@ def page() -> str:
     parts = [INTRODUCTION]
     for command in COMMANDS:
         model = getattr(schema, command.title().replace("_", ""))
-        parts += [f"## attnunet.{command}\n", *table(CONF / f"{command}.yaml", "", of_model(model))]
+        parts += [f"## attnunet.{command}\n", *table((CONF / f"{command}.yaml").read_text(), "", of_model(model))]
     for group in (*GROUPS, *PLUGINS):
         parts.append(f"## {group}\n")
-        for file in sorted((CONF / FOLDERS.get(group, group)).glob("*.yaml")):
-            package = re.search(r"# @package (\S+)", file.read_text())
-            prefix = {"_global_": "", "hydra": "hydra.", None: f"{group}."}[package and package[1]]
-            parts += [f"### {group}={file.stem}\n", *table(file, prefix, known_keys(file, group, prefix))]
+        for name, file in find_choices([CONF], group).items():
+            text = file.read_text()
+            prefix = read_prefix(text, group)
+            parts += [f"### {group}={name}\n", *table(text, prefix, known_keys(text, group, prefix))]
     return "\n".join(parts).rstrip() + "\n"
 
 

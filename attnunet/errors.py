@@ -4,7 +4,7 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,57 @@ def database_error(error: BaseException) -> BaseException | None:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or the name of its type if the message is empty."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+ALIKE = 0.7
+"""The likeness from which a name counts as a misspelling of another, from 0 to 1."""
+FEW = 8
+"""How many allowed names a message lists beside a name that is probably meant."""
+
+
+def explain_unknown(problem: str, name: str, allowed: Sequence[str], known: Iterable[str] | None = None) -> str:
+    """Return the message about a name that does not exist. It first offers close names that exist.
+
+    Args:
+        problem: the beginning of the message.
+        name: the wrong name.
+        allowed: the names that are allowed in its place.
+        known: the names that are searched for close ones; None for `allowed`.
+    """
+    close = find_close(name, allowed if known is None else known)
+    if not close:
+        return f"{problem}; allowed: {', '.join(allowed) or 'none'}"
+    more = f", and {len(allowed) - FEW} more" if len(allowed) > FEW else ""
+    return f"{problem}; did you mean {' or '.join(close)}?\n  allowed: {', '.join(allowed[:FEW])}{more}"
+
+
+def find_close(name: str, known: Iterable[str]) -> list[str]:
+    """Return the known names that are most like a wrong one, at most three. The most likely name comes first.
+
+    A longer name is compared by its last parts: learning_rate with the end of optimizer.learning_rate.
+    """
+    parts = name.lower().split(".")
+    likeness = {}
+    for candidate in known:
+        tail = candidate.lower().split(".")[-len(parts) :]
+        alike = [compare_words(*pair) for pair in zip(parts[::-1], tail[::-1], strict=False)]
+        mean = sum(alike) / len(parts)
+        if candidate != name and (alike[0] == 1 or min(alike[0], mean) >= ALIKE):
+            likeness[candidate] = mean
+    best = max(likeness.values(), default=0)
+    found = [candidate for candidate, value in likeness.items() if value >= best - 0.05]
+    return sorted(found, key=lambda candidate: -likeness[candidate])[:3]
+
+
+def compare_words(word: str, other: str) -> float:
+    """Return how alike two words are, from 0 to 1: the mean of difflib's ratios of their letters, in order and sorted.
+
+    The sorted letters forgive two letters that were swapped.
+    """
+    from difflib import SequenceMatcher  # only an error needs it
+
+    ordered = SequenceMatcher(None, word, other).ratio()
+    return (ordered + SequenceMatcher(None, sorted(word), sorted(other)).ratio()) / 2
 
 
 @contextmanager

@@ -22,13 +22,13 @@ def imported(stderr: str) -> set[str]:
 
 LGG = ("data=lgg", "data.root={root}")
 REFUSED = [
-    (("foo=1",), "foo=1: no such key; allowed: augment, batch_size,"),
-    (("trainer.foo=1",), "trainer.foo=1: no such key; allowed: early_stopping"),
+    (("foo=1",), "foo: unknown key; allowed: augment, batch_size,"),
+    (("trainer.foo=1",), "trainer.foo: unknown key; allowed: early_stopping"),
     (("loss=foo",), "loss=foo: no such choice; allowed: bce_dice, dice"),
     (("epochs=ten",), "epochs=ten: Input should be a valid integer"),
     (("batch_size=0",), "batch_size=0: Input should be greater than 0"),
     (("image_size=100",), "image_size=100: 5 model.filters halve the image 4 times"),
-    (("+model.extra=1",), "model.extra=1: no such key"),
+    (("+model.extra=1",), "model.extra: unknown key"),
     (("model.filters=[]",), "model.filters=[]"),
     (("optimizer.learning_rate=-1",), "optimizer.learning_rate=-1: Input should be greater than 0"),
     (("data=lgg",), "data=lgg needs data.root"),
@@ -38,7 +38,7 @@ REFUSED = [
     ((*LGG, "batch_size=1000"), "batch_size=1000: the split has only"),
     ((*LGG, "data.exclude=[nobody]"), "data.exclude names patients that are not in the data: nobody"),
     ((*LGG, "split.seed=-1"), "split.seed=-1: Input should be greater than or equal to 0"),
-    ((*LGG, "+model.image_size=64"), "model.image_size=64: no such key"),
+    ((*LGG, "+model.image_size=64"), "model.image_size: unknown key"),
     ((*LGG, "batch_size=1"), "trainer.lesion_share=0.5: gives 0 slices with a lesion in a batch of batch_size=1"),
     (("data.root=/a(b",), "data.root=/a(b: cannot be read; write key=value; quote a value that holds brackets"),
     (("data.root=~/x",), "quote a value that holds brackets"),
@@ -50,7 +50,7 @@ REFUSED = [
         "--config-path=conf: takes away attnunet's configuration and its checks; allowed: --config-dir FOLDER",
     ),
     (("--config-dir", "none"), "--config-dir=none: no such folder; allowed: a folder with groups of your own"),
-    (("--cfg", "job", "foo=1"), "foo=1: no such key; allowed: augment, batch_size,"),
+    (("--cfg", "job", "foo=1"), "foo: unknown key; allowed: augment, batch_size,"),
     (("--resolve",), "The --resolve flag can only be used in conjunction with --cfg or --help"),
     (("model.filters.foo=1",), "model.filters.foo=1: model.filters is a list; allowed: model.filters.N"),
     (("hydra.run.dir=/dev/null/x",), "hydra.run.dir=/dev/null/x: /dev/null is not a folder; allowed"),
@@ -65,10 +65,10 @@ REFUSED = [
     (("-m", *LGG, "loss=dice,foo"), "loss=foo: no such choice; allowed: bce_dice, dice"),
     (("-m", *LGG, "epochs=1,ten"), "epochs=ten: Input should be a valid integer"),
     (("-m", *LGG, "image_size=32,100"), "image_size=100"),
-    (("-m", *LGG, "+model.extra=1,2"), "model.extra=1: no such key"),
+    (("-m", *LGG, "+model.extra=1,2"), "model.extra: unknown key"),
     (("-m", *LGG, "model.filters=[8,16],[]"), "model.filters=[]"),
     (("-m", *LGG, "optimizer.learning_rate=0.1,-1"), "optimizer.learning_rate=-1"),
-    (("-m", *LGG, "seed=0,1", "foo=1"), "foo=1: no such key"),
+    (("-m", *LGG, "seed=0,1", "foo=1"), "foo: unknown key"),
     (("-m", *LGG, "seed=range(0,3,0)"), "seed=range(0,3,0): range() arg 3 must not be zero"),
     (("-m", *LGG, "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"), "hydra.launcher.n_jobs=0: allowed: 1 or more"),
     (("-m", *LGG, "seed=0,1", "hydra.sweeper.max_batch_size=0"), "hydra.sweeper.max_batch_size=0: allowed: 1 or more"),
@@ -135,7 +135,7 @@ def test_a_broken_file_is_named_before_tensorflow_and_leaves_no_run(damage: Call
 def test_a_key_that_the_chosen_group_has_is_not_called_unknown(tmp_path: Path) -> None:
     result = command("split=kfold", "split.folds=3", "foo=1", cwd=tmp_path)
     assert result.returncode == 1
-    assert "foo=1: no such key" in result.stderr
+    assert "foo: unknown key" in result.stderr
     assert "split.folds" not in result.stderr
 
 
@@ -165,8 +165,7 @@ def test_a_question_is_answered_without_what_a_run_needs(question: tuple[str, ..
     result = command(*question, cwd=tmp_path, python=("-X", "importtime"), name=name)
     assert result.returncode == 0
     assert KEYS[name] in result.stdout
-    has_groups = name not in ("predict", "export")
-    assert ("Configuration groups" in result.stdout) == (question == ("--help",) and has_groups)
+    assert ("Groups, as GROUP=CHOICE:" in result.stdout) == (question == ("--help",))
     assert not imported(result.stderr) & {*HEAVY, "numpy", "pydantic"}
     assert not list(tmp_path.iterdir())
 
@@ -225,10 +224,9 @@ def test_the_configuration_is_shown_within_a_third_of_a_second_of_hydra_itself(t
 
 
 @pytest.mark.slow
-def test_help_costs_what_hydra_takes_to_list_our_groups(tmp_path: Path) -> None:
-    """For each group Hydra copies its store of configurations five times; we have 22, a bare application 10."""
+def test_help_costs_less_than_the_help_of_hydra(tmp_path: Path) -> None:
     ours, theirs = costs(("--help",), tmp_path)
-    assert ours <= 2.5 * theirs
+    assert ours <= theirs
 
 
 def test_a_users_own_folder_of_configurations_is_searched(tmp_path: Path) -> None:
@@ -240,11 +238,14 @@ def test_a_users_own_folder_of_configurations_is_searched(tmp_path: Path) -> Non
     assert "smooth: 0.5" in result.stdout
 
 
-@pytest.mark.parametrize("mistake", ["smooth: -1", "smoothing: 1"])
-def test_a_users_own_configuration_is_checked_too(mistake: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [("smooth: -1", "loss.smooth=-1: "), ("smoothing: 1", "loss.smoothing: unknown key; did you mean loss.smooth?")],
+)
+def test_a_users_own_configuration_is_checked_too(mistake: str, message: str, tmp_path: Path) -> None:
     own = tmp_path / "own" / "loss"
     own.mkdir(parents=True)
     (own / "mine.yaml").write_text(f"_target_: attnunet.losses.Dice\n{mistake}\n")
     result = command("--config-dir", "own", "loss=mine", cwd=tmp_path)
     assert result.returncode == 1
-    assert f"loss.{mistake.replace(': ', '=')}: " in result.stderr
+    assert message in result.stderr

@@ -1,5 +1,6 @@
 """Every file of conf/ composes, passes the check and makes what it names; what cannot run is refused with its reason."""
 
+import shlex
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -115,7 +116,7 @@ def test_evaluate_takes_every_choice_of_its_groups(choice: str) -> None:
         ("evaluate", ["run=abc", "smallest_lesion=-1"], "smallest_lesion=-1: Input should be greater than or equal to 0"),
         ("evaluate", ["run=abc", "name=a/b"], "name=a/b: String should match pattern"),
         ("evaluate", ["run=abc", "split=patient", "split.val=2"], "split.val=2: Input should be less than 1"),
-        ("evaluate", ["run=abc", "+seed=1"], "seed=1: no such key; allowed: run, study, part"),
+        ("evaluate", ["run=abc", "+seed=1"], "seed: unknown key; allowed: run, study, part"),
         ("predict", ["run=abc", "input=in"], "output"),
         (
             "export",
@@ -175,7 +176,7 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["epochs=null"], "epochs=None, budget_images=None: give one of the two"),
         (["budget_images=100"], "epochs=30, budget_images=100: give one of the two"),
         (["monitor=dice"], "monitor=dice: Input should be 'val/dice'"),
-        (["+model.extra=1"], "model.extra=1: no such key; allowed: .*filters"),
+        (["+model.extra=1"], "model.extra: unknown key; allowed: .*filters"),
         (["model.filters=[]"], r"model.filters=\[\]: List should have at least 2 items"),
         (["model.filters=[8,0]"], "model.filters.1=0: Input should be greater than 0"),
         (["model.gate=big"], "model.gate=big: Input should be 'additive', 'concat' or 'none'"),
@@ -187,7 +188,7 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["loss.terms.focal.gamma=x"], "loss.terms.focal.gamma=x: Input should be a valid number"),
         (["loss._target_=attnunet.losses.Foo"], "loss._target_=attnunet.losses.Foo: may not be named here; allowed: attnunet"),
         (["loss._target_=attnunet.lozzes.Foo"], "loss._target_=attnunet.lozzes.Foo: may not be named here; allowed: attnunet"),
-        (["+trainer.speed=9"], "trainer.speed=9: no such key; allowed: precision, jit_compile"),
+        (["+trainer.speed=9"], "trainer.speed: unknown key; allowed: precision, jit_compile"),
         (["trainer.precision=float64"], "trainer.precision=float64: Input should be 'float32'"),
         (["trainer.lesion_share=1.5"], "trainer.lesion_share=1.5: Input should be less than or equal to 1"),
         (["evaluation.thresholds=[]"], r"evaluation.thresholds=\[\]: List should have at least 1 item"),
@@ -201,7 +202,7 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["data.intensity=log"], "data.intensity=log: Input should be 'raw', 'percentile' or 'zscore'"),
         (["tracking=server"], "tracking.uri"),
         (["tracking=server", "tracking.uri=http://me:secret@host"], "tracking.uri: holds credentials"),
-        (["+unheard=1"], "unheard=1: no such key; allowed: seed, image_size"),
+        (["+unheard=1"], "unheard: unknown key; allowed: seed, image_size"),
         (["model.depths=[1,2]"], r"model.depths=\[1, 2\]: 2 levels; allowed: a number for each of the 5 model.filters"),
         (["batch_size=1"], "trainer.lesion_share=0.5: gives 0 slices with a lesion in a batch of batch_size=1"),
         (
@@ -210,9 +211,9 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         ),
         (["evaluation.thresholds=[0.5,0.4]"], r"evaluation.thresholds=\[0.5, 0.4\]: must ascend"),
         (["split.seed=-1"], "split.seed=-1: Input should be greater than or equal to 0"),
-        (["+optimizer.steps=3"], "optimizer.steps=3: no such key; allowed: learning_rate"),
-        (["+model.image_size=64"], "model.image_size=64: no such key; allowed: filters"),
-        (["+split.subjects=3"], "split.subjects=3: no such key; allowed: val"),
+        (["+optimizer.steps=3"], "optimizer.steps: unknown key; allowed: learning_rate"),
+        (["+model.image_size=64"], "model.image_size: unknown key; allowed: filters"),
+        (["+split.subjects=3"], "split.subjects: unknown key; allowed: val"),
         (["optimizer=adamw", "optimizer.weight_decay=abc"], "optimizer.weight_decay=abc: Input should be a valid number"),
         (["loss._target_=nowhere.Loss"], "loss._target_=nowhere.Loss: may not be named here; allowed: attnunet"),
         (["data.exclude=[{a:1}]"], "data.exclude.0="),
@@ -260,8 +261,8 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
             ["+loss.terms.dice._partial_=true"],
             "dice=attnunet.losses.Dice: must be a `_target_`, without `_partial_: true`",
         ),
-        (["+loss._convert_=all"], "loss._convert_=all: no such key; allowed beside arguments: _target_, _partial_"),
-        (["+model.convolution._args_=[1]"], r"model.convolution._args_=\[1\]: no such key; allowed beside arguments"),
+        (["+loss._convert_=all"], "loss._convert_: unknown key; allowed beside arguments: _target_, _partial_"),
+        (["+model.convolution._args_=[1]"], r"model.convolution._args_: unknown key; allowed beside arguments"),
         (["~loss._target_"], "loss: lacks `_target_`, the function or class"),
         (["model.convolution=foo"], "model.convolution=foo: must be a `_target_` with `_partial_: true`"),
         (["model.convolution._partial_=false"], "model.convolution=keras.layers.SeparableConv2D: must be a `_target_` with"),
@@ -398,3 +399,21 @@ def test_the_check_leaves_the_configuration_as_it_was() -> None:
 
 def test_a_sampler_without_strata_takes_any_batch() -> None:
     checks.check(composed("sampler=patient_first", "batch_size=1"))
+
+
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("/data/mine", "data.root=/data/mine"),
+        ("/my data", "'data.root=/my data'"),
+        ("/a (1)", "'data.root=\"/a (1)\"'"),
+        ("/é=[x]", "'data.root=\"/é=[x]\"'"),
+        ('/say "a,b"', r"""'data.root="/say \"a,b\""'"""),
+        ("12345678", "'data.root=\"12345678\"'"),
+        ("1e5", "'data.root=\"1e5\"'"),
+    ],
+)
+def test_a_text_is_written_as_it_must_be_typed(text: str, typed: str) -> None:
+    assert config.format_override("data.root", text) == typed
+    (word,) = shlex.split(typed)
+    assert composed("data=lgg", word).data.root == text

@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException
 
 from attnunet.config import ConfigError
 from attnunet.data.slices import DataError
-from attnunet.errors import exit_on_error, explain
+from attnunet.errors import exit_on_error, explain, explain_unknown, find_close
 from attnunet.tracking.records import RunError
 from attnunet.tracking.store import Away
 
@@ -81,3 +81,48 @@ def test_a_database_tells_its_own_error_whatever_it_is_wrapped_in() -> None:
     with pytest.raises(MlflowException) as wrapped:
         fail()
     assert explain(wrapped.value) == "the MLflow store: database or disk is full (HYDRA_FULL_ERROR=1 shows where)"
+
+
+KEYS = (
+    "model",
+    "model.filters",
+    "modules",
+    "seed",
+    "split.seed",
+    "optimizer.learning_rate",
+    "trainer.keep",
+    "loss.terms.dice",
+)
+
+
+@pytest.mark.parametrize(
+    ("typed", "close"),
+    [
+        ("learning_rate", ["optimizer.learning_rate"]),
+        ("optimzer.learning_rate", ["optimizer.learning_rate"]),
+        ("trainer.learning_rate", ["optimizer.learning_rate"]),
+        ("Filter", ["model.filters"]),
+        ("sede", ["seed", "split.seed"]),
+        ("split.sed", ["split.seed"]),
+        # Letters of modle stand in modules as well as in model, but in model only two are swapped.
+        ("modle", ["model"]),
+        ("loss.weights.dise", ["loss.terms.dice"]),
+        # Only the group is right.
+        ("trainer.foo", []),
+        ("trainer.speed", []),
+        ("model.seed", ["split.seed"]),
+        ("lr", []),
+    ],
+)
+def test_a_misspelt_name_is_understood(typed: str, close: list[str]) -> None:
+    assert find_close(typed, KEYS) == close
+
+
+def test_what_is_allowed_follows_what_was_meant() -> None:
+    assert explain_unknown("x: unknown key", "x", ["a", "b"]) == "x: unknown key; allowed: a, b"
+    assert explain_unknown("x: unknown key", "x", []) == "x: unknown key; allowed: none"
+    names = [f"fold{number}" for number in range(10)]
+    assert explain_unknown("m=fodl3: no such choice", "fodl3", names) == (
+        "m=fodl3: no such choice; did you mean fold3?\n"
+        "  allowed: fold0, fold1, fold2, fold3, fold4, fold5, fold6, fold7, and 2 more"
+    )

@@ -124,7 +124,7 @@ def test_a_folder_names_the_predictor_in_it(tmp_path: Path) -> None:
         ),
         (["{one}", "{one}"], r"run=\[\w+,\w+\]: names the run \w+ twice; allowed: each run once"),
         (["study:empty"], "run=study:empty: none of its 1 runs has finished and keeps a best checkpoint"),
-        (["study:nothing"], "study=nothing: not in .*; it has .*empty.*named"),
+        (["study:nothing"], "study=nothing: not in .*; allowed: .*empty.*named"),
         (["{one}", "."], r"run=\[..,\.,..\]: a folder does not tell its patients; allowed in a list: runs of a store"),
     ],
 )

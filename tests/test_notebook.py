@@ -55,7 +55,7 @@ def test_a_configuration_is_the_one_of_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("foo=1", "foo=1: no such key; allowed: augment, batch_size,"),
+        ("foo=1", "foo: unknown key; allowed: augment, batch_size,"),
         ("loss=foo", "loss=foo: no such choice; allowed: bce_dice, dice"),
         ("epochs=ten", "epochs=ten: Input should be a valid integer"),
         ("seed=0,1", "seed=0,1: allowed: one value"),
@@ -146,7 +146,7 @@ def test_a_store_or_study_or_run_that_is_not_there_is_named(store: Store, tmp_pa
     ):
         notebook.open_store(tmp_path / "none")
     assert not (tmp_path / "none").exists()
-    with pytest.raises(NotFound, match=r"study=unseen: not in .*; it has Default, other, tried"):
+    with pytest.raises(NotFound, match=r"study=unseen: not in .*; allowed: Default, other, tried"):
         notebook.list_runs(store, "unseen")
     with pytest.raises(NotFound, match="run=zzz: no run with such an id"):
         notebook.load_predictor("zzz", store)

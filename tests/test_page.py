@@ -213,6 +213,24 @@ def test_a_bad_upload_is_refused(files: Files, message: str, predictor: Predicto
     assert not list(temporary.iterdir())
 
 
+def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(
+    predictor: Predictor, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "LARGEST", 10**6)
+    bomb = gzip.compress(bytes(10**6 + 1))
+    with pytest.raises(UploadError, match=r"^x\.nii\.gz: unpacks to more than 1,000,000 bytes; allowed: a smaller volume$"):
+        scans.list_scans({"x.nii.gz": bomb}, predictor)
+    archive = BytesIO()
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr("a/x.nii.GZ", bomb)
+    with pytest.raises(UploadError, match=r"x\.nii\.GZ: unpacks to more than"):
+        scans.list_scans({"x.zip": archive.getvalue()}, predictor)
+    # A damaged file is left to the reader, and a file of the largest size to the rest of the page.
+    (temporary / "cut.gz").write_bytes(bomb[:-20])
+    (temporary / "large.gz").write_bytes(gzip.compress(bytes(10**6)))
+    uploads.check_sizes(temporary)
+
+
 def test_a_name_that_leads_out_of_the_upload_is_refused() -> None:
     for name in ("../x", "a/../../x", "/x", "a//x", ".", "", "a/"):
         with pytest.raises(UploadError, match="leads out of the upload"):

@@ -169,10 +169,10 @@ def test_16_bit_slices_of_odd_names_train_and_predict_by_the_same_values(tmp_pat
 
 
 LOOKED_UP = {
-    ("predict", "run=nobody", "input=mlruns/mlflow.db", "output=masks"): "nothing to segment there",
-    ("predict", "run=nobody", "input={image}", "output=masks"): "run=nobody: no run with such an id in",
-    ("export", "run=nobody"): "run=nobody: no run with such an id in",
-    ("evaluate", "run=nobody"): "run=nobody: no run with such an id in",
+    ("predict", "run=abcdef", "input=mlruns/mlflow.db", "output=masks"): "nothing to segment there",
+    ("predict", "run=abcdef", "input={image}", "output=masks"): "run=abcdef: no run with such an id in",
+    ("export", "run=abcdef"): "run=abcdef: no run with such an id in",
+    ("evaluate", "run=nobody"): "run=nobody: no run with such an id, which has 32 digits from 0 to f",
     ("evaluate", "study=nothing"): "study=nothing: not in",
 }
 

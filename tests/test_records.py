@@ -107,7 +107,9 @@ def test_a_run_stands_when_it_has_finished_and_none_replaced_it(store: Store) ->
 
 def test_what_is_not_there_is_named(store: Store, tmp_path: Path) -> None:
     (alone, *_) = records.runs_of_study(store, "seen")
-    with pytest.raises(records.NotFound, match=r"study=unseen: not in .*mlflow.db; it has Default, seen"):
+    with pytest.raises(
+        records.NotFound, match=r"study=unseen: not in .*mlflow.db; did you mean seen\?\n  allowed: Default, seen"
+    ):
         records.runs_of_study(store, "unseen")
     with pytest.raises(records.NotFound, match="run=zzz: no run with such an id"):
         records.find_runs(store, ["zzz"])

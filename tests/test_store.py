@@ -11,15 +11,17 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
 
+from attnunet import store as commands
 from attnunet.tracking import sqlite
 from attnunet.tracking.clearing import clear
 from attnunet.tracking.processes import process_tags
-from attnunet.tracking.resume import lock_of
+from attnunet.tracking.resume import lock_of, unfinished_folder
 from attnunet.tracking.store import Store, Unavailable, local_path
 from tests.serving import free_port, serving
 
@@ -38,13 +40,19 @@ def made(root: Path, study: str = "kept") -> Store:
 
 def run(of: Store, status: str, study: str = "kept", **tags: str) -> str:
     """A run with an artifact, and what it left unfinished."""
-    run_id = of.begin(of.study(study), status.lower(), {"fingerprint": status.lower(), **tags})
+    tags = {"fingerprint": status.lower(), **tags}
+    run_id = of.begin(of.study(study), status.lower(), tags)
     of.client.log_text(run_id, "x" * 1000, "note.txt")
     of.client.set_terminated(run_id, status)
-    folder = of.root / "unfinished" / f"{status.lower()}-0"
+    folder = unfinished_folder(of, of.study(study), tags["fingerprint"])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "state.npz").write_text("x" * 1000)
     return run_id
+
+
+def refuse(found: str) -> bool:
+    """The answer to a question that nobody may ask."""
+    raise AssertionError(found)
 
 
 def note(of: Store, run_id: str) -> Path:
@@ -249,13 +257,21 @@ def test_clean_removes_what_ended_badly_and_keeps_the_rest(tmp_path: Path) -> No
     assert only_said.returncode == 0, only_said.stderr
     assert all(run_id in only_said.stdout for run_id in gone)
     assert finished not in only_said.stdout
-    assert "4 runs, 0.0 MB would be freed" in only_said.stdout
+    assert "4 runs, 0.0 MB would be freed\n2 runs of these can be resumed; clean asks before" in only_said.stdout
     assert all(path.exists() for path in notes.values())
 
-    done = store("clean", cwd=tmp_path)
+    asked = store("clean", cwd=tmp_path)
+    assert asked.returncode == 0, asked.stderr
+    assert (
+        "2 runs can be resumed by the same command; without a terminal, such runs stay: --yes removes them, too"
+        in asked.stdout
+    )
+    assert {run_id for run_id, path in notes.items() if path.exists()} == {finished, failed, killed}
+
+    done = store("clean", "--yes", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert {run_id for run_id, path in notes.items() if path.exists()} == {finished}
-    assert {path.name for path in (kept.root / "unfinished").iterdir()} == {"finished-0"}
+    assert [*(kept.root / "unfinished").iterdir()] == [unfinished_folder(kept, kept.study("kept"), "finished")]
     kept_runs = {r.info.run_id: r.info.status for r in kept.client.search_runs([kept.study("kept")])}
     assert kept_runs == {finished: "FINISHED", alive: "RUNNING"}
     assert store("clean", cwd=tmp_path).stdout == "0 runs, 0.0 MB freed\n"
@@ -271,7 +287,7 @@ def test_clean_touches_no_file_outside_of_the_store(tmp_path: Path) -> None:
     store.client.set_terminated(run, "KILLED")
     (precious / run / "artifacts").mkdir(parents=True)
     (precious / run / "artifacts" / "file").touch()
-    clear(store.root, dry_run=False)
+    clear(store, dry_run=False, confirm=refuse)
     assert store.client.get_run(run).info.lifecycle_stage == "deleted"
     assert (precious / run / "artifacts" / "file").exists()
     assert (precious / "thesis").exists()
@@ -284,7 +300,7 @@ def test_clean_touches_no_file_outside_of_the_store(tmp_path: Path) -> None:
     with closing(sqlite3.connect(store.database)) as connection, connection:
         address = (store.root / "artifacts").as_uri()
         connection.execute("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", (address, greedy))
-    clear(store.root, dry_run=False)
+    clear(store, dry_run=False, confirm=refuse)
     assert store.database.exists()
     assert (store.root / "unfinished" / "other-1").exists()
 
@@ -295,15 +311,66 @@ def test_clean_leaves_what_a_process_is_at(tmp_path: Path, master: Path, capsys:
     kept = made(tmp_path / "mlruns")
     killed = run(kept, "KILLED")
     training = kept.begin(kept.study("kept"), "training", {"fingerprint": "t", "superseded": "by another"})
-    with lock_of(kept.root / "unfinished" / "killed-0"):
-        clear(kept.root, dry_run=False)
-        assert capsys.readouterr().out == "0 runs, 0.0 MB freed\n"
+    with lock_of(unfinished_folder(kept, kept.study("kept"), "killed")):
+        clear(kept, dry_run=False, confirm=lambda _: True)
+        assert capsys.readouterr().out.endswith("\n0 runs, 0.0 MB freed\n")
         assert note(kept, killed).exists()
-    clear(kept.root, dry_run=False)
+    clear(kept, dry_run=False, confirm=lambda _: True)
     assert killed in capsys.readouterr().out
     assert not note(kept, killed).exists()
     assert not list(kept.root.glob("unfinished/*"))
     assert [r.info.run_id for r in kept.client.search_runs([kept.study("kept")])] == [training]
+
+
+def test_clean_asks_only_before_it_removes_what_can_be_resumed(
+    tmp_path: Path, master: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(master, tmp_path / "mlruns")
+    kept = made(tmp_path / "mlruns")
+    study = kept.study("kept")
+    sweep = kept.begin(study, "sweep", {"sweep": "s"})
+    kept.client.set_terminated(sweep, "KILLED")
+    job = run(kept, "KILLED", **{"mlflow.parentRunId": sweep})
+    state = unfinished_folder(kept, study, "killed")
+    # No epoch had ended; a later run took its place; the page of MLflow deleted it.
+    fresh = run(kept, "FAILED")
+    (unfinished_folder(kept, study, "failed") / "state.npz").unlink()
+    superseded = run(kept, "KILLED", superseded="by another")
+    deleted = run(kept, "KILLED", fingerprint="gone")
+    kept.client.delete_run(deleted)
+    # The same settings, recorded on a server.
+    server = unfinished_folder(Store(kept.root, "http://127.0.0.1:9", 0), study, "killed")
+    server.mkdir()
+
+    questions: list[str] = []
+    clear(kept, dry_run=False, confirm=lambda found: bool(questions.append(found)))
+    assert questions == ["1 run can be resumed by the same command"]
+    said = capsys.readouterr().out
+    assert said.startswith(f"{job}  KILLED      killed, whose state is on ")
+    assert "3 runs, 0.0 MB freed" in said
+    left = {run.info.run_id for run in kept.client.search_runs([study])}
+    assert left == {sweep, job}
+    assert (state / "state.npz").exists()
+    assert not {fresh, superseded, deleted} & {path.name for path in (kept.root / "artifacts").iterdir()}
+
+    clear(kept, dry_run=True, confirm=refuse)
+    assert "2 runs, 0.0 MB would be freed\n1 run of these can be resumed; clean asks before" in capsys.readouterr().out
+    clear(kept, dry_run=False, confirm=lambda _: True)
+    assert not kept.client.search_runs([study])
+    assert [*(kept.root / "unfinished").iterdir()] == [server]
+
+
+@pytest.mark.parametrize(("typed", "yes"), [("y", True), ("YES ", True), ("", False), ("n", False), (None, False)])
+def test_only_a_yes_is_a_yes(typed: str | None, yes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(question: str) -> str:
+        assert question == "2 runs can be resumed. Remove such runs, too? [y/N] "
+        if typed is None:
+            raise EOFError  # Ctrl-D
+        return typed
+
+    monkeypatch.setattr("builtins.input", answer)
+    monkeypatch.setattr(sys, "stdin", Mock(isatty=lambda: True))
+    assert commands.ask("2 runs can be resumed") == yes
 
 
 def test_runs_of_others_are_not_ended(tmp_path: Path, master: Path) -> None:

@@ -4,7 +4,28 @@ Entry modules import this package, so its __init__ imports only Hydra. The modul
 and NumPy.
 """
 
-from attnunet.config.entry import ConfigError, as_typed, check_folder, group_choices, is_folder, settle, without_hydra
+from attnunet.config.entry import (
+    ConfigError,
+    as_typed,
+    check_folder,
+    format_override,
+    group_choices,
+    is_folder,
+    list_names,
+    settle,
+    without_hydra,
+)
 from attnunet.config.targets import CONF
 
-__all__ = ["CONF", "ConfigError", "as_typed", "check_folder", "group_choices", "is_folder", "settle", "without_hydra"]
+__all__ = [
+    "CONF",
+    "ConfigError",
+    "as_typed",
+    "check_folder",
+    "format_override",
+    "group_choices",
+    "is_folder",
+    "list_names",
+    "settle",
+    "without_hydra",
+]

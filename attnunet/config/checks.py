@@ -11,11 +11,11 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from attnunet.config import targets
-from attnunet.config.entry import ConfigError
+from attnunet.config.entry import ConfigError, list_names
 from attnunet.config.schema import Train
 from attnunet.config.signatures import replace_targets, signature
 from attnunet.config.targets import CONF
-from attnunet.errors import first_line
+from attnunet.errors import explain_unknown, first_line
 
 GROUPS = ("model", "loss", "data", "split", "augment", "sampler", "optimizer")
 """The groups that hold a `_target_`."""
@@ -89,7 +89,9 @@ def find_errors(schema: Any, values: dict, prefix: str) -> Iterator[str]:
             key = prefix + ".".join(locate_keys(error["loc"], values))
             message = REPHRASED.get(error["type"], error["msg"])
             if error["type"] == "extra_forbidden":
-                yield f"{key}={error['input']}: no such key; allowed: {', '.join(keys_at(schema, error['loc'][:-1]))}"
+                names = keys_at(schema, error["loc"][:-1])
+                known = [*list_names(values, prefix), *(f"{key.rpartition('.')[0]}.{name}".lstrip(".") for name in names)]
+                yield explain_unknown(f"{key}: unknown key", key, names, dict.fromkeys(known))
             elif error["type"] == "missing":
                 lacking = str(error["loc"][-1])
                 choices = ", ".join(sorted(file.stem for file in Path(CONF, lacking).glob("*.yaml")))
@@ -146,7 +148,7 @@ def check_arguments(node: dict, key: str) -> Iterator[str]:
     The arguments are checked only for targets of attnunet, whose signatures state types and ranges.
     """
     special = {name for name in node if str(name).startswith("_")} - {"_target_", "_partial_"}
-    yield from (f"{key}.{name}={node[name]}: no such key; allowed beside arguments: _target_, _partial_" for name in special)
+    yield from (f"{key}.{name}: unknown key; allowed beside arguments: _target_, _partial_" for name in special)
     if "_partial_" in node and (key in GROUPS or not isinstance(node["_partial_"], bool)):
         where = "only beside a `_target_` that is an argument" if key in GROUPS else "true or false"
         yield f"{key}._partial_={node['_partial_']}: allowed: {where}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from attnunet.errors import UserError
@@ -51,6 +53,24 @@ def settle(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     with flag_override(settled, ["struct", "readonly"], False):
         settled[(lengths - given).pop()] = None
     return settled
+
+
+def list_names(node: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the full name of each key of a plain configuration, such as loss.weights.dice, but not `_target_` and the like."""
+    for name, value in node.items() if isinstance(node, Mapping) else ():
+        if not str(name).startswith("_"):
+            yield f"{prefix}{name}"
+            yield from list_names(value, f"{prefix}{name}.")
+
+
+def format_override(key: str, text: str) -> str:
+    """Return the override of a key by a text as it is typed in a shell. It is quoted where Hydra or the shell needs it."""
+    plain = f"{key}={text}"
+    try:
+        as_it_is = OverridesParser.create().parse_override(plain).value() == text
+    except HydraException:
+        as_it_is = False
+    return shlex.quote(plain if as_it_is else '{}="{}"'.format(key, text.replace('"', '\\"')))
 
 
 def is_folder(run: Any) -> bool:

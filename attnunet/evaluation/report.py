@@ -1,15 +1,20 @@
 """The scores of a run as CSV files and as a table in the terminal."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from attnunet.data.files import write_csv
-from attnunet.evaluation.patients import Scores
 from attnunet.metrics import catalog
-from attnunet.metrics.decision import Choice
+
+if TYPE_CHECKING:
+    from attnunet.evaluation.patients import Scores
+    from attnunet.metrics.decision import Choice
 
 
 def tables(choice: Choice, scores: Mapping[str, Scores]) -> dict[str, str]:

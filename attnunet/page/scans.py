@@ -22,7 +22,7 @@ from attnunet.inference.inputs import Case
 from attnunet.inference.predictor import Predictor
 from attnunet.inference.segmenting import NOTES, Work, describe_mask, read_case
 from attnunet.models.blocks import gate_maps
-from attnunet.page.uploads import Files, laid_out
+from attnunet.page.uploads import Files, check_sizes, laid_out
 
 Network: TypeAlias = Predictor | Ensemble
 NOWHERE = Path()
@@ -72,6 +72,7 @@ class Segmented:
 def opened(files: Files, predictor: Network) -> Iterator[tuple[list[Case], str]]:
     """Yield the scans of an upload and a sentence about the files that are left out, during a `with` block."""
     with laid_out(files) as path, inputs.unpacked(path) as root:
+        check_sizes(root)
         # A table of cases is not read, because it could name any file of this machine.
         cases, passed = inputs.find_files(root, OmegaConf.load(Path(CONF, "predict.yaml")).ignore).cases(predictor, None)
         yield cases, passed.describe()

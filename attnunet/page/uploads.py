@@ -1,7 +1,9 @@
 """Uploaded files. They lie on the disk only during a `with` block, in a temporary folder."""
 
+import gzip
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol, TypeAlias
@@ -10,6 +12,10 @@ from attnunet.errors import UserError, explain
 
 Files: TypeAlias = Mapping[str, bytes]
 """Maps the name of each uploaded file to its bytes. A name is relative, and contains the folders of an uploaded folder."""
+
+
+LARGEST = 2**31
+"""The number of bytes to which a compressed file may unpack. A 7 Tesla scan of 0.5 mm in float32 has 0.6e9 bytes."""
 
 
 class UploadError(UserError):
@@ -58,3 +64,17 @@ def laid_out(files: Files) -> Iterator[Path]:
             if message is None:
                 raise
             raise UploadError(message.replace(f"{root}/", "").replace(str(root), "the upload")) from error
+
+
+def check_sizes(root: Path) -> None:
+    """Raise UploadError if a file below `root` that gzip compressed unpacks to more than LARGEST bytes.
+
+    The reader would keep all of them in memory. It refuses a damaged file, so this function passes one.
+    """
+    for path in root.rglob("*.[gG][zZ]"):
+        size = 0
+        with suppress(OSError, EOFError, zlib.error), gzip.open(path) as stream:
+            while size <= LARGEST and (part := len(stream.read(2**20))):
+                size += part
+        if size > LARGEST:
+            raise UploadError(f"{path}: unpacks to more than {LARGEST:,} bytes; allowed: a smaller volume")

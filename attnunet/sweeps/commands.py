@@ -25,6 +25,7 @@ from attnunet.config import as_typed, check_folder, is_folder, settle, without_h
 from attnunet.errors import exit_on_error, explain, first_line
 from attnunet.sweeps import terminal
 from attnunet.sweeps.composition import open_loader
+from attnunet.sweeps.help import describe_command
 from attnunet.sweeps.overrides import explain_refusals
 from attnunet.sweeps.plugins import check_plugins, store_launchers
 from attnunet.training import runtime
@@ -45,37 +46,24 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     with exit_on_error():
         arguments = get_args()
         check_arguments(arguments)
-        if arguments.help and (text := describe_keys(config_name)):
-            print(text)
+        name = arguments.config_name or config_name
+        if arguments.help and not (arguments.overrides or arguments.config_name):
+            print(describe_command(name, arguments.config_dir))  # without the second that Hydra takes
             return
         command = hydra.main(version_base="1.3", config_path=config.CONF, config_name=config_name)(task)
         store_launchers()
-        loader, name = open_loader(arguments.config_dir), arguments.config_name or config_name
+        loader = open_loader(arguments.config_dir)
         sweep = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
         try:
-            if not (arguments.help or arguments.shell_completion):
+            if not arguments.shell_completion:
                 # Compose once before Hydra starts, because Hydra prints some errors as tracebacks, and exits.
                 loader.load_configuration(name, arguments.overrides, RunMode.MULTIRUN if sweep else RunMode.RUN)
-            command()
+            if arguments.help:
+                print(describe_command(name, arguments.config_dir, arguments.overrides))
+            else:
+                command()
         except Exception as error:
             raise config.ConfigError("\n".join(explain_arguments(error, loader, name, arguments.overrides, sweep))) from error
-
-
-def describe_keys(config_name: str) -> str | None:
-    """Return the help of a command whose keys all stand in its own file: the comments in that file.
-
-    For a command with groups, return None. Hydra's help lists the groups, but no comments.
-    """
-    text = Path(config.CONF, f"{config_name}.yaml").read_text()
-    head, _, rest = text.partition("defaults:\n")
-    defaults, _, keys = rest.partition("\n\n")
-    if set(re.findall(r"- (\w+)", defaults)) - {"_self_", "hydra", "tracking"}:
-        return None
-    prose = re.sub(r"^# ?", "", head, flags=re.MULTILINE)
-    tracking = (
-        "tracking.root=mlruns      # the folder of the store with the runs; tracking=server tracking.uri=... names a server"
-    )
-    return f"{prose}\n{keys.partition('hydra:')[0].rstrip()}\n\n{tracking}"
 
 
 def check_arguments(arguments: Namespace) -> None:
@@ -154,6 +142,7 @@ class CheckKeys(Callback):
             run = plain.get("run")
             if not is_folder(run) and (run or not plain.get("data")):  # neither a model's folder nor a data set needs runs
                 check_store(plain["tracking"])
+                check_ids(run)
             check_folder("hydra.run.dir", config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
@@ -166,6 +155,16 @@ def check_stored(run: Any) -> None:
         raise config.ConfigError(
             f"run={run}: is a folder; allowed here: a run of a store, by its id, its first digits or models:/NAME@ALIAS"
         )
+
+
+def check_ids(run: str | Sequence[str] | None) -> None:
+    """Raise ConfigError if a word in the key `run` cannot begin the id of a run. Opening the store takes two seconds more."""
+    for name in [run] if isinstance(run, str) else run or ():
+        if re.fullmatch(r"[^/:.]+", name) and not re.fullmatch("[0-9a-f]{1,32}", name):
+            raise config.ConfigError(
+                f"run={name}: no run with such an id, which has 32 digits from 0 to f; allowed: the id of a run or its first "
+                "digits; python -m attnunet.store ls lists the runs"
+            )
 
 
 def check_store(tracking: dict[str, Any]) -> None:

@@ -12,7 +12,8 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from attnunet.errors import first_line
+from attnunet.config import list_names, without_hydra
+from attnunet.errors import explain_unknown, first_line
 
 QUOTE = """write key=value; quote a value that holds brackets, accents, blanks, '~' or '=', twice: 'data.root="/s (new)"'"""
 
@@ -62,7 +63,8 @@ def find_refused(
         elif not groups or isinstance(override.value(), dict) or override.is_delete():
             settings.append(override)
         elif any(value not in groups for value in group_choices(override)):
-            yield f"{override.input_line}: no such choice; allowed: {', '.join(groups)}"
+            wrong = next(str(value) for value in group_choices(override) if value not in groups)
+            yield explain_unknown(f"{override.input_line}: no such choice", wrong, groups)
         else:
             choices.append(f"{override.get_key_element()}={next(iter(group_choices(override)), None)}")
     taken = [*search, *choices]
@@ -76,7 +78,7 @@ def find_refused(
         if isinstance(found, DictConfig):
             taken, cfg = [*taken, str(override.input_line)], found
         else:
-            yield f"{display(override)}: {explain_value(override, cfg, found)}"
+            yield explain_value(override, cfg, found)
 
 
 def try_compose(loader: ConfigLoader, name: str, overrides: list[str]) -> DictConfig | Exception:
@@ -103,22 +105,30 @@ def group_choices(override: Override) -> list[Any]:
 
 
 def explain_value(override: Override, cfg: DictConfig, error: Exception) -> str:
-    """Return why an override of a value cannot be applied to a configuration."""
-    *parents, name = override.key_or_group.split(".")
+    """Return the message about an override of a value that cannot be applied to a configuration."""
+    key, shown = override.key_or_group, display(override)
+    *parents, name = key.split(".")
     parent = OmegaConf.select(cfg, ".".join(parents), throw_on_missing=False) if parents else cfg
     if isinstance(parent, DictConfig):
         keys = [str(key) for key in parent]  # `in` overlooks mandatory keys
         if name not in keys and not override.is_add():
-            return f"no such key; allowed: {', '.join(sorted(key for key in keys if not key.startswith('_')))}"
+            return explain_key(key, sorted(key for key in keys if not key.startswith("_")), cfg)
         if name in keys and override.is_add():
-            return f"is there already; allowed: {override.key_or_group}=... without +"
+            return f"{shown}: is there already; allowed: {key}=... without +"
     elif isinstance(parent, ListConfig):
-        return f"{'.'.join(parents)} is a list; allowed: {'.'.join(parents)}.N, its N from 0 to {len(parent) - 1}"
+        return f"{shown}: {'.'.join(parents)} is a list; allowed: {'.'.join(parents)}.N, its N from 0 to {len(parent) - 1}"
     elif parent is None:
-        return f"there is no {'.'.join(parents)}; allowed: {', '.join(sorted(map(str, cfg)))}"
+        return explain_key(key, sorted(map(str, cfg)), cfg)
     else:
-        return f"{'.'.join(parents)} holds no keys; allowed: {'.'.join(parents)}=..."
+        return f"{shown}: {'.'.join(parents)} holds no keys; allowed: {'.'.join(parents)}=..."
     said = first_line(error.__cause__ or error)
-    if isinstance(override.value(), dict) and isinstance(node := OmegaConf.select(cfg, override.key_or_group), DictConfig):
-        return f"{said}; allowed in it: {', '.join(sorted(map(str, node)))}"
-    return f"{said}; allowed: ~{override.key_or_group} of an existing key" if override.is_delete() else said
+    if isinstance(override.value(), dict) and isinstance(node := OmegaConf.select(cfg, key), DictConfig):
+        return f"{shown}: {said}; allowed in it: {', '.join(sorted(map(str, node)))}"
+    return f"{shown}: {said}; allowed: ~{key} of an existing key" if override.is_delete() else f"{shown}: {said}"
+
+
+def explain_key(key: str, allowed: Sequence[str], cfg: DictConfig) -> str:
+    """Return the message about a key that a configuration lacks. Hydra's own keys are offered only for a key of Hydra."""
+    groups = [group for group in cfg.hydra.runtime.choices if "@" not in group]
+    names = list_names(OmegaConf.to_container(cfg if key.startswith("hydra.") else without_hydra(cfg)))
+    return explain_unknown(f"{key}: unknown key", key, allowed, dict.fromkeys([*names, *groups]))

@@ -10,14 +10,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
-from mlflow.entities import Run, ViewType
+from mlflow.entities import Experiment, Run, ViewType
 from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from attnunet.config import targets
 from attnunet.data.files import checksum, read_csv
-from attnunet.errors import UserError, first_line
+from attnunet.errors import UserError, explain_unknown, first_line
 from attnunet.tracking.store import Store, local_path
 
 REGISTRY = "models:/"
@@ -240,7 +240,10 @@ def find_run(store: Store, run_id: str) -> Run:
         found = [run for run in search_runs(store, list_studies(store)) if run.info.run_id.startswith(run_id)]
     if len(found) != 1:
         many = f"{len(found)} runs with an id that begins so" if found else "no run with such an id"
-        raise NotFound(f"run={run_id}: {many} in {store.shown_address}; allowed: the id of one run, or its first digits")
+        raise NotFound(
+            f"run={run_id}: {many} in {store.shown_address}; allowed: the id of one run, or its first digits; "
+            "python -m attnunet.store ls lists the runs"
+        )
     return found[0]
 
 
@@ -265,13 +268,18 @@ def find_registered(store: Store, uri: str) -> Run:
 
 def runs_of_study(store: Store, name: str) -> list[Record]:
     """Return the runs of a study, oldest first. Leave out audits, ensembles, joined folds and the parent runs of sweeps."""
-    study = store.client.get_experiment_by_name(name)
+    return trained_runs(store, [str(find_study(store, name).experiment_id)])
+
+
+def find_study(store: Store, name: str) -> Experiment:
+    """Return the MLflow experiment of a study. Raise NotFound if the store does not have it, or if it was deleted."""
+    study = store.attempt(lambda: store.client.get_experiment_by_name(name))
     if study is not None and study.lifecycle_stage == "deleted":
         raise NotFound(f"study={name} was deleted in MLflow: take another name, or {store.restore_command(study)}")
     if study is None:
-        known = sorted(e.name for e in store.client.search_experiments())
-        raise NotFound(f"study={name}: not in {store.shown_address}; it has {', '.join(known)}")
-    return trained_runs(store, [str(study.experiment_id)])
+        known = sorted(e.name for e in store.attempt(store.client.search_experiments))
+        raise NotFound(explain_unknown(f"study={name}: not in {store.shown_address}", name, known))
+    return study
 
 
 def runs_of_store(store: Store) -> list[Record]:

@@ -51,6 +51,16 @@ def lock_of(folder: Path) -> FileLock:
     return FileLock(f"{folder}.lock")
 
 
+def unfinished_folder(store: Store, study: str, fingerprint: str) -> Path:
+    """Return the folder that keeps the state of an unfinished run. `study` is the id of its MLflow experiment."""
+    return store.root / "unfinished" / f"{fingerprint}-{digest([store.uri, study])}"
+
+
+def has_state(folder: Path) -> bool:
+    """Return whether the folder of an unfinished run holds the state of an epoch, from which the run can be resumed."""
+    return any(folder.glob("state*.npz"))
+
+
 @contextmanager
 def claim_start(store: Store, study: str, identity: Identity, resume: str, say: Callable[[str], None]) -> Iterator[Start]:
     """Yield how the run with this identity starts. No other process on this disk can train the run during the `with` block.
@@ -65,7 +75,7 @@ def claim_start(store: Store, study: str, identity: Identity, resume: str, say: 
     Raises:
         Busy: a living process trains the run on a machine with another disk.
     """
-    folder = store.root / "unfinished" / f"{identity.fingerprint}-{digest([store.uri, study])}"
+    folder = unfinished_folder(store, study, identity.fingerprint)
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = lock_of(folder)
     try:
@@ -107,7 +117,7 @@ def find_start(store: Store, study: str, identity: Identity, resume: str, folder
         if run.info.status == "RUNNING":
             raise Busy(f"run {run.info.run_id} is being trained on {run.data.tags.get('host')}: wait for it, or resume=never")
 
-    state = any(folder.glob("state*.npz"))
+    state = has_state(folder)
     if not runs:
         if state:
             return Start("resumed", "resumed from its state on disk: its run was deleted in MLflow", folder)
