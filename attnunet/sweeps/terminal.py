@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +33,18 @@ def console(width: int | None = None) -> Console:
     escape_unknown_characters()  # called here again for worker processes
     columns = None if sys.stdout.isatty() else width
     return Console(width=columns, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+class LogLines(logging.StreamHandler):
+    """Writes log messages to the stdout of the moment. A bar replaces stdout while it is shown, to print lines above it."""
+
+    @property
+    def stream(self) -> Any:
+        return sys.stdout
+
+    @stream.setter
+    def stream(self, given: Any) -> None:
+        """Ignore the stream that the configuration of the log gives."""
 
 
 @contextmanager
