@@ -28,14 +28,15 @@ def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
 
     # The runs, grouped into rows.
     question = pairs.Question(cfg.score, cfg.margin, cfg.alpha, cfg.resamples, cfg.seed)
-    records, left_out = runs.keep_scored(runs.select_records(cfg, store), cfg.score)
+    records, left_out = runs.keep_scored(runs.select_records(cfg, store), cfg.score, cfg.test)
     for line in left_out:
         console.print(f"left out: {line}")
     found = rows.group_rows([runs.read_scores(record, question, ["val"]) for record in records], NO_EFFECT)
 
     # The best rows on the validation patients; a row without a score comes last.
-    rows.check_pairs(found, "val")
-    found.sort(key=lambda row: (math.isnan(mean := row.mean("val")), question.sign * -mean))
+    if rows.all_validated(found, cfg.top):
+        rows.check_pairs(found, "val")
+        found.sort(key=lambda row: (math.isnan(mean := row.mean("val")), question.sign * -mean))
     found = found[: cfg.top]
     rows.check_pairs(found, "test" if cfg.test else "val")
     ids = {run.id for row in found for run in row.runs}

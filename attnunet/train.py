@@ -123,24 +123,26 @@ def fit_and_score(
     run.text(OmegaConf.to_yaml(cfg, resolve=True), "config.yaml")
     run.text(split.manifest(prepared.slices, prepared.fingerprint), "split.json")
 
-    # Training, with the validation patients scored after each epoch; then the weights of the best epoch.
+    # Training, with the validation patients scored after each epoch; then the weights that are kept.
     validation = callbacks.Validation(predictor, prepared, split.val, cfg.evaluation.thresholds)
     fitted = fit.fit(cfg, network, draws, epochs, validation, folder, run.metrics, console)
     if cfg.trainer.keep == "all":
         run.network(network, "checkpoints/last.keras")
-    fitted.restore_best(network)
+    score = fitted.restore(network, validation)[cfg.monitor]
 
     # The decision, chosen on the validation patients and frozen before the test; then the scores.
     tried = {name: list(cfg.evaluation[name]) for name in ("thresholds", "smallest_lesions", "fill_holes")}
     predictor, choice, volumes = decision.choose_decision(predictor, prepared, split.val, **tried)
     rules = {"resamples": cfg.evaluation.resamples, "tolerance": cfg.evaluation.tolerance}
-    scores = {"val": patients.score_patients(predictor, prepared, split.val, "val", **rules, volumes=volumes)}
+    scores = {}
+    if split.val:
+        scores["val"] = patients.score_patients(predictor, prepared, split.val, "val", **rules, volumes=volumes)
     if score_test:
         scores["test"] = patients.score_patients(predictor, prepared, split.test, "test", **rules)
         times = uses.count_use(run, [(prepared.slices[i].patient, prepared.slices[i].number) for i in split.test], own=True)
 
     # The log and the terminal.
-    score = results.log_results(cfg, run, fitted, choice, scores, predictor, prepared, split)
+    results.log_results(cfg, run, fitted, score, choice, scores, predictor, prepared, split)
     report.print_scores(console, scores, report.LEAKING if split.leaking else None)
     if score_test:
         console.print(uses.describe_uses(times))
@@ -157,12 +159,15 @@ def job(cfg: DictConfig) -> float:
     composed = HydraConfig.get()
     choices = config.group_choices(composed.runtime.choices)
     overrides = config.as_typed(composed.overrides.task)
+    folder = Path(composed.runtime.output_dir)
+    log = folder / f"{composed.job.name}.log"
     if composed.mode == RunMode.RUN:
-        with exit_on_error():
+        with exit_on_error(), terminal.print_to(log, terminal_too=True):
             return train(cfg, choices, overrides, score_test=True).score
     parent = os.environ.get(sweep.PARENT)
     work = partial(train, cfg, choices, overrides, score_test=False, parent=parent)
-    return sweep.run_job(work, composed.job.num, overrides, Path(composed.runtime.output_dir)).score
+    with terminal.print_to(log):
+        return sweep.run_job(work, composed.job.num, overrides, folder).score
 
 
 def main() -> None:

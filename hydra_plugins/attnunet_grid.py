@@ -20,5 +20,5 @@ class GridSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         from attnunet.sweeps.parent import open_sweep
 
-        with open_sweep(self.config, self.hydra_context, self.task_function) as self.launcher:
+        with open_sweep(self.config, self.hydra_context, self.task_function) as (self.launcher, _):
             return super().sweep(arguments)

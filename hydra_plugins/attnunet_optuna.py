@@ -42,6 +42,7 @@ if find_spec("optuna"):  # Optuna is an extra; without it, this sweeper does not
 
         config: DictConfig
         launcher: Launcher
+        display: Any
 
         def __init__(
             self,
@@ -71,5 +72,5 @@ if find_spec("optuna"):  # Optuna is an extra; without it, this sweeper does not
             from attnunet.sweeps.parent import open_sweep
             from attnunet.sweeps.search import search
 
-            with open_sweep(self.config, self.hydra_context, self.task_function) as self.launcher:
+            with open_sweep(self.config, self.hydra_context, self.task_function) as (self.launcher, self.display):
                 search(self, [*(f"{key}={value}" for key, value in self.params.items()), *arguments])

@@ -20,7 +20,7 @@ from hydra import compose, initialize_config_dir
 from attnunet import config
 from attnunet.config import objects
 from attnunet.data.augment import Augment
-from attnunet.data.batches import Draws, batches, iterate
+from attnunet.data.batches import Draws, batches, iterate, shrink
 from attnunet.data.cache import Prepared, prepare
 from attnunet.data.lgg import lgg
 from attnunet.data.sampling import strata
@@ -232,3 +232,29 @@ def test_augmentation_seeds_are_apart(draws: Draws) -> None:
         for i in range(100):
             recorder[i]
     assert len(set(seeds)) == 200
+
+
+def test_a_smaller_sample_holds_the_means_and_the_majority() -> None:
+    """Of four pixels of a mask, one is no lesion in the smaller mask, and two are."""
+    image = np.array([[0, 2, 9, 9], [4, 8, 9, 9], [0, 0, 1, 1], [0, 0, 1, 0]], np.uint8)[..., None]
+    mask = np.array([[1, 0, 1, 1], [0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]], np.uint8)[..., None]
+    small, small_mask = shrink(image, mask, 2)
+    assert small.dtype == small_mask.dtype == np.uint8
+    assert small[..., 0].tolist() == [[4, 9], [0, 1]]  # 3.5 and 0.75 are rounded, half to even
+    assert small_mask[..., 0].tolist() == [[0, 1], [0, 1]]
+    halves, _ = shrink(image.astype(np.float16), mask, 2)
+    assert (halves.dtype, halves[..., 0].tolist()) == (np.float16, [[3.5, 9], [0, 0.75]])
+    assert shrink(image, mask, 4)[0] is image
+
+
+def test_the_images_grow_from_epoch_to_epoch(plain: Draws) -> None:
+    """Epochs of nine steps at 8, 8 and 16 pixels. The order of the slices stays as without sizes."""
+    growing = replace(plain, sizes=(8, 8, 16))
+    for step, size in ((0, 8), (9, 8), (17, 8), (18, 16), (26, 16), (27, 16)):
+        ((images, masks),) = take(growing, 1, start_step=step)
+        ((whole, whole_masks),) = take(plain, 1, start_step=step)
+        assert (images.shape, masks.shape) == ((BATCH, size, size, 3), (BATCH, size, size, 1))
+        for image, mask, large, large_mask in zip(images, masks, whole, whole_masks, strict=True):
+            expected = shrink(large, large_mask, size)
+            np.testing.assert_array_equal(image, expected[0])
+            np.testing.assert_array_equal(mask, expected[1])

@@ -113,15 +113,21 @@ def test_a_study_is_ranked_and_its_verdicts_are_printed_and_written(runs: Runs) 
     found, text = runs.compare()
     assert found.names == ["loss=dice", "loss=focal"]
     assert [len(s.row.seeds) for s in found.standings] == [2, 1]
-    assert "loss=dice is better than loss=focal: dice +0.0" in text
+    assert "Row 1 (loss=dice) is better than row 2 (loss=focal): +0.0" in text
     folder = runs.folder()
     assert f"page      {folder / 'compare.html'}" in text
     with (folder / "leaderboard.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [row["loss"] for row in rows] == ["dice", "focal"]
     assert float(rows[1]["mean"]) == pytest.approx(BASE.mean())
-    assert "is better than loss=focal" in (folder / "pairs.csv").read_text()
-    assert (folder / "compare.html").read_text().count("<svg") == 5
+    assert "is better than row 2 (loss=focal)" in (folder / "pairs.csv").read_text()
+    html = (folder / "compare.html").read_text()
+    assert html.count("<svg") == 5
+    study = runs.store.study(runs.study)
+    for run in (run for s in found.standings for run in s.row.runs):
+        assert f'<a href="http://127.0.0.1:5000/#/experiments/{study}/runs/{run.id}">{run.id[:8]}</a>' in html
+        assert f'<a href="{runs.artifact(run.id, "").as_uri()}">files</a>' in html
+    assert f"<code>attnunet-store ui {runs.store.root}</code>" in html
     # The differences are of the mean over the seeds.
     (pair,) = found.pairs
     assert pair.difference == pytest.approx(0.07 + noise.mean())
@@ -131,7 +137,7 @@ def test_two_copies_of_one_run_compare_as_equivalent(runs: Runs) -> None:
     ids = [runs.add(BASE, {"loss": "dice"}) for _ in range(2)]
     found, text = runs.compare(what=f"runs=[{ids[0]},{ids[1]}]")
     assert found.pairs[0].verdict == "equivalent"
-    assert f"run={ids[0][:8]} and run={ids[1][:8]} are equivalent" in text
+    assert f"Row 1 (run={ids[0][:8]}) and row 2 (run={ids[1][:8]}) are equivalent" in text
 
 
 def test_what_did_not_finish_or_was_superseded_is_left_out_and_said(runs: Runs) -> None:
@@ -177,7 +183,7 @@ def test_leaking_runs_are_marked_everywhere(runs: Runs) -> None:
     runs.add(BASE, {"split": "patient"})
     _, text = runs.compare()
     assert "LEAKING: row 1 trained on patients who are scored here" in text
-    assert "LEAKING split=slice and split=patient are equivalent" in text
+    assert "Row 1 (LEAKING split=slice) and row 2 (split=patient) are equivalent" in text
     html = (runs.folder() / "compare.html").read_text()
     assert html.count("LEAKING") >= 4  # note, leaderboard, picture, words
 
@@ -189,7 +195,8 @@ def test_another_score_and_its_direction(runs: Runs) -> None:
     found, text = runs.compare("score=hd95", "margin=0.1")
     assert found.names == ["loss=dice", "loss=focal"]
     assert found.pairs[0].difference == pytest.approx(-1)
-    assert "loss=dice is better than loss=focal: hd95 -1.000" in text
+    assert "Row 1 (loss=dice) is better than row 2 (loss=focal): -1.000" in text
+    assert "The smaller hd95 is better." in text
 
 
 def distances(runs: Runs, run: str, part: str, found: Sequence[float], worst: Sequence[float] | None) -> None:
@@ -213,7 +220,7 @@ def test_missing_a_patient_does_not_pay_and_is_said(runs: Runs) -> None:
     assert (first.worst, second.worst, second.mean_defined) == (0, 1, 4)
     assert (found.pairs[0].patients, found.pairs[0].dropped) == (20, 0)
     assert found.pairs[0].difference == pytest.approx((5 * 20 - 176) / 20)
-    assert "20 patients (for 1 an undefined distance counts as the worst)" in text
+    assert "; for 1 an undefined distance counts as the worst" in text
     assert "An undefined hd95 counts as the worst, the diagonal of the volume" in text
     assert re.search(r"careless │ +8.800 .*│ +1 of 20 │ +4.000 │", text)
     html = (runs.folder() / "compare.html").read_text()

@@ -12,9 +12,9 @@ from scipy import stats
 
 from attnunet.comparison import terminal
 from attnunet.comparison.page import page
-from attnunet.comparison.pairs import Question, compare_pairs, describe
+from attnunet.comparison.pairs import Pair, Question, compare_pairs, describe, list_remarks
 from attnunet.comparison.patients import read_patients
-from attnunet.comparison.rows import ScoredRun, Unpaired, group_rows, pair_patients
+from attnunet.comparison.rows import ScoredRun, Unpaired, all_validated, group_rows, pair_patients
 from attnunet.comparison.table import Comparison, compare_rows
 from attnunet.metrics.statistics import mean_interval
 
@@ -47,10 +47,15 @@ def table(scores: np.ndarray, **question: object) -> Comparison:
     return compare_rows(group_rows(made), "val", Question(resamples=499, **question))  # type: ignore[arg-type]
 
 
-def text_of(comparison: Comparison) -> str:
-    console = Console(width=200, file=io.StringIO(), soft_wrap=True)
+def text_of(comparison: Comparison, width: int = 200) -> str:
+    console = Console(width=width, file=io.StringIO(), soft_wrap=True)
     terminal.print_comparison(console, comparison)
     return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def say(pair: Pair, question: Question | None = None) -> str:
+    """The sentence on a pair of A and B."""
+    return describe(pair, "A", "B", list(list_remarks(pair, question or Question())))
 
 
 # Rows.
@@ -231,7 +236,7 @@ def test_fewer_errors_are_better(score: str) -> None:
 @pytest.mark.parametrize(("alpha", "level"), [(0.05, "95%"), (0.004, "99.6%"), (0.0001, "99.99%")])
 def test_an_interval_is_called_by_its_level(alpha: float, level: str) -> None:
     comparison = table(np.random.default_rng(0).beta(5, 2, (2, 12)), alpha=alpha)
-    assert f"({level} interval" in comparison.sentences[0]
+    assert f"{level} interval" in comparison.legend
     assert f"{level} interval" in text_of(comparison)
     assert f"{level} interval" in page(comparison, "", [], [], {})
 
@@ -243,9 +248,9 @@ def test_noise_alone_is_undecided_and_the_words_say_what_could_have_been_shown()
     assert pair.verdict == "undecided"
     spread = np.std(scores[0] - scores[1], ddof=1)
     assert pair.detectable == pytest.approx(spread * (2.0930 + 0.8610) / math.sqrt(20), rel=1e-4)
-    words = describe(pair, ["A", "B"], Question(), 1)
-    assert words.startswith("A or B: undecided: dice ")
-    assert f"could have shown a difference of {pair.detectable:.3f} (power 0.8)" in words
+    words = say(pair)
+    assert words.startswith(f"A or B: undecided: {pair.difference:+.3f} ({pair.low:+.3f} to {pair.high:+.3f}), p ")
+    assert words.endswith(f"; detectable {pair.detectable:.3f}.")
 
 
 def test_a_small_sure_difference_inside_the_margin_is_equivalent_and_said_to_be_there() -> None:
@@ -253,9 +258,9 @@ def test_a_small_sure_difference_inside_the_margin_is_equivalent_and_said_to_be_
     better = scores + np.linspace(0.004, 0.006, 20)
     (pair,) = compare_pairs(np.stack([better, scores]), Question(resamples=499))
     assert (pair.verdict, pair.adjusted < 0.001) == ("equivalent", True)
-    words = describe(pair, ["A", "B"], Question(), 1)
-    assert "A and B are equivalent: dice +0.005" in words
-    assert "There is a difference, but one that does not matter." in words
+    words = say(pair)
+    assert "A and B are equivalent: +0.005" in words
+    assert words.endswith("; there is a difference, but one that does not matter.")
     (strict,) = compare_pairs(np.stack([better, scores]), Question(resamples=499, margin=0.001))
     assert strict.verdict == "better"
 
@@ -266,10 +271,8 @@ def test_few_patients_are_called_equivalent_only_where_there_is_no_difference_at
     near = scores + np.linspace(0.001, 0.002, patients)
     found = compare_pairs(np.stack([near, scores, scores]), Question(resamples=499))
     assert [pair.verdict for pair in found] == [verdict, verdict, "equivalent"]
-    words = describe(found[0], "ABC", Question(), 3)
-    too_few = (
-        f"The interval lies inside the margin of 0.02, but {patients} patients are too few to say equivalent: it takes 10."
-    )
+    words = say(found[0])
+    too_few = f"inside the margin, but {patients} patients are too few to say equivalent: it takes 10."
     assert (too_few in words) == (verdict == "undecided")
 
 
@@ -283,8 +286,7 @@ def test_seven_patients_and_15_pairs_can_show_nothing_and_the_words_say_so() -> 
     assert {pair.verdict for pair in found} <= {"undecided", "equivalent"}
     assert found[0].low > 0.3
     assert math.isinf(found[0].detectable)
-    words = describe(found[0], "ABCDEF", Question(), 15)
-    assert "7 patients cannot show a difference among 15 pairs, however large" in words
+    assert say(found[0]).endswith("; detectable none.")
     # Two of these rows alone are another matter.
     (alone,) = compare_pairs(scores[:2], Question(resamples=499))
     assert alone.verdict == "better"
@@ -295,14 +297,15 @@ def test_patients_without_a_score_in_one_row_are_left_out_of_its_pairs_and_count
     first, _, last = compare_pairs(scores, Question(resamples=99))
     assert (first.patients, first.dropped, first.difference) == (2, 3, pytest.approx(0.45))
     assert (last.patients, last.dropped, last.difference) == (3, 2, 0)
-    assert "2 patients (3 left out, without a defined score in one of the two)" in describe(first, "ABC", Question(), 3)
+    assert "over 2 patients, 3 left out without a defined score in one of the two" in say(first)
+    assert "over 3 patients, 2 left out without a defined score in one of the two" in say(last)
 
 
 @pytest.mark.parametrize("scores", [[[0.5], [0.4]], [[NAN, NAN], [0.1, 0.2]], [[], []]])
 def test_fewer_than_two_patients_are_undecided(scores: list[list[float]]) -> None:
     (pair,) = compare_pairs(np.array(scores), Question(resamples=99))
     assert (pair.verdict, pair.adjusted, math.isnan(pair.low)) == ("undecided", 1, True)
-    assert "fewer than two patients have a score in both" in describe(pair, "AB", Question(), 1)
+    assert say(pair) == "A or B: undecided: fewer than two patients have a score in both."
 
 
 def test_the_interval_and_the_test_must_point_in_the_same_direction() -> None:
@@ -334,3 +337,20 @@ def test_a_patient_of_several_scans_counts_once_by_their_mean() -> None:
     assert read_patients(rows, "dice") == ({"a": pytest.approx(0.4), "b": 0.8}, frozenset())
     assert read_patients(rows, "volume_error") == ({"a": pytest.approx(0.3), "b": 0.3}, frozenset())
     assert read_patients(rows, "hd95") == ({"a": 6, "b": 2.5}, frozenset("a"))
+
+
+def test_rows_that_nobody_validated_keep_the_order_of_their_runs() -> None:
+    """Their ranks would be ranks on the test."""
+    made = [
+        replace(run(i, loss=f"loss{i}"), slices={"val": {}, "test": {"a": [1]}}, scores={"val": {}, "test": {"a": score}})
+        for i, score in enumerate((0.2, 0.8))
+    ]
+    found = group_rows(made)
+    assert not all_validated(found, None)
+    with pytest.raises(Unpaired, match=f"top=1: run {made[0].id} has no validation patients, so no rows are the best"):
+        all_validated(found, 1)
+    assert all_validated(group_rows([run(0), run(1, loss="focal")]), 1)
+    told = text_of(compare_rows(found, "test", Question(resamples=499)))
+    assert (
+        "Nobody validated rows 1, 2, so no rank is a merit: the rows stand in the order in which their runs started." in told
+    )

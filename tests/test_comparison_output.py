@@ -10,11 +10,15 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from matplotlib.textpath import TextPath
+from rich.cells import cell_len
+from rich.console import Console
 
 from attnunet.comparison.page import page
 from attnunet.comparison.pairs import Question
-from attnunet.comparison.rows import Row, group_rows
+from attnunet.comparison.rows import Row, ScoredRun, group_rows
+from attnunet.comparison.shared import describe_choices, list_origins, list_settings
 from attnunet.comparison.table import Comparison, compare_rows, tables
+from attnunet.comparison.terminal import print_comparison
 from attnunet.data.files import read_csv
 from attnunet.figures.comparison import PAIRS, draw_all
 from attnunet.metrics.statistics import mean_interval
@@ -42,6 +46,198 @@ def test_the_files_hold_what_the_comparison_holds() -> None:
     assert [row["1 loss=loss0"] for row in files["patients.csv"]] == ["0.9", "0.8", "nan"]
 
 
+def test_ranks_and_groups_stand_beside_the_scores() -> None:
+    """The first row is better than the third on each patient; the second lies between, on other patients each time."""
+    base = np.linspace(0.2, 0.8, 12)
+    between = base + np.tile([0.3, -0.1], 6)
+    comparison = table(np.array([base + 0.1, between, base]))
+    assert [pair.verdict for pair in comparison.pairs] == ["undecided", "better", "undecided"]
+    assert [s.group for s in comparison.standings] == ["a", "ab", "b"]
+    assert [(s.rank_low, s.rank_high) for s in comparison.standings] == [(1, 2), (1, 3), (2, 3)]
+    rows = read_csv(tables(comparison)["leaderboard.csv"])
+    assert [(row["rank_low"], row["rank_high"], row["group"]) for row in rows][1] == ("1.0", "3.0", "ab")
+    text, html = text_of(comparison), page(comparison, "", [], [], {})
+    assert re.search(r"│ 1 to 3 │ +ab │", text)
+    assert re.search(r'<td class="number">1 to 3</td>\s*<td>ab</td>', html)
+    for shown in (text, Elements(html).text):
+        assert "rows that share a letter in the column group cannot be told apart" in shown
+    errors = table(np.array([base, between, base + 0.1]) * 9, score="hd95")
+    assert [s.group for s in errors.standings] == ["a", "ab", "b"]
+    assert [(s.rank_low, s.rank_high) for s in errors.standings] == [(1, 2), (1, 3), (2, 3)]
+
+
+def test_a_row_without_a_score_has_no_ranks() -> None:
+    first, second = table(np.array([[0.5, 0.6], [NAN, NAN]])).standings
+    assert (first.ranks, second.ranks) == ("1", "")
+    assert first.group == second.group == "a"  # undecided
+
+
+def test_a_verdict_that_rests_on_one_seed_is_marked() -> None:
+    scores = np.random.default_rng(0).beta(5, 2, 12) * 0.5
+    made = [
+        run(number, dict(zip("abcdefghijkl", (scores + gain).tolist(), strict=True)), loss=loss, seed=seed)
+        for number, (loss, seed, gain) in enumerate([("x", 0, 0.4), ("y", 0, 0.2), ("y", 1, 0.2), ("z", 0, 0), ("w", 0, 0)])
+    ]
+    comparison = compare_rows(group_rows(made), "val", Question(resamples=199, margin=0.001))
+    assert [comparison.seeds_of(pair) for pair in comparison.pairs] == [1] * 6
+    ends = [words.rpartition("; ")[2] for words in comparison.sentences]
+    assert ends == [
+        "one seed of row 1.",
+        *["one seed each."] * 2,
+        "one seed of row 3.",
+        "one seed of row 4.",
+        "one seed each.",
+    ]
+    said = "One seed: where a row has a single seed, a difference may be the seed's."
+    assert any(note.startswith(said) for note in comparison.notes())
+    assert said in text_of(comparison)
+    assert said in page(comparison, "", [], [], {}).replace("&#39;", "'")
+    assert {row["seeds"] for row in read_csv(tables(comparison)["pairs.csv"])} == {"1"}
+    # An undecided pair says nothing that a seed could explain.
+    undecided = table(np.random.default_rng(2).beta(5, 2, (2, 12)))
+    assert [pair.verdict for pair in undecided.pairs] == ["undecided"]
+    assert "seed" not in " ".join([*undecided.sentences, *undecided.notes()])
+
+
+def test_more_seeds_are_not_marked() -> None:
+    scores = np.random.default_rng(0).beta(5, 2, 12) * 0.5
+    made = [
+        run(number, dict(zip("abcdefghijkl", (scores + 0.2 * (loss == "x")).tolist(), strict=True)), loss=loss, seed=seed)
+        for number, (loss, seed) in enumerate([("x", 0), ("x", 1), ("y", 0), ("y", 1)])
+    ]
+    comparison = compare_rows(group_rows(made), "val", Question(resamples=199))
+    assert comparison.pairs[0].verdict == "better"
+    assert "seed" not in " ".join([*comparison.sentences, *comparison.notes()])
+    assert comparison.seeds_of(comparison.pairs[0]) == 2
+
+
+def test_what_holds_for_all_pairs_is_said_once() -> None:
+    comparison = table(np.random.default_rng(0).beta(5, 2, (4, 12)))
+    text, html = text_of(comparison), Elements(page(comparison, "", [], [], {})).text
+    for shown in (text, html):
+        assert shown.count("over 12 patients") == 1
+        assert shown.count("after Holm over 6 pairs") == 1
+        assert shown.count("power 0.8") == 1
+    assert text.count("; detectable 0.") == 6
+
+
+def test_rows_that_differ_in_much_are_named_by_their_number() -> None:
+    scores = {"a": 0.5, "b": 0.6}
+    values = [("x", 8, "none"), ("y", 8, "none"), ("y", 16, "mri")]
+    made = [run(n, scores, loss=loss, batch_size=b, augment=a) for n, (loss, b, a) in enumerate(values)]
+    comparison = compare_rows(group_rows([*made[:2], replace(made[2], leaking=True)]), "val", Question(resamples=99))
+    assert [words.partition(":")[0] for words in comparison.sentences] == [
+        "Row 1 (loss=x) and row 2 (loss=y) are equivalent",
+        "Row 1 and row 3 (LEAKING) are equivalent",
+        "Row 2 (augment=none batch_size=8) and row 3 (LEAKING augment=mri batch_size=16) are equivalent",
+    ]
+
+
+def wide(runs: int = 3) -> Comparison:
+    """Rows with six parameters."""
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(runs):
+        params = {
+            "model": ("conv", "separable")[number % 2],
+            "loss": f"focal_dice{number}",
+            "augment": ("none", "mri")[number % 2],
+            "optimizer__learning_rate": 0.001 * (number + 1),
+            "batch_size": 8 * (number + 1),
+            "model__dropout": number / 10,
+        }
+        scores = {f"p{place:02}": float(score) for place, score in enumerate(rng.beta(5, 2, 12))}
+        made.append(run(number, scores, **params))
+    return compare_rows(group_rows(made), "val", Question(resamples=99))
+
+
+@pytest.mark.parametrize(
+    ("width", "beside", "left_out"),
+    [(80, False, "median, runs"), (100, False, ""), (160, True, "runs"), (200, True, "")],
+)
+def test_the_leaderboard_is_no_wider_than_the_terminal(width: int, beside: bool, left_out: str) -> None:
+    comparison = wide()
+    text = text_of(comparison, width)
+    table = [line for line in text.splitlines() if line[:1] in "┏┃┡│└"]
+    assert len(table) == (2 if beside else 1) + 3 + 3  # no cell is broken, but for the names of parameters
+    assert max(map(cell_len, table)) <= width
+    assert ("dropout" in table[2 if beside else 1]) == beside
+    for s in comparison.standings:
+        assert (f"\n{s.rank}: {s.row.name}\n" in text) != beside
+        assert f"{s.mean:.3f}" in text
+    assert not [name for name in filter(None, left_out.split(", ")) if name in "".join(table)]
+    assert (f"Not shown, for lack of width: {left_out}; see leaderboard.csv\n" in text) == bool(left_out)
+
+
+def test_a_terminal_breaks_lines_between_words_and_a_log_never() -> None:
+    comparison = wide()
+    for terminal in (True, False):
+        console = Console(width=60, file=io.StringIO(), soft_wrap=True, force_terminal=terminal, color_system=None)
+        print_comparison(console, comparison)
+        text = console.file.getvalue()  # type: ignore[attr-defined]
+        lines = [line.rstrip() for line in text.splitlines() if line and line[0] not in "┏┃┡│└ "]
+        assert (max(map(len, lines)) <= 60) == terminal
+        assert all(note in " ".join(lines) for note in comparison.notes())
+
+
+def test_all_scores_stay_however_narrow_the_terminal_is() -> None:
+    text = text_of(wide(), 30)
+    assert "Not shown, for lack of width: seeds, spread, minutes, median, runs; see leaderboard.csv" in text
+    assert "1: " in text
+
+
+def test_what_all_rows_share_is_said() -> None:
+    shared = {"data": "lgg", "data__exclude": "[]", "neighbors": "[]", "epochs": None, "study": "s", "seed": 1}
+    tags = {"python": "3.11.7", "version.keras": "3.15.1", "machine": "one", "git.commit": "0123456789abcdef"}
+    made = [replace(run(n, {"a": 0.5, "b": 0.5}, loss=f"loss{n}", **shared), tags=tags) for n in range(2)]
+    comparison = compare_rows(group_rows(made, ["study"]), "val", Question(resamples=99))
+    settings = list_settings(comparison)
+    assert settings == {
+        "data": "lgg",
+        "data.exclude": "[]",
+        "epochs": "None",
+        "neighbors": "[]",
+        "seed": "1",
+        "split": "patient",
+    }
+    assert describe_choices(settings) == "data=lgg seed=1 split=patient"
+    assert list_origins(comparison) == {
+        "Data": "data (hash of images and masks)",
+        "Patients": "2 validation patients (4 slices)",
+        "Machine": "one",
+        "Software": "Python 3.11.7, keras 3.15.1",
+        "Commit": "0123456789ab",
+    }
+    html = Elements(page(comparison, "", [], [], {})).text
+    for text in (html, text_of(comparison)):
+        assert "All rows share data=lgg seed=1 split=patient" in text
+    assert "data.exclude=[]" in html
+    assert "Python 3.11.7, keras 3.15.1" in html
+
+
+def test_runs_of_different_machines_are_named_and_nothing_is_made_up() -> None:
+    def made(number: int, **tags: str) -> ScoredRun:
+        return replace(run(number, {"a": 0.5, "b": 0.5}, loss=f"loss{number}"), tags=tags)
+
+    runs = [made(0, machine="one", python="3.11"), made(1, machine="two"), made(2, machine="one", python="3.11")]
+    found = list_origins(compare_rows(group_rows(runs), "val", Question(resamples=99)))
+    assert found["Machine"] == "differs: one (rows 1, 3); two (row 2)"
+    assert found["Software"] == "differs: Python 3.11 (rows 1, 3); not known (row 2)"
+    assert "Commit" not in found  # no run tells it
+
+
+def test_the_ids_of_runs_are_links_where_they_lead_somewhere() -> None:
+    made = run(0, {"a": 0.5, "b": 0.6}, loss="x")
+    linked = replace(made, page="http://127.0.0.1:5000/#/experiments/1/runs/0", folder="file:///a%20b/artifacts")
+    comparison = compare_rows(group_rows([linked]), "val", Question(resamples=99))
+    found = Elements(page(comparison, "", [], [], {}, "attnunet-store ui '/a b'"))
+    assert [attributes["href"] for tag, attributes in found.tags if tag == "a"] == [linked.page, linked.folder]
+    assert "links to MLflow, which open while this command runs: attnunet-store ui '/a b'." in found.text
+    plain = Elements(page(compare_rows(group_rows([made]), "val", Question(resamples=99)), "", [], [], {}))
+    assert "a" not in [tag for tag, _ in plain.tags]
+    assert "attnunet-store" not in plain.text
+
+
 def test_the_notes_say_what_is_wrong_with_the_numbers() -> None:
     few = table(np.random.default_rng(0).beta(5, 2, (6, 7)))
     notes = "\n".join(few.notes())
@@ -66,7 +262,7 @@ def test_the_terminal_shows_rows_and_words() -> None:
     text = text_of(table(np.array([[0.9, 0.8, 0.4], [0.5, 0.5, 0.5]])))
     assert "2 rows, 2 runs, 3 validation patients, 1 pair: 1 undecided" in text
     assert re.search(r"1 │ loss0 +│ 0.700 │ 0.400 to 0.900 │", text)
-    assert "loss=loss0 or loss=loss1: undecided: dice +0.200" in text
+    assert "Row 1 (loss=loss0) or row 2 (loss=loss1): undecided: +0.200" in text
 
 
 def test_over_how_many_patients_a_row_is_said_where_it_is_not_over_all() -> None:
@@ -95,7 +291,7 @@ def test_that_ranks_are_over_different_validation_patients_is_said_where_the_tes
 
 def test_of_many_pairs_the_terminal_shows_those_of_the_first_row() -> None:
     text = text_of(table(np.random.default_rng(0).beta(5, 2, (8, 12))))
-    assert text.count("Wilcoxon p") == 7
+    assert text.count("undecided: ") == 7
     assert "and 21 pairs more" in text
 
 
@@ -127,7 +323,7 @@ def test_the_terminal_shows_names_as_they_are(awkward: Comparison) -> None:
     for name in AWKWARD:
         shown = name.split("\n")[0]
         assert re.search(rf"│ {re.escape(shown)} +│", text)  # in the table
-        assert f"loss={shown}" in text  # in words
+        assert f"(loss={shown}" in text  # in words
 
 
 def test_the_files_give_names_back_as_they_are(awkward: Comparison) -> None:
@@ -193,7 +389,7 @@ def test_a_single_row_has_its_interval_and_no_more() -> None:
 class Elements(HTMLParser):
     """Tags, attributes and text of a page; that each element is closed where it should be."""
 
-    VOID = ("meta", "br", "link", "img")
+    VOID = ("meta", "br", "link", "img", "wbr")
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -247,7 +443,7 @@ def test_names_are_text_on_the_page_and_in_its_pictures(awkward: Comparison) -> 
     assert not {"script", "b"} & {tag for tag, _ in found.tags}
     assert {name for _, attributes in found.tags for name in attributes} <= {name for _, a in plain.tags for name in a}
     for name in AWKWARD:
-        assert found.text.count(f"loss={name} ") + found.text.count(f"loss={name}:") >= 11
+        assert found.text.count(f"(loss={name})") == 11
     intervals = ElementTree.fromstring(html[html.index("<svg") : html.index("</svg>")] + "</svg>")
     words = ["".join(element.itertext()) for element in intervals.iter(f"{SVG}text")]
     for name in AWKWARD:

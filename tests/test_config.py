@@ -197,7 +197,7 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["evaluation.tolerance=-1"], "evaluation.tolerance=-1: Input should be greater than or equal to 0"),
         (["data.spacing=[1,1]"], r"data.spacing=\[1, 1\]: List should have at least 3 items"),
         (["data.spacing=[3,1,0]"], "data.spacing.2=0: Input should be greater than 0"),
-        (["split.val=0"], "split.val=0: Input should be greater than 0"),
+        (["split.val=-0.1"], "split.val=-0.1: Input should be greater than or equal to 0"),
         (["data.intensity=log"], "data.intensity=log: Input should be 'raw', 'percentile' or 'zscore'"),
         (["tracking=server"], "tracking.uri"),
         (["tracking=server", "tracking.uri=http://me:secret@host"], "tracking.uri: holds credentials"),
@@ -222,6 +222,11 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         ),
         (["data.exclude=1_2"], r"data.exclude=12: is read as a number; .* twice: 'data.exclude=\"\.\.\.\"'"),
         (["data.exclude=[true]"], "data.exclude.0=True: is read as true or false; quote"),
+        (["first_sizes=[60]"], "first_sizes=60: 5 model.filters halve the image 4 times, so it must be a multiple of 16"),
+        (["first_sizes=[96,64]"], r"first_sizes=\[96, 64\]: must ascend and stay below image_size=128"),
+        (["first_sizes=[128]"], r"first_sizes=\[128\]: must ascend and stay below image_size=128"),
+        (["first_sizes=[64]", "trainer.jit_compile=true"], r"first_sizes=\[64\]: XLA compiles one size only; allowed:"),
+        (["trainer.mean_of_last=0"], "trainer.mean_of_last=0: Input should be greater than 0"),
         (["data.exclude=[1e5]"], "data.exclude.0=100000.0: is read as a number; quote"),
         (["data=table", "data.file_channels=[1]"], "data.file_channels.0=1: is read as a number; quote"),
         (
@@ -381,7 +386,7 @@ def test_a_signature_is_read_with_its_ranges_and_without_an_import() -> None:
     assert read is not None
     assert list(read) == ["subjects", "folds", "fold", "val", "seed"]
     assert "Ge(ge=2)" in str(read["folds"])
-    assert "Gt(gt=0)" in str(read["val"])  # an alias of the module
+    assert "Ge(ge=0)" in str(read["val"])  # an alias of the module
 
 
 def test_the_check_leaves_the_configuration_as_it_was() -> None:

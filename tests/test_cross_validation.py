@@ -60,8 +60,9 @@ def fold(store: Store, number: int, tested: str, everyone: str = "abcd", content
 def join(store: Store) -> str:
     """`attnunet.evaluate study=folds` in this process; -> what it prints."""
     out = StringIO()
+    console = Console(file=out, width=200, soft_wrap=True, markup=False)
     cfg = OmegaConf.create({"study": "folds", "tracking": {"root": str(store.root)}})
-    joining.join_studies(cfg, store, records.runs_of_study(store, cfg.study), Console(file=out, width=200, soft_wrap=True))
+    joining.join_studies(cfg, store, records.runs_of_study(store, cfg.study), console)
     return out.getvalue()
 
 
@@ -206,3 +207,16 @@ def test_a_sweep_over_folds_is_joined_by_the_command(lgg_root: Path, tmp_path: P
     assert "this test split has now been scored once" in result.stdout
     (found,) = joined(Store(tmp_path / "mlruns", None, 0))
     assert {row["patient"] for row in found.patients("test")} == {path.name for path in lgg_root.iterdir()}
+
+
+def test_the_decision_of_all_folds_is_the_best_over_their_validation_patients(store: Store) -> None:
+    """Fold 0 has one validation patient and fold 1 three: 0.7 is best in the mean, (0.2 + 3 * 0.8) / 4, and so is filling."""
+    header = "step,threshold,smallest_lesion,fill_holes,dice,patients,chosen\n"
+    tables = (
+        "1,0.3,0,0,0.9,1,0\n1,0.7,0,0,0.2,1,0\n2,0.3,0,0,0.9,1,1\n2,0.3,0,1,0.8,1,0\n2,0.3,10,0,nan,0,0\n",
+        "1,0.3,0,0,0.4,3,0\n1,0.7,0,0,0.8,3,0\n2,0.7,0,0,0.8,3,0\n2,0.7,0,1,0.9,3,1\n2,0.7,10,0,0.1,3,0\n",
+    )
+    for number, (tested, table) in enumerate(zip(("ac", "bd"), tables, strict=True)):
+        store.client.log_text(fold(store, number, tested), header + table, "decision.csv")
+    keys = "evaluation.thresholds=[0.7] evaluation.smallest_lesions=[0] evaluation.fill_holes=[true]"
+    assert f"the best decision over the folds' validation patients: {keys}" in join(store)

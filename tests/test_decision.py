@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from attnunet.metrics.decision import Case, Decision, decide
+from attnunet.metrics.decision import Case, Choice, Decision, decide
 from tests.volumes import CORNER, EMPTY, FULL, PIXEL, SEVERAL, SPECIAL, mask
 
 RING = mask(np.s_[1:2, 2:6, 2:6]) - mask(np.s_[1:2, 3:5, 3:5])  # 12 pixels around 4
@@ -134,3 +134,8 @@ def test_what_was_tried_is_told_row_by_row() -> None:
         [2, 0.5, 0, 0, 1, 1, 1],
         [2, 0.5, 500, 0, 0, 1, 0],
     ]
+
+
+def test_without_cases_the_only_values_decide() -> None:
+    choice = decide([], [0.4], [10], [True])
+    assert choice == Choice(Decision(0.4, 10, True), (), ())

@@ -43,6 +43,10 @@ def ended(folder: Path, process: subprocess.Popen) -> Started:
     return Started(folder, subprocess.CompletedProcess([], process.returncode, said, said))
 
 
+def said_by_jobs(folder: Path) -> str:
+    return "".join(log.read_text() for log in folder.glob("mlruns/hydra/sweeps/*/*/train.log"))
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory, lgg_root: Path) -> tuple[Started, list[float]]:
     """The sweep that nothing interrupted, and its process's resident memory in MB after each job."""
@@ -68,7 +72,7 @@ def test_a_sweep_that_was_killed_does_what_is_missing_and_ends_with_the_same_bit
 ) -> None:
     folder = tmp_path / "sweep"
     process = begun(folder, lgg_root)
-    while (folder / "said").read_text().count("epoch 1/2") < 6:  # in the middle of the sixth job
+    while said_by_jobs(folder).count("epoch 1/2") < 6:  # in the middle of the sixth job
         assert process.poll() is None, (folder / "said").read_text()
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
@@ -93,14 +97,16 @@ def test_a_sweep_that_is_stopped_ends_its_runs_and_prints_what_there_is(
 ) -> None:
     folder = tmp_path / "sweep"
     process = begun(folder, lgg_root)
-    while "parameters, " not in (folder / "said").read_text():
+    while "parameters, " not in said_by_jobs(folder):
         assert process.poll() is None, (folder / "said").read_text()
         time.sleep(0.05)
     process.send_signal(stop)
     assert process.wait(120) != 0
     stopped = ended(folder, process)
     assert [run.info.status for run in stopped.runs] == ["KILLED", "KILLED"]  # the job and the parent
-    assert "12 jobs: 12 missing" in stopped.result.stdout
+    assert "12 jobs: 1 interrupted, 11 missing" in stopped.result.stdout
+    assert "Traceback" not in stopped.result.stdout
+    assert stopped.result.stdout.endswith("attnunet: the sweep was stopped; the same command goes on with it\n")
 
 
 def test_a_process_that_runs_job_after_job_grows_by_ten_megabytes_a_job_at_most(alone: tuple[Started, list[float]]) -> None:

@@ -85,22 +85,29 @@ REASON = "hydra/sweeper=grid hydra/launcher=basic: Crash: no more (HYDRA_FULL_ER
 ENDS = [
     (Crash("no more"), "FAILED", f"attnunet: {REASON}"),
     (SystemExit(143), "KILLED", "143"),  # SIGTERM
-    (KeyboardInterrupt(), "KILLED", ""),
+    (KeyboardInterrupt(), "KILLED", "130"),
 ]
 
 
 @pytest.mark.parametrize(("end", "status", "said"), ENDS, ids=[repr(end) for end, _, _ in ENDS])
 def test_a_sweep_that_breaks_off_ends_its_parent(
-    end: BaseException, status: str, said: str, sweep: Callable[..., None], root: Path, tmp_path: Path
+    end: BaseException,
+    status: str,
+    said: str,
+    sweep: Callable[..., None],
+    root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def job(cfg: DictConfig) -> float:
         if cfg.seed == 1:
             raise end
         return finish(cfg)
 
-    with pytest.raises((SystemExit, KeyboardInterrupt)) as ended:
+    with pytest.raises(SystemExit) as ended:
         sweep(job, "seed=0,1,2")
     assert str(ended.value) == said
+    assert ("the same command goes on" in capsys.readouterr().err) == (status == "KILLED")
     assert [found[1:] for found in parents(root, tmp_path.name)] == [(status, "active")]
 
 

@@ -58,6 +58,15 @@ def test_a_run_is_found_by_the_first_digits_of_its_id(store: Store) -> None:
     assert alone.leaking
 
 
+def test_the_page_of_a_run_and_its_folder_are_where_a_reader_can_open_them(store: Store, tmp_path: Path) -> None:
+    (alone, seed0, *_) = records.runs_of_study(store, "seen")
+    place = f"#/experiments/{store.study('seen')}/runs/{seed0.id}"
+    assert seed0.page == f"http://127.0.0.1:5000/{place}"
+    assert seed0.folder == (store.root / "artifacts" / seed0.id / "artifacts").as_uri()
+    assert alone.folder == ""  # it logged no file
+    assert Record(Store(tmp_path, "http://host:8080/mlflow/", 0), seed0.run).page == f"http://host:8080/mlflow/{place}"
+
+
 def test_a_runs_files_are_read_as_data(store: Store) -> None:
     (_, job, _) = records.runs_of_study(store, "seen")
     assert job.config.seed == 0

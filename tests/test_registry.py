@@ -104,7 +104,7 @@ def test_the_best_seed_of_the_best_row_is_registered_with_a_card(runs: Runs) -> 
         "site A 0.500 (3); site B 0.750 (17).",
         "Licence of the data: unknown",
         "loss=dice: the first of 2 rows by the mean dice of the validation patients; seed 1 is the best of its 3 seeds.",
-        "- loss=dice is better than loss=focal: dice +0.150",
+        "- loss=dice is better than loss=focal: +0.150",
         "- The validation patients chose the checkpoint and the decision, so these scores are too high",
         "- A volume needs the distances between its slices, rows and columns.",
     ):

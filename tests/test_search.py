@@ -22,7 +22,7 @@ from optuna.study import Study, load_study
 from optuna.trial import TrialState
 
 from attnunet.errors import UserError
-from attnunet.sweeps import grid
+from attnunet.sweeps import grid, terminal
 from attnunet.sweeps.search import distribution, search
 from tests.conftest import REPO, command, every
 from tests.test_train import SMOKE
@@ -199,6 +199,7 @@ class Objective:
         self.study_name, self.storage, self.seed = "by hand", None, 0
         self.n_trials, self.n_jobs, self.sampler = len(scores), 2, RandomSampler
         self.scores, self.launcher, self.batches = iter(scores), self, []
+        self.display = SimpleNamespace(console=terminal.console(), total=None)
 
     def launch(self, jobs: list[list[str]], initial_job_idx: int) -> list[SimpleNamespace]:
         self.batches.append((initial_job_idx, jobs))
@@ -209,12 +210,12 @@ class Objective:
     ("monitor", "best"), [("val/dice", "trial 1, val/dice 0.7500"), ("val/loss", "trial 0, val/loss 0.2500")]
 )
 def test_the_best_trial_is_the_lowest_where_a_loss_is_monitored(
-    monitor: str, best: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    monitor: str, best: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     objective = Objective(tmp_path, monitor, [0.25, 0.75, 0.5])
-    with caplog.at_level("INFO"):
-        search(objective, ["seed=1", "model.dropout=interval(0.0, 0.5)"])
-    assert f"Best of study by hand: {best}" in caplog.text
+    search(objective, ["seed=1", "model.dropout=interval(0.0, 0.5)"])
+    assert f"Best of study by hand: {best}" in capsys.readouterr().out
+    assert objective.display.total == 3
     assert [(first, len(jobs)) for first, jobs in objective.batches] == [(0, 2), (2, 1)]
     for _, jobs in objective.batches:
         for fixed, drawn in jobs:
@@ -244,11 +245,11 @@ def test_an_interval_that_optuna_cannot_draw_from_is_refused(override: str) -> N
         list(grid.list_jobs(swept(OPTUNA, {}, override)))
 
 
-def test_where_every_trial_failed_there_is_no_best(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO"):
-        search(Objective(tmp_path, "val/dice", [math.nan]), ["seed=0,1"])
-    assert "0 trials finished, 1 to go" in caplog.text
-    assert "Best" not in caplog.text
+def test_where_every_trial_failed_there_is_no_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search(Objective(tmp_path, "val/dice", [math.nan]), ["seed=0,1"])
+    printed = capsys.readouterr().out
+    assert "0 trials finished, 1 to go" in printed
+    assert "Best" not in printed
 
 
 def test_a_folder_of_whatever_name_has_its_own_searches(tmp_path: Path) -> None:
@@ -286,17 +287,17 @@ def test_a_damaged_store_of_searches_is_named(tmp_path: Path) -> None:
         search(Objective(tmp_path, "val/dice", [0.5]), ["seed=0,1"])
 
 
-def test_a_search_is_not_run_twice_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO"):
-        with FileLock(tmp_path / ".by%20hand.lock"):
-            second = threading.Thread(target=search, args=(Objective(tmp_path, "val/dice", [0.5]), ["seed=0,1"]))
-            second.start()
-            second.join(0.5)
-            assert second.is_alive()
-        second.join(30)
+def test_a_search_is_not_run_twice_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with FileLock(tmp_path / ".by%20hand.lock"):
+        second = threading.Thread(target=search, args=(Objective(tmp_path, "val/dice", [0.5]), ["seed=0,1"]))
+        second.start()
+        second.join(0.5)
+        assert second.is_alive()
+    second.join(30)
     assert not second.is_alive()
-    assert "Waiting: another process runs study by hand" in caplog.text
-    assert "Best of study by hand: trial 0, val/dice 0.5000" in caplog.text
+    printed = capsys.readouterr().out
+    assert "Waiting: another process runs study by hand" in printed
+    assert "Best of study by hand: trial 0, val/dice 0.5000" in printed
 
 
 @pytest.mark.slow

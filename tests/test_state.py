@@ -12,7 +12,7 @@ import pytest
 from attnunet.data.files import replacing
 from attnunet.training.averages import Averages
 from attnunet.training.callbacks import Keep
-from attnunet.training.state import History, State, variables
+from attnunet.training.state import History, State, read_mean_weights, variables
 
 HISTORY = [{"train/loss": 0.1 + 0.2, "val/dice": 1 / 3, "val/loss": 0.5}]
 
@@ -37,7 +37,7 @@ def save(folder: Path, trained: keras.Model, history: History) -> None:
     """As after an epoch that was the best."""
     best = folder / f"best-{len(history)}.npz"
     np.savez(best, *trained.get_weights())
-    State(folder / "state.npz", trained).save(history, best)
+    State(folder / "state.npz", trained).save(history, [best])
 
 
 def test_a_training_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
@@ -178,9 +178,11 @@ def test_a_kill_between_the_two_files_leaves_the_one_before(trained: tuple[Path,
     assert len(State(tmp_path / "state.npz", network()).load()) == 1
 
 
-def keep(tmp_path: Path, monitor: str, values: list[float], early_stopping: int | None = None) -> Keep:
+def keep(
+    tmp_path: Path, monitor: str, values: list[float], early_stopping: int | None = None, mean_of_last: int | None = None
+) -> Keep:
     history = [{monitor: value} for value in values]
-    return Keep(State(tmp_path / "state.npz", network()), history, monitor, early_stopping, Averages())
+    return Keep(State(tmp_path / "state.npz", network()), history, monitor, early_stopping, Averages(), mean_of_last)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +215,7 @@ def test_after_each_epoch_one_best_checkpoint_and_the_state_are_there(tmp_path: 
         callback.history.append({"val/dice": dice})
         callback.on_epoch_end(epoch)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best-2.npz", "state-before.npz", "state.npz"]
-    assert callback.best == tmp_path / "best-2.npz"
+    assert callback.kept == [tmp_path / "best-2.npz"]
     assert len(State(tmp_path / "state.npz", network()).load()) == 3
 
 
@@ -225,4 +227,31 @@ def test_the_best_weights_of_the_epoch_before_stay_with_its_state(tmp_path: Path
         callback.on_epoch_end(epoch)
     (tmp_path / "state.npz").write_bytes(b"")
     assert len(State(tmp_path / "state.npz", network()).load()) == 2
-    assert keep(tmp_path, "val/dice", [0.3, 0.1]).best.exists()
+    assert all(path.exists() for path in keep(tmp_path, "val/dice", [0.3, 0.1]).kept)
+
+
+@pytest.mark.parametrize(("mean_of_last", "epochs", "kept"), [(1, 3, [3]), (2, 3, [2, 3]), (5, 3, [1, 2, 3])])
+def test_the_last_epochs_are_kept_and_the_mean_of_their_weights(
+    tmp_path: Path, mean_of_last: int, epochs: int, kept: list[int]
+) -> None:
+    """Each epoch e has weights of the value e, whichever epoch is the best."""
+    callback = keep(tmp_path, "val/dice", [], mean_of_last=mean_of_last)
+    callback.set_model(callback.state.network)
+    for epoch in range(epochs):
+        callback.history.append({"val/dice": 1.0 - epoch})
+        callback.model.set_weights([np.full_like(weight, epoch + 1) for weight in callback.model.get_weights()])
+        callback.on_epoch_end(epoch)
+    assert callback.kept == [tmp_path / f"best-{epoch}.npz" for epoch in kept]
+    for weight in read_mean_weights(callback.kept):
+        assert weight.dtype == np.float32
+        np.testing.assert_array_equal(weight, np.full_like(weight, sum(kept) / len(kept)))
+    # The state before the last one needs the weights of its own last epochs.
+    (tmp_path / "state.npz").write_bytes(b"")
+    assert len(State(tmp_path / "state.npz", network()).load()) == epochs - 1
+
+
+def test_the_mean_of_one_file_has_its_bits(tmp_path: Path) -> None:
+    weights = network(seed=3).get_weights()
+    np.savez(tmp_path / "one.npz", *weights)
+    for ours, theirs in zip(read_mean_weights([tmp_path / "one.npz"]), weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)

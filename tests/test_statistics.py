@@ -1,7 +1,9 @@
 """Intervals of the mean over patients, the signed rank test, Holm, and what so few patients can show."""
 
 import csv
+import itertools
 import math
+import string
 import warnings
 from pathlib import Path
 
@@ -10,10 +12,12 @@ import pytest
 from scipy import stats
 
 from attnunet.metrics.statistics import (
+    compact_letters,
     detectable_difference,
     holm,
     mean_interval,
     mean_intervals,
+    rank_intervals,
     required_patients,
     smallest_p,
     widen,
@@ -207,3 +211,69 @@ def test_clusters_of_one_value_each_change_nothing() -> None:
 def test_one_patient_has_no_interval_however_many_scans() -> None:
     assert np.isnan(mean_interval(np.array([0.1, 0.5]), 99, clusters=np.array(["a", "a"]))).all()
     assert mean_interval(np.full(3, 0.4), 99, clusters=np.array(["a", "a", "b"])) == (0.4, 0.4)
+
+
+# Ranks and groups.
+
+
+def test_the_rank_is_sure_where_a_row_is_better_on_each_patient() -> None:
+    """Whatever patients are drawn, the means keep their order. An error is the better the smaller."""
+    scores = np.array([SCORES - 0.01, SCORES, SCORES - 0.02])
+    assert rank_intervals(scores, 1, 199).tolist() == [[2, 2], [1, 1], [3, 3]]
+    assert rank_intervals(scores, -1, 199).tolist() == [[2, 2], [3, 3], [1, 1]]
+
+
+@pytest.mark.parametrize(("level", "expected"), [(0.4, [[1, 1], [2, 2]]), (0.6, [[1, 2], [1, 2]])])
+def test_ranks_over_the_four_resamples_of_two_patients(level: float, expected: list[list[float]]) -> None:
+    """The means of the first row are 1, 0.7, 0.7 and 0.4, those of the second are 0.5: it is first in 3 of 4 resamples.
+
+    An interval of 40 % leaves out 0.3 at each end, which is more than 1 in 4; one of 60 % leaves out 0.2.
+    """
+    assert rank_intervals(np.array([[1, 0.4], [0.5, 0.5]]), 1, 999, level=level).tolist() == expected
+
+
+def test_equal_rows_share_their_ranks() -> None:
+    scores = np.array([SCORES, SCORES, SCORES / 2])
+    assert rank_intervals(scores, 1, 99).tolist() == [[1, 2], [1, 2], [3, 3]]
+    assert rank_intervals(scores[:1], 1, 99).tolist() == [[1, 1]]
+
+
+def test_ranks_of_undefined_scores() -> None:
+    """The second row is better where it is defined, but one of three resamples lacks its patient, and it is last there."""
+    nan = math.nan
+    found = rank_intervals(np.array([[0.1, 0.2, 0.3], [0.9, nan, nan], [nan, nan, nan]]), 1, 999)
+    np.testing.assert_array_equal(found, [[1, 2], [1, 2], [nan, nan]])
+    assert np.isnan(rank_intervals(np.array([[0.5], [0.4]]), 1, 99)).all()  # one patient
+
+
+def test_ranks_are_of_the_same_patients_in_all_rows() -> None:
+    """Patients differ more than rows do. Drawn for each row alone, they would change the order."""
+    patients = np.linspace(0, 1, 20)
+    assert rank_intervals(np.array([patients + 1e-6, patients]), 1, 99, seed=5).tolist() == [[1, 1], [2, 2]]
+
+
+def test_ranks_need_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = np.random.default_rng(0).beta(5, 2, (4, 8))
+    whole = rank_intervals(scores, 1, 199)
+    monkeypatch.setattr("attnunet.metrics.statistics.CELLS", 60)  # five resamples at once
+    np.testing.assert_array_equal(rank_intervals(scores, 1, 199), whole)
+
+
+@pytest.mark.parametrize(
+    ("rows", "pairs", "letters"),
+    [
+        (1, [], ["a"]),
+        (3, [], ["a", "a", "a"]),
+        (3, [(0, 1)], ["a", "b", "ab"]),
+        (3, [(0, 2)], ["a", "ab", "b"]),
+        (3, [(0, 1), (0, 2), (1, 2)], ["a", "b", "c"]),
+        (4, [(0, 2), (0, 3), (1, 3)], ["a", "ab", "bc", "c"]),
+        (4, [(0, 1), (2, 3)], ["ab", "cd", "ac", "bd"]),  # a ring
+        (28, list(itertools.combinations(range(28), 2)), [*string.ascii_lowercase, "a1", "b1"]),
+    ],
+)
+def test_rows_share_a_letter_where_they_do_not_differ(rows: int, pairs: list[tuple[int, int]], letters: list[str]) -> None:
+    differ = np.zeros((rows, rows), bool)
+    for a, b in pairs:
+        differ[a, b] = differ[b, a] = True
+    assert compact_letters(differ) == letters

@@ -12,7 +12,7 @@ from rich.console import Console
 from attnunet.figures import sweep_scores
 from attnunet.tracking.processes import process_tags
 from attnunet.tracking.store import Away, Store, local_path, open_store
-from attnunet.tracking.sweep import Outcome, Sweep, print_jobs, run_job
+from attnunet.tracking.sweep import Outcome, Sweep, print_jobs, read_outcomes, round_number, run_job
 
 JOBS = [["model=conv", "seed=0"], ["model=conv", "seed=1"], ["model=conv", "seed=2"]]
 OVERRIDES = ["model=conv", "seed=0,1,2"]
@@ -29,10 +29,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def place(folder: Path, number: int) -> Path:
+    """Make the folder of a job, as Hydra does."""
+    made = folder / str(number)
+    made.mkdir(parents=True)
+    return made
+
+
 def worked(folder: Path, number: int, outcome: Outcome) -> None:
-    place = folder / str(number)
-    place.mkdir(parents=True)
-    run_job(lambda: outcome, number, JOBS[number], place)
+    run_job(lambda: outcome, number, JOBS[number], place(folder, number))
 
 
 def test_a_job_that_fails_is_an_outcome_and_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -53,8 +58,19 @@ def test_a_job_that_is_stopped_stops_the_sweep(end: type[BaseException], tmp_pat
         raise end
 
     with pytest.raises(end):
-        run_job(stopped, 0, [], tmp_path)
-    assert not list(tmp_path.iterdir())
+        run_job(stopped, 0, [], place(tmp_path, 0))
+    ((_, facts),) = read_outcomes(tmp_path)
+    assert facts["how"] == "interrupted"
+
+
+def test_a_job_says_that_it_runs(tmp_path: Path) -> None:
+    def works() -> Outcome:
+        ((folder, facts),) = read_outcomes(tmp_path)
+        assert (folder, facts["how"], facts["job"], facts["overrides"]) == (tmp_path / "2", "running", 2, ["seed=1"])
+        return Outcome("finished", "a" * 32, 0.5)
+
+    assert run_job(works, 2, ["seed=1"], place(tmp_path, 2)).how == "finished"
+    assert not list(read_outcomes(tmp_path, known={tmp_path / "2"}))
 
 
 def test_the_table_names_each_job_by_what_it_changed(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,13 +88,13 @@ def test_the_table_names_each_job_by_what_it_changed(root: Path, tmp_path: Path,
         ("1", "reused", "0.75"),
         ("2", "missing", "nan"),
     ]
-    assert rows[2]["reason"] == "did not start, or its process died"
+    assert rows[2]["reason"] == "did not start"
     assert "model" not in rows[0]  # the same in all
     assert (Path(local_path(parent.info.artifact_uri)) / "figures" / "sweep.png").exists()
     printed = capsys.readouterr().out
     assert "3 jobs: 1 finished, 1 reused, 1 missing" in printed
     assert "0.7500 *" in printed
-    assert "died" in printed
+    assert "did not start" in printed
 
 
 def test_a_sweep_whose_jobs_all_have_a_result_is_finished(root: Path, tmp_path: Path) -> None:
@@ -137,12 +153,39 @@ def test_the_same_sweep_goes_on_under_the_same_parent(root: Path, tmp_path: Path
     second.close()
 
 
+def test_outcomes_of_an_earlier_sweep_in_the_same_folder_do_not_count(root: Path, tmp_path: Path) -> None:
+    worked(tmp_path, 0, Outcome("finished", "a" * 32, 0.5))
+    begun = sweep(root, tmp_path, "same folder")
+    assert [row["how"] for row in begun.rows()] == ["missing"] * 3
+    begun.close()
+
+
 def test_a_failed_jobs_run_is_found_by_its_overrides(root: Path, tmp_path: Path) -> None:
     begun = sweep(root, tmp_path, "failed")
     tags = {"mlflow.parentRunId": begun.run.id, "overrides": "model=conv seed=1", **process_tags()}
     child = begun.store.client.create_run(begun.run.experiment_id, tags=tags)
     worked(tmp_path, 1, Outcome("failed", None, math.nan, "ValueError: no"))
     assert begun.rows()[1]["run_id"] == child.info.run_id
+    begun.close()
+
+
+def test_a_job_whose_process_was_killed_is_interrupted(root: Path, tmp_path: Path) -> None:
+    begun = sweep(root, tmp_path, "killed")
+    worked(tmp_path, 1, Outcome("running", None, math.nan))
+    rows = begun.rows()
+    assert [(row["how"], row["reason"]) for row in rows] == [
+        ("missing", "did not start"),
+        ("interrupted", "its process was ended"),
+        ("missing", "did not start"),
+    ]
+    begun.close()
+
+
+def test_a_value_that_hydra_writes_in_another_way_is_no_difference(root: Path, tmp_path: Path) -> None:
+    jobs = [["trainer.figures=false", f"seed={seed}"] for seed in (0, 1)]
+    begun = Sweep(open_store(root, None, 0), "written", "val/dice", jobs[0], jobs, tmp_path, Console(width=160))
+    run_job(lambda: Outcome("finished", "a" * 32, 0.5), 0, ["trainer.figures=False", "seed=0"], place(tmp_path, 0))
+    assert [{*row} & {"trainer.figures", "seed"} for row in begun.rows()] == [{"seed"}, {"seed"}]
     begun.close()
 
 
@@ -206,3 +249,24 @@ def test_rows_print_in_a_narrow_terminal(root: Path, tmp_path: Path) -> None:
     console = Console(width=60, record=True)
     print_jobs(console, rows, ["seed"], lowest=False)
     assert console.export_text().count("x") == 200
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("0.0012520653814999472", "0.001252"), ("0.00025", "0.00025"), ("0.001", "0.001"), ("[8,16.123456]", "[8,16.123456]")],
+)
+def test_a_value_has_four_digits_in_the_terminal(value: str, expected: str) -> None:
+    assert round_number(value) == expected
+
+
+@pytest.mark.parametrize("width", [100, 160])
+def test_the_table_is_no_wider_than_the_terminal(width: int) -> None:
+    keys = ("data.exclude", "model.filters", "optimizer.learning_rate", "loss.weights.focal", "augment", "split.seed")
+    how = {"how": "interrupted", "score": math.nan, "run_id": "a" * 32, "reason": "its process was ended"}
+    rows = [{"job": n, **dict.fromkeys(keys, f"/a/long/folder/of/somebody/{n}.txt"), **how} for n in (0, 1)]
+    console = Console(width=width, record=True)
+    print_jobs(console, rows, keys, lowest=False)
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= width
+    told = "".join(cell.strip() for line in lines for cell in line.split("│")[2:3])  # the first of the keys
+    assert "/a/long/folder/of/somebody/0.txt/a/long/folder/of/somebody/1.txt" in told

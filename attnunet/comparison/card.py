@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from attnunet.comparison.pairs import Question, decimals, plural
+from attnunet.comparison.pairs import Question, decimals, describe, plural
 from attnunet.comparison.patients import mean_defined
 from attnunet.comparison.rows import Row
 from attnunet.comparison.table import Comparison
@@ -74,6 +74,7 @@ def card(record: Record, comparison: Comparison, source: str, notes: Sequence[st
         scores=list(list_scores(record.metrics, scored)),
         strata=list(list_strata(record.rows("strata.csv"), scored[-1])),
         rank=describe_rank(record, comparison),
+        legend=comparison.legend if comparison.pairs else "",
         verdicts=list(list_verdicts(comparison)),
         limits=[*list_limits(facts["preparation"]), *comparison.notes(), *notes],
     )
@@ -141,11 +142,12 @@ def describe_rank(record: Record, comparison: Comparison) -> str:
 
 def list_verdicts(comparison: Comparison) -> Iterator[str]:
     """Yield the verdicts on the first VERDICTS pairs of the first row, and the number of undecided pairs."""
-    own = [(pair, text) for pair, text in zip(comparison.pairs, comparison.sentences, strict=True) if pair.first == 0]
-    yield from (text for _, text in own[:VERDICTS])
+    own = [pair for pair in comparison.pairs if pair.first == 0]
+    for pair in own[:VERDICTS]:
+        yield describe(pair, comparison.names[0], comparison.names[pair.second], list(comparison.remarks(pair)))
     if len(own) > VERDICTS:
         yield f"{plural(len(own) - VERDICTS, 'more pair')} on the page of the comparison."
-    if undecided := sum(pair.verdict == "undecided" for pair, _ in own):
+    if undecided := sum(pair.verdict == "undecided" for pair in own):
         yield f"Undecided: {undecided} of {plural(len(own), 'pair')}. Another row may be as good or better."
     if not own:
         yield "There was no other row to compare with."

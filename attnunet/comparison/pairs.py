@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,13 +129,11 @@ def signed_ranks(differences: np.ndarray) -> float:
     return float(np.sum(np.sign(differences) * stats.rankdata(np.abs(differences))))
 
 
-def describe(pair: Pair, names: Sequence[str], question: Question, tests: int, worst: int = 0) -> str:
-    """Return the verdict on a pair in words, with the numbers that support it.
+def describe(pair: Pair, first: str, second: str, remarks: Sequence[str] = ()) -> str:
+    """Return the verdict on a pair in words, with its numbers. `explain_sentences` says how to read them.
 
-    `names` are the names of all rows. `tests` is the number of pairs. `worst` is the number of patients for whom an undefined
-    distance counts as the worst.
+    `first` and `second` are names of the rows. `remarks` stand at the end.
     """
-    first, second = names[pair.first], names[pair.second]
     head = {
         "better": f"{first} is better than {second}",
         "worse": f"{first} is worse than {second}",
@@ -144,44 +142,47 @@ def describe(pair: Pair, names: Sequence[str], question: Question, tests: int, w
     }[pair.verdict]
     if pair.patients < 2:
         return f"{head}: fewer than two patients have a score in both."
-    facts = (
-        f"{question.score} {pair.difference:+.3f} ({question.level} interval {pair.low:+.3f} to {pair.high:+.3f}), "
-        f"Wilcoxon p {format_p(pair.p)}, {format_p(pair.adjusted)} after Holm over {plural(tests, 'pair')}, "
-        f"{plural(pair.patients, 'patient')}"
-    )
-    if pair.dropped:
-        facts += f" ({pair.dropped} left out, without a defined score in one of the two)"
-    if worst:
-        facts += f" (for {worst} an undefined distance counts as the worst)"
-    sentences = [f"{head}: {facts}."]
-    if pair.verdict == "equivalent":
-        sentences.append(f"The interval lies inside the margin of {question.margin:g}.")
-        if pair.adjusted < question.alpha:
-            sentences.append("There is a difference, but one that does not matter.")
-    elif question.inside(pair.low, pair.high):
-        sentences.append(
-            f"The interval lies inside the margin of {question.margin:g}, but {plural(pair.patients, 'patient')} are too few "
-            f"to say equivalent: it takes {FEW}."
-        )
-    elif pair.verdict == "undecided" and math.isinf(pair.detectable):
-        sentences.append(count_powerless(pair.patients, tests))
+    numbers = f"{pair.difference:+.3f} ({pair.low:+.3f} to {pair.high:+.3f}), p {format_p(pair.adjusted)}"
+    return "; ".join((f"{head}: {numbers}", *remarks)) + "."
+
+
+def list_remarks(pair: Pair, question: Question) -> Iterator[str]:
+    """Yield remarks on the verdict."""
+    inside = question.inside(pair.low, pair.high)
+    if pair.verdict == "equivalent" and pair.adjusted < question.alpha:
+        yield "there is a difference, but one that does not matter"
+    if pair.verdict == "undecided" and inside:
+        yield f"inside the margin, but {plural(pair.patients, 'patient')} are too few to say equivalent: it takes {FEW}"
     elif pair.verdict == "undecided":
-        sentences.append(f"So many patients could have shown a difference of {pair.detectable:.3f} (power {POWER:g}).")
-    return " ".join(sentences)
+        yield "detectable " + ("none" if math.isinf(pair.detectable) else f"{pair.detectable:.3f}")
+    if pair.dropped:
+        yield f"over {plural(pair.patients, 'patient')}, {pair.dropped} left out without a defined score in one of the two"
 
 
-def count_powerless(patients: int, tests: int) -> str:
-    """Return a sentence that says that this number of patients cannot show a difference among this number of pairs."""
-    return f"{plural(patients, 'patient')} cannot show a difference among {plural(tests, 'pair')}, however large."
+def explain_sentences(compared: Sequence[Pair], patients: int, question: Question) -> str:
+    """Return how to read the sentences of `describe` on these pairs, which cover so many patients."""
+    verdicts = {pair.verdict for pair in compared}
+    lines = [
+        f"Each pair has the mean difference of {question.score} over {plural(patients, 'patient')}, the first row less the "
+        f"second, with its {question.level} interval, and the p of the signed rank test after Holm over "
+        f"{plural(len(compared), 'pair')}."
+    ]
+    if question.sign < 0:
+        lines.append(f"The smaller {question.score} is better.")
+    if "equivalent" in verdicts:
+        lines.append(f"Equivalent: the interval lies inside the margin, -{question.margin:g} to {question.margin:g}.")
+    if "undecided" in verdicts:
+        lines.append(f"Detectable: the smallest difference that so many patients could have shown (power {POWER:g}).")
+    return " ".join(lines)
 
 
 def explain_powerless(patients: int, tests: int, alpha: float) -> str:
-    """Return the sentence of `count_powerless`, then the smallest possible p value and the number of patients needed."""
+    """Return why so many patients cannot show a difference among so many pairs, and the number of patients that can."""
     least = smallest_p(patients)
     return (
-        f"{count_powerless(patients, tests)} The smallest p of the signed rank test is {format_p(least)}, "
-        f"{format_p(min(1, least * tests))} after Holm, and {alpha:g} is asked for. It takes "
-        f"{required_patients(tests, alpha)} patients, or fewer pairs."
+        f"{plural(patients, 'patient')} cannot show a difference among {plural(tests, 'pair')}, however large. The smallest p "
+        f"of the signed rank test is {format_p(least)}, {format_p(min(1, least * tests))} after Holm, and {alpha:g} is asked "
+        f"for. It takes {required_patients(tests, alpha)} patients, or fewer pairs."
     )
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +62,8 @@ def write_results(
     """Write the tables and the page of a comparison, and return the page's path. See `page` for `left_out` and `notes`."""
     title = f"{cfg.score} of {describe_source(cfg)} on {'test' if cfg.test else 'validation'} patients"
     made = f"{time.strftime('%Y-%m-%d %H:%M')}, attnunet {__version__} {git('rev-parse', '--short', 'HEAD')}"
-    html = page(comparison, title, left_out, notes, {"Command": command(), "Made": made})
+    server = "" if cfg.tracking.uri else shlex.join(["attnunet-store", "ui", str(Path(cfg.tracking.root).resolve())])
+    html = page(comparison, title, left_out, notes, {"Command": command(), "Made": made}, server)
     for name, text in {**tables(comparison), "compare.html": html}.items():
         (folder / name).write_bytes(text.encode())
     return folder / "compare.html"

@@ -34,6 +34,9 @@ class ScoredRun:
         slices: the slice numbers of each patient, by part ("val", "test").
         scores: the score of each patient, by part; NaN if it is undefined.
         worst: the patients whose undefined distance counts as the worst, by part.
+        tags: the tags in MLflow.
+        page: the address of MLflow's page of the run; "" if it is not known.
+        folder: the address of the folder with its artifacts; "" if it is not on this machine.
     """
 
     id: str
@@ -46,6 +49,9 @@ class ScoredRun:
     slices: Mapping[str, Slices]
     scores: Mapping[str, Scores]
     worst: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    page: str = ""
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,11 @@ class Row:
     @property
     def leaking(self) -> bool:
         return any(run.leaking for run in self.runs)
+
+    @property
+    def validated(self) -> bool:
+        """Whether every run has validation patients."""
+        return all(run.slices["val"] for run in self.runs)
 
     @property
     def minutes(self) -> float:
@@ -165,6 +176,19 @@ def find_differences(tables: Sequence[Mapping[str, str]], overrides: str) -> Ite
             or len({(t.get(group), t.get(key)) for t in tables}) > len({t.get(group) for t in tables})
         ):
             yield key
+
+
+def all_validated(table: Sequence[Row], top: int | None) -> bool:
+    """Return whether every row has validation patients, so that the rows can be ranked by their scores.
+
+    Raises:
+        Unpaired: some rows have none, and only the best `top` rows are asked for.
+    """
+    found = [row for row in table if not row.validated]
+    if found and top is not None:
+        name = found[0].runs[0].id
+        raise Unpaired(f"top={top}: run {name} has no validation patients, so no rows are the best; allowed: top=null")
+    return not found
 
 
 def pair_patients(table: Sequence[Row], part: str) -> tuple[tuple[str, ...], np.ndarray]:

@@ -22,8 +22,10 @@ def select_records(cfg: DictConfig, store: Store) -> list[Record]:
     return list({record.id: record for record in find_runs(store, cfg.runs)}.values())
 
 
-def keep_scored(records: Sequence[Record], score: str) -> tuple[list[Record], list[str]]:
+def keep_scored(records: Sequence[Record], score: str, test: bool) -> tuple[list[Record], list[str]]:
     """Return the finished runs that have the score for validation patients, and a line for each run that is left out.
+
+    With `test`, a run stays that has no validation patients, because its test patients are compared.
 
     Raises:
         RunError: every run is left out.
@@ -40,7 +42,12 @@ def keep_scored(records: Sequence[Record], score: str) -> tuple[list[Record], li
                 patients = record.patients("val")
             except NotFound:
                 patients = []
-            if not patients:
+            if not patients and not record.split["val"]:
+                if test:
+                    found.append(record)
+                else:
+                    left_out.append(f"{line} has no validation patients; test=true compares the test patients")
+            elif not patients:
                 left_out.append(f"{line} has no scores of validation patients")
             elif lack := find_lack(patients, score):
                 left_out.append(f"{line} {lack}")
@@ -67,7 +74,7 @@ def read_scores(record: Record, question: Question, parts: Sequence[str]) -> Sco
         scores[part], worst[part] = read_patients(rows, question.score)
     overrides = record.tags.get("overrides", "")
     facts = (record.name, record.params, overrides, record.minutes, record.leaking, record.content, record.split["slices"])
-    return ScoredRun(record.id, *facts, scores, worst)
+    return ScoredRun(record.id, *facts, scores, worst, record.tags, record.page, record.folder)
 
 
 def score_tests(records: Sequence[Record], store: Store, console: Console) -> dict[str, Record]:

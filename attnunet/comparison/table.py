@@ -7,11 +7,25 @@ from functools import cached_property
 
 import numpy as np
 
-from attnunet.comparison.pairs import Pair, Question, compare_pairs, describe, explain_powerless, plural, warn_of_few
+from attnunet.comparison.pairs import (
+    Pair,
+    Question,
+    compare_pairs,
+    describe,
+    explain_powerless,
+    explain_sentences,
+    list_remarks,
+    plural,
+    warn_of_few,
+)
 from attnunet.comparison.rows import Row, pair_patients
 from attnunet.data.files import write_csv
 from attnunet.metrics.scores import nan_mean
-from attnunet.metrics.statistics import mean_intervals, smallest_p
+from attnunet.metrics.statistics import compact_letters, mean_intervals, rank_intervals, smallest_p
+
+PATIENTS = {"val": "validation patient", "test": "test patient"}
+"""The names of the patients of a part."""
+APART = 2  # most parameters that name the rows of a pair; with more, the rows have numbers only
 
 
 @dataclass(frozen=True)
@@ -24,6 +38,8 @@ class Place:
         patients: the number of patients with a defined score.
         mean, median: the mean and the median score over these patients.
         low, high: the ends of the interval of the mean.
+        rank_low, rank_high: the ends of the interval of the rank on the patients of the comparison; NaN without a score.
+        group: letters. Two rows that share a letter cannot be told apart: their pair is undecided or equivalent.
         worst: the number of these patients whose undefined distance counts as the worst.
         mean_defined: the mean score without the patients that `worst` counts.
         validation: the mean score over the validation patients. The rows are ranked by it.
@@ -37,12 +53,22 @@ class Place:
     mean: float
     low: float
     high: float
+    rank_low: float
+    rank_high: float
+    group: str
     median: float
     worst: int
     mean_defined: float
     validation: float
     spread: float
     minutes: float
+
+    @property
+    def ranks(self) -> str:
+        """The interval of the rank as text; "" without a score."""
+        if math.isnan(self.rank_low):
+            return ""
+        return f"{self.rank_low:.0f}" + (f" to {self.rank_high:.0f}" if self.rank_high > self.rank_low else "")
 
 
 @dataclass(frozen=True)
@@ -73,6 +99,19 @@ class Comparison:
         return [standing.row.name for standing in self.standings]
 
     @property
+    def reading(self) -> str:
+        """How to read the columns "ranks" and "group" of the leaderboard."""
+        return (
+            f"The column ranks has the {self.question.level} interval of a row's rank over bootstrap resamples of the "
+            f"{PATIENTS[self.part]}s; rows that share a letter in the column group cannot be told apart."
+        )
+
+    @property
+    def legend(self) -> str:
+        """How to read `sentences`."""
+        return explain_sentences(self.pairs, len(self.patients), self.question)
+
+    @property
     def partial(self) -> bool:
         """Whether at least one row lacks a defined score for at least one patient."""
         return any(standing.patients < len(self.patients) for standing in self.standings)
@@ -89,8 +128,37 @@ class Comparison:
 
     @cached_property
     def sentences(self) -> list[str]:
-        """The verdict on each pair, in words."""
-        return [describe(pair, self.names, self.question, len(self.pairs), self.worst_of(pair)) for pair in self.pairs]
+        """The verdict on each pair, in words, with short names of the rows."""
+        return [describe(pair, *self.name_pair(pair), list(self.remarks(pair))) for pair in self.pairs]
+
+    def name_pair(self, pair: Pair) -> tuple[str, str]:
+        """Return a short name of each row of a pair, such as "Row 1 (loss=dice)".
+
+        It has only the parameters in which the two rows differ, and none if they differ in more than APART.
+        """
+        first, second = (self.standings[place] for place in (pair.first, pair.second))
+        keys = [key for key in self.parameters if first.row.label.get(key) != second.row.label.get(key)]
+
+        def name(word: str, s: Place) -> str:
+            told = ["LEAKING"] if s.row.leaking else []
+            told += [f"{key}={s.row.label[key]}" for key in keys if key in s.row.label and len(keys) <= APART]
+            return f"{word} {s.rank}" + (f" ({' '.join(told)})" if told else "")
+
+        return name("Row", first), name("row", second)
+
+    def remarks(self, pair: Pair) -> Iterator[str]:
+        """Yield the remarks on the verdict on a pair."""
+        yield from list_remarks(pair, self.question)
+        if worst := self.worst_of(pair):
+            yield f"for {worst} an undefined distance counts as the worst"
+        if self.seeds_of(pair) == 1 and pair.verdict != "undecided":
+            seeds = {place + 1: len(self.standings[place].row.seeds) for place in (pair.first, pair.second)}
+            single = [rank for rank, count in seeds.items() if count == 1]
+            yield "one seed each" if len(single) == 2 else f"one seed of row {single[0]}"
+
+    def seeds_of(self, pair: Pair) -> int:
+        """Return the number of seeds of the row that has fewer."""
+        return min(len(self.standings[place].row.seeds) for place in (pair.first, pair.second))
 
     def worst_of(self, pair: Pair) -> int:
         """Return the number of patients whose distance is undefined in at least one row; the worst case stands for it."""
@@ -104,8 +172,16 @@ class Comparison:
         if self.part == "val":
             told = "The validation patients chose the checkpoint and the decision, so these scores are too high"
             yield f"{told}; test=true scores the test."
+        if unvalidated := [standing.rank for standing in self.standings if not standing.row.validated]:
+            which = f"{'rows' if len(unvalidated) > 1 else 'row'} {', '.join(map(str, unvalidated))}"
+            yield f"Nobody validated {which}, so no rank is a merit: the rows stand in the order in which their runs started."
         if self.pairs and smallest_p(len(self.patients)) * len(self.pairs) >= self.question.alpha:
             yield explain_powerless(len(self.patients), len(self.pairs), self.question.alpha)
+        if any(pair.verdict != "undecided" and self.seeds_of(pair) == 1 for pair in self.pairs):
+            yield (
+                "One seed: where a row has a single seed, a difference may be the seed's. In experiments/losses, the spread "
+                "between two seeds of a row was 0.015 to 0.045 of Dice. Train these rows with more seeds, such as seed=0,1,2."
+            )
         if self.worst.any():
             yield (
                 f"An undefined {self.question.score} counts as the worst, the diagonal of the volume (of the slice where the "
@@ -130,7 +206,14 @@ def compare_rows(table: Sequence[Row], part: str, question: Question) -> Compari
     """
     patients, scores = pair_patients(table, part)
     worst = np.array([np.isin(patients, list(row.worst(part))) for row in table])
-    ends = mean_intervals(scores, question.resamples, question.seed, 1 - question.alpha)
+    chance = question.resamples, question.seed, 1 - question.alpha
+    ends, ranks = mean_intervals(scores, *chance), rank_intervals(scores, question.sign, *chance)
+    pairs = tuple(compare_pairs(scores, question))
+    differ = np.zeros((len(table), len(table)), bool)
+    for pair in pairs:
+        if pair.verdict in ("better", "worse"):
+            differ[pair.first, pair.second] = differ[pair.second, pair.first] = True
+    groups = compact_letters(differ)
     standings = [
         Place(
             rank,
@@ -139,6 +222,9 @@ def compare_rows(table: Sequence[Row], part: str, question: Question) -> Compari
             nan_mean(own),
             float(low),
             float(high),
+            float(ranks[rank - 1, 0]),
+            float(ranks[rank - 1, 1]),
+            groups[rank - 1],
             float(np.median(own[~np.isnan(own)])) if not np.isnan(own).all() else math.nan,
             int(counted.sum()),
             nan_mean(own[~counted]),
@@ -148,7 +234,7 @@ def compare_rows(table: Sequence[Row], part: str, question: Question) -> Compari
         )
         for rank, (row, own, counted, (low, high)) in enumerate(zip(table, scores, worst, ends, strict=True), 1)
     ]
-    return Comparison(part, question, patients, scores, worst, tuple(standings), tuple(compare_pairs(scores, question)))
+    return Comparison(part, question, patients, scores, worst, tuple(standings), pairs)
 
 
 def tables(comparison: Comparison) -> dict[str, str]:
@@ -157,7 +243,9 @@ def tables(comparison: Comparison) -> dict[str, str]:
         {
             "rank": s.rank,
             **{key: s.row.label.get(key, "") for key in comparison.parameters},
-            **{name: getattr(s, name) for name in ("mean", "low", "high", "median", "validation", "spread", "minutes")},
+            **{name: getattr(s, name) for name in ("mean", "low", "high")},
+            **{name: getattr(s, name) for name in ("rank_low", "rank_high", "group")},
+            **{name: getattr(s, name) for name in ("median", "validation", "spread", "minutes")},
             "seeds": len(s.row.seeds),
             **{name: getattr(s, name) for name in ("patients", "worst", "mean_defined")},
             "leaking": str(s.row.leaking).lower(),
@@ -171,6 +259,7 @@ def tables(comparison: Comparison) -> dict[str, str]:
             "second": comparison.names[pair.second],
             **{name: value for name, value in vars(pair).items() if name not in ("first", "second")},
             "worst": comparison.worst_of(pair),
+            "seeds": comparison.seeds_of(pair),
             "words": text,
         }
         for pair, text in zip(comparison.pairs, comparison.sentences, strict=True)
@@ -191,11 +280,10 @@ def summary(comparison: Comparison) -> str:
     runs = sum(len(standing.row.runs) for standing in comparison.standings)
     counts = {v: sum(p.verdict == v for p in comparison.pairs) for v in ("better", "worse", "equivalent", "undecided")}
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    part = {"val": "validation patient", "test": "test patient"}[comparison.part]
     counted = (
         (len(comparison.standings), "row"),
         (runs, "run"),
-        (len(comparison.patients), part),
+        (len(comparison.patients), PATIENTS[comparison.part]),
         (len(comparison.pairs), "pair"),
     )
     text = ", ".join(plural(count, noun) for count, noun in counted)

@@ -164,15 +164,21 @@ def check_combinations(plain: dict) -> Iterator[str]:
         yield f"epochs={plain['epochs']}, budget_images={plain['budget_images']}: give one of the two"
     if isinstance(filters := plain["model"].get("filters"), list):
         divisor = 2 ** (len(filters) - 1)
-        if plain["image_size"] % divisor:
-            yield (
-                f"image_size={plain['image_size']}: {len(filters)} model.filters halve the image {len(filters) - 1} "
-                f"times, so it must be a multiple of {divisor}"
-            )
+        for key, size in (("image_size", plain["image_size"]), *(("first_sizes", size) for size in plain["first_sizes"])):
+            if size % divisor:
+                yield (
+                    f"{key}={size}: {len(filters)} model.filters halve the image {len(filters) - 1} "
+                    f"times, so it must be a multiple of {divisor}"
+                )
         depths = plain["model"].get("depths")
         if isinstance(depths, list) and len(depths) != len(filters):
             allowed = f"a number for each of the {len(filters)} model.filters"
             yield f"model.depths={depths}: {len(depths)} levels; allowed: {allowed}"
+    sizes = [*plain["first_sizes"], plain["image_size"]]
+    if any(small >= large for small, large in itertools.pairwise(sizes)):
+        yield f"first_sizes={sizes[:-1]}: must ascend and stay below image_size={sizes[-1]}"
+    if sizes[:-1] and plain["trainer"]["jit_compile"]:
+        yield f"first_sizes={sizes[:-1]}: XLA compiles one size only; allowed: trainer.jit_compile=false, or first_sizes=[]"
     terms, weights = plain["loss"].get("terms"), plain["loss"].get("weights")
     if isinstance(terms, dict) and isinstance(weights, dict):
         if set(terms) != set(weights):

@@ -159,6 +159,7 @@ def computation(cfg: DictConfig, channels: int, steps: int) -> str:
         cfg.trainer.jit_compile,
         cfg.trainer.strategy,
         cfg.image_size,
+        bool(cfg.first_sizes),
         cfg.image_type,
         cfg.batch_size,
     ]

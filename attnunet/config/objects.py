@@ -70,9 +70,11 @@ def prepare_data(cfg: DictConfig) -> tuple[Prepared, Split]:
         raise DataError(f"neighbors={list(cfg.neighbors)}: allowed: some of the channels {', '.join(prepared.channels)}")
     prepared = replace(prepared, neighbors=tuple(cfg.neighbors))
     split, pixels = divide(cfg.split, prepared), prepared.lesion_pixels
-    for part in ("train", "val"):
+    for part in ("train", "val") if split.val else ("train",):
         if not pixels[list(split.parts[part])].any():
             raise DataError(f"split: no slice of {part} shows a lesion ({', '.join(split.patients[part])})")
+    if not split.val:
+        check_unvalidated(cfg)
     if len(split.train) < cfg.batch_size:
         raise DataError(
             f"batch_size={cfg.batch_size}: the split has only {len(split.train)} training slices; allowed: at most that number"
@@ -80,6 +82,19 @@ def prepare_data(cfg: DictConfig) -> tuple[Prepared, Split]:
     sample = prepared.inputs([0]).nbytes + cfg.image_size**2  # an image and its mask
     check_shared_memory(cfg.trainer.workers, cfg.batch_size * sample)
     return prepared, split
+
+
+def check_unvalidated(cfg: DictConfig) -> None:
+    """Raise DataError if a setting needs validation patients. It is called for a split in which nobody validates."""
+    lists = ("thresholds", "smallest_lesions", "fill_holes")
+    open_lists = [f"evaluation.{name}" for name in lists if len(cfg.evaluation[name]) > 1]
+    needed = {
+        f"monitor={cfg.monitor}, allowed: monitor=train/loss": cfg.monitor.startswith("val/"),
+        "trainer.mean_of_last=null, allowed: a number of epochs": cfg.trainer.mean_of_last is None,
+        f"{', '.join(open_lists)} with several values, allowed: one value each": open_lists,
+    }
+    if wrong := [text for text, lacks in needed.items() if lacks]:
+        raise DataError("\n".join(f"split: nobody validates, but {text}" for text in wrong))
 
 
 def divide(split: DictConfig, prepared: Prepared) -> Split:

@@ -97,6 +97,7 @@ class Trainer(Keys):
     workers: Annotated[int, Ge(0), Le(128)]
     lesion_share: Share | None
     early_stopping: Annotated[int, Gt(0), Le(100_000)] | None
+    mean_of_last: Annotated[int, Gt(0), Le(1000)] | None
     keep: Literal["all", "best", "none"]
     figures: bool
 
@@ -147,12 +148,13 @@ class Train(Keys):
 
     seed: Seed
     image_size: Annotated[int, Gt(0), Le(4096)]
+    first_sizes: Annotated[list[Annotated[int, Gt(0), Le(4096)]], Len(0, 10)]
     image_type: Literal["uint8", "float16"]
     neighbors: Annotated[list[Text], Len(0, 100)]
     batch_size: Annotated[int, Gt(0), Le(65_536)]
     epochs: Annotated[int, Gt(0), Le(100_000)] | None
     budget_images: Annotated[int, Gt(0), Le(10**10)] | None
-    monitor: Literal["val/dice", "val/iou", "val/dice_at_0.5", "val/loss"]
+    monitor: Literal["val/dice", "val/iou", "val/dice_at_0.5", "val/loss", "train/loss"]
     study: Study
     init: Text | None
     resume: Literal["auto", "never"]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import cv2
 import grain
 import numpy as np
 from absl import flags
@@ -25,6 +26,9 @@ class Draws:
     The image has the type of the prepared images.
 
     `sampler` makes the order of the slices. `augment` gets a different seed for each draw.
+
+    With `sizes`, the images of each epoch have another side S: epoch e, counted from 0, has sizes[e]. The images are shrunk
+    after the augmentation, so that an augmentation in pixels does the same at each size.
     """
 
     prepared: Prepared
@@ -33,6 +37,7 @@ class Draws:
     seed: int
     sampler: Sampler
     augment: Augmentation
+    sizes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.indices) < self.batch_size:
@@ -57,9 +62,27 @@ class Draws:
         # The seeds of the permutations have the stratum, 0 or 1, in place of the 2. So the two kinds of seeds differ.
         seed = int(np.random.SeedSequence([self.seed, 2, draw]).generate_state(1)[0])
         try:
-            return augment_sample(self.augment, image, mask[..., None], seed)
+            image, mask = augment_sample(self.augment, image, mask[..., None], seed)
         except SampleError as error:
             raise DataError(f"augment: of slice {index}, drawn with seed {seed}, {error}") from None
+        if not self.sizes:
+            return image, mask
+        epoch = draw // (self.steps_per_epoch * self.batch_size)
+        return shrink(image, mask, self.sizes[min(epoch, len(self.sizes) - 1)])  # batches are made ahead of the last epoch
+
+
+def shrink(image: np.ndarray, mask: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return an image (S, S, C) and its mask (S, S, 1) at a smaller size, (size, size, C) and (size, size, 1).
+
+    A pixel of the image is the mean over its area. A pixel of the mask is lesion if at least half of its area is.
+    """
+    if size == len(image):
+        return image, mask
+    small = cv2.resize(image.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA).reshape(size, size, -1)
+    if image.dtype == np.uint8:
+        small = np.rint(small)
+    share = cv2.resize(mask[..., 0].astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
+    return small.astype(image.dtype), (share >= 0.5).astype(np.uint8)[..., None]
 
 
 @dataclass(frozen=True)

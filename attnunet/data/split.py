@@ -18,6 +18,8 @@ from attnunet.data.slices import DataError, Slice, read_text
 
 PARTS = ("train", "val", "test")
 Fraction = Annotated[float, Gt(0), Lt(1)]
+Share = Annotated[float, Ge(0), Lt(1)]
+"""The share of the patients that validates; 0 lets nobody validate."""
 Seed = Annotated[int, Ge(0), Lt(2**32)]
 Slices = Annotated[int, Gt(0)]
 
@@ -37,7 +39,7 @@ class Split:
     """The indices of each part's slices, in ascending order. `owners` maps each slice of the data set to its patient.
 
     Raises:
-        DataError: a part is empty; a patient is in two parts and `leaking` does not allow it.
+        DataError: nobody is left for train or test; a patient is in two parts and `leaking` does not allow it.
     """
 
     train: tuple[int, ...]
@@ -48,7 +50,7 @@ class Split:
 
     def __post_init__(self) -> None:
         for part, slices in self.parts.items():
-            if not slices:
+            if not slices and part != "val":
                 raise DataError(f"split: no patient is left for {part}; lower the other parts' shares or add patients")
         for a, b in itertools.combinations(PARTS, 2):
             shared = sorted(set(self.patients[a]) & set(self.patients[b]))
@@ -94,7 +96,10 @@ def draw(subjects: Sequence[Subject], share: float, rng: np.random.Generator) ->
 
     The ordered subjects are cut into n = max(1, round(share * number of subjects)) equal stretches. One subject is drawn at
     random from each stretch. So the part gets its share of every site, and of small and large lesions, as far as n allows.
+    A share of 0 draws nobody.
     """
+    if share == 0:
+        return [], list(subjects)
     line = order_subjects(subjects)
     n = max(1, round(share * len(line)))
     edges = np.linspace(0, len(line), n + 1).round().astype(int)
@@ -122,7 +127,7 @@ def thin(split: Split, train_slices: int | None, seed: int) -> Split:
 
 def patient(
     subjects: Sequence[Subject],
-    val: Fraction = 0.15,
+    val: Share = 0.15,
     test: Fraction = 0.15,
     train_slices: Slices | None = None,
     seed: Seed = 0,
@@ -139,7 +144,7 @@ def kfold(
     subjects: Sequence[Subject],
     folds: Annotated[int, Ge(2)] = 5,
     fold: Annotated[int, Ge(0)] = 0,
-    val: Fraction = 0.2,
+    val: Share = 0.2,
     seed: Seed = 0,
 ) -> Split:
     """Return one split of a cross-validation, in which every patient is tested in exactly one of `folds` runs.
@@ -163,7 +168,7 @@ def kfold(
     return by_patient(subjects, train=[s.patient for s in rest], val=validated, test=tested)
 
 
-def site(subjects: Sequence[Subject], site: str | None = None, val: Fraction = 0.15, seed: Seed = 0) -> Split:
+def site(subjects: Sequence[Subject], site: str | None = None, val: Share = 0.15, seed: Seed = 0) -> Split:
     """Return the split that tests on all patients of one site. The share `val` of the other patients validates.
 
     Raises:
@@ -233,7 +238,7 @@ def read_as_written(text: str) -> Any:
 
 def slice(
     subjects: Sequence[Subject],
-    val: Fraction = 0.15,
+    val: Share = 0.15,
     test: Fraction = 0.15,
     train_slices: Slices | None = None,
     seed: Seed = 0,
@@ -243,7 +248,7 @@ def slice(
     Neighbouring slices of one patient land in different parts.
     """
     slices = np.random.default_rng(seed).permutation(np.concatenate([s.slices for s in subjects]))
-    n_val, n_test = (max(1, round(share * len(slices))) for share in (val, test))
+    n_val, n_test = (max(1, round(share * len(slices))) if share else 0 for share in (val, test))
     cut = (slices[n_test + n_val :], slices[n_test : n_test + n_val], slices[:n_test])
     trained, validated, tested = (tuple(sorted(int(i) for i in indices)) for indices in cut)
     return thin(Split(trained, validated, tested, patients_of(subjects), leaking=True), train_slices, seed)

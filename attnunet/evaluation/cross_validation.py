@@ -13,6 +13,7 @@ from attnunet.config.targets import is_within
 from attnunet.evaluation.patients import Rows, Scores, volume_of
 from attnunet.metrics import catalog
 from attnunet.metrics.calibration import BINS, Calibration
+from attnunet.metrics.decision import Decision
 from attnunet.metrics.strata import group_patients
 from attnunet.metrics.summary import summarize_patients
 from attnunet.tracking.records import Record, RunError
@@ -60,6 +61,21 @@ class CrossValidation:
             lines.append(f"{self.name}: no fold tests {', '.join(untested)}; the folds were made with different data")
         return lines
 
+    def choose_decision(self) -> Decision | None:
+        """Return the decision with the highest mean Dice over the validation patients of all folds.
+
+        A run that trains on all these patients has none left to choose a decision; it can be given this one. Each fold's mean
+        is weighted by its number of patients. As in `decide`, the threshold comes first. The post-processing was tried by
+        each fold at the fold's own threshold. Return None if a fold did not log what it tried.
+        """
+        if not all(fold.has("decision.csv") for fold in self.folds):
+            return None
+        rows = [row for fold in self.folds for row in fold.rows("decision.csv")]
+        first, second = ([row for row in rows if row["step"] == step and int(row["patients"])] for step in "12")
+        threshold = float(best_key(first, "threshold")[0])
+        size, fill = best_key(second, "smallest_lesion", "fill_holes")
+        return Decision(threshold, int(size), fill == "1")
+
     def join_scores(self) -> Scores:
         """Return the scores of all patients, from the test rows in the patients.csv of each fold.
 
@@ -87,6 +103,18 @@ class CrossValidation:
                 means = np.array([fold.metrics[f"final/test/{name}"] for fold in self.folds])
                 values[name] = float(np.average(means[some], weights=weights[some])) if some.any() else float("nan")
         return values
+
+
+def best_key(rows: Iterable[Mapping[str, str]], *names: str) -> tuple[str, ...]:
+    """Return the values in the columns `names` whose rows have the highest mean Dice, weighted by `patients`.
+
+    Ties go to the values that come first.
+    """
+    tried: dict[tuple[str, ...], list[tuple[float, int]]] = {}
+    for row in rows:
+        tried.setdefault(tuple(row[name] for name in names), []).append((float(row["dice"]), int(row["patients"])))
+    means = {key: np.average([dice for dice, _ in found], weights=[n for _, n in found]) for key, found in tried.items()}
+    return max(means, key=lambda key: means[key])
 
 
 def find_cross_validations(records: Iterable[Record]) -> list[CrossValidation]:

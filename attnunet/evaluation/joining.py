@@ -40,3 +40,7 @@ def join_studies(cfg: DictConfig, store: Store, runs: Sequence[Record], console:
             current.figures(pictures.draw_charts(joined))
         console.print(f"run {current.id}: {found.name}, {len(found.folds)} folds")
         report.print_scores(console, {"test": joined}, "every patient tested once, by a network that never saw it")
+        if best := found.choose_decision():
+            keys = f"evaluation.thresholds=[{best.threshold:g}] evaluation.smallest_lesions=[{best.smallest_lesion}]"
+            fill = str(best.fill_holes).lower()
+            console.print(f"the best decision over the folds' validation patients: {keys} evaluation.fill_holes=[{fill}]")

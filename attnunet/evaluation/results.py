@@ -20,27 +20,30 @@ def log_results(
     cfg: DictConfig,
     run: Run,
     fitted: Fitted,
+    score: float,
     choice: Choice,
     scores: Mapping[str, Scores],
     predictor: Predictor,
     prepared: Prepared,
     split: Split,
-) -> float:
-    """Log the results of a training, and return the value of `monitor` in the best epoch.
+) -> None:
+    """Log the results of a training. `score` is the value of `monitor` that the kept weights reach.
 
     All scores and tables are logged. The setting `trainer.keep` decides whether the predictor is logged, and
     `trainer.figures` whether the figures are. The figures of scores show the part that was scored last.
     """
-    step = fitted.best_epoch
+    step = fitted.epoch
     for part, found in scores.items():
         run.metrics({f"final/{part}/{key}": value for key, value in found.summary.items()}, step)
-    score = fitted.history[step - 1][cfg.monitor]
     run.metrics({SCORE: score}, step)
     for name, table in report.tables(choice, scores).items():
         run.text(table, name)
     if cfg.trainer.keep != "none":
         run.predictor(predictor)
     if cfg.trainer.figures:
-        run.figures({"curves": figures.curves(fitted.history, step), "decision": figures.decision(choice)})
-        run.figures(pictures.draw_scores(predictor, prepared, split.parts[part], found))
-    return score
+        run.figures({"curves": figures.curves(fitted.history, step)})
+        if choice.thresholds:
+            run.figures({"decision": figures.decision(choice)})
+        if scores:
+            part, found = [*scores.items()][-1]
+            run.figures(pictures.draw_scores(predictor, prepared, split.parts[part], found))

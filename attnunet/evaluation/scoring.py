@@ -21,6 +21,7 @@ from attnunet.evaluation.patients import Scores, score_patients
 from attnunet.inference.predictor import Predictor, Preparation
 from attnunet.tracking import records, uses
 from attnunet.tracking.records import Record
+from attnunet.tracking.resume import SCORE
 from attnunet.tracking.run import Run
 
 EVALUATION = "evaluation."
@@ -204,7 +205,7 @@ def score_test(record: Record) -> int:
         earlier: list[Mapping[str, Any]] = [row for row in record.rows(file) if row["part"] != "test"]
         run.text(write_csv([*earlier, *rows]), file)
     # These metrics mark the run as tested, so they come last. If the process dies earlier, the run can be scored again.
-    run.metrics({f"final/test/{key}": value for key, value in found.summary.items()}, step=run.last_step("final/val/dice"))
+    run.metrics({f"final/test/{key}": value for key, value in found.summary.items()}, step=run.last_step(SCORE))
     run.send()
     return times
 

@@ -36,6 +36,7 @@ def describe_start(prepared: Prepared, split: Split, machine: str, no_gpu: str) 
     rows = [
         (part, len(split.patients[part]), len(indices), int(lesions[list(indices)].sum()))
         for part, indices in split.parts.items()
+        if indices  # without validation, the part is empty
     ]
     wide = [len(f"{max(column):,}") for column in list(zip(*rows, strict=True))[1:]]
     lines = [

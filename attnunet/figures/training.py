@@ -11,14 +11,16 @@ from attnunet.metrics.decision import Choice
 
 
 def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
-    """Draw the losses and the validation scores of all epochs. A line marks the epoch of the kept checkpoint."""
+    """Draw the losses and the validation scores of all epochs. A line marks the epoch of the kept checkpoint.
+
+    If nobody validates, the panel of the scores is left out.
+    """
     figure = Figure(figsize=(WIDTH, WIDTH * 0.38), layout="constrained")
-    losses, scores = figure.subplots(1, 2)
+    panels = {"loss": ("train/loss", "val/loss"), "mean over validation patients": ("val/dice", "val/dice_at_0.5", "val/iou")}
+    shown = {label: [name for name in names if name in history[0]] for label, names in panels.items()}
+    shown = {label: names for label, names in shown.items() if names}
     epochs = np.arange(1, len(history) + 1)
-    for axes, names, label in (
-        (losses, ("train/loss", "val/loss"), "loss"),
-        (scores, ("val/dice", "val/dice_at_0.5", "val/iou"), "mean over validation patients"),
-    ):
+    for axes, (label, names) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
         for name, color, style in zip(names, (TRUTH, PREDICTION, THIRD), ("solid", "dashed", "dotted"), strict=False):
             values = [epoch[name] for epoch in history]
             axes.plot(epochs, values, color=color, linestyle=style, marker="o", markersize=2, label=name)
@@ -28,7 +30,8 @@ def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
         axes.tick_params(labelsize=FONT)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
         axes.legend(frameon=False, fontsize=FONT)
-    scores.set_ylim(0, 1)
+        if label != "loss":
+            axes.set_ylim(0, 1)
     return figure
 
 

@@ -108,7 +108,12 @@ def decide(
     threshold. The second step keeps the chosen threshold and tries every combination of `smallest_lesions` and `fill_holes`.
     Ties go to the smallest number of voxels, then to no filling. The mean leaves out a patient if both masks are empty,
     because Dice is then undefined. The thresholds must ascend. The smallest lesions are in voxels.
+
+    Without cases, nothing is tried, and the only value of each list makes the decision.
     """
+    if not cases:
+        ((threshold,), (size,), (fill,)) = thresholds, smallest_lesions, fill_holes
+        return Choice(Decision(threshold, size, fill), (), ())
     counts = concatenate(count([case.patient] * len(case.truth), case.probabilities, case.truth, thresholds) for case in cases)
     plain = tuple(try_decision(Decision(threshold), counts.at(threshold)) for threshold in thresholds)
     threshold = best_threshold(counts)

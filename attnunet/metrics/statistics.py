@@ -1,6 +1,8 @@
 """Intervals of means over patients, and tests of the paired differences between two runs."""
 
+import itertools
 import math
+from string import ascii_lowercase
 
 import numpy as np
 from scipy import stats
@@ -146,3 +148,65 @@ def detectable_difference(spread: float, n: int, alpha: float) -> float:
         return math.nan
     quantiles = stats.t.isf(alpha / 2, n - 1) + stats.t.ppf(POWER, n - 1)
     return float(quantiles * spread / math.sqrt(n))
+
+
+def rank_intervals(scores: np.ndarray, sign: int, resamples: int, seed: int = 0, level: float = LEVEL) -> np.ndarray:
+    """Return the bootstrap interval of the rank of each row, (rows, 2). The best rank is 1.
+
+    `scores` is (rows, patients). A resample draws patients with replacement, the same ones for all rows, and ranks the rows by
+    their mean scores (Goldstein and Spiegelhalter 1996, doi 10.2307/2983325; Wiesenfarth et al. 2021, doi
+    10.1038/s41598-021-82017-6). Rows with equal means share all their ranks: an interval begins at the quantile of the best
+    rank that a row can have, and ends at the quantile of the worst.
+
+    NaN scores are left out of a mean. In a resample without a score of a row, that row shares the last rank. The interval is
+    (NaN, NaN) for a row without scores, and for fewer than two patients.
+
+    Args:
+        sign: 1 if the larger score is better, -1 if the smaller score is better.
+    """
+    count, n = scores.shape
+    defined = ~np.isnan(scores)
+    intervals = np.full((count, 2), np.nan)
+    rows = np.flatnonzero(defined.any(axis=1))
+    if n < 2 or not rows.size:
+        return intervals
+    rng = np.random.default_rng(seed)
+    values, present = np.where(defined, scores, 0)[rows].T, defined[rows].T.astype(float)
+    best, worst = [], []
+    at_once = max(1, CELLS // (n + count))
+    for start in range(0, resamples, at_once):
+        drawn = rng.multinomial(n, np.full(n, 1 / n), min(at_once, resamples - start)).astype(float)
+        sums, sizes = drawn @ values, drawn @ present
+        means = np.divide(sums, sizes, out=np.full_like(sums, -sign * np.inf), where=sizes > 0)
+        losses = (-sign * means).round(12)  # without rounding, floating-point errors would break ties
+        best.append(stats.rankdata(losses, "min", axis=1))
+        worst.append(stats.rankdata(losses, "max", axis=1))
+    ends = (1 - level) / 2, (1 + level) / 2
+    for place, (ranks, end) in enumerate(zip((best, worst), ends, strict=True)):
+        intervals[rows, place] = np.quantile(np.concatenate(ranks), end, axis=0, method="inverted_cdf")
+    return intervals
+
+
+def compact_letters(differ: np.ndarray) -> list[str]:
+    """Return letters for each row, such that two rows share a letter if and only if they do not differ.
+
+    `differ` is bool (rows, rows) and symmetric. This is the compact letter display (Piepho 2004, doi 10.1198/1061860043515).
+    It is found as Gramm et al. 2007 (doi 10.1016/j.csda.2006.09.035) cover a graph with cliques: as long as two rows that do
+    not differ share no letter, both get a new one, and so does every other row that differs from no row with this letter.
+    The letters after z are a1, b1 and so on.
+    """
+    count = len(differ)
+    letters = [""] * count
+    covered = differ.copy()
+    for number in itertools.count():
+        open_pairs = np.argwhere(~covered)
+        if not len(open_pairs):
+            break
+        members = sorted({int(row) for row in open_pairs[0]})
+        for row in range(count):
+            if row not in members and not differ[row, members].any():
+                members.append(row)
+        covered[np.ix_(members, members)] = True
+        for row in members:
+            letters[row] += f"{ascii_lowercase[number % 26]}{number // 26 or ''}"
+    return letters

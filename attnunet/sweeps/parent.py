@@ -18,18 +18,19 @@ from attnunet.errors import UserError, exit_on_error, explain, first_line
 from attnunet.sweeps import terminal
 from attnunet.sweeps.commands import open_runs
 from attnunet.sweeps.composition import CachingLoader
-from attnunet.sweeps.grid import check_grid
+from attnunet.sweeps.grid import all_overrides, check_grid
 
 if TYPE_CHECKING:
+    from attnunet.sweeps.display import Display
     from attnunet.tracking.sweep import Sweep
 
 
 @contextmanager
-def open_sweep(cfg: DictConfig, context: HydraContext, task: TaskFunction) -> Iterator[Launcher]:
-    """Check a sweep, start its parent run, and yield the launcher of its jobs. After the `with` block, end the parent run.
+def open_sweep(cfg: DictConfig, context: HydraContext, task: TaskFunction) -> Iterator[tuple[Launcher, Display]]:
+    """Check a sweep, start its parent run, and yield the launcher of its jobs and the display. Then end the parent run.
 
     The status of the parent run depends on the jobs. The process exits with code 1 if the sweep cannot run, or if a job has
-    no result.
+    no result, and with code 130 after Ctrl-C.
 
     Args:
         cfg: the configuration of the whole sweep.
@@ -42,12 +43,17 @@ def open_sweep(cfg: DictConfig, context: HydraContext, task: TaskFunction) -> It
         jobs_context = HydraContext(config_loader=loader, callbacks=context.callbacks)
         launcher = Plugins.instance().instantiate_launcher(jobs_context, task, cfg)
         sweep = start_sweep(cfg, jobs, first)
+        display = make_display(cfg, sweep)
         try:
-            yield launcher
+            with display.shown():
+                yield launcher, display
         except (KeyboardInterrupt, SystemExit) as end:
-            stopped = isinstance(end, KeyboardInterrupt) or (isinstance(end.code, int) and end.code > 128)
+            code = 130 if isinstance(end, KeyboardInterrupt) else end.code
+            stopped = isinstance(code, int) and code > 128
             sweep.close("KILLED" if stopped else "FAILED")
-            raise
+            if stopped:
+                print("attnunet: the sweep was stopped; the same command goes on with it", file=sys.stderr)
+            sys.exit(code)
         except Exception as error:
             sweep.abandon()
             if explain(error):
@@ -63,7 +69,8 @@ def open_sweep(cfg: DictConfig, context: HydraContext, task: TaskFunction) -> It
 def start_sweep(cfg: DictConfig, jobs: Sequence[Sequence[str]] | None, first: DictConfig) -> Sweep:
     """Start the parent run of a sweep, and return the sweep.
 
-    An override gives the id of the parent run to each job. This works with every launcher and on every machine.
+    An override gives the id of the parent run to each job. This works with every launcher and on every machine. Another
+    override keeps the log messages of the jobs off the terminal: the display prints them.
 
     Args:
         jobs: the overrides of each job; None for a search.
@@ -75,4 +82,17 @@ def start_sweep(cfg: DictConfig, jobs: Sequence[Sequence[str]] | None, first: Di
     sweep = Sweep(open_runs(first.tracking), first.study, first.monitor, overrides, jobs, folder, terminal.console(160))
     with flag_override(cfg, "readonly", False):
         cfg.hydra.overrides.hydra.append(f"+hydra.job.env_set.{PARENT}='{sweep.run.id}'")
+        if "file" in (cfg.hydra.job_logging.get("handlers") or ()):
+            cfg.hydra.overrides.hydra.append("hydra.job_logging.root.handlers=[file]")
     return sweep
+
+
+def make_display(cfg: DictConfig, sweep: Sweep) -> Display:
+    from attnunet.sweeps.display import Display
+
+    swept = {override.get_key_element().lstrip("+") for override in all_overrides(cfg) if override.is_sweep_override()}
+    log = f"{cfg.hydra.job.name}.log"
+    display = Display(sweep.console, sweep.folder, log, sweep.monitor, swept)
+    if sweep.jobs:
+        display.expect(sweep.jobs)
+    return display

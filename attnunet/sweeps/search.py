@@ -27,21 +27,20 @@ from attnunet.sweeps.grid import parse_overrides, values
 if TYPE_CHECKING:
     from hydra_plugins.attnunet_optuna import OptunaSweeper
 
-log = logging.getLogger(__name__)
-
 
 def search(sweeper: OptunaSweeper, overrides: Sequence[str]) -> None:
-    """Run the remaining trials of the study, the interrupted ones first; then log the best trial.
+    """Run the remaining trials of the study, the interrupted ones first; then print the best trial.
 
     A trial without a value is marked FAIL, and the search goes on. If another process runs the study, wait until it ends.
     """
+    say = sweeper.display.console.print
     root = Path(sweeper.config.tracking.root).resolve()
     root.mkdir(parents=True, exist_ok=True)
     lock = FileLock(root / f".{quote(sweeper.study_name, safe='')}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.info(f"Waiting: another process runs study {sweeper.study_name}")
+        say(f"Waiting: another process runs study {sweeper.study_name}")
         lock.acquire()
     try:
         study = open_study(sweeper, root / "optuna.db")
@@ -50,7 +49,7 @@ def search(sweeper: OptunaSweeper, overrides: Sequence[str]) -> None:
         lock.release()
     if any(trial.value is not None for trial in study.trials):
         best = study.best_trial
-        log.info(f"Best of study {study.study_name}: trial {best.number}, {sweeper.config.monitor} {best.value:.4f}")
+        say(f"Best of study {study.study_name}: trial {best.number}, {sweeper.config.monitor} {best.value:.4f}")
 
 
 def open_study(sweeper: OptunaSweeper, database: Path) -> optuna.Study:
@@ -89,7 +88,8 @@ def run_trials(sweeper: OptunaSweeper, study: optuna.Study, overrides: Sequence[
     fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
     done = len(study.get_trials(states=(TrialState.COMPLETE,)))
     missing = max(0, sweeper.n_trials - done)
-    log.info(f"Study {study.study_name}: {done} trials finished, {missing} to go")
+    sweeper.display.total = missing
+    sweeper.display.console.print(f"Study {study.study_name}: {done} trials finished, {missing} to go")
     for first in range(0, missing, sweeper.n_jobs):
         trials = [study.ask(space) for _ in range(min(sweeper.n_jobs, missing - first))]
         jobs = [[*fixed, *(f"{key}={value}" for key, value in trial.params.items())] for trial in trials]

@@ -75,6 +75,17 @@ class Record:
         return self.run.data.tags
 
     @property
+    def page(self) -> str:
+        """The address of MLflow's page of the run. The page of a local store opens while `attnunet-store ui` runs."""
+        return f"{self.store.ui_address}/#/experiments/{self.run.info.experiment_id}/runs/{self.id}"
+
+    @property
+    def folder(self) -> str:
+        """The address of the folder with the artifacts of the run; "" if it is not on this machine."""
+        folder = Path(local_path(self.run.info.artifact_uri))
+        return folder.as_uri() if folder.is_absolute() and folder.exists() else ""
+
+    @property
     def leaking(self) -> bool:
         return self.tags.get("leaking") == "true"
 

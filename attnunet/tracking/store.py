@@ -68,6 +68,11 @@ class Store:
         return redact(self.uri) if self.uri else str(self.database)
 
     @property
+    def ui_address(self) -> str:
+        """The address of MLflow's page: of the server, or of `attnunet-store ui`."""
+        return self.shown_address.rstrip("/") if self.uri else "http://127.0.0.1:5000"
+
+    @property
     def ui_command(self) -> str:
         """The command or instruction that shows the runs to a user."""
         if self.uri:

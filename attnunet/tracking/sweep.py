@@ -6,18 +6,19 @@ import math
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mlflow import entities
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from attnunet.data.files import digest, write_csv
+from attnunet.data.files import digest, write_atomically, write_csv
 from attnunet.errors import first_line
 from attnunet.tracking.provenance import provenance
 from attnunet.tracking.records import reuse_tag
@@ -37,7 +38,7 @@ class Outcome:
     """The outcome of a job.
 
     Attributes:
-        how: "finished", "resumed", "reused", "failed" or "missing".
+        how: "finished", "resumed", "reused", "failed", "interrupted" or "missing"; "running" until the job ends.
         run_id: the id of the job's run; None if it is not known.
         score: the best value of `monitor`; NaN if the job has no result.
         reason: why the job has no result, for example the first line of its error; "" if it has one.
@@ -53,16 +54,34 @@ def run_job(work: Callable[[], Outcome], number: int, overrides: Sequence[str], 
     """Return the outcome of `work`, and write the outcome to `folder` for the table of the sweep.
 
     An error in `work` gives the outcome "failed". Its traceback is written to the log of the job, and the other jobs go on.
+    After Ctrl-C or SIGTERM, the outcome is "interrupted".
     """
     start = time.monotonic()
+
+    def write(outcome: Outcome) -> None:
+        seconds = round(time.monotonic() - start, 1)
+        facts = {**asdict(outcome), "job": number, "overrides": list(overrides), "seconds": seconds}
+        write_atomically(folder / OUTCOME, json.dumps(facts).encode())
+
     try:
+        write(Outcome("running", None, math.nan))
         outcome = work()
     except Exception as error:
         log.exception("job %s failed", " ".join(overrides))
         outcome = Outcome("failed", None, math.nan, f"{type(error).__name__}: {first_line(error)}")
-    facts = {**asdict(outcome), "job": number, "overrides": list(overrides), "seconds": round(time.monotonic() - start, 1)}
-    (folder / OUTCOME).write_text(json.dumps(facts))
+    except BaseException:
+        with suppress(OSError):
+            write(Outcome("interrupted", None, math.nan))
+        raise
+    write(outcome)
     return outcome
+
+
+def read_outcomes(sweep: Path, known: Collection[Path] = ()) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the folder of each job that has started, and what `run_job` wrote there. Leave out the folders in `known`."""
+    for path in sweep.glob(f"*/{OUTCOME}"):
+        if path.parent not in known:
+            yield path.parent, json.loads(path.read_text())
 
 
 def read_facts(run: entities.Run) -> dict:
@@ -121,6 +140,8 @@ class Sweep:
             earlier = store.runs(experiment, f"tags.sweep = '{identified}'")
             free = next((run.info.run_id for run in earlier if run.info.status != "RUNNING"), None)
             self.run = Run(store, store.begin(experiment, name, tags, free))
+        for earlier_job, _ in read_outcomes(folder):  # hydra.sweep.dir may be the folder of an earlier sweep
+            (earlier_job / OUTCOME).unlink()
         self.run.params(dict(override.lstrip("+").split("=", 1) for override in self.overrides if "=" in override))
         self.stack = ExitStack()
         self.stack.enter_context(stop_on_sigterm())
@@ -138,15 +159,15 @@ class Sweep:
     def rows(self) -> list[dict]:
         """Return a row for each job: the values that differ between jobs, and the outcome of the job.
 
-        If a job wrote no outcome, its outcome is "missing". If a search was started before, the first rows are the trials
+        The outcome of a job that did not start is "missing". If a search was started before, the first rows are the trials
         that finished then.
         """
-        found = {}
-        for path in self.folder.glob(f"*/{OUTCOME}"):
-            facts = json.loads(path.read_text())
-            found[facts["job"]] = facts
+        found = {facts["job"]: facts for _, facts in read_outcomes(self.folder)}
+        for facts in found.values():
+            if facts["how"] == "running":
+                facts |= {"how": "interrupted", "reason": "its process was ended"}
         for number, overrides in enumerate(self.jobs or ()):
-            lost = Outcome("missing", None, math.nan, "did not start, or its process died")
+            lost = Outcome("missing", None, math.nan, "did not start")
             found.setdefault(number, {**asdict(lost), "seconds": math.nan, "job": number, "overrides": list(overrides)})
         table = [found[number] for number in sorted(found)]
         children: list[entities.Run] = []
@@ -159,6 +180,7 @@ class Sweep:
         ids = {run.data.tags["overrides"]: run.info.run_id for run in children}
         for row in table:  # the outcome of a failed job lacks the id of its run
             row["run_id"] = row["run_id"] or ids.get(" ".join(row["overrides"]))
+            row["overrides"] = self.jobs[row["job"]] if self.jobs else row["overrides"]  # Hydra writes false as False
         fixed = set.intersection(*(set(row["overrides"]) for row in table)) if len(table) > 1 else set()
         return [
             {
@@ -187,7 +209,7 @@ class Sweep:
             complete = False
         # In a log, the console is wider than a terminal, so that the columns need not be narrow.
         print_jobs(self.console, rows, parameters, lowest=self.monitor.endswith("loss"))
-        print(f"sweep {self.run.id} on {platform.node()}; log and traceback of each job: {self.folder}")
+        print(f"sweep {self.run.id} on {platform.node()}\nlog of each job in {self.folder}")
         return complete
 
     def abandon(self) -> None:
@@ -218,19 +240,29 @@ def varying_keys(rows: Sequence[dict]) -> set[str]:
     return {name for row in rows for name in row if name not in COLUMNS and len({str(r.get(name)) for r in rows}) > 1}
 
 
-def print_jobs(console: Console, rows: Sequence[dict], parameters: Sequence[str], lowest: bool) -> None:
-    """Print a row for each job, and mark the best score with a star.
+def round_number(value: str) -> str:
+    """Return a value with four digits if it is a number with more."""
+    try:
+        return f"{float(value):.4g}" if "." in value and len(value) > 6 else value
+    except ValueError:
+        return value
 
-    The best score is the lowest one if `lowest` is true, else the highest. Overrides are printed as plain text; rich does not
-    read them as markup.
+
+def print_jobs(console: Console, rows: Sequence[dict], parameters: Sequence[str], lowest: bool) -> None:
+    """Print a row for each job, and mark the best score with a star. The numbers of the jobs start at 1.
+
+    The best score is the lowest one if `lowest` is true, else the highest. A number has four digits. Overrides are printed as
+    plain text; rich does not read them as markup.
     """
     counts = {how: sum(row["how"] == how for row in rows) for how in dict.fromkeys(row["how"] for row in rows)}
     table = Table(title=f"{len(rows)} jobs: " + ", ".join(f"{number} {how}" for how, number in counts.items()))
-    for name in ("job", *parameters, "how", "score", "run_id", "reason"):
+    reasons = ["reason"] if any(row["reason"] for row in rows) else []
+    for name in ("job", *parameters, "how", "score", "run_id", *reasons):
         table.add_column(Text(name.replace("run_id", "run")), overflow="fold", no_wrap=name in ("job", "how", "score"))
     best = (min if lowest else max)((row["score"] for row in rows if not math.isnan(row["score"])), default=math.nan)
     for row in rows:
-        cells = [str(row.get(p, "")) for p in parameters]
+        cells = [round_number(str(row.get(p, ""))) for p in parameters]
         score = "" if math.isnan(row["score"]) else f"{row['score']:.4f}{' *' if row['score'] == best else ''}"
-        table.add_row(*map(Text, (str(row["job"]), *cells, row["how"], score, (row["run_id"] or "")[:8], row["reason"])))
+        cells = [str(row["job"] + 1), *cells, row["how"], score, (row["run_id"] or "")[:8], *(row[name] for name in reasons)]
+        table.add_row(*map(Text, cells))
     console.print(table, soft_wrap=False)

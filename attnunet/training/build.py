@@ -2,6 +2,7 @@
 
 import json
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import cache
 from typing import Any, Literal
 
@@ -24,7 +25,11 @@ def build_draws(cfg: DictConfig, prepared: Prepared, split: Split) -> tuple[Draw
     """Return the training slices as augmented batches, and the number of epochs."""
     augment = make(cfg.augment, "augment")()
     draws = Draws(prepared, split.train, cfg.batch_size, cfg.seed, make(cfg.sampler, "sampler"), augment)
-    return draws, cfg.epochs or max(1, round(cfg.budget_images / (draws.steps_per_epoch * cfg.batch_size)))
+    epochs = cfg.epochs or max(1, round(cfg.budget_images / (draws.steps_per_epoch * cfg.batch_size)))
+    if cfg.first_sizes:
+        sizes = [*cfg.first_sizes, cfg.image_size]
+        draws = replace(draws, sizes=tuple(sizes[epoch * len(sizes) // epochs] for epoch in range(epochs)))
+    return draws, epochs
 
 
 def build_network(cfg: DictConfig, channels: int, steps: int) -> keras.Model:
@@ -37,6 +42,8 @@ def build_network(cfg: DictConfig, channels: int, steps: int) -> keras.Model:
     def build() -> keras.Model:
         with strategy_scope(cfg.trainer.strategy):
             network = take_images(make(cfg.model, "model")(cfg.image_size, channels), cfg.image_type)
+            if cfg.first_sizes:
+                network = take_sizes(network, None)
             loss, optimizer = make(cfg.loss, "loss")(), make(cfg.optimizer, "optimizer")(steps)
             deep = network.output.shape[-1] > 1
             network.compile(optimizer, DeepSupervision(loss) if deep else loss, jit_compile=cfg.trainer.jit_compile)
@@ -61,12 +68,38 @@ def take_images(network: keras.Model, image_type: str) -> keras.Model:
     return changed
 
 
+@keras.saving.register_keras_serializable(package="attnunet")
+class UpSamplingAnySize(keras.layers.UpSampling2D):
+    """Keras's layer, for images whose size is known only when a step runs. Keras's own call fails there."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.image.resize(inputs, tf.shape(inputs)[1:3] * tf.constant(self.size), self.interpolation)
+
+
+def take_sizes(network: keras.Model, size: int | None) -> keras.Model:
+    """Return a network with the same variables for images of this side; of any side if it is None."""
+    up = UpSamplingAnySize if size is None else keras.layers.UpSampling2D
+
+    def reuse(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if layer.variables:
+            return layer
+        # A layer without variables is made anew: `layer.output` of a shared one would belong to the first network.
+        return (up if isinstance(layer, keras.layers.UpSampling2D) else type(layer)).from_config(layer.get_config())
+
+    (images,) = network.inputs
+    other = keras.Input((size, size, images.shape[3]), dtype=images.dtype, name=images.name)
+    return keras.models.clone_model(network, input_tensors=other, clone_function=reuse)
+
+
 def build_predictor(cfg: DictConfig, network: keras.Model, prepared: Prepared) -> Predictor:
     """Return a predictor that shares the network's weights, so it always has their current values during training."""
     seen = ("file_channels", "channels", "intensity", "plane", "pixel_size", "dtype", "neighbors")
     preparation = Preparation(cfg.image_size, **{name: getattr(prepared, name) for name in seen}, image_type=cfg.image_type)
+    inference = network_cache.without_optimizer(network)
+    if cfg.first_sizes:
+        inference = take_sizes(inference, cfg.image_size)  # exports and checkpoints name the size
     predictor = Predictor(
-        network_cache.without_optimizer(network),
+        inference,
         preparation,
         flip=cfg.evaluation.flip,
         batch_size=cfg.evaluation.batch_size,

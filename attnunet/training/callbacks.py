@@ -39,6 +39,13 @@ class Validation(keras.callbacks.Callback):
         self.thresholds = thresholds
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        assert logs is not None
+        logs |= self.score()
+
+    def score(self) -> dict[str, float]:
+        """Return the scores of the network's present weights. Without validation patients, there are none."""
+        if not self.indices:
+            return {}
         losses: list[float] = []
 
         def probabilities() -> Any:
@@ -55,8 +62,7 @@ class Validation(keras.callbacks.Callback):
         counts = count(volumes, probabilities(), masks, sorted({*self.thresholds, 0.5}))
         threshold = best_threshold(counts.at(*self.thresholds))
         best, half = counts.at(threshold).by_patient(), counts.at(0.5).by_patient()
-        assert logs is not None
-        logs |= {
+        return {
             "val/loss": float(np.mean(losses)),
             "val/dice": nan_mean(dice(best)),
             "val/iou": nan_mean(iou(best)),
@@ -110,19 +116,28 @@ class Log(keras.callbacks.Callback):
 
 
 class Keep(keras.callbacks.Callback):
-    """Saves the best weights so far after each epoch, and then the state from which the training can continue.
+    """Saves the weights that are kept so far after each epoch, and then the state from which the training can continue.
 
     If the optimizer averages the weights, the best weights are averages. The training continues from the weights themselves.
+    With `mean_of_last`, the weights of that many last epochs are saved too.
 
     This callback comes after `Log`, because it reads the history that `Log` extends. The best epoch and the last epoch depend
     only on that history, so an interrupted training makes the same decisions as an uninterrupted one. If the name of
     `monitor` ends with "loss", lower values are better.
     """
 
-    def __init__(self, state: State, history: History, monitor: str, early_stopping: int | None, averages: Averages) -> None:
+    def __init__(
+        self,
+        state: State,
+        history: History,
+        monitor: str,
+        early_stopping: int | None,
+        averages: Averages,
+        mean_of_last: int | None = None,
+    ) -> None:
         super().__init__()
         self.state, self.history, self.monitor, self.early_stopping = state, history, monitor, early_stopping
-        self.averages = averages
+        self.averages, self.mean_of_last = averages, mean_of_last
 
     @property
     def best_epoch(self) -> int:
@@ -133,9 +148,16 @@ class Keep(keras.callbacks.Callback):
         values = [epoch[self.monitor] for epoch in history]
         return values.index(min(values) if self.monitor.endswith("loss") else max(values)) + 1
 
+    def kept_epochs(self, history: History) -> list[int]:
+        """Return the epochs whose weights are kept: the last ones if `mean_of_last` is set, else the best one."""
+        if self.mean_of_last is None:
+            return [self.best_of(history)]
+        return list(range(max(1, len(history) - self.mean_of_last + 1), len(history) + 1))
+
     @property
-    def best(self) -> Path:
-        return self.file_of(self.best_epoch)
+    def kept(self) -> list[Path]:
+        """The files of the weights that are kept."""
+        return [self.file_of(epoch) for epoch in self.kept_epochs(self.history)]
 
     def file_of(self, epoch: int) -> Path:
         """Return the file of an epoch's weights. Each epoch has its own file, so no state reads another epoch's weights."""
@@ -147,13 +169,13 @@ class Keep(keras.callbacks.Callback):
         return self.early_stopping is not None and len(self.history) - self.best_epoch >= self.early_stopping
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if self.best_epoch == epoch + 1:
-            with replacing(self.best) as temporary:
+        if epoch + 1 in self.kept_epochs(self.history):
+            with replacing(self.file_of(epoch + 1)) as temporary:
                 np.savez(temporary, *self.model.get_weights())  # Keras's own format takes half a second
         self.averages.leave()
-        self.state.save(self.history, self.best)
-        needed = {self.file_of(self.best_of(states)) for states in (self.history, self.history[:-1]) if states}
-        for older in set(self.best.parent.glob("best-*.npz")) - needed:
+        self.state.save(self.history, self.kept)
+        needed = {self.file_of(e) for states in (self.history, self.history[:-1]) if states for e in self.kept_epochs(states)}
+        for older in set(self.state.path.parent.glob("best-*.npz")) - needed:
             older.unlink()
         self.model.stop_training = self.stopped
 
@@ -188,7 +210,7 @@ class ShowProgress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}
         left = (time.perf_counter() - self.started) / (epoch + 1 - self.done) * (self.epochs - epoch - 1)
-        shown = dict.fromkeys(["val/dice", self.monitor])
+        shown = dict.fromkeys(name for name in ("val/dice", self.monitor) if name in logs)  # nobody may validate
         scores = "  ".join(f"{name} {logs[name]:.3f}" for name in shown)
         width = len(str(self.epochs))
         self.console.print(f"epoch {epoch + 1:{width}}/{self.epochs}  loss {logs['loss']:.4f}  {scores}  {left:4.0f} s left")

@@ -15,19 +15,29 @@ from attnunet.data.batches import Draws, batches, iterate
 from attnunet.training.averages import Averages
 from attnunet.training.callbacks import Keep, Log, ShowProgress, Validation
 from attnunet.training.keras_internals import skip_gradient_sum
-from attnunet.training.state import History, State, read_weights
+from attnunet.training.state import History, State, read_mean_weights
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The result of a training: the metrics of each epoch, the best epoch (counted from 1), and the file of its weights."""
+    """The result of a training.
+
+    Attributes:
+        history: the metrics of each epoch.
+        epoch: the epoch whose weights are kept, counted from 1; the last of several epochs.
+        weights: the files of the weights that are kept: of the best epoch, or of the last epochs, whose mean is kept.
+    """
 
     history: History
-    best_epoch: int
-    weights: Path
+    epoch: int
+    weights: Sequence[Path]
 
-    def restore_best(self, network: keras.Model) -> None:
-        network.set_weights(read_weights(self.weights))
+    def restore(self, network: keras.Model, validation: Validation) -> dict[str, float]:
+        """Put the kept weights into the network, and return the metrics that they reach."""
+        validation.set_model(network)  # a training that had ended before this start never set it
+        network.set_weights(read_mean_weights(self.weights))
+        metrics = self.history[self.epoch - 1]
+        return metrics if len(self.weights) == 1 else {**metrics, **validation.score()}
 
 
 def fit(
@@ -54,7 +64,7 @@ def fit(
 
     done = len(history)
     averages = Averages()
-    keep = Keep(state, history, cfg.monitor, cfg.trainer.early_stopping, averages)
+    keep = Keep(state, history, cfg.monitor, cfg.trainer.early_stopping, averages, cfg.trainer.mean_of_last)
     if done < epochs and not (done and keep.stopped):
         callbacks: Sequence[keras.callbacks.Callback] = [
             averages,
@@ -79,7 +89,7 @@ def fit(
             )
         finally:
             progress.stop()  # Keras calls no callback after an error, and the bar hides the cursor
-    return Fitted(history, keep.best_epoch, keep.best)
+    return Fitted(history, keep.kept_epochs(history)[-1], keep.kept)
 
 
 def as_tf_data(source: grain.IterDataset, draws: Draws, devices: int = 1) -> tf.data.Dataset:
@@ -91,7 +101,7 @@ def as_tf_data(source: grain.IterDataset, draws: Draws, devices: int = 1) -> tf.
     equal share of the slices with a lesion.
     """
     images, channels = draws.prepared.images, draws.prepared.input_channels
-    shape = (draws.batch_size, *images.shape[1:3])
+    shape = (draws.batch_size, *((None, None) if draws.sizes else images.shape[1:3]))
     signature = (tf.TensorSpec((*shape, channels), images.dtype), tf.TensorSpec((*shape, 1), tf.uint8))
     stream = (lambda: iterate(source)) if devices == 1 else (lambda: deal(iterate(source), devices))
     dataset = tf.data.Dataset.from_generator(stream, output_signature=signature).prefetch(2)

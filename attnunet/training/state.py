@@ -35,13 +35,13 @@ class State:
         self.path, self.network = path, network
         self.before = path.with_name(f"{path.stem}-before{path.suffix}")
 
-    def save(self, history: History, best: Path) -> None:
-        """Write the state. It refers to `best`, the file of the best epoch's weights, which must lie in the same folder."""
+    def save(self, history: History, kept: Sequence[Path]) -> None:
+        """Write the state. It refers to `kept`, the files of the weights that are kept, which must lie in the same folder."""
         values: dict[str, Any] = {
             f"{place}": np.asarray(variable.value) for place, variable in enumerate(variables(self.network))
         }
         with replacing(self.path) as temporary:
-            np.savez(temporary, history=np.array(json.dumps(history)), best=np.array(best.name), **values)
+            np.savez(temporary, history=np.array(json.dumps(history)), best=np.array([file.name for file in kept]), **values)
             if self.path.exists():
                 os.replace(self.path, self.before)
 
@@ -71,17 +71,30 @@ class State:
         """Return the values of the variables, and the metrics.
 
         Raises:
-            Exception: the state does not fit the network, or the file of the state or of the best weights is damaged.
+            Exception: the state does not fit the network, or the file of the state or of the kept weights is damaged.
         """
         expected = [np.asarray(variable.value) for variable in variables(self.network)]
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             values = [stored[f"{place}"] for place in range(len(expected))]
-            history, best = json.loads(str(stored["history"])), str(stored["best"])
+            history, kept = json.loads(str(stored["history"])), stored["best"].tolist()
         for value, now in zip(values, expected, strict=True):
             if (value.dtype, value.shape) != (now.dtype, now.shape):
                 raise ValueError(f"it holds {value.dtype} {value.shape} in place of {now.dtype} {now.shape}")
-        read_weights(path.with_name(best))
+        for name in kept:
+            read_weights(path.with_name(name))
         return values, history
+
+
+def read_mean_weights(paths: Sequence[Path]) -> list[np.ndarray]:
+    """Return the mean of a network's weights over several files. The mean over one file has the bits of that file.
+
+    The sum is float64. The statistics of batch normalisation are averaged, too. See Izmailov et al. 2018, arXiv 1803.05407.
+    """
+    first, *others = (read_weights(path) for path in paths)
+    totals = [weight.astype(np.float64) for weight in first]
+    for weights in others:
+        totals = [total + weight for total, weight in zip(totals, weights, strict=True)]
+    return [(total / len(paths)).astype(weight.dtype) for total, weight in zip(totals, first, strict=True)]
 
 
 def read_weights(path: Path) -> list[np.ndarray]:
