@@ -71,7 +71,7 @@ demo: setup ## a page to try this project's networks on, on loopback
 bench: setup ## where the time goes: step, pipeline, preparation, overhead, start, sweep, inference, runtimes (50 minutes, quiet)
 	$(BIN)/python experiments/throughput/bench.py
 
-lock: setup ## resolve pyproject.toml anew into requirements.lock
+lock: setup ## resolve pyproject.toml anew into requirements.lock and requirements-gpu.lock
 	$(BIN)/python .ci/lock.py
 
 clean: ## remove .venv and caches; runs in mlruns/ stay

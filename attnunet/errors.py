@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,11 @@ FOREIGN = {
     "multiprocess": "worker processes",
 }
 """The keys are packages whose errors concern the user's input or machine. Each value begins the message of such an error."""
+
+MARK = "attnunet: "
+"""The beginning of the notes that `add_note` adds to an error."""
+INTERRUPTED = 128 + signal.SIGINT
+"""The exit code after Ctrl-C, as in a shell."""
 
 
 class UserError(Exception):
@@ -119,17 +125,36 @@ def compare_words(word: str, other: str) -> float:
     return (ordered + SequenceMatcher(None, sorted(word), sorted(other)).ratio()) / 2
 
 
+def add_note(error: BaseException, note: str) -> None:
+    """Add to an error a note that `exit_on_error` prints after the message: where its traceback is, or how to go on."""
+    error.add_note(f"{MARK}{note}")
+
+
+def read_notes(error: BaseException) -> list[str]:
+    """Return the notes that `add_note` added to an error."""
+    notes = getattr(error, "__notes__", ())
+    return [note.removeprefix(MARK) for note in notes if note.startswith(MARK)]  # other packages add notes too
+
+
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Exit with code 1 after an error. Print one message if `explain` returns one, else print the traceback.
+    """Exit with code 1 after an error, and with code 130 after Ctrl-C.
 
-    Hydra's environment variable HYDRA_FULL_ERROR=1 shows the traceback of every error.
+    Print one message if `explain` returns one, or if a note says where the traceback is. Otherwise print the traceback.
+    Hydra's environment variable HYDRA_FULL_ERROR=1 shows the traceback of every error. After Ctrl-C, print one line.
     """
     try:
         yield
+    except (KeyboardInterrupt, SystemExit) as end:
+        notes = read_notes(end)
+        if isinstance(end, SystemExit) and not notes:
+            raise
+        print("; ".join(["attnunet: stopped", *notes]), file=sys.stderr)
+        sys.exit(INTERRUPTED if isinstance(end, KeyboardInterrupt) else end.code)
     except Exception as error:
-        message = explain(error)
-        if message is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
+        notes = read_notes(error)
+        message = explain(error) or (notes and f"{type(error).__name__}: {first_line(error)}")
+        if not message or os.environ.get("HYDRA_FULL_ERROR") == "1":
             log.exception("attnunet failed")  # also writes to Hydra's log file, which would stay empty
             sys.exit(1)
-        sys.exit(f"attnunet: {message}")
+        sys.exit("; ".join([f"attnunet: {message}", *notes]))

@@ -49,21 +49,22 @@ def train(
     """
     from attnunet.config.objects import prepare_data
     from attnunet.data.checks import find_doubts
-    from attnunet.evaluation import warm_start  # does not import TensorFlow
+    from attnunet.evaluation import summary, warm_start  # do not import TensorFlow
     from attnunet.tracking import labels, provenance, resume, sweep
+    from attnunet.tracking.records import find_runs
     from attnunet.tracking.run import open_run
 
     say = terminal.console().print
 
-    # The data, and the patients of each part.
+    # The store, the data, and the patients of each part.
     cfg = config.settle(cfg, overrides)
     targets.allow(cfg.modules)
+    store = commands.open_runs(cfg.tracking, cfg.tracking.patience if parent else 0)
     prepared, split = prepare_data(cfg)
     for line in (*prepared.notes, *find_doubts(prepared, [i for part in split.parts.values() for i in part])):
         say(line)
 
     # The run whose weights it starts from, and an earlier start of the same run.
-    store = commands.open_runs(cfg.tracking)
     origin = warm_start.find_start(store, cfg.init, prepared, split) if cfg.init else None
     cfg.init = origin and origin.id
     threads = runtime.available_threads(cfg.trainer.threads)
@@ -73,21 +74,25 @@ def train(
     study = store.study(cfg.study)
     with resume.claim_start(store, study, identity, cfg.resume, say) as start:
         say(start.why)
-        if start.score is not None:
+        if start.score is not None and start.run_id is not None:
+            (record,) = find_runs(store, [start.run_id])
+            summary.print_reused(terminal.console(), record, cfg.trainer.keep)
             say(f"{cfg.monitor} {start.score:.4f}; all of it: {store.ui_command}")
             return sweep.reuse(store, start.run_id, start.score, parent)
 
         # A new run, or the interrupted one.
         runtime.configure(cfg.seed, threads, cfg.trainer.precision)
         gpus = runtime.gpus(cfg.trainer.strategy)
-        if doubt := start.doubt(provenance.machine(gpus)):
+        machine = provenance.machine(threads, gpus)
+        if doubt := start.doubt(machine):
             say(doubt)
-        tags = {**provenance.provenance(overrides, gpus, command), **identity.tags, **sweep.membership(store, parent)}
+        tags = {**provenance.provenance(overrides, machine, command), **identity.tags, **sweep.membership(store, parent)}
         tags["leaking"] = str(split.leaking).lower()
         name, parameters = labels.name_run(cfg, choices, split.leaking), labels.list_parameters(cfg, choices)
         with open_run(store, study, name, parameters, tags, start.run_id) as run:
             store.supersede(start.replaces, run.id)
             say(f"run {run.id}: {name}")
+            say(summary.describe_start(prepared, split, machine, "" if gpus else runtime.explain_no_gpu()))
             score = fit_and_score(cfg, prepared, split, origin, run, start.folder, score_test)
         shutil.rmtree(start.folder)
     say(f"compare   {store.ui_command}")
@@ -113,7 +118,10 @@ def fit_and_score(
     if origin:
         warm_start.start_from(predictor.network, origin)
         console.print(f"starts from the weights of run {origin.id} ({origin.name})")
-    console.print(f"{network.count_params():,} parameters, {len(split.train)} training slices")
+    steps = draws.steps_per_epoch
+    console.print(
+        f"{network.count_params():,} parameters, {epochs} epochs of {steps} steps, {epochs * steps * cfg.batch_size:,} images"
+    )
     run.text(OmegaConf.to_yaml(cfg, resolve=True), "config.yaml")
     run.text(split.manifest(prepared.slices, prepared.fingerprint), "split.json")
     run.text(write_csv(list_scans(prepared, split)), "cohort.csv")
@@ -138,9 +146,7 @@ def fit_and_score(
 
     # The log and the terminal.
     results.log_results(cfg, run, fitted, score, choice, scores, predictor, prepared, split)
-    report.print_scores(
-        console, scores, "LEAKING split: patients on both sides, so the scores are too high" if split.leaking else None
-    )
+    report.print_scores(console, scores, report.LEAKING if split.leaking else None)
     if score_test:
         console.print(uses.describe_uses(times))
     if cfg.trainer.figures:

@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException
 
 from attnunet.config import ConfigError
 from attnunet.data.slices import DataError
-from attnunet.errors import exit_on_error, explain, explain_unknown, find_close
+from attnunet.errors import add_note, exit_on_error, explain, explain_unknown, find_close
 from attnunet.tracking.records import RunError
 from attnunet.tracking.store import Away
 
@@ -58,6 +58,38 @@ def test_hydras_variable_shows_every_traceback(monkeypatch: pytest.MonkeyPatch, 
         raise DataError("a.png: damaged")
     assert end.value.code == 1
     assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [(KeyboardInterrupt(), 130, "attnunet: stopped"), (SystemExit(143), 143, "attnunet: stopped")],
+)
+@pytest.mark.parametrize("note", ["", "the same command goes on after epoch 2"])
+def test_a_command_that_is_stopped_says_so_in_one_line(
+    end: BaseException, code: int, said: str, note: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if note:
+        add_note(end, note)
+    with pytest.raises(SystemExit) as ended, exit_on_error(), exit_on_error():  # as around Hydra, and inside
+        raise end
+    assert ended.value.code == code
+    expected = f"{said}; {note}\n" if note else f"{said}\n"
+    assert capsys.readouterr().err == (expected if note or code == 130 else "")  # SIGTERM before a run ends silently
+
+
+def test_a_traceback_that_is_kept_elsewhere_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    error = ZeroDivisionError("division by zero\nmore")
+    error.add_note("a note of another package")
+    with pytest.raises(SystemExit) as end, exit_on_error():
+        raise error
+    assert end.value.code == 1
+    assert "Traceback" in caplog.text
+    caplog.clear()
+    add_note(error, "the traceback of run 1: /a/traceback.txt")
+    with pytest.raises(SystemExit) as end, exit_on_error():
+        raise error
+    assert end.value.code == "attnunet: ZeroDivisionError: division by zero; the traceback of run 1: /a/traceback.txt"
+    assert caplog.text == ""
 
 
 def test_what_ends_well_goes_on() -> None:

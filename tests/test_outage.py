@@ -113,8 +113,10 @@ def test_training_never_waits_for_a_server_that_hangs(server: Fake, tmp_path: Pa
         wait_until(lambda: warnings(caplog))
         server.hangs = False
     assert server.metrics == [("val/dice", step / 100, step) for step in range(21)]
-    (warning,) = warnings(caplog)
-    assert warning == f"the tracking server {server.uri} does not answer: metrics wait, and training goes on"
+    assert warnings(caplog) == [
+        f"the tracking server {server.uri} does not answer: metrics wait, and training goes on",
+        f"the tracking server {server.uri} answers again",
+    ]
 
 
 def test_what_cannot_go_on_without_a_server_that_hangs_waits_for_it_as_long_as_it_may(server: Fake, tmp_path: Path) -> None:
@@ -141,6 +143,33 @@ def test_a_server_that_hangs_from_the_start_costs_no_more_than_the_patience(serv
     assert time.monotonic() - start < 1.5  # s; a request takes 2
 
 
+def test_at_the_start_nobody_waits_for_a_server_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    start = time.monotonic()
+    with pytest.raises(Away) as away:
+        Store(tmp_path, "http://127.0.0.1:9", patience=600).connect(patience=0)
+    assert time.monotonic() - start < 2
+    assert str(away.value) == "the tracking server http://127.0.0.1:9 does not answer: start it, or correct tracking.uri"
+    assert caplog.text == ""
+
+
+def test_a_job_of_a_sweep_waits_for_a_server_at_its_start(
+    server: Fake, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.status = 503
+    store = Store(tmp_path, server.uri, patience=20)
+    thread = threading.Thread(target=store.connect, args=(20,))
+    thread.start()
+    wait_until(lambda: server.asked >= 3)
+    assert thread.is_alive()
+    server.status = 200
+    thread.join(20)
+    assert not thread.is_alive()
+    assert warnings(caplog) == [
+        f"the tracking server {server.uri} answers with HTTP 503: waiting for it up to 20 s",
+        f"the tracking server {server.uri} answers again",
+    ]
+
+
 def test_one_that_is_slow_is_not_away(server: Fake, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     server.delay = 0.2
     with under_way(server, tmp_path) as run:
@@ -161,7 +190,10 @@ def test_errors_of_a_server_are_an_outage_that_is_said_once(
             run.send(patience=0)
         server.status = 200
     assert [step for _, _, step in server.metrics] == list(range(5))
-    assert len(warnings(caplog)) == 1
+    assert warnings(caplog) == [
+        f"the tracking server {server.uri} answers with HTTP 500: metrics wait, and training goes on",
+        f"the tracking server {server.uri} answers again",
+    ]
 
 
 @pytest.mark.parametrize("status", [401, 403])

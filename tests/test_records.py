@@ -8,9 +8,10 @@ from unittest.mock import Mock
 import pytest
 
 from attnunet.data.files import write_csv
+from attnunet.errors import read_notes
 from attnunet.tracking import records
 from attnunet.tracking.records import Record
-from attnunet.tracking.run import Run
+from attnunet.tracking.run import Run, open_run
 from attnunet.tracking.store import Away, Store
 
 
@@ -210,6 +211,30 @@ def test_what_a_run_replaces_is_the_runs_own_before_and_after(store: Store, monk
     Path(run.artifacts, "patients.csv").write_text("before")
     with pytest.raises(records.Tampered):
         record_of(run).text("patients.csv")
+
+
+def test_a_run_that_fails_says_where_its_traceback_is(store: Store) -> None:
+    with (
+        pytest.raises(ZeroDivisionError) as failed,
+        open_run(store, store.study("failing"), "fails", {}, {}) as run,
+    ):
+        raise ZeroDivisionError("division by zero")
+    (note,) = read_notes(failed.value)
+    words, _, place = note.partition(": ")
+    assert words == f"the traceback of run {run.id}"
+    assert Path(place).read_text().endswith("ZeroDivisionError: division by zero\n")
+    assert record_of(run).status == "FAILED"
+
+
+def test_a_run_whose_traceback_cannot_be_stored_points_nowhere(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store.client, "log_artifact", Mock(side_effect=OSError("no")))
+    with (
+        pytest.raises(ZeroDivisionError) as failed,
+        open_run(store, store.study("failing"), "fails", {}, {}) as run,
+    ):
+        raise ZeroDivisionError
+    assert read_notes(failed.value) == []
+    assert record_of(run).status == "FAILED"
 
 
 def test_a_study_that_was_deleted_is_said(store: Store) -> None:

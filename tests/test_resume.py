@@ -1,17 +1,23 @@
 """Whether a run is reused, taken up again or new, and what is said about it."""
 
+import json
 import os
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 
 from attnunet.config.fingerprints import Identity
+from attnunet.errors import read_notes
 from attnunet.tracking.processes import process_tags
-from attnunet.tracking.resume import SCORE, Start, claim_start
+from attnunet.tracking.resume import SCORE, Start, claim_start, count_epochs
 from attnunet.tracking.store import Busy, Store
+from attnunet.training.state import State
 
 ARITHMETIC = {"threads": "2", "settings": "TF_ENABLE_ONEDNN_OPTS=1"}
 
@@ -240,3 +246,43 @@ def test_a_second_process_waits_for_the_first(scene: Scene) -> None:
     assert not second.is_alive()
     assert scene.said == ["waiting: another process trains this run"]
     assert not list(first.folder.parent.glob("*.lock"))
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize(
+    ("epochs", "resume", "note"),
+    [
+        (0, "auto", "the same command starts the run again"),
+        (3, "auto", "the same command goes on after epoch 3"),
+        (3, "never", "the same command with resume=auto goes on after epoch 3"),
+    ],
+)
+def test_a_run_that_is_stopped_says_how_it_goes_on(
+    scene: Scene, stop: type[BaseException], epochs: int, resume: str, note: str
+) -> None:
+    def train() -> None:
+        with claim_start(scene.store, scene.study, identity(), resume, scene.said.append) as start:
+            if epochs:
+                np.savez(start.folder / "state.npz", history=np.array(json.dumps([{"val/dice": 0.5}] * epochs)))
+            raise stop
+
+    with pytest.raises(stop) as stopped:
+        train()
+    assert read_notes(stopped.value) == [note]
+
+
+def test_a_damaged_state_counts_with_the_one_before(tmp_path: Path) -> None:
+    assert count_epochs(tmp_path) == 0
+    (tmp_path / "state.npz").write_bytes(b"PK")
+    assert count_epochs(tmp_path) == 0
+    np.savez(tmp_path / "state-before.npz", history=np.array("[{}, {}]"))
+    assert count_epochs(tmp_path) == 2
+
+
+def test_the_states_of_a_training_are_counted(tmp_path: Path) -> None:
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    network.compile("sgd", "mse")
+    network.optimizer.build(network.trainable_variables)
+    np.savez(tmp_path / "best.npz", *network.get_weights())
+    State(tmp_path / "state.npz", network).save([{"val/dice": 0.5}] * 4, tmp_path / "best.npz")
+    assert count_epochs(tmp_path) == 4

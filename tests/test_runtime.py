@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,57 @@ def test_the_gpus_are_those_that_tensorflow_uses(monkeypatch: pytest.MonkeyPatch
     assert runtime.gpus(None) == ["NVIDIA H100"]
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: {"GPU": []}[kind])
     assert runtime.gpus("mirrored") == runtime.gpus(None) == []
+
+
+def smi(folder: Path, script: str) -> None:
+    """Write a stand-in for the program of NVIDIA's driver."""
+    (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "nvidia-smi").chmod(0o755)
+
+
+@pytest.fixture
+def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with two GPUs and their driver, but without the libraries that TensorFlow needs."""
+    smi(tmp_path, '[ "$1" = --query-gpu=name ] && echo "NVIDIA H100" && echo "NVIDIA L4"')
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_a_gpu_that_tensorflow_cannot_use_is_said_with_what_to_install(gpu: None) -> None:
+    words = "TensorFlow cannot use NVIDIA H100, NVIDIA L4 without its CUDA libraries: pip install 'attnunet[gpu]'"
+    assert runtime.explain_no_gpu() == words
+
+
+def test_the_extra_that_the_words_name_brings_the_libraries() -> None:
+    extras = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert [requirement.partition("~")[0] for requirement in extras["gpu"]] == ["tensorflow[and-cuda]"]
+    assert "nvidia-cudnn-cu12" in (REPO / "requirements-gpu.lock").read_text()
+
+
+def test_a_gpu_that_fails_with_its_libraries_is_said_with_how_to_find_the_reason(
+    gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime.metadata, "version", {"nvidia-cudnn-cu12": "9.3"}.__getitem__)
+    words = runtime.explain_no_gpu()
+    assert words.startswith("TensorFlow has its CUDA libraries and cannot use NVIDIA H100, NVIDIA L4; the reason: python -c")
+    assert "pip install" not in words
+
+
+@pytest.mark.parametrize(("value", "hidden"), [("", True), ("-1", True), ("0", False)])
+def test_a_gpu_that_the_user_hid_is_said(value: str, hidden: bool, gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    assert (runtime.explain_no_gpu() == f"CUDA_VISIBLE_DEVICES={value} hides NVIDIA H100, NVIDIA L4") is hidden
+
+
+@pytest.mark.parametrize("script", [None, "exit 9"])
+def test_without_an_answer_of_the_driver_its_device_counts(
+    script: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if script:
+        smi(tmp_path, script)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(runtime, "DEVICE", tmp_path / "nvidia0")
+    assert runtime.explain_no_gpu() == "no NVIDIA GPU found"
+    (tmp_path / "nvidia0").touch()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert runtime.explain_no_gpu().startswith("TensorFlow cannot use an NVIDIA GPU without its CUDA libraries: pip install")

@@ -1,12 +1,16 @@
 """What is printed is the text that was given: brackets, colons, and characters that the terminal lacks."""
 
+import logging
 import os
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from io import StringIO
+from logging.config import BaseConfigurator
 from pathlib import Path
 
 import pytest
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -53,6 +57,17 @@ print(name, file=sys.stderr)
     result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True)
     assert result.stdout.split(b"\n") == [expected, expected, b""]
     assert result.stderr == expected + b"\n"
+
+
+def test_a_log_line_is_printed_above_a_bar() -> None:
+    """And not into it: a bar replaces stdout, after Hydra has set up the log."""
+    settings = yaml.safe_load((PACKAGE.parent.parent / "conf" / "hydra" / "default.yaml").read_text())["job_logging"]
+    logger = logging.Logger("x")
+    logger.addHandler(BaseConfigurator({}).resolve(settings["handlers"]["console"]["class"])(sys.stdout))
+    out = StringIO()
+    with redirect_stdout(out), terminal.bar(Console(file=out, force_terminal=True, width=60), "cases", 2):
+        logger.warning("the server is away")
+    assert "the server is away\n" in out.getvalue()
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])

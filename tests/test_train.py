@@ -1,7 +1,10 @@
 """A run as a user starts it, on a small data set of the LGG layout: what it prints, logs and leaves behind."""
 
 import csv
+import itertools
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +20,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from attnunet.inference.predictor import load_network
+from attnunet.training import runtime
 from tests.conftest import command
 
 SMOKE = ("trainer=smoke", "data=lgg", "data.root={root}", "evaluation.batch_size=8")
@@ -79,6 +83,25 @@ def test_a_run_ends_well_and_says_what_it_reached(smoke: Started) -> None:
     address = f"sqlite+pysqlite:///{smoke.folder}/mlruns/mlflow.db?timeout=60"
     assert f"mlflow ui --backend-store-uri '{address}' --host 127.0.0.1" in smoke.result.stdout
     assert "LEAKING" not in smoke.result.stdout
+
+
+def test_a_run_begins_with_its_patients_and_its_machine(smoke: Started) -> None:
+    lines = smoke.result.stdout.splitlines()
+    first = next(place for place, line in enumerate(lines) if line.startswith("train "))
+    split = json.loads(smoke.artifact("split.json").read_text())
+    for part, line in zip(("train", "val", "test"), lines[first:], strict=False):
+        patients, slices = len(split[part]), slices_of(split, part)
+        # A third of the slices of each patient show the bright square.
+        expected = f"{part} {patients} patients, {slices} slices, {slices // 3} with a lesion"
+        assert " ".join(line.split()) == expected
+    assert lines[first + 3] == f"device  {smoke.run.data.tags['machine']}; no NVIDIA GPU found"
+    assert re.search(rf", {runtime.available_threads(None)} threads?$", smoke.run.data.tags["machine"])
+    steps = slices_of(split, "train") // 8
+    assert lines[first + 4].endswith(f" parameters, 2 epochs of {steps} steps, {2 * steps * 8} images")
+
+
+def slices_of(split: dict, part: str) -> int:
+    return sum(map(len, split["slices"][part].values()))
 
 
 def test_a_run_is_quiet_where_there_is_nothing_to_say(smoke: Started) -> None:
@@ -225,13 +248,35 @@ def test_the_same_seed_gives_the_same_bits_whoever_draws_the_batches(smoke: Star
     assert_same(reference, weights(other.artifact("checkpoints/best.keras")))
 
 
+def find_table(started: Started) -> list[str]:
+    """Return the lines of the table of scores."""
+    return [line for line in started.result.stdout.splitlines() if line[:1] in "┏┃┡│└"]
+
+
 @pytest.mark.slow
-def test_a_finished_run_is_not_run_again(smoke: Started, lgg_root: Path) -> None:
+def test_a_finished_run_is_not_run_again_and_prints_its_scores(smoke: Started, lgg_root: Path) -> None:
     again = start(smoke.folder, lgg_root, "study=tried", "trainer.keep=all")
     assert again.result.returncode == 0, again.result.stderr
     assert f"reused run {smoke.run.info.run_id}" in again.result.stdout
     assert "epoch" not in again.result.stdout
+    assert "lacks" not in again.result.stdout
+    assert find_table(again) == find_table(smoke)
+    assert len(find_table(smoke)) > 20
     assert len(smoke.runs) == 1
+
+
+@pytest.mark.slow
+def test_a_finished_run_says_which_checkpoint_it_lacks(lgg_root: Path, tmp_path: Path) -> None:
+    first = start(tmp_path, lgg_root, "trainer.figures=false", "trainer.keep=none", "split=slice")
+    assert first.result.returncode == 0, first.result.stderr
+    again = start(tmp_path, lgg_root, "trainer.figures=false", "trainer.keep=all", "split=slice")
+    assert again.result.returncode == 0, again.result.stderr
+    assert (
+        f"trainer.keep=all: run {first.run.info.run_id} lacks checkpoints/best.keras and checkpoints/last.keras, "
+        "because its trainer.keep was none; resume=never trains it again"
+    ) in again.result.stdout
+    assert "LEAKING split" in again.result.stdout
+    assert find_table(again) == find_table(first)
 
 
 def assert_same(ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
@@ -323,15 +368,26 @@ def test_a_job_that_fails_does_not_stop_the_others(lgg_root: Path, tmp_path: Pat
 def test_a_run_that_is_ended_from_outside_is_killed_in_the_store(kill: signal.Signals, lgg_root: Path, tmp_path: Path) -> None:
     overrides = [a.format(root=lgg_root) for a in SMOKE]
     arguments = [sys.executable, "-u", "-m", "attnunet.train", *overrides, "epochs=100000"]
-    with subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho NVIDIA H100\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(arguments, cwd=tmp_path, env=environment, **pipes) as process:
         assert process.stdout is not None
-        next(line for line in process.stdout if line.startswith("epoch"))
+        assert process.stderr is not None
+        before = list(itertools.takewhile(lambda line: not line.startswith("epoch"), process.stdout))
         process.send_signal(kill)
         process.stdout.read()
-        assert process.wait(60) != 0
+        said = process.stderr.read()
+        assert process.wait(60) == 128 + kill
     killed = Started(tmp_path, subprocess.CompletedProcess([], process.returncode))
     assert killed.run.info.status == "KILLED"
     assert killed.steps("train/loss")[:1] == [1]
+    assert re.fullmatch(r"attnunet: stopped; the same command goes on after epoch \d+\n", said)
+    # What would run on a GPU, if TensorFlow had its libraries.
+    advice = "TensorFlow cannot use NVIDIA H100 without its CUDA libraries: pip install 'attnunet[gpu]'"
+    assert f"device  {killed.run.data.tags['machine']}; {advice}\n" in before
 
 
 def grey_table(root: Path, folder: Path) -> Path:

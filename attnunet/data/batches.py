@@ -14,7 +14,7 @@ from attnunet.data.cache import Prepared
 from attnunet.data.samples import Augmentation, SampleError, augment_sample
 from attnunet.data.sampling import Order, Sampler
 from attnunet.data.slices import DataError
-from attnunet.data.workers import end_with_parent
+from attnunet.data.workers import start_worker
 
 ENDLESS = 2**48  # steps; Keras would restart a finite data set with the same draws in each epoch
 
@@ -117,7 +117,7 @@ def batches(draws: Draws, workers: int, start_step: int = 0) -> grain.IterDatase
         multiprocessing.set_start_method("spawn", force=True)
         flags.FLAGS.mark_as_parsed()  # if JAX is installed, Grain reads absl's flags, and only an absl program parses them
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
-        endless = endless.mp_prefetch(options, worker_init_fn=end_with_parent)
+        endless = endless.mp_prefetch(options, worker_init_fn=start_worker)
     return endless
 
 

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import shutil
+import signal
 import threading
 import time
 from functools import cache
@@ -15,12 +16,11 @@ HELD = 14  # batches in shared memory per worker; measured: 13 at once with one 
 
 
 @cache
-def end_with_parent(*_: int) -> None:
+def end_with_parent() -> None:
     """Let this process end within two seconds after its parent ends, even if the parent is killed.
 
     The function is needed because multiprocessing and loky cannot end their processes after the parent was killed. In a
-    process that multiprocessing did not start, the function does nothing. Grain calls the function in each worker, with the
-    worker's place and the number of workers.
+    process that multiprocessing did not start, the function does nothing.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -32,6 +32,15 @@ def end_with_parent(*_: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="watch parent").start()
+
+
+def start_worker(*_: int) -> None:
+    """Prepare a worker process of Grain, which gives the worker's place and the number of workers.
+
+    Ctrl-C in a terminal reaches all processes. A worker ignores it, because the parent ends its workers.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
 
 
 def check_shared_memory(workers: int, batch: int) -> None:

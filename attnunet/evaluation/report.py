@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.table import Table
@@ -13,8 +13,24 @@ from attnunet.data.files import write_csv
 from attnunet.metrics import catalog
 
 if TYPE_CHECKING:
-    from attnunet.evaluation.patients import Scores
+    from attnunet.evaluation.patients import Rows, Scores  # imports TensorFlow, which a reused run does not need
     from attnunet.metrics.decision import Choice
+
+LEAKING = "LEAKING split: patients on both sides, so the scores are too high"
+"""The title of the printed scores of a run whose split leaks."""
+
+
+class Shown(Protocol):
+    """What the table shows of the scores of a part; see `Scores`."""
+
+    @property
+    def summary(self) -> Mapping[str, float]: ...
+
+    @property
+    def strata(self) -> Rows: ...
+
+    @property
+    def nothing(self) -> bool: ...
 
 
 def tables(choice: Choice, scores: Mapping[str, Scores]) -> dict[str, str]:
@@ -48,7 +64,7 @@ def format_cell(values: Mapping[str, float], names: tuple[str, ...]) -> str:
     return " to ".join(f"{value:.3f}" if isinstance(value, float) else str(value) for value in shown)
 
 
-def print_scores(console: Console, scores: Mapping[str, Scores], title: str | None = None) -> None:
+def print_scores(console: Console, scores: Mapping[str, Shown], title: str | None = None) -> None:
     """Print a table of the scores with a column for each part. Its last rows show the mean Dice of the groups of patients.
 
     A grouping with a single group is left out. The names of groups are printed unchanged: rich does not interpret them as
@@ -72,7 +88,7 @@ def print_scores(console: Console, scores: Mapping[str, Scores], title: str | No
     console.print(table, soft_wrap=False)
 
 
-def format_stratum(found: Scores, by: float | str, name: float | str) -> str:
+def format_stratum(found: Shown, by: float | str, name: float | str) -> str:
     """Return the mean Dice of a group and the number of patients whose Dice is defined; "" if the part lacks the group."""
     rows = [row for row in found.strata if (row["by"], row["stratum"]) == (by, name)]
     return "".join(f"{row['dice']:.3f} ({row['dice_patients']})" for row in rows)

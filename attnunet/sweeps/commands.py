@@ -198,11 +198,20 @@ class Environment(Callback):
             os.environ.setdefault(name, value)
 
 
-def open_runs(tracking: DictConfig) -> Store:
-    """Return the store that a command reads, without loading TensorFlow."""
+def open_runs(tracking: DictConfig, patience: float = 0) -> Store:
+    """Return the store that a command reads, without loading TensorFlow.
+
+    `patience` is the number of seconds to wait for a server that does not answer. At the start of a command, nothing is lost
+    yet, so a user need not wait.
+
+    Raises:
+        Away: the server does not answer, or refuses this user.
+    """
     from attnunet.tracking.store import open_store
 
-    return open_store(Path(tracking.root).resolve(), tracking.uri, tracking.patience)
+    store = open_store(Path(tracking.root).resolve(), tracking.uri, tracking.patience)
+    store.connect(patience)
+    return store
 
 
 def open_checkpoint(cfg: DictConfig) -> Record:

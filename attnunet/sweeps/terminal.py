@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -81,6 +82,18 @@ def print_to(path: Path, terminal_too: bool = False) -> Iterator[None]:
             yield
         finally:
             LOG.reset(token)
+
+
+class LogLines(logging.StreamHandler):
+    """Writes log messages to the stdout of the moment. A bar replaces stdout while it is shown, to print lines above it."""
+
+    @property
+    def stream(self) -> Any:
+        return sys.stdout
+
+    @stream.setter
+    def stream(self, given: Any) -> None:
+        """Ignore the stream that the configuration of the log gives."""
 
 
 @contextmanager

@@ -13,17 +13,19 @@ PACKAGE = Path(__file__).parent.parent
 PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python", "albumentations", "grain", "focal-loss", "mlflow")
 
 
-def provenance(overrides: Sequence[str], gpus: Sequence[str] = (), typed: str | None = None) -> dict[str, str]:
-    """Return the tags that state the provenance of a run on these GPUs.
+def provenance(overrides: Sequence[str], used: str | None = None, typed: str | None = None) -> dict[str, str]:
+    """Return the tags that state the provenance of a run.
 
-    `typed` is the command that repeats the run. If it is None, it is the command line that started this process.
+    Args:
+        used: what TensorFlow computes on, from `machine`; None for a run that does not load TensorFlow.
+        typed: the command that repeats the run; None for the command line that started this process.
     """
     return {
         "command": typed or command(),
         "overrides": " ".join(overrides),
         "git.commit": git("rev-parse", "HEAD"),
         "git.dirty": str(bool(git("status", "--porcelain"))).lower(),
-        "machine": machine(gpus),
+        "machine": used or machine(),
         "python": platform.python_version(),
         **{f"version.{name}": metadata.version(name) for name in PACKAGES},
     }
@@ -34,13 +36,16 @@ def command() -> str:
     return shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]])
 
 
-def machine(gpus: Sequence[str]) -> str:
-    """Return a text with the processor, the number of cores and the GPUs in use. They can change the last bits of a result."""
+def machine(threads: int | None = None, gpus: Sequence[str] = ()) -> str:
+    """Return a text with what TensorFlow computes on: the processor, its threads, and the GPUs.
+
+    They can change the last bits of a result. Without `threads`, the text has the number of cores.
+    """
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    parts = [platform.machine(), names[0] if names else platform.processor(), f"{os.cpu_count()} cores", *gpus]
-    return ", ".join(parts)
+    number = f"{threads} thread{'s' * (threads > 1)}" if threads else f"{os.cpu_count()} cores"
+    return ", ".join([platform.machine(), names[0] if names else platform.processor(), number, *gpus])
 
 
 def git(*arguments: str) -> str:

@@ -1,16 +1,19 @@
 """Decide how a run starts: as a new run, by resuming an interrupted run, or by reusing a finished run."""
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from attnunet.config.fingerprints import Identity
 from attnunet.data.files import digest
+from attnunet.errors import add_note
 from attnunet.tracking.store import Away, Busy, Store
 
 SCORE = "final/monitor"
@@ -90,9 +93,23 @@ def claim_start(store: Store, study: str, identity: Identity, resume: str, say: 
         yield found
     except Away as away:
         raise Away(f"{away}; what was trained is kept in {folder}, and the same command sends it") from away
+    except (KeyboardInterrupt, SystemExit) as stop:
+        command = "the same command" if resume == "auto" else "the same command with resume=auto"
+        epochs = count_epochs(folder)
+        add_note(stop, f"{command} {f'goes on after epoch {epochs}' if epochs else 'starts the run again'}")
+        raise
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)  # a waiting process sees that the file is gone, and makes a new lock
         lock.release()
+
+
+def count_epochs(folder: Path) -> int:
+    """Return the number of epochs after which a training can go on from the state in a folder; see `training.state.State`."""
+    for file in (folder / "state.npz", folder / "state-before.npz"):
+        # For a damaged file, NumPy, zipfile and json raise many kinds of errors.
+        with suppress(Exception), file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            return len(json.loads(str(stored["history"])))
+    return 0
 
 
 def find_start(store: Store, study: str, identity: Identity, resume: str, folder: Path) -> Start:

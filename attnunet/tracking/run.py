@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow.entities import Metric, Param
 
 from attnunet.data.files import checksum, naming
-from attnunet.errors import first_line
+from attnunet.errors import add_note, first_line
 from attnunet.tracking.records import checksum_tag
 from attnunet.tracking.redaction import redact
 from attnunet.tracking.store import Away, Store, Unavailable, local_path
@@ -183,13 +183,19 @@ def open_run(
             except BaseException as error:
                 with suppress(Unavailable):
                     for tell in (
-                        lambda: current.text(traceback.format_exc(), "traceback.txt"),
+                        partial(log_traceback, current, error),
                         partial(current.tags, {"error": f"{type(error).__name__}: {error}"[:500]}),
                         partial(current.end, "FAILED"),
                     ):
                         tell_failure(tell)
                 raise
             current.end("FINISHED")
+
+
+def log_traceback(run: Run, error: BaseException) -> None:
+    """Log the traceback of an error. A note says where it is, so that the terminal need not show it."""
+    run.text("".join(traceback.format_exception(error)), "traceback.txt")
+    add_note(error, f"the traceback of run {run.id}: {run.artifacts}/traceback.txt")
 
 
 def tell_failure(tell: Callable[[], None]) -> None:

@@ -101,6 +101,15 @@ class Store:
                 self.attempt(lambda: mlflow_internals.relocate(client, self.database, self.root / "artifacts"))
         return client
 
+    def connect(self, patience: float) -> None:
+        """Raise Away if the server of a new store does not answer within `patience` seconds, or refuses this user."""
+        if self.uri and "client" not in vars(self):
+            self.answers()
+            try:
+                self.attempt(lambda: None, patience)
+            except Away as away:
+                raise Away(f"{away}: start it, or correct tracking.uri") from away
+
     def lock(self) -> FileLock:
         """Return the lock that a process on this disk holds while it changes studies or sweeps."""
         return FileLock(self.root / ".lock")
@@ -215,6 +224,8 @@ class Store:
             if self.trouble is None:
                 try:
                     answer = call()
+                    if self.warned:
+                        log.warning(f"the tracking server {self.shown_address} answers again")
                     self.warned = False
                     return answer
                 except Exception as error:

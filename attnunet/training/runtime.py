@@ -3,10 +3,13 @@
 import logging
 import os
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import metadata
+from pathlib import Path
 from typing import Literal
 
 from attnunet.errors import UserError, first_line
@@ -24,6 +27,9 @@ SILENT = ("ONEDNN_VERBOSE", "DNNL_VERBOSE", "OPENCV_LOG_LEVEL")
 """Prefixes of variables that match LIBRARIES but change no bit of a result."""
 DEFAULTS = {"TF_ENABLE_ONEDNN_OPTS": "1"}
 """On some processors TensorFlow leaves oneDNN off. There, oneDNN processes 1.5 times as many images per second."""
+
+DEVICE = Path("/dev/nvidia0")
+"""The first GPU of the NVIDIA driver, on Linux."""
 
 
 def available_threads(threads: int | None) -> int:
@@ -100,6 +106,30 @@ def gpus(strategy: Literal["mirrored"] | None) -> list[str]:
     return [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in used]
 
 
+def explain_no_gpu() -> str:
+    """Return why TensorFlow, which sees no GPU, uses none, and how it can use a GPU that is there."""
+    found = ", ".join(find_gpus())
+    if not found:
+        return "no NVIDIA GPU found"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip() in ("", "-1"):
+        return f"CUDA_VISIBLE_DEVICES={visible} hides {found}"
+    try:
+        metadata.version("nvidia-cudnn-cu12")
+    except metadata.PackageNotFoundError:
+        return f"TensorFlow cannot use {found} without its CUDA libraries: pip install 'attnunet[gpu]'"
+    ask = "import tensorflow; tensorflow.config.list_physical_devices('GPU')"
+    return f'TensorFlow has its CUDA libraries and cannot use {found}; the reason: python -c "{ask}"'
+
+
+def find_gpus() -> list[str]:
+    """Return the models of the NVIDIA GPUs of this machine, whether or not TensorFlow can use them."""
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    with suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(query, capture_output=True, text=True, check=True, timeout=10).stdout.splitlines()
+    return ["an NVIDIA GPU"] if DEVICE.exists() else []  # a container may lack nvidia-smi
+
+
 @contextmanager
 def silence_tensorflow() -> Iterator[None]:
     """Hold back the text that TensorFlow's C++ code writes to stderr during a `with` block. Show it only after an error.
@@ -112,7 +142,7 @@ def silence_tensorflow() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             held.seek(0)
             os.write(stderr, held.read())
             raise

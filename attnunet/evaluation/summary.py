@@ -1,0 +1,69 @@
+"""The lines that the terminal shows of a run: what it trains on, at its start; and the scores of a run that is reused."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from attnunet.data.cache import Prepared
+from attnunet.data.split import Split
+from attnunet.evaluation import report
+from attnunet.tracking.records import Record
+
+NETWORKS = {"none": (), "best": ("best",), "all": ("best", "last")}
+"""The checkpoints that each value of `trainer.keep` keeps."""
+WHOLE = ("smallest_lesion", "fill_holes")
+"""The values of a summary that are whole numbers. MLflow stores all values as floats."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The scores of a part as the record of a run has them; see `patients.Scores`."""
+
+    summary: Mapping[str, float]
+    strata: list[dict[str, float | str]]
+    nothing: bool
+
+
+def describe_start(prepared: Prepared, split: Split, machine: str, no_gpu: str) -> str:
+    """Return a line for each part of the split, and a line for the machine.
+
+    Args:
+        machine: what TensorFlow computes on.
+        no_gpu: why TensorFlow uses no GPU; "" if it uses one.
+    """
+    lesions = prepared.lesion_pixels > 0
+    rows = [
+        (part, len(split.patients[part]), len(indices), int(lesions[list(indices)].sum()))
+        for part, indices in split.parts.items()
+        if indices  # without validation, the part is empty
+    ]
+    wide = [len(f"{max(column):,}") for column in list(zip(*rows, strict=True))[1:]]
+    lines = [
+        f"{part:8}{patients:{wide[0]},} patients, {slices:{wide[1]},} slices, {found:{wide[2]},} with a lesion"
+        for part, patients, slices, found in rows
+    ]
+    return "\n".join([*lines, "; ".join(filter(None, [f"device  {machine}", no_gpu]))])
+
+
+def print_reused(console: Console, record: Record, keep: str) -> None:
+    """Print the scores of a finished run, and say which checkpoints it lacks of those that `trainer.keep` asks for."""
+    parts = [part for part in ("val", "test") if f"final/{part}/dice" in record.metrics]
+    scores = {part: read_scores(record, part) for part in parts}
+    report.print_scores(console, scores, report.LEAKING if record.leaking else None)
+    if lacking := [name for name in NETWORKS[keep] if not record.has(f"checkpoints/{name}.keras")]:
+        files = " and ".join(f"checkpoints/{name}.keras" for name in lacking)
+        console.print(
+            f"trainer.keep={keep}: run {record.id} lacks {files}, because its trainer.keep was "
+            f"{record.params.get('trainer.keep')}; resume=never trains it again"
+        )
+
+
+def read_scores(record: Record, part: str) -> Stored:
+    """Return the scores of a part from the record of a run."""
+    summary = record.summary(part)
+    strata: list[dict[str, float | str]] = [
+        {**row, "dice": float(row["dice"])} for row in record.rows("strata.csv") if row["part"] == part
+    ]
+    nothing = not any(int(row[count]) for row in record.patients(part) for count in ("tp", "fp"))
+    return Stored({**summary, **{name: int(summary[name]) for name in WHOLE}}, strata, nothing)
