@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from attnunet.tracking.run import Run
     from attnunet.tracking.sweep import Outcome
 
+    Tell = Callable[[int, float], None]
+
 
 def train(
     cfg: DictConfig,
@@ -36,6 +37,7 @@ def train(
     score_test: bool,
     parent: str | None = None,
     command: str | None = None,
+    tell: Tell | None = None,
 ) -> Outcome:
     """Reuse a finished run, resume an interrupted one, or train a new one; return its outcome.
 
@@ -46,12 +48,13 @@ def train(
         score_test: whether to score the test patients; False for a job of a sweep.
         parent: the id of the sweep's parent run; None for a run without a sweep.
         command: the command that repeats the run; None for the command line of this process.
+        tell: takes the number of each epoch but the last, and its value of `monitor`; it raises `Pruned` to end the run.
     """
     from attnunet.config.objects import prepare_data
     from attnunet.data.checks import find_doubts
     from attnunet.evaluation import warm_start  # does not import TensorFlow
     from attnunet.tracking import labels, provenance, resume, sweep
-    from attnunet.tracking.run import open_run
+    from attnunet.tracking.run import Pruned, open_run
 
     say = terminal.console().print
 
@@ -88,14 +91,26 @@ def train(
         with open_run(store, study, name, parameters, tags, start.run_id) as run:
             store.supersede(start.replaces, run.id)
             say(f"run {run.id}: {name}")
-            score = fit_and_score(cfg, prepared, split, origin, run, start.folder, score_test)
+            try:
+                score = fit_and_score(cfg, prepared, split, origin, run, start.folder, score_test, tell)
+            except Pruned as pruned:
+                say(f"{pruned}: the search goes on without this run")
+                shutil.rmtree(start.folder)  # the same run without pruning starts anew
+                raise
         shutil.rmtree(start.folder)
     say(f"compare   {store.ui_command}")
     return sweep.Outcome(start.how, run.id, score)
 
 
 def fit_and_score(
-    cfg: DictConfig, prepared: Prepared, split: Split, origin: Record | None, run: Run, folder: Path, score_test: bool
+    cfg: DictConfig,
+    prepared: Prepared,
+    split: Split,
+    origin: Record | None,
+    run: Run,
+    folder: Path,
+    score_test: bool,
+    tell: Tell | None,
 ) -> float:
     """Train a network, choose its best checkpoint and decision, score it, and log it; return the best value of `monitor`."""
     from attnunet.evaluation import decision, patients, report, results, warm_start
@@ -115,9 +130,14 @@ def fit_and_score(
     run.text(OmegaConf.to_yaml(cfg, resolve=True), "config.yaml")
     run.text(split.manifest(prepared.slices, prepared.fingerprint), "split.json")
 
+    def log(metrics: dict[str, float], epoch: int) -> None:
+        run.metrics(metrics, epoch)
+        if tell and epoch < epochs:  # a run that has trained to its end is worth its scores
+            tell(epoch, metrics[cfg.monitor])
+
     # Training, with the validation patients scored after each epoch; then the weights of the best epoch.
     validation = callbacks.Validation(predictor, prepared, split.val, cfg.evaluation.thresholds)
-    fitted = fit.fit(cfg, network, draws, epochs, validation, folder, run.metrics, console)
+    fitted = fit.fit(cfg, network, draws, epochs, validation, folder, log, console)
     if cfg.trainer.keep == "all":
         run.network(network, "checkpoints/last.keras")
     fitted.restore_best(network)
@@ -155,7 +175,15 @@ def job(cfg: DictConfig) -> float:
         with exit_on_error():
             return train(cfg, choices, overrides, score_test=True).score
     parent = os.environ.get(sweep.PARENT)
-    work = partial(train, cfg, choices, overrides, score_test=False, parent=parent)
+
+    def work() -> Outcome:
+        tell = None
+        if composed.sweeper.get("pruner"):
+            from attnunet.sweeps.pruning import follow  # imports Optuna
+
+            tell = follow(composed.sweeper, Path(cfg.tracking.root), composed.job.num)
+        return train(cfg, choices, overrides, score_test=False, parent=parent, tell=tell)
+
     return sweep.run_job(work, composed.job.num, overrides, Path(composed.runtime.output_dir)).score
 
 
