@@ -29,7 +29,7 @@ GROUPS = (
     "tracking",
     "experiment",
 )
-PLUGINS = ("hydra/launcher", "hydra/sweeper")
+PLUGINS = ("hydra/launcher", "hydra/sweeper", "hydra/sweeper/pruner")
 FOLDERS = {"hydra/launcher": "hydra/launchers"}
 """Where the files of a group lie, if not in a folder of its name."""
 TYPES = {
@@ -148,7 +148,7 @@ def page() -> str:
         parts.append(f"## {group}\n")
         for file in sorted((CONF / FOLDERS.get(group, group)).glob("*.yaml")):
             package = re.search(r"# @package (\S+)", file.read_text())
-            prefix = {"_global_": "", "hydra": "hydra.", None: f"{group}."}[package and package[1]]
+            prefix = {"_global_": "", "hydra": "hydra.", None: f"{group.replace('/', '.')}."}[package and package[1]]
             parts += [f"### {group}={file.stem}\n", *table(file, prefix, known_keys(file, group, prefix))]
     return "\n".join(parts).rstrip() + "\n"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
@@ -88,18 +89,18 @@ def train(
         tags = {**provenance.provenance(overrides, gpus, command), **identity.tags, **sweep.membership(store, parent)}
         tags["leaking"] = str(split.leaking).lower()
         name, parameters = labels.name_run(cfg, choices, split.leaking), labels.list_parameters(cfg, choices)
-        with open_run(store, study, name, parameters, tags, start.run_id) as run:
-            store.supersede(start.replaces, run.id)
-            say(f"run {run.id}: {name}")
-            try:
+        try:
+            with open_run(store, study, name, parameters, tags, start.run_id) as run:
+                store.supersede(start.replaces, run.id)
+                say(f"run {run.id}: {name}")
                 score = fit_and_score(cfg, prepared, split, origin, run, start.folder, score_test, tell)
-            except Pruned as pruned:
-                say(f"{pruned}: the search goes on without this run")
-                shutil.rmtree(start.folder)  # the same run without pruning starts anew
-                raise
+                outcome = sweep.Outcome(start.how, run.id, score)
+        except Pruned as pruned:
+            say(f"{pruned}: the search goes on without this run")
+            outcome = sweep.Outcome("pruned", run.id, math.nan, str(pruned))
         shutil.rmtree(start.folder)
     say(f"compare   {store.ui_command}")
-    return sweep.Outcome(start.how, run.id, score)
+    return outcome
 
 
 def fit_and_score(

@@ -57,8 +57,6 @@ def run_job(work: Callable[[], Outcome], number: int, overrides: Sequence[str], 
     start = time.monotonic()
     try:
         outcome = work()
-    except Pruned as pruned:
-        outcome = Outcome("pruned", None, math.nan, str(pruned))
     except Exception as error:
         log.exception("job %s failed", " ".join(overrides))
         outcome = Outcome("failed", None, math.nan, f"{type(error).__name__}: {first_line(error)}")
@@ -71,7 +69,7 @@ def read_facts(run: entities.Run) -> dict:
     """Return what `run_job` writes about a job, read from the finished or pruned run of the job. Leave out the number."""
     seconds = round((run.info.end_time - run.info.start_time) / 1000, 1)
     outcome = Outcome("finished", run.info.run_id, run.data.metrics.get(SCORE, math.nan))
-    if PRUNED in run.data.tags:
+    if SCORE not in run.data.metrics:
         outcome = replace(outcome, how="pruned", reason=str(Pruned(int(run.data.tags[PRUNED]))))
     return {**asdict(outcome), "overrides": run.data.tags["overrides"].split(" "), "seconds": seconds}
 
