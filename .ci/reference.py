@@ -29,7 +29,7 @@ GROUPS = (
     "tracking",
     "experiment",
 )
-PLUGINS = ("hydra/launcher", "hydra/sweeper")
+PLUGINS = ("hydra/launcher", "hydra/sweeper", "hydra/sweeper/pruner")
 TYPES = {
     **{"integer": "whole number", "number": "number", "string": "text", "object": "dictionary"},
     **{"boolean": "`true`, `false`", "null": "`null`"},

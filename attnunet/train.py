@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from attnunet.tracking.run import Run
     from attnunet.tracking.sweep import Outcome
 
+    Tell = Callable[[int, float], None]
+
 
 def train(
     cfg: DictConfig,
@@ -36,6 +38,7 @@ def train(
     score_test: bool,
     parent: str | None = None,
     command: str | None = None,
+    tell: Tell | None = None,
 ) -> Outcome:
     """Reuse a finished run, resume an interrupted one, or train a new one; return its outcome.
 
@@ -46,13 +49,14 @@ def train(
         score_test: whether to score the test patients; False for a job of a sweep.
         parent: the id of the sweep's parent run; None for a run without a sweep.
         command: the command that repeats the run; None for the command line of this process.
+        tell: takes the number of each epoch but the last, and its value of `monitor`; it raises `Pruned` to end the run.
     """
     from attnunet.config.objects import prepare_data
     from attnunet.data.checks import find_doubts
     from attnunet.evaluation import summary, warm_start  # do not import TensorFlow
     from attnunet.tracking import labels, provenance, resume, sweep
     from attnunet.tracking.records import find_runs
-    from attnunet.tracking.run import open_run
+    from attnunet.tracking.run import Pruned, open_run
 
     say = terminal.console().print
 
@@ -89,18 +93,30 @@ def train(
         tags = {**provenance.provenance(overrides, machine, command), **identity.tags, **sweep.membership(store, parent)}
         tags["leaking"] = str(split.leaking).lower()
         name, parameters = labels.name_run(cfg, choices, split.leaking), labels.list_parameters(cfg, choices)
-        with open_run(store, study, name, parameters, tags, start.run_id) as run:
-            store.supersede(start.replaces, run.id)
-            say(f"run {run.id}: {name}")
-            say(summary.describe_start(prepared, split, machine, "" if gpus else runtime.explain_no_gpu()))
-            score = fit_and_score(cfg, prepared, split, origin, run, start.folder, score_test)
+        try:
+            with open_run(store, study, name, parameters, tags, start.run_id) as run:
+                store.supersede(start.replaces, run.id)
+                say(f"run {run.id}: {name}")
+                say(summary.describe_start(prepared, split, machine, "" if gpus else runtime.explain_no_gpu()))
+                score = fit_and_score(cfg, prepared, split, origin, run, start.folder, score_test, tell)
+                outcome = sweep.Outcome(start.how, run.id, score)
+        except Pruned as pruned:
+            say(f"{pruned}: the search goes on without this run")
+            outcome = sweep.Outcome("pruned", run.id, math.nan, str(pruned))
         shutil.rmtree(start.folder)
     say(f"compare   {store.ui_command}")
-    return sweep.Outcome(start.how, run.id, score)
+    return outcome
 
 
 def fit_and_score(
-    cfg: DictConfig, prepared: Prepared, split: Split, origin: Record | None, run: Run, folder: Path, score_test: bool
+    cfg: DictConfig,
+    prepared: Prepared,
+    split: Split,
+    origin: Record | None,
+    run: Run,
+    folder: Path,
+    score_test: bool,
+    tell: Tell | None,
 ) -> float:
     """Train a network, choose its best checkpoint and decision, score it, and log it; return the best value of `monitor`."""
     from attnunet.data.cohort import list_scans
@@ -126,9 +142,14 @@ def fit_and_score(
     run.text(split.manifest(prepared.slices, prepared.fingerprint), "split.json")
     run.text(write_csv(list_scans(prepared, split)), "cohort.csv")
 
+    def log(metrics: dict[str, float], epoch: int) -> None:
+        run.metrics(metrics, epoch)
+        if tell and epoch < epochs:  # a run that has trained to its end is worth its scores
+            tell(epoch, metrics[cfg.monitor])
+
     # Training, with the validation patients scored after each epoch; then the weights that are kept.
     validation = callbacks.Validation(predictor, prepared, split.val, cfg.evaluation.thresholds)
-    fitted = fit.fit(cfg, network, draws, epochs, validation, folder, run.metrics, console)
+    fitted = fit.fit(cfg, network, draws, epochs, validation, folder, log, console)
     if cfg.trainer.keep == "all":
         run.network(network, "checkpoints/last.keras")
     score = fitted.restore(network, validation)[cfg.monitor]
@@ -168,7 +189,15 @@ def job(cfg: DictConfig) -> float:
         with exit_on_error(), terminal.print_to(log, terminal_too=True):
             return train(cfg, choices, overrides, score_test=True).score
     parent = os.environ.get(sweep.PARENT)
-    work = partial(train, cfg, choices, overrides, score_test=False, parent=parent)
+
+    def work() -> Outcome:
+        tell = None
+        if composed.sweeper.get("pruner"):
+            from attnunet.sweeps.pruning import follow  # imports Optuna
+
+            tell = follow(composed.sweeper, Path(cfg.tracking.root), composed.job.num)
+        return train(cfg, choices, overrides, score_test=False, parent=parent, tell=tell)
+
     with terminal.print_to(log):
         return sweep.run_job(work, composed.job.num, overrides, folder).score
 

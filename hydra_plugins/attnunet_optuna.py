@@ -26,6 +26,7 @@ class OptunaSweeperConf:
     seed: int
     sampler: Any
     params: dict[str, str]
+    pruner: Any = None
     _target_: str = f"{__name__}.OptunaSweeper"
 
 
@@ -53,6 +54,7 @@ if find_spec("optuna"):  # Optuna is an extra; without it, this sweeper does not
             sampler: Callable[..., Any],
             seed: int,
             params: dict[str, str],
+            pruner: Any = None,
         ) -> None:
             """
             Args:
@@ -61,9 +63,10 @@ if find_spec("optuna"):  # Optuna is an extra; without it, this sweeper does not
                 n_jobs: the number of trials that run at once.
                 sampler: a function that makes one of Optuna's samplers from a `seed`.
                 params: overrides that define the search space; the command line wins over them.
+                pruner: one of Optuna's pruners, which ends bad trials early; None lets each trial train to its end.
             """
             self.study_name, self.storage, self.n_trials, self.n_jobs = study_name, storage, n_trials, n_jobs
-            self.sampler, self.seed, self.params = sampler, seed, params
+            self.sampler, self.seed, self.params, self.pruner = sampler, seed, params, pruner
 
         def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
             self.hydra_context, self.task_function, self.config = hydra_context, task_function, config

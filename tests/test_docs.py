@@ -115,8 +115,8 @@ def save_files(page: str, folder: Path) -> None:
 def test_a_launcher_or_sweeper_in_the_docs_has_a_file_and_its_keys() -> None:
     for page, line in (entry for entry in OURS if entry[1].split()[2] not in PARSED):
         given = [override.partition("=")[::2] for override in parsed(line).overrides if override.startswith("hydra")]
-        folders = {"hydra/launcher": "hydra/launchers", "hydra/sweeper": "hydra/sweeper"}
-        files = [REPO / "conf" / folders[group] / f"{choice}.yaml" for group, choice in given if "/" in group]
+        folders = {"hydra/launcher": "hydra/launchers"}
+        files = [REPO / "conf" / folders.get(group, group) / f"{choice}.yaml" for group, choice in given if "/" in group]
         known = {"hydra": OmegaConf.merge(*map(OmegaConf.load, files))} if files else {}
         for parent, _, name in (key.rpartition(".") for key, _ in given if "/" not in key):
             assert name in OmegaConf.select(OmegaConf.create(known), parent), f"{page}: {parent}.{name}"

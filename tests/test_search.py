@@ -73,6 +73,11 @@ REFUSED = [
     ),
     (("hydra.sweeper.n_trials=0",), "hydra.sweeper.n_trials=0: allowed: 1 or more"),
     (("hydra.sweeper.sampler._target_=os.system",), "hydra.sweeper.sampler._target_=os.system: may not be named here"),
+    (("hydra/sweeper/pruner=median", "epochs=1,2"), "hydra/sweeper/pruner=median: compares the jobs epoch by epoch, but"),
+    (
+        ("hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=-1"),
+        "cannot be negative, but got n_startup_trial",
+    ),
     (("hydra.sweeper.sampler._target_=optuna.samplers.Foo",), "_target_=optuna.samplers.Foo: there is no such function or"),
 ]
 
@@ -197,7 +202,7 @@ class Objective:
     def __init__(self, root: Path, monitor: str, scores: list[float]) -> None:
         self.config = OmegaConf.create({"tracking": {"root": str(root)}, "monitor": monitor})
         self.study_name, self.storage, self.seed = "by hand", None, 0
-        self.n_trials, self.n_jobs, self.sampler = len(scores), 2, RandomSampler
+        self.n_trials, self.n_jobs, self.sampler, self.pruner = len(scores), 2, RandomSampler, None
         self.scores, self.launcher, self.batches = iter(scores), self, []
         self.display = SimpleNamespace(console=terminal.console(), total=None)
 

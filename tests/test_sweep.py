@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from attnunet.figures import sweep_scores
 from attnunet.tracking.processes import process_tags
+from attnunet.tracking.run import Pruned, open_run
 from attnunet.tracking.store import Away, Store, local_path, open_store
 from attnunet.tracking.sweep import Outcome, Sweep, print_jobs, read_outcomes, round_number, run_job
 
@@ -187,6 +189,28 @@ def test_a_value_that_hydra_writes_in_another_way_is_no_difference(root: Path, t
     run_job(lambda: Outcome("finished", "a" * 32, 0.5), 0, ["trainer.figures=False", "seed=0"], place(tmp_path, 0))
     assert [{*row} & {"trainer.figures", "seed"} for row in begun.rows()] == [{"seed"}, {"seed"}]
     begun.close()
+
+
+def test_a_pruned_run_is_killed_and_in_the_table_of_its_sweep(root: Path, tmp_path: Path) -> None:
+    store = open_store(root, None, 0)
+    before = Sweep(store, "pruned", "val/dice", ["a=interval(0,1)"], None, tmp_path / "first", Console(width=160))
+
+    tags = {"overrides": "a=0.1", "mlflow.parentRunId": before.run.id}
+    with suppress(Pruned), open_run(store, before.run.experiment_id, "pruned", {}, tags) as begun:
+        begun.metrics({"val/dice": 0.25}, 3)
+        raise Pruned(3)
+    (tmp_path / "first" / "0").mkdir(parents=True)
+    run_job(lambda: Outcome("pruned", begun.id, math.nan, "pruned after epoch 3"), 0, ["a=0.1"], tmp_path / "first" / "0")
+    assert before.close()  # as a job that did what the search asked
+    (run,) = before.children()
+    assert (run.info.status, run.data.tags["pruned"], run.data.metrics) == ("KILLED", "3", {"val/dice": 0.25})
+
+    after = Sweep(store, "pruned", "val/dice", ["a=interval(0,1)"], None, tmp_path / "second", Console(width=160))
+    assert after.run.id == before.run.id
+    (row,) = after.rows()
+    assert (row["how"], row["reason"], row["run_id"]) == ("pruned", "pruned after epoch 3", run.info.run_id)
+    assert math.isnan(row["score"])
+    assert after.close()
 
 
 def test_the_picture_shows_each_job_over_each_swept_parameter() -> None:

@@ -28,7 +28,7 @@ def check_grid(cfg: DictConfig, loader: ConfigLoader) -> tuple[list[list[str]] |
     For a search, return None in place of the overrides. If several jobs share data, split and augmentation, these are
     checked only once.
     """
-    jobs, threads, folders = {}, set(), set()
+    jobs, threads, folders, lengths = {}, set(), set(), set()
     overrides_of_jobs = list(itertools.islice(list_jobs(cfg), MOST_JOBS + 1))
     if len(overrides_of_jobs) > MOST_JOBS:
         raise config.ConfigError(f"{' '.join(as_typed(cfg.hydra.overrides.task))}: allowed: at most {MOST_JOBS} jobs")
@@ -43,6 +43,12 @@ def check_grid(cfg: DictConfig, loader: ConfigLoader) -> tuple[list[list[str]] |
             raise config.ConfigError(f"job {' '.join(shown)}\n{error}") from error
         jobs[str((job.data, job.split, job.augment, job.image_size, job.image_type, job.batch_size))] = job
         threads.add(job.trainer.threads)
+        lengths.add((job.epochs, job.budget_images))
+    if cfg.hydra.sweeper.get("pruner") and len(lengths) > 1:
+        raise config.ConfigError(
+            f"hydra/sweeper/pruner={cfg.hydra.runtime.choices.get('hydra/sweeper/pruner')}: compares the jobs epoch by epoch, "
+            "but they differ in epochs or budget_images; allowed: one length for all jobs, or hydra/sweeper/pruner=null"
+        )
     if len(threads) > 1 and cfg.hydra.launcher._target_.endswith(("BasicLauncher", "JoblibLauncher")):
         raise config.ConfigError(
             f"trainer.threads={sorted(map(str, threads))}: the jobs share a process, which sets it once; allowed: one value"

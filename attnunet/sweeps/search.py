@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from optuna.trial import TrialState
 
 from attnunet.errors import UserError
 from attnunet.sweeps.grid import parse_overrides, values
+from attnunet.sweeps.pruning import JOB, silence
 
 if TYPE_CHECKING:
     from hydra_plugins.attnunet_optuna import OptunaSweeper
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 def search(sweeper: OptunaSweeper, overrides: Sequence[str]) -> None:
     """Run the remaining trials of the study, the interrupted ones first; then print the best trial.
 
-    A trial without a value is marked FAIL, and the search goes on. If another process runs the study, wait until it ends.
+    A trial without a value is marked FAIL, and the search goes on. A job that is pruned marks its own trial PRUNED; see
+    `pruning`. If another process runs the study, wait until it ends.
     """
     say = sweeper.display.console.print
     root = Path(sweeper.config.tracking.root).resolve()
@@ -47,7 +48,7 @@ def search(sweeper: OptunaSweeper, overrides: Sequence[str]) -> None:
         run_trials(sweeper, study, parse_overrides(overrides))
     finally:
         lock.release()
-    if any(trial.value is not None for trial in study.trials):
+    if study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         best = study.best_trial
         say(f"Best of study {study.study_name}: trial {best.number}, {sweeper.config.monitor} {best.value:.4f}")
 
@@ -60,12 +61,12 @@ def open_study(sweeper: OptunaSweeper, database: Path) -> optuna.Study:
     """
     from attnunet.tracking.sqlite import address, explain_fault
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    silence()
     try:
         study = optuna.create_study(
             study_name=sweeper.study_name,
             storage=sweeper.storage or address(database),
+            pruner=sweeper.pruner,
             direction="minimize" if sweeper.config.monitor.endswith("loss") else "maximize",
             load_if_exists=True,
         )
@@ -86,17 +87,19 @@ def run_trials(sweeper: OptunaSweeper, study: optuna.Study, overrides: Sequence[
     space = {o.get_key_element(): distribution(o) for o in overrides if o.is_sweep_override()}
     check_space(study, space)
     fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
-    done = len(study.get_trials(states=(TrialState.COMPLETE,)))
+    done = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
     missing = max(0, sweeper.n_trials - done)
     sweeper.display.total = missing
     sweeper.display.console.print(f"Study {study.study_name}: {done} trials finished, {missing} to go")
     for first in range(0, missing, sweeper.n_jobs):
         trials = [study.ask(space) for _ in range(min(sweeper.n_jobs, missing - first))]
+        for number, trial in enumerate(trials, first):
+            trial.set_user_attr(JOB, number)
         jobs = [[*fixed, *(f"{key}={value}" for key, value in trial.params.items())] for trial in trials]
         for trial, job in zip(trials, sweeper.launcher.launch(jobs, initial_job_idx=first), strict=True):
             value = job.return_value
             if math.isnan(value):
-                study.tell(trial, state=TrialState.FAIL)
+                study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)  # a pruned trial is finished
             else:
                 study.tell(trial, value)
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PULSE = 60.0  # seconds between heartbeats
+PRUNED = "pruned"
+"""The tag of a run that a search ended early. It holds the last epoch."""
 
 
 class Run:
@@ -158,6 +160,14 @@ class Run:
         self.store.attempt(lambda: self.store.client.set_terminated(self.id, status), patience)
 
 
+class Pruned(Exception):
+    """The search ended the run early, after the epoch `epoch`."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"pruned after epoch {epoch}")
+        self.epoch = epoch
+
+
 @contextmanager
 def open_run(
     store: Store, study: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str], run_id: str | None = None
@@ -165,8 +175,9 @@ def open_run(
     """Yield a run of the study that is open during a `with` block: a new run, or the run `run_id`, which starts again.
 
     After the block, the run gets the status FINISHED. After Ctrl-C or SIGTERM, it gets the status KILLED; in this case, the
-    process does not wait for a server. After an error, it gets the status FAILED, and the traceback is logged. If the server
-    does not answer at the end, the next command that opens the store gives the run the status KILLED.
+    process does not wait for a server. After `Pruned`, it gets the status KILLED too, and a tag with the epoch. After another
+    error, it gets the status FAILED, and the traceback is logged. If the server does not answer at the end, the next command
+    that opens the store gives the run the status KILLED.
     """
     with stop_on_sigterm():
         current = Run(store, store.begin(study, name, tags, run_id))
@@ -179,6 +190,10 @@ def open_run(
             except (KeyboardInterrupt, SystemExit):
                 with suppress(Unavailable):
                     current.end("KILLED", patience=0)
+                raise
+            except Pruned as pruned:
+                current.tags({PRUNED: str(pruned.epoch)})
+                current.end("KILLED")
                 raise
             except BaseException as error:
                 with suppress(Unavailable):

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from attnunet.errors import first_line
 from attnunet.tracking.provenance import provenance
 from attnunet.tracking.records import reuse_tag
 from attnunet.tracking.resume import SCORE
-from attnunet.tracking.run import Run, heartbeat, stop_on_sigterm
+from attnunet.tracking.run import PRUNED, Pruned, Run, heartbeat, stop_on_sigterm
 from attnunet.tracking.store import Store, Unavailable
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Outcome:
     """The outcome of a job.
 
     Attributes:
-        how: "finished", "resumed", "reused", "failed", "interrupted" or "missing"; "running" until the job ends.
+        how: "finished", "resumed", "reused", "pruned", "failed", "interrupted" or "missing"; "running" until the job ends.
         run_id: the id of the job's run; None if it is not known.
         score: the best value of `monitor`; NaN if the job has no result.
         reason: why the job has no result, for example the first line of its error; "" if it has one.
@@ -85,9 +85,11 @@ def read_outcomes(sweep: Path, known: Collection[Path] = ()) -> Iterator[tuple[P
 
 
 def read_facts(run: entities.Run) -> dict:
-    """Return what `run_job` writes about a job, read from the finished run of the job. The number of the job is left out."""
+    """Return what `run_job` writes about a job, read from the finished or pruned run of the job. Leave out the number."""
     seconds = round((run.info.end_time - run.info.start_time) / 1000, 1)
-    outcome = Outcome("finished", run.info.run_id, run.data.metrics[SCORE])
+    outcome = Outcome("finished", run.info.run_id, run.data.metrics.get(SCORE, math.nan))
+    if SCORE not in run.data.metrics:
+        outcome = replace(outcome, how="pruned", reason=str(Pruned(int(run.data.tags[PRUNED]))))
     return {**asdict(outcome), "overrides": run.data.tags["overrides"].split(" "), "seconds": seconds}
 
 
@@ -160,7 +162,7 @@ class Sweep:
         """Return a row for each job: the values that differ between jobs, and the outcome of the job.
 
         The outcome of a job that did not start is "missing". If a search was started before, the first rows are the trials
-        that finished then.
+        that finished or were pruned then.
         """
         found = {facts["job"]: facts for _, facts in read_outcomes(self.folder)}
         for facts in found.values():
@@ -175,7 +177,8 @@ class Sweep:
             children = self.children()[::-1]  # oldest first
         if self.jobs is None:
             told = {" ".join(row["overrides"]) for row in table}
-            before = [run for run in children if SCORE in run.data.metrics and run.data.tags["overrides"] not in told]
+            ended = [run for run in children if SCORE in run.data.metrics or PRUNED in run.data.tags]
+            before = [run for run in ended if run.data.tags["overrides"] not in told]
             table = [{**row, "job": place} for place, row in enumerate([*map(read_facts, before), *table])]
         ids = {run.data.tags["overrides"]: run.info.run_id for run in children}
         for row in table:  # the outcome of a failed job lacks the id of its run
@@ -200,7 +203,7 @@ class Sweep:
         """
         rows = self.rows()
         parameters = [name for name in rows[0] if name in varying_keys(rows)] if rows else []
-        complete = status is None and all(row["how"] in ("finished", "resumed", "reused") for row in rows)
+        complete = status is None and all(row["how"] in ("finished", "resumed", "reused", "pruned") for row in rows)
         try:
             with self.stack:
                 self.log(rows, parameters, status or ("FINISHED" if complete else "FAILED"))
