@@ -1,4 +1,4 @@
-"""The scores of a run as CSV files and as a table in the terminal."""
+"""The scores of a run as metrics, as CSV files, and as a table in the terminal."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,19 +9,21 @@ from rich.text import Text
 from attnunet.data.files import write_csv
 from attnunet.evaluation.patients import Scores
 from attnunet.metrics import catalog
-from attnunet.metrics.decision import Choice
+from attnunet.tracking.run import Run
 
 
-def tables(choice: Choice, scores: Mapping[str, Scores]) -> dict[str, str]:
-    """Return the CSV files by name.
+def log_scores(run: Run, scores: Mapping[str, Scores], step: int = 0) -> None:
+    """Log the scores of each part: the metrics under final/<part>/, and the CSV files."""
+    for part, found in scores.items():
+        run.metrics(found.metrics(f"final/{part}"), step)
+    for name, text in tables(scores).items():
+        run.text(text, name)
 
-    decision.csv has a row for each decision that was tried, patients.csv for each scan, strata.csv for each group of patients.
-    """
-    return {
-        "decision.csv": write_csv(choice.rows()),
-        "patients.csv": write_csv(row for found in scores.values() for row in found.rows),
-        "strata.csv": write_csv(row for found in scores.values() for row in found.strata),
-    }
+
+def tables(scores: Mapping[str, Scores]) -> dict[str, str]:
+    """Return the CSV files by name; see `Scores.tables`. Each file has the rows of all parts."""
+    parts = [found.tables(part) for part, found in scores.items()]
+    return {name: write_csv(row for part in parts for row in part[name]) for name in parts[0]}
 
 
 def table_rows() -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from attnunet import figures
 from attnunet.data.cache import Prepared
+from attnunet.data.files import write_csv
 from attnunet.data.split import Split
 from attnunet.evaluation import pictures, report
 from attnunet.evaluation.patients import Scores
@@ -32,15 +33,14 @@ def log_results(
     `trainer.figures` whether the figures are. The figures of scores show the part that was scored last.
     """
     step = fitted.best_epoch
-    for part, found in scores.items():
-        run.metrics({f"final/{part}/{key}": value for key, value in found.summary.items()}, step)
+    report.log_scores(run, scores, step)
     score = fitted.history[step - 1][cfg.monitor]
     run.metrics({SCORE: score}, step)
-    for name, table in report.tables(choice, scores).items():
-        run.text(table, name)
+    run.text(write_csv(choice.rows()), "decision.csv")
     if cfg.trainer.keep != "none":
         run.predictor(predictor)
     if cfg.trainer.figures:
         run.figures({"curves": figures.curves(fitted.history, step), "decision": figures.decision(choice)})
-        run.figures(pictures.draw_scores(predictor, prepared, split.parts[part], found))
+        part = list(scores)[-1]
+        run.figures(pictures.draw_scores(predictor, prepared, split.parts[part], scores[part]))
     return score

@@ -198,6 +198,13 @@ class Record:
         """Return the rows of a CSV artifact."""
         return read_csv(self.text(path))
 
+    def summary(self, part: str) -> dict[str, float]:
+        """Return the summary of the scores of a part; an empty one if the part was not scored."""
+        if self.has("summary.csv"):
+            return {row["score"]: float(row["value"]) for row in self.rows("summary.csv") if row["part"] == part}
+        prefix = f"final/{part}/"  # an earlier version logged all values as metrics
+        return {name.removeprefix(prefix): value for name, value in self.metrics.items() if name.startswith(prefix)}
+
     def patients(self, part: str) -> list[dict[str, str]]:
         """Return the rows of patients.csv for a part; an empty list if the part was not scored."""
         return [row for row in self.rows("patients.csv") if row["part"] == part]
