@@ -34,6 +34,7 @@ class ScoredRun:
         slices: the slice numbers of each patient, by part ("val", "test").
         scores: the score of each patient, by part; NaN if it is undefined.
         worst: the patients whose undefined distance counts as the worst, by part.
+        parameters, macs: the parameters of the network, and its multiplications for an image; NaN if they are not known.
     """
 
     id: str
@@ -46,6 +47,8 @@ class ScoredRun:
     slices: Mapping[str, Slices]
     scores: Mapping[str, Scores]
     worst: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    parameters: float = math.nan
+    macs: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,16 @@ class Row:
     def minutes(self) -> float:
         """The mean time of a run, in minutes."""
         return float(np.mean([run.minutes for run in self.runs]))
+
+    @property
+    def parameters(self) -> float:
+        """The number of parameters of the network; NaN if it is not known."""
+        return nan_mean(np.array([run.parameters for run in self.runs]))
+
+    @property
+    def macs(self) -> float:
+        """The number of multiplications for an image; NaN if it is not known."""
+        return nan_mean(np.array([run.macs for run in self.runs]))
 
     @cached_property
     def seeds(self) -> dict[str, tuple[ScoredRun, ...]]:

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from attnunet.comparison.pairs import decimals
+from attnunet.comparison.pairs import decimals, millions
 from attnunet.comparison.table import Comparison, Place, summary
 
 WORDS = 15  # with more pairs than this, only the verdicts on the first row are printed
@@ -29,6 +29,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
             "seeds": str(len(s.row.seeds)),
             "spread": decimals(s.spread),
             "minutes": f"{s.minutes:.1f}",
+            **({"parameters": millions(s.row.parameters), "MACs": millions(s.row.macs)} if comparison.sized else {}),
             "runs": " ".join(run.id[:8] for run in s.row.runs),
         }
 

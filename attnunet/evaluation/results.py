@@ -12,6 +12,7 @@ from attnunet.evaluation import pictures, report
 from attnunet.evaluation.patients import Scores
 from attnunet.inference.predictor import Predictor
 from attnunet.metrics.decision import Choice
+from attnunet.models.cost import measure_cost
 from attnunet.tracking.resume import SCORE
 from attnunet.tracking.run import Run
 from attnunet.training.fit import Fitted
@@ -35,7 +36,7 @@ def log_results(
     step = fitted.best_epoch
     report.log_scores(run, scores, step)
     score = fitted.history[step - 1][cfg.monitor]
-    run.metrics({SCORE: score}, step)
+    run.metrics({SCORE: score, **measure_cost(predictor.network)}, step)
     run.text(write_csv(choice.rows()), "decision.csv")
     if cfg.trainer.keep != "none":
         run.predictor(predictor)

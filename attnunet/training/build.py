@@ -18,6 +18,7 @@ from attnunet.data.split import Split
 from attnunet.inference.predictor import Predictor, Preparation
 from attnunet.losses import DeepSupervision
 from attnunet.training import network_cache
+from attnunet.training.train_dice import TrainDice
 
 
 def build_draws(cfg: DictConfig, prepared: Prepared, split: Split) -> tuple[Draws, int]:
@@ -38,8 +39,9 @@ def build_network(cfg: DictConfig, channels: int, steps: int) -> keras.Model:
         with strategy_scope(cfg.trainer.strategy):
             network = take_images(make(cfg.model, "model")(cfg.image_size, channels), cfg.image_type)
             loss, optimizer = make(cfg.loss, "loss")(), make(cfg.optimizer, "optimizer")(steps)
-            deep = network.output.shape[-1] > 1
-            network.compile(optimizer, DeepSupervision(loss) if deep else loss, jit_compile=cfg.trainer.jit_compile)
+            if network.output.shape[-1] > 1:
+                loss = DeepSupervision(loss)
+            network.compile(optimizer, loss, metrics=[TrainDice()], jit_compile=cfg.trainer.jit_compile)
         return network
 
     return network_cache.compile_once(computation(cfg, channels, steps), build)

@@ -68,7 +68,7 @@ class Validation(keras.callbacks.Callback):
 class Log(keras.callbacks.Callback):
     """Passes the metrics of each epoch to `log` in one call.
 
-    The names of the metrics start with train/ or val/. Epochs count from 1.
+    The names of the metrics start with train/ or val/. The metrics of the compiled network get train/. Epochs count from 1.
 
     Raises:
         FloatingPointError: the training loss is infinite or not a number.
@@ -102,7 +102,7 @@ class Log(keras.callbacks.Callback):
             "train/loss": float(loss),
             "train/learning_rate": float(self.model.optimizer.learning_rate),
             "train/images_per_second": self.images_per_epoch / max(self.trained - self.started, 1e-9),
-            **{name: float(value) for name, value in logs.items()},
+            **{name if "/" in name else f"train/{name}": float(value) for name, value in logs.items()},
             "train/epoch_seconds": time.perf_counter() - self.started,
         }
         self.history.append(metrics)
