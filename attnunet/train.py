@@ -100,7 +100,7 @@ def fit_and_score(
     """Train a network, choose its best checkpoint and decision, score it, and log it; return the best value of `monitor`."""
     from attnunet.evaluation import decision, patients, report, results, warm_start
     from attnunet.tracking import uses
-    from attnunet.training import build, callbacks, fit
+    from attnunet.training import build, callbacks, fit, watch
 
     console = terminal.console()
 
@@ -116,7 +116,8 @@ def fit_and_score(
     run.text(split.manifest(prepared.slices, prepared.fingerprint), "split.json")
 
     # Training, with the validation patients scored after each epoch; then the weights of the best epoch.
-    validation = callbacks.Validation(predictor, prepared, split.val, cfg.evaluation.thresholds)
+    watched = watch.choose_slices(prepared, split.val) if cfg.trainer.figures else ()
+    validation = callbacks.Validation(predictor, prepared, split.val, cfg.evaluation.thresholds, watched)
     fitted = fit.fit(cfg, network, draws, epochs, validation, folder, run.metrics, console)
     if cfg.trainer.keep == "all":
         run.network(network, "checkpoints/last.keras")

@@ -41,7 +41,8 @@ def log_results(
     if cfg.trainer.keep != "none":
         run.predictor(predictor)
     if cfg.trainer.figures:
-        run.figures({"curves": figures.curves(fitted.history, step), "decision": figures.decision(choice)})
+        drawn = {"curves": figures.curves(fitted.history, step), "decision": figures.decision(choice)}
+        run.figures(drawn | pictures.draw_progress(prepared, fitted))
         part = list(scores)[-1]
         run.figures(pictures.draw_scores(predictor, prepared, split.parts[part], scores[part]))
     return score

@@ -31,15 +31,26 @@ class Validation(keras.callbacks.Callback):
 
     The scores do not use post-processing or mirror images. The kept checkpoint is scored with them after the training. This
     callback must come before those that read its scores, because Keras passes the same dictionary to all callbacks in turn.
+
+    `masks` holds the predictions of the slices `watched` at the best threshold of the last epoch.
     """
 
-    def __init__(self, predictor: Predictor, prepared: Prepared, indices: Sequence[int], thresholds: Sequence[float]) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        prepared: Prepared,
+        indices: Sequence[int],
+        thresholds: Sequence[float],
+        watched: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         self.predictor, self.prepared, self.indices = predictor, prepared, indices
-        self.thresholds = thresholds
+        self.thresholds, self.watched = thresholds, watched
+        self.masks: dict[int, np.ndarray] = {}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         losses: list[float] = []
+        seen: dict[int, np.ndarray] = {}
 
         def probabilities() -> Any:
             for batch, images in self.predictor.batches(self.prepared, self.indices):
@@ -48,12 +59,17 @@ class Validation(keras.callbacks.Callback):
                 masks = [frame.show_mask(self.prepared.mask(index)) for frame, index in zip(frames, batch, strict=True)]
                 small = np.stack(masks)[..., None]
                 losses.extend([float(self.model.loss(small, logits))] * len(batch))
-                yield from (frame.restore(sigmoid(z)) for frame, z in zip(frames, logits, strict=True))
+                for index, frame, z in zip(batch, frames, logits, strict=True):
+                    probability = frame.restore(sigmoid(z))
+                    if index in self.watched:
+                        seen[index] = probability
+                    yield probability
 
         volumes = [self.prepared.slices[index].volume for index in self.indices]
         masks = (self.prepared.mask(index) for index in self.indices)
         counts = count(volumes, probabilities(), masks, sorted({*self.thresholds, 0.5}))
         threshold = best_threshold(counts.at(*self.thresholds))
+        self.masks.update({index: seen[index] >= np.float32(threshold) for index in self.watched})
         best, half = counts.at(threshold).by_patient(), counts.at(0.5).by_patient()
         assert logs is not None
         logs |= {

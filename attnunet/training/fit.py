@@ -16,15 +16,24 @@ from attnunet.training.averages import Averages
 from attnunet.training.callbacks import Keep, Log, ShowProgress, Validation
 from attnunet.training.keras_internals import skip_gradient_sum
 from attnunet.training.state import History, State, read_weights
+from attnunet.training.watch import Masks, Watch, read_masks
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The result of a training: the metrics of each epoch, the best epoch (counted from 1), and the file of its weights."""
+    """The result of a training.
+
+    Attributes:
+        history: the metrics of each epoch.
+        best_epoch: the best epoch, counted from 1.
+        weights: the file of the weights of the best epoch.
+        watched: the predictions of the watched slices, by epoch; see `attnunet.training.watch`.
+    """
 
     history: History
     best_epoch: int
     weights: Path
+    watched: dict[int, Masks]
 
     def restore_best(self, network: keras.Model) -> None:
         network.set_weights(read_weights(self.weights))
@@ -59,6 +68,7 @@ def fit(
         callbacks: Sequence[keras.callbacks.Callback] = [
             averages,
             validation,  # before the others, because they read its scores
+            Watch(validation.masks, folder),
             Log(log, steps * draws.batch_size, history),
             keep,
             progress := ShowProgress(console, epochs, steps, cfg.monitor, done),
@@ -79,7 +89,7 @@ def fit(
             )
         finally:
             progress.stop()  # Keras calls no callback after an error, and the bar hides the cursor
-    return Fitted(history, keep.best_epoch, keep.best)
+    return Fitted(history, keep.best_epoch, keep.best, read_masks(folder, len(history)))
 
 
 def as_tf_data(source: grain.IterDataset, draws: Draws, devices: int = 1) -> tf.data.Dataset:
