@@ -52,6 +52,7 @@ lint: setup ## ruff (check and format), types, and that imports point downward
 docs: setup ## the documentation as a site in site/; a dead link, a missing anchor and a page without place in the menu fail
 	$(BIN)/python .ci/reference.py
 	$(BIN)/python .ci/scores.py
+	$(BIN)/python .ci/logged.py
 	$(BIN)/python .ci/notebook.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 

@@ -54,7 +54,7 @@ def evaluate(cfg: DictConfig, choices: dict[str, str], record: Record, console: 
     if not chosen.slices.isdisjoint(own):
         notes.append(uses.describe_uses(uses.count_use(current, own)))
     facts = {"command": provenance.command(), "notes": notes, "settings": OmegaConf.to_container(cfg, resolve=True)}
-    scoring.log_evaluation(current, name, found, chosen.notes, OmegaConf.to_yaml(OmegaConf.create(facts)))
+    scoring.log_evaluation(current, name, cfg.part, found, chosen.notes, OmegaConf.to_yaml(OmegaConf.create(facts)))
     drawn = pictures.draw_scores(predictor, chosen.prepared, chosen.indices, found)
     current.figures(drawn, f"evaluations/{name}/figures")
 

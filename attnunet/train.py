@@ -123,7 +123,7 @@ def fit_and_score(
     from attnunet.data.files import write_csv
     from attnunet.evaluation import decision, patients, report, results, warm_start
     from attnunet.tracking import uses
-    from attnunet.training import build, callbacks, fit
+    from attnunet.training import build, callbacks, fit, watch
 
     console = terminal.console()
 
@@ -148,7 +148,8 @@ def fit_and_score(
             tell(epoch, metrics[cfg.monitor])
 
     # Training, with the validation patients scored after each epoch; then the weights that are kept.
-    validation = callbacks.Validation(predictor, prepared, split.val, cfg.evaluation.thresholds)
+    watched = watch.choose_slices(prepared, split.val) if cfg.trainer.figures else ()
+    validation = callbacks.Validation(predictor, prepared, split.val, cfg.evaluation.thresholds, watched)
     fitted = fit.fit(cfg, network, draws, epochs, validation, folder, log, console)
     if cfg.trainer.keep == "all":
         run.network(network, "checkpoints/last.keras")

@@ -18,7 +18,6 @@ from attnunet.evaluation import report
 from attnunet.figures.comparison import draw_all
 from attnunet.metrics import catalog
 from attnunet.metrics.catalog import Metric
-from attnunet.metrics.decision import Choice, Decision
 from attnunet.tracking.store import Store, local_path
 from tests.test_comparison import table
 from tests.test_cross_validation import fold, join, joined
@@ -51,8 +50,8 @@ def _added(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_added")
 def test_an_added_metric_is_scored_summarized_and_printed() -> None:
     found = Patients(PAIRS).scored()
-    (_, patients, _) = report.tables(Choice(Decision(), (), ()), {"test": found}).values()
-    assert [int(row["depth_error"]) for row in read_csv(patients)] == ERRORS
+    patients = read_csv(report.tables({"test": found})["patients.csv"])
+    assert [int(row["depth_error"]) for row in patients] == ERRORS
     assert found.summary["depth_error"] == pytest.approx(-2 / 3)
     assert found.summary["depth_error_patients"] == 3
     console = Console(file=io.StringIO(), width=100)
@@ -82,8 +81,8 @@ def test_an_added_metric_is_joined_over_folds(tmp_path: Path) -> None:
         table.write_text(write_csv({**row, "depth_error": 5 * number - 1} for row in read_csv(table.read_text())))
     join(store)
     (result,) = joined(store)
-    assert result.metrics["final/test/depth_error"] == 1.5  # -1 for two patients, 4 for two
-    assert result.metrics["final/test/depth_error_patients"] == 4
+    assert result.summary("test")["depth_error"] == 1.5  # -1 for two patients, 4 for two
+    assert result.summary("test")["depth_error_patients"] == 4
     assert [row["depth_error"] for row in result.patients("test")] == ["-1", "4", "-1", "4"]
 
 

@@ -265,6 +265,19 @@ def test_the_terminal_shows_rows_and_words() -> None:
     assert "Row 1 (loss=loss0) or row 2 (loss=loss1): undecided: +0.200" in text
 
 
+def test_the_leaderboard_tells_the_size_of_networks_that_logged_it() -> None:
+    scores = np.array([[0.9, 0.8, 0.4], [0.5, 0.5, 0.5]])
+    runs = [run(i, dict(zip("abc", own, strict=True)), loss=f"loss{i}") for i, own in enumerate(scores)]
+    earlier = compare_rows(group_rows(runs), "val", Question(resamples=99))
+    runs[0] = replace(runs[0], parameters=481_936, macs=206_127_104)
+    sized = compare_rows(group_rows(runs), "val", Question(resamples=99))
+    for told, found in ((False, earlier), (True, sized)):
+        for text in (text_of(found), page(found, "", [], [], {})):
+            assert ("0.482 M" in text) == ("206 M" in text) == ("MACs" in text) == told
+    first, second = read_csv(tables(sized)["leaderboard.csv"])
+    assert (float(first["parameters"]), float(first["macs"]), second["macs"]) == (481_936, 206_127_104, "nan")
+
+
 def test_over_how_many_patients_a_row_is_said_where_it_is_not_over_all() -> None:
     scores = np.random.default_rng(0).beta(5, 2, (2, 12))
     for text in (text_of(table(scores)), page(table(scores), "", [], [], {})):

@@ -73,8 +73,10 @@ def test_the_command_scores_the_test_again_under_its_own_name(made: Made) -> Non
     assert "Dice, mean over patients" in result.stdout
     assert "this test split has now been scored 2 times" in result.stdout
     metrics = made.run.metrics
-    for score in ("dice", "iou_pooled", "dice_slice_lesion", "threshold", "hd95", "ece"):
+    for score in ("dice", "dice_slice_lesion", "threshold", "hd95"):
         assert metrics[f"evaluate/test/{score}"] == pytest.approx(metrics[f"final/test/{score}"], nan_ok=True), score
+    summary = {row["score"]: float(row["value"]) for row in made.run.rows("evaluations/test/summary.csv")}
+    assert summary == pytest.approx(made.run.summary("test"), nan_ok=True)
     assert made.rows("test") == made.run.patients("test")
     assert made.artifact("evaluations/test/figures/predictions.png").is_file()
     settings = yaml.safe_load(made.artifact("evaluations/test/config.yaml").read_text())
@@ -277,6 +279,7 @@ def test_a_job_of_a_sweep_gets_the_test_scores_that_a_run_alone_has(
     assert swept.run.patients("val") == made.run.patients("val")
     assert swept.run.patients("test") == made.run.patients("test")
     assert swept.run.rows("strata.csv") == made.run.rows("strata.csv")
+    assert swept.run.rows("summary.csv") == made.run.rows("summary.csv")
     ours = {name: value for name, value in swept.run.metrics.items() if name.startswith("final/test/")}
     theirs = {name: value for name, value in made.run.metrics.items() if name.startswith("final/test/")}
     assert ours == pytest.approx(theirs, nan_ok=True)

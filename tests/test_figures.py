@@ -351,7 +351,14 @@ def drawn_from(examples: list[Example]) -> dict[str, Figure]:
         "reliability": figures.reliability(calibrated()),
         "predictions": figures.predictions(examples),
         "gates": figures.gate_maps(examples),
+        "progress": progress_of(examples),
     }
+
+
+def progress_of(examples: list[Example]) -> Figure:
+    images, truths = [example.image for example in examples], [example.truth for example in examples]
+    masks = {epoch: [example.prediction for example in examples] for epoch in range(93, 101)}
+    return figures.progress([example.title for example in examples], images, truths, masks, best_epoch=100)
 
 
 def awkwardly_drawn() -> dict[str, Figure]:
@@ -367,7 +374,7 @@ def awkwardly_drawn() -> dict[str, Figure]:
         "decision": figures.decision(choice(Decision(0.5, 30), **{f"_{number}": dice for number, dice in many.items()})),
     }
     drawn |= {f"predictions{number}": figures.predictions(cases[:number]) for number in (1, 2, 3)}
-    drawn["gates"] = figures.gate_maps(cases)
+    drawn |= {"gates": figures.gate_maps(cases), "progress": progress_of(cases)}
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from scipy import ndimage
 
 from attnunet import figures
-from attnunet.data.files import read_csv
+from attnunet.data.files import read_csv, write_csv
 from attnunet.data.frames import Frame, make_frame
 from attnunet.data.slices import Slice
 from attnunet.evaluation import pictures, report
@@ -241,11 +241,23 @@ def test_the_tables_of_a_run() -> None:
     )
     assert predictor.decision == Decision(0.5, 0, False)
     assert [v.name for v in volumes] == ["a", "b"]
-    tables = report.tables(choice, {"val": us.scored("val"), "test": us.scored()})
+    assert [row["chosen"] for row in read_csv(write_csv(choice.rows()))] == ["0", "0", "1", "0"]
+    tables = report.tables({"val": us.scored("val"), "test": us.scored()})
     rows = {name: list(csv.DictReader(io.StringIO(text))) for name, text in tables.items()}
-    assert [row["chosen"] for row in rows["decision.csv"]] == ["0", "0", "1", "0"]
     assert [row["patient"] for row in rows["patients.csv"]] == ["a", "b"] * 2
     assert {row["part"] for row in rows["strata.csv"]} == {"val", "test"}
+    values = {(row["part"], row["score"]): row["value"] for row in rows["summary.csv"]}
+    assert float(values["val", "dice"]) == float(values["test", "dice"]) == 1
+    assert values["test", "dice_patients"] == "2.0"
+    assert {name for part, name in values if part == "test"} == set(us.scored().summary)
+
+
+def test_few_values_of_a_summary_are_metrics_and_each_is_known() -> None:
+    found = Patients([(SEVERAL, soft(SEVERAL))]).scored()
+    metrics = found.metrics("final/test")
+    assert set(metrics) == {f"final/test/{name}" for name in catalog.LOGGED}
+    assert len(metrics) == 16
+    assert metrics["final/test/dice_pooled"] == 1
 
 
 AWKWARD = ["=1+1", "-2", "+x", "@y", "'q", "'=q", "a,b", 'a"b', "a\nb", "a\r\nb", "\t=z", "", "  ", "'-0.5", "0x1F", "张伟"]
@@ -253,8 +265,7 @@ AWKWARD = ["=1+1", "-2", "+x", "@y", "'q", "'=q", "a,b", 'a"b', "a\nb", "a\r\nb"
 
 def test_patients_come_back_as_they_were_named_and_their_scores_as_numbers() -> None:
     us: Any = Patients([(PIXEL, soft(EMPTY))] * len(AWKWARD), names=AWKWARD, sites=("=cmd()", "[b]"))
-    _, choice, _ = choose_decision(us, us, range(4), thresholds=[0.5], smallest_lesions=[0], fill_holes=[False])
-    tables = report.tables(choice, {"test": us.scored()})
+    tables = report.tables({"test": us.scored()})
     rows = read_csv(tables["patients.csv"])
     assert [row["patient"] for row in rows] == sorted(AWKWARD)
     assert [float(row["volume_error"]) for row in rows] == [-1.0] * len(AWKWARD)

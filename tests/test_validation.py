@@ -168,6 +168,20 @@ def test_log_hands_over_one_call_an_epoch_with_the_documented_names(network: ker
     assert losses == sorted(losses, reverse=True)
 
 
+def test_watched_slices_are_kept_at_the_best_threshold(network: keras.Model, prepared: Prepared) -> None:
+    preparation = Preparation(SIZE, prepared.file_channels, prepared.channels, prepared.intensity)
+    predictor = Predictor(network, preparation, batch_size=4)
+    validation = Validation(predictor, prepared, [1, 2, 3], GRID, watched=[3, 1])
+    validation.set_model(network)
+    logs: dict[str, Any] = {"loss": 1.0}
+    validation.on_epoch_end(0, logs)
+    assert list(validation.masks) == [3, 1]
+    for index, mask in validation.masks.items():
+        (expected,) = predictor.probabilities(prepared, [index])
+        np.testing.assert_array_equal(mask, expected >= np.float32(logs["val/threshold"]))
+    assert validated(network, prepared, [1, 2, 3]) == logs
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_log_stops_at_a_loss_that_is_no_number(network: keras.Model, value: float) -> None:
     recorder = Recorder()

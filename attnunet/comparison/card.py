@@ -71,7 +71,7 @@ def card(record: Record, comparison: Comparison, source: str, notes: Sequence[st
         parts=[(PARTS[part], len(found), sum(map(len, found.values()))) for part, found in record.split["slices"].items()],
         licence=find_licence(record.config.data),
         scored=[PARTS[part] for part in scored],
-        scores=list(list_scores(record.metrics, scored)),
+        scores=list(list_scores({part: record.summary(part) for part in scored})),
         strata=list(list_strata(record.rows("strata.csv"), scored[-1])),
         rank=describe_rank(record, comparison),
         legend=comparison.legend if comparison.pairs else "",
@@ -107,14 +107,14 @@ def find_licence(data: Mapping[str, Any]) -> str:
     return {"attnunet.data.phantom.phantom": DRAWN}.get(data["_target_"], "unknown; the record of the run does not name it")
 
 
-def list_scores(metrics: Mapping[str, float], parts: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Yield the rows of the table of scores: the name of a score, and its value in each part."""
+def list_scores(parts: Mapping[str, Mapping[str, float]]) -> Iterator[tuple[str, ...]]:
+    """Yield the rows of the table of scores: the name of a score, and its value in the summary of each part."""
 
     def cells(name: str) -> list[str]:
-        return [decimals(metrics.get(f"final/{part}/{name}", math.nan)) for part in parts]
+        return [decimals(summary.get(name, math.nan)) for summary in parts.values()]
 
     dice = zip(cells("dice"), cells("dice_ci_low"), cells("dice_ci_high"), strict=True)
-    yield "patients", *(f"{metrics[f'final/{part}/dice_patients']:.0f}" for part in parts)
+    yield "patients", *(f"{summary['dice_patients']:.0f}" for summary in parts.values())
     yield "Dice, mean (95 % interval)", *(f"{mean} ({low} to {high})" if low else mean for mean, low, high in dice)
     yield "Dice, median", *cells("dice_median")
     yield from ((words, *cells(name)) for name, words in OTHERS.items())

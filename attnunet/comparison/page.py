@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from attnunet.comparison.pairs import decimals
+from attnunet.comparison.pairs import decimals, millions
 from attnunet.comparison.shared import describe_choices, list_origins, list_settings
 from attnunet.comparison.table import Comparison, summary
 from attnunet.figures.comparison import choose_pairs, draw_all
@@ -28,6 +28,7 @@ def page(
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["score"] = decimals
+    environment.filters["millions"] = millions
     settings = list_settings(comparison)
     return environment.get_template("page.html").render(
         comparison=comparison,

@@ -206,6 +206,11 @@ def decimals(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.3f}"
 
 
+def millions(count: float) -> str:
+    """Return a count in millions with three digits, for example 0.482 M; "" for NaN."""
+    return "" if math.isnan(count) else f"{count / 1e6:.3g} M"
+
+
 def plural(count: int, noun: str) -> str:
     """Return a count with its noun."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

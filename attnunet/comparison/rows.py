@@ -37,6 +37,7 @@ class ScoredRun:
         tags: the tags in MLflow.
         page: the address of MLflow's page of the run; "" if it is not known.
         folder: the address of the folder with its artifacts; "" if it is not on this machine.
+        parameters, macs: the parameters of the network, and its multiplications for an image; NaN if they are not known.
     """
 
     id: str
@@ -52,6 +53,8 @@ class ScoredRun:
     tags: Mapping[str, str] = field(default_factory=dict)
     page: str = ""
     folder: str = ""
+    parameters: float = math.nan
+    macs: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,16 @@ class Row:
     def minutes(self) -> float:
         """The mean time of a run, in minutes."""
         return float(np.mean([run.minutes for run in self.runs]))
+
+    @property
+    def parameters(self) -> float:
+        """The number of parameters of the network; NaN if it is not known."""
+        return nan_mean(np.array([run.parameters for run in self.runs]))
+
+    @property
+    def macs(self) -> float:
+        """The number of multiplications for an image; NaN if it is not known."""
+        return nan_mean(np.array([run.macs for run in self.runs]))
 
     @cached_property
     def seeds(self) -> dict[str, tuple[ScoredRun, ...]]:

@@ -1,5 +1,6 @@
 """The runs of a comparison: selecting them, and reading the scores of their patients."""
 
+import math
 from collections.abc import Sequence
 
 from omegaconf import DictConfig
@@ -74,7 +75,8 @@ def read_scores(record: Record, question: Question, parts: Sequence[str]) -> Sco
         scores[part], worst[part] = read_patients(rows, question.score)
     overrides = record.tags.get("overrides", "")
     facts = (record.name, record.params, overrides, record.minutes, record.leaking, record.content, record.split["slices"])
-    return ScoredRun(record.id, *facts, scores, worst, record.tags, record.page, record.folder)
+    parameters, macs = (record.metrics.get(name, math.nan) for name in ("parameters", "macs"))
+    return ScoredRun(record.id, *facts, scores, worst, record.tags, record.page, record.folder, parameters, macs)
 
 
 def score_tests(records: Sequence[Record], store: Store, console: Console) -> dict[str, Record]:

@@ -122,6 +122,11 @@ class Comparison:
         return list(dict.fromkeys(key for standing in self.standings for key in standing.row.label))
 
     @property
+    def sized(self) -> bool:
+        """Whether the size of at least one row's network is known. Earlier versions did not log it."""
+        return any(not math.isnan(standing.row.parameters) for standing in self.standings)
+
+    @property
     def swept(self) -> dict[str, list[str]]:
         """The parameters that differ among the rows, each with its value in every row."""
         return {key: [s.row.label.get(key, "") for s in self.standings] for key in self.parameters if key != "run"}
@@ -246,6 +251,8 @@ def tables(comparison: Comparison) -> dict[str, str]:
             **{name: getattr(s, name) for name in ("mean", "low", "high")},
             **{name: getattr(s, name) for name in ("rank_low", "rank_high", "group")},
             **{name: getattr(s, name) for name in ("median", "validation", "spread", "minutes")},
+            "parameters": s.row.parameters,
+            "macs": s.row.macs,
             "seeds": len(s.row.seeds),
             **{name: getattr(s, name) for name in ("patients", "worst", "mean_defined")},
             "leaking": str(s.row.leaking).lower(),

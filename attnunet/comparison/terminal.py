@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from attnunet.comparison.pairs import decimals
+from attnunet.comparison.pairs import decimals, millions
 from attnunet.comparison.shared import describe_choices, list_settings
 from attnunet.comparison.table import Comparison, Place, summary
 
@@ -87,6 +87,7 @@ def list_details(s: Place, comparison: Comparison) -> dict[str, str]:
         "spread": decimals(s.spread),
         "minutes": f"{s.minutes:.1f}",
         "median": decimals(s.median),
+        **({"parameters": millions(s.row.parameters), "MACs": millions(s.row.macs)} if comparison.sized else {}),
         "runs": "\n".join(run.id[:8] for run in s.row.runs),
     }
 

@@ -75,7 +75,10 @@ CORE = (
 )
 """The code that every run executes, whatever `_target_`s it has."""
 CATALOG, MASKS = "attnunet.metrics.catalog", "attnunet.metrics.masks.Masks"
-SILENT = tuple(f"attnunet.{name}" for name in ("errors", "figures", "config", "tracking", "sweeps"))
+SILENT = tuple(
+    f"attnunet.{name}"
+    for name in ("errors", "figures", "config", "tracking", "sweeps", "training.train_dice", "training.watch")
+)
 """The code that CORE reaches and that changes no result."""
 NUMERICAL = ("tensorflow", "keras", "numpy", "scipy", "opencv-python", "albumentations", "grain", "focal-loss")
 

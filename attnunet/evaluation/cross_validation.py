@@ -95,12 +95,13 @@ class CrossValidation:
     def by_slice(self) -> dict[str, float]:
         """Return the means over all slices. The mean of each fold is weighted by its number of slices."""
         tables = [fold.patients("test") for fold in self.folds]
+        summaries = [fold.summary("test") for fold in self.folds]
         values = {}
         for convention, column in BY_SLICE.items():
             weights = np.array([sum(int(row[column]) for row in table) for table in tables])
             some = weights > 0
             for name in (f"{metric.name}_{convention}" for metric in catalog.METRICS if metric.overlap):
-                means = np.array([fold.metrics[f"final/test/{name}"] for fold in self.folds])
+                means = np.array([summary[name] for summary in summaries])
                 values[name] = float(np.average(means[some], weights=weights[some])) if some.any() else float("nan")
         return values
 

@@ -12,7 +12,6 @@ from rich.console import Console
 from attnunet.config import objects
 from attnunet.data.cache import Prepared
 from attnunet.data.checks import find_doubts
-from attnunet.data.files import write_csv
 from attnunet.data.slices import DataError
 from attnunet.evaluation import pictures, report
 from attnunet.evaluation.ensembles import load_model
@@ -70,9 +69,7 @@ def evaluate_ensemble(cfg: DictConfig, model: Model, settings: dict[str, Any], c
             notes.append(uses.describe_uses(uses.count_use(current, scored)))
         facts = {"notes": notes, "settings": OmegaConf.to_container(cfg, resolve=True)}
         current.text(OmegaConf.to_yaml(OmegaConf.create(facts)), "config.yaml")
-        current.metrics({f"final/{cfg.part}/{key}": value for key, value in found.summary.items()}, step=0)
-        current.text(write_csv(found.rows), "patients.csv")
-        current.text(write_csv(found.strata), "strata.csv")
+        report.log_scores(current, {cfg.part: found})
         current.figures(pictures.draw_charts(found))
     report.print_scores(console, {cfg.part: found}, "an ensemble, on patients that no member trained or validated on")
     for line in (*notes, f"run {current.id}: {name}"):

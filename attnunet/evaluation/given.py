@@ -12,7 +12,6 @@ from rich.console import Console
 
 from attnunet.config import objects
 from attnunet.data.cache import prepare
-from attnunet.data.files import write_csv
 from attnunet.data.slices import DataError
 from attnunet.evaluation import pictures, report
 from attnunet.evaluation.patients import Scores, score_patients
@@ -91,8 +90,5 @@ def share_params(record: Record, name: str) -> dict[str, str]:
 def log_scores(run: Run, record: Record, scores: Mapping[str, Scores]) -> None:
     """Log scores under the names that a training uses, so that comparisons can read both kinds of run."""
     run.text(record.text("split.json"), "split.json")
-    for part, found in scores.items():
-        run.metrics({f"final/{part}/{key}": value for key, value in found.summary.items()}, step=0)
-    run.text(write_csv(row for found in scores.values() for row in found.rows), "patients.csv")
-    run.text(write_csv(row for found in scores.values() for row in found.strata), "strata.csv")
+    report.log_scores(run, scores)
     run.figures({name: drawn for found in scores.values() for name, drawn in pictures.draw_charts(found).items()})

@@ -6,7 +6,6 @@ from dataclasses import replace
 from omegaconf import DictConfig
 from rich.console import Console
 
-from attnunet.data.files import write_csv
 from attnunet.evaluation import cross_validation, pictures, report, scoring
 from attnunet.tracking import records, uses
 from attnunet.tracking.provenance import provenance
@@ -34,9 +33,7 @@ def join_studies(cfg: DictConfig, store: Store, runs: Sequence[Record], console:
         joined = found.join_scores()
         tags = {**provenance([]), "cross_validated": " ".join(fold.id for fold in found.folds)}
         with open_run(store, store.study(cfg.study), found.name, found.params, tags) as current:
-            current.metrics({f"final/test/{key}": value for key, value in joined.summary.items()}, step=0)
-            current.text(write_csv(joined.rows), "patients.csv")
-            current.text(write_csv(joined.strata), "strata.csv")
+            report.log_scores(current, {"test": joined})
             current.figures(pictures.draw_charts(joined))
         console.print(f"run {current.id}: {found.name}, {len(found.folds)} folds")
         report.print_scores(console, {"test": joined}, "every patient tested once, by a network that never saw it")

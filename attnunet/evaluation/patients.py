@@ -8,6 +8,7 @@ from attnunet.data.cache import Prepared
 from attnunet.data.slices import name_volume
 from attnunet.evaluation.decision import read_truth
 from attnunet.inference.predictor import Volume
+from attnunet.metrics import catalog
 from attnunet.metrics.calibration import Calibration, calibration, near_lesions, pool
 from attnunet.metrics.counts import concatenate, count
 from attnunet.metrics.decision import Decision
@@ -33,7 +34,7 @@ class Scores:
     """The scores of a group of patients, such as the test patients.
 
     Attributes:
-        summary: the values by name. A run logs them under final/<part>/.
+        summary: the values by name. summary.csv has all of them; MLflow has those of `catalog.LOGGED` as metrics.
         rows: the rows of patients.csv, one for each scan of a patient, in alphabetical order.
         calibration: the calibration over the pixels near lesions.
         strata: the rows of strata.csv, one for each group of patients.
@@ -44,10 +45,23 @@ class Scores:
     calibration: Calibration
     strata: Rows
 
+    def metrics(self, prefix: str) -> dict[str, float]:
+        """Return the values that are metrics in MLflow, for example final/test/dice with the prefix final/test."""
+        return {f"{prefix}/{name}": self.summary[name] for name in catalog.LOGGED if name in self.summary}
+
+    def tables(self, part: str) -> dict[str, Rows]:
+        """Return the rows of patients.csv, strata.csv and summary.csv, by the name of the file."""
+        return {"patients.csv": self.rows, "strata.csv": self.strata, "summary.csv": summary_rows(part, self.summary)}
+
     @property
     def nothing(self) -> bool:
         """Whether no pixel of any patient is predicted as lesion."""
         return not any(row["tp"] or row["fp"] for row in self.rows)
+
+
+def summary_rows(part: str, summary: Mapping[str, float]) -> Rows:
+    """Return the rows of summary.csv, one for each value of a summary. `Record.summary` reads them."""
+    return [{"part": part, "score": name, "value": float(value)} for name, value in summary.items()]
 
 
 def volume_of(row: Mapping[str, float | str]) -> str:

@@ -13,6 +13,7 @@ from attnunet.inference.gates import read_gates
 from attnunet.inference.predictor import Predictor
 from attnunet.metrics import catalog
 from attnunet.models.blocks import gate_maps
+from attnunet.training.fit import Fitted
 
 
 def draw_scores(predictor: Predictor, prepared: Prepared, indices: Sequence[int], found: Scores) -> dict[str, Figure]:
@@ -54,6 +55,24 @@ def find_examples(predictor: Predictor, prepared: Prepared, table: Rows, indices
     ]
 
 
+def draw_progress(prepared: Prepared, fitted: Fitted) -> dict[str, Figure]:
+    """Return the figure of the watched slices over the epochs, by name; nothing if no slice was watched."""
+    if not fitted.watched:
+        return {}
+    indices = list(next(iter(fitted.watched.values())))
+    titles = [f"{prepared.slices[i].volume}, slice {prepared.slices[i].number}" for i in indices]
+    images, truths = [show_slice(prepared, i) for i in indices], [prepared.mask(i) for i in indices]
+    epochs = {epoch: [masks[i] for i in indices] for epoch, masks in fitted.watched.items()}
+    return {"progress": figures.progress(titles, images, truths, epochs, fitted.epoch)}
+
+
+def show_slice(prepared: Prepared, index: int) -> np.ndarray:
+    """Return a slice as an image for figures, uint8 (h, w): flair if there is one, else the first channel."""
+    image = prepared.inputs([index])[0]
+    channel = prepared.channels.index("flair") if "flair" in prepared.channels else 0
+    return prepared.frame(index).restore(np.rint(image[..., channel]).astype(np.uint8))
+
+
 def example(
     predictor: Predictor,
     maps: keras.Model | None,
@@ -67,10 +86,9 @@ def example(
     place = int(np.argmax(prepared.lesion_pixels[volume.indices]))
     index = volume.indices[place]
     frame, image = prepared.frame(index), prepared.inputs([index])[0]
-    channel = prepared.channels.index("flair") if "flair" in prepared.channels else 0
     return figures.Example(
         f"{name}: {volume_of(row)}",
-        frame.restore(np.rint(image[..., channel]).astype(np.uint8)),
+        show_slice(prepared, index),
         prepared.mask(index),
         predictor.decision(volume.probabilities)[place],
         read_gates(maps, image, frame),

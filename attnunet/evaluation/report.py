@@ -1,4 +1,4 @@
-"""The scores of a run as CSV files and as a table in the terminal."""
+"""The scores of a run as metrics, as CSV files, and as a table in the terminal."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from rich.text import Text
 
 from attnunet.data.files import write_csv
 from attnunet.metrics import catalog
+from attnunet.tracking.run import Run
 
 if TYPE_CHECKING:
     from attnunet.evaluation.patients import Rows, Scores  # imports TensorFlow, which a reused run does not need
-    from attnunet.metrics.decision import Choice
 
+TABLES = ("patients.csv", "strata.csv", "summary.csv")
 LEAKING = "LEAKING split: patients on both sides, so the scores are too high"
 """The title of the printed scores of a run whose split leaks."""
 
@@ -33,16 +34,18 @@ class Shown(Protocol):
     def nothing(self) -> bool: ...
 
 
-def tables(choice: Choice, scores: Mapping[str, Scores]) -> dict[str, str]:
-    """Return the CSV files by name.
+def log_scores(run: Run, scores: Mapping[str, Scores], step: int = 0) -> None:
+    """Log the scores of each part: the metrics under final/<part>/, and the CSV files."""
+    for part, found in scores.items():
+        run.metrics(found.metrics(f"final/{part}"), step)
+    for name, text in tables(scores).items():
+        run.text(text, name)
 
-    decision.csv has a row for each decision that was tried, patients.csv for each scan, strata.csv for each group of patients.
-    """
-    return {
-        "decision.csv": write_csv(choice.rows()),
-        "patients.csv": write_csv(row for found in scores.values() for row in found.rows),
-        "strata.csv": write_csv(row for found in scores.values() for row in found.strata),
-    }
+
+def tables(scores: Mapping[str, Scores]) -> dict[str, str]:
+    """Return the CSV files by name; see `Scores.tables`. Each file has the rows of all parts, or none if none was scored."""
+    parts = [found.tables(part) for part, found in scores.items()]
+    return {name: write_csv(row for part in parts for row in part[name]) for name in TABLES}
 
 
 def table_rows() -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -6,11 +6,13 @@ from omegaconf import DictConfig
 
 from attnunet import figures
 from attnunet.data.cache import Prepared
+from attnunet.data.files import write_csv
 from attnunet.data.split import Split
 from attnunet.evaluation import pictures, report
 from attnunet.evaluation.patients import Scores
 from attnunet.inference.predictor import Predictor
 from attnunet.metrics.decision import Choice
+from attnunet.models.cost import measure_cost
 from attnunet.tracking.resume import SCORE
 from attnunet.tracking.run import Run
 from attnunet.training.fit import Fitted
@@ -33,17 +35,14 @@ def log_results(
     `trainer.figures` whether the figures are. The figures of scores show the part that was scored last.
     """
     step = fitted.epoch
-    for part, found in scores.items():
-        run.metrics({f"final/{part}/{key}": value for key, value in found.summary.items()}, step)
-    run.metrics({SCORE: score}, step)
-    for name, table in report.tables(choice, scores).items():
-        run.text(table, name)
+    report.log_scores(run, scores, step)
+    run.metrics({SCORE: score, **measure_cost(predictor.network)}, step)
+    run.text(write_csv(choice.rows()), "decision.csv")
     if cfg.trainer.keep != "none":
         run.predictor(predictor)
     if cfg.trainer.figures:
-        run.figures({"curves": figures.curves(fitted.history, step)})
+        run.figures({"curves": figures.curves(fitted.history, step)} | pictures.draw_progress(prepared, fitted))
         if choice.thresholds:
             run.figures({"decision": figures.decision(choice)})
-        if scores:
-            part, found = [*scores.items()][-1]
-            run.figures(pictures.draw_scores(predictor, prepared, split.parts[part], found))
+        for part in [*scores][-1:]:
+            run.figures(pictures.draw_scores(predictor, prepared, split.parts[part], scores[part]))

@@ -16,8 +16,9 @@ from attnunet.data.cache import Prepared, prepare
 from attnunet.data.checks import find_doubts
 from attnunet.data.files import write_csv
 from attnunet.data.slices import DataError
+from attnunet.evaluation import report
 from attnunet.evaluation.known import known_patients
-from attnunet.evaluation.patients import Scores, score_patients
+from attnunet.evaluation.patients import Scores, score_patients, summary_rows
 from attnunet.inference.predictor import Predictor, Preparation
 from attnunet.tracking import records, uses
 from attnunet.tracking.records import Record
@@ -182,7 +183,7 @@ def free_name(record: Record, mark: str, wanted: str | None, default: str) -> st
 def score_test(record: Record) -> int:
     """Score the test patients of a run that has no test scores. Return how often the test split has been scored.
 
-    The function uses the decision that the training chose. It logs the scores to final/test/..., patients.csv and strata.csv.
+    The function uses the decision that the training chose. It logs the scores to final/test/... and to the CSV files.
     `record` does not contain the new metrics; fetch the run again to read them.
 
     Raises:
@@ -201,20 +202,21 @@ def score_test(record: Record) -> int:
 
     run = Run(record.store, record.id)
     times = uses.count_use(run, record.slices("test"), own=True)
-    for file, rows in (("patients.csv", found.rows), ("strata.csv", found.strata)):
-        earlier: list[Mapping[str, Any]] = [row for row in record.rows(file) if row["part"] != "test"]
-        run.text(write_csv([*earlier, *rows]), file)
+    known: dict[str, Sequence[Mapping[str, Any]]] = {name: record.rows(name) for name in ("patients.csv", "strata.csv")}
+    known["summary.csv"] = summary_rows("val", record.summary("val"))  # a run of an earlier version has no such file
+    for name, rows in found.tables("test").items():
+        run.text(write_csv([*(row for row in known[name] if row["part"] != "test"), *rows]), name)
     # These metrics mark the run as tested, so they come last. If the process dies earlier, the run can be scored again.
-    run.metrics({f"final/test/{key}": value for key, value in found.summary.items()}, step=run.last_step(SCORE))
+    run.metrics(found.metrics("final/test"), step=run.last_step(SCORE))
     run.send()
     return times
 
 
-def log_evaluation(run: Run, name: str, found: Scores, notes: Sequence[str], settings: str) -> None:
+def log_evaluation(run: Run, name: str, part: str, found: Scores, notes: Sequence[str], settings: str) -> None:
     """Log the metrics of an evaluation under evaluate/<name>/, and its files under evaluations/<name>/."""
     run.tags({EVALUATION + name: "; ".join(notes) or f"{len(found.rows)} patients"})
-    run.metrics({f"evaluate/{name}/{key}": value for key, value in found.summary.items()}, step=0)
-    run.text(write_csv(found.rows), f"evaluations/{name}/patients.csv")
-    run.text(write_csv(found.strata), f"evaluations/{name}/strata.csv")
+    run.metrics(found.metrics(f"evaluate/{name}"), step=0)
+    for file, text in report.tables({part: found}).items():
+        run.text(text, f"evaluations/{name}/{file}")
     run.text(settings, f"evaluations/{name}/config.yaml")
     run.send()

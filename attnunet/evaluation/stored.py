@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from attnunet.config import format_override
-from attnunet.evaluation.report import format_cell, table_rows
+from attnunet.evaluation.summary import print_stored
 from attnunet.tracking.clearing import can_be_resumed, count, find_models, folder_size, own_folders, state_of
 from attnunet.tracking.records import Record, find_run, find_study, runs_of_sweep, search_runs
 from attnunet.tracking.resume import SCORE
@@ -131,7 +131,7 @@ def print_run(store: Store, run_id: str, console: Console) -> None:
             fact.add_row(name, Text(value))
             console.print(fact, soft_wrap=False)
     console.print(Text(f"command   {tags.get('command', '')}"))  # not broken, to be copied
-    print_stored_scores(record, console)
+    print_stored(console, record)
     if "sweep" in tags:
         console.print()
         print_table(store, [(job.run, "") for job in runs_of_sweep(store, record.id)], console)
@@ -145,30 +145,6 @@ def print_run(store: Store, run_id: str, console: Console) -> None:
     console.print()
     for line in describe_next(record):
         console.print(Text(line))
-
-
-def print_stored_scores(record: Record, console: Console) -> None:
-    """Print the scores that the run logged, with a column for each part that was scored; nothing if it logged none."""
-    parts = {
-        part: {
-            name.removeprefix(f"final/{part}/"): value
-            for name, value in record.metrics.items()
-            if name.startswith(f"final/{part}/")
-        }
-        for part in ("val", "test")
-    }
-    scored = {part: values for part, values in parts.items() if values}
-    table = Table(box=None, pad_edge=False)
-    table.add_column("score")
-    for part, values in scored.items():
-        patients = values.get("dice_patients")
-        table.add_column(part if patients is None else f"{part} ({patients:.0f} patients)", justify="right")
-    for label, names in table_rows():
-        if any(cells := [format_cell(values, names) for values in scored.values()]):
-            table.add_row(label, *cells)
-    if table.row_count:
-        console.print()
-        console.print(table, soft_wrap=False)
 
 
 def list_files(store: Store, run_id: str) -> Iterator[tuple[str, int]]:

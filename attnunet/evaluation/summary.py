@@ -48,9 +48,7 @@ def describe_start(prepared: Prepared, split: Split, machine: str, no_gpu: str) 
 
 def print_reused(console: Console, record: Record, keep: str) -> None:
     """Print the scores of a finished run, and say which checkpoints it lacks of those that `trainer.keep` asks for."""
-    parts = [part for part in ("val", "test") if f"final/{part}/dice" in record.metrics]
-    scores = {part: read_scores(record, part) for part in parts}
-    report.print_scores(console, scores, report.LEAKING if record.leaking else None)
+    print_stored(console, record)
     if lacking := [name for name in NETWORKS[keep] if not record.has(f"checkpoints/{name}.keras")]:
         files = " and ".join(f"checkpoints/{name}.keras" for name in lacking)
         console.print(
@@ -59,11 +57,17 @@ def print_reused(console: Console, record: Record, keep: str) -> None:
         )
 
 
+def print_stored(console: Console, record: Record) -> None:
+    """Print the scores in the record of a run, with a column for each part that was scored; nothing if none was."""
+    scores = {part: read_scores(record, part) for part in ("val", "test") if record.summary(part)}
+    if scores:
+        report.print_scores(console, scores, report.LEAKING if record.leaking else None)
+
+
 def read_scores(record: Record, part: str) -> Stored:
-    """Return the scores of a part from the record of a run."""
-    summary = record.summary(part)
-    strata: list[dict[str, float | str]] = [
-        {**row, "dice": float(row["dice"])} for row in record.rows("strata.csv") if row["part"] == part
-    ]
-    nothing = not any(int(row[count]) for row in record.patients(part) for count in ("tp", "fp"))
-    return Stored({**summary, **{name: int(summary[name]) for name in WHOLE}}, strata, nothing)
+    """Return the scores of a part from the record of a run. Some runs of earlier versions have no tables."""
+    tables = {name: record.rows(name) if record.has(name) else [] for name in ("strata.csv", "patients.csv")}
+    strata, patients = ([row for row in rows if row["part"] == part] for rows in tables.values())
+    summary = {name: int(value) if name in WHOLE else value for name, value in record.summary(part).items()}
+    nothing = bool(patients) and not any(int(row[count]) for row in patients for count in ("tp", "fp"))
+    return Stored(summary, [{**row, "dice": float(row["dice"])} for row in strata], nothing)

@@ -5,7 +5,7 @@ from attnunet.figures.outlines import outlines
 from attnunet.figures.scores import patients, reliability
 from attnunet.figures.style import save_figures
 from attnunet.figures.sweep import sweep_scores
-from attnunet.figures.training import curves, decision
+from attnunet.figures.training import curves, decision, progress
 
 __all__ = [
     "Example",
@@ -15,6 +15,7 @@ __all__ = [
     "outlines",
     "patients",
     "predictions",
+    "progress",
     "reliability",
     "save_figures",
     "sweep_scores",

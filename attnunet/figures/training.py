@@ -6,8 +6,22 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from attnunet.figures.style import FONT, PREDICTION, THIRD, TRUTH, WIDTH, name_places
+from attnunet.figures.style import (
+    FONT,
+    PREDICTION,
+    THIRD,
+    TRUTH,
+    WIDTH,
+    contour,
+    format_name,
+    legend,
+    name_places,
+    show_image,
+)
 from attnunet.metrics.decision import Choice
+
+MOST = 8
+"""The largest number of epochs in the figure of the progress."""
 
 
 def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
@@ -32,6 +46,38 @@ def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
         axes.legend(frameon=False, fontsize=FONT)
         if label != "loss":
             axes.set_ylim(0, 1)
+    return figure
+
+
+def progress(
+    titles: Sequence[str],
+    images: Sequence[np.ndarray],
+    truths: Sequence[np.ndarray],
+    masks: Mapping[int, Sequence[np.ndarray]],
+    best_epoch: int,
+) -> Figure:
+    """Draw how the predictions develop: a row for each slice, and a column for each of at most MOST epochs.
+
+    Args:
+        titles: the name of each slice.
+        images: each slice, (h, w) in [0, 255].
+        truths: the reference masks, (h, w) of 0 and 1.
+        masks: the predicted masks of the slices, by epoch.
+        best_epoch: the epoch of the kept checkpoint, which is always drawn.
+    """
+    places = np.linspace(0, len(masks) - 1, min(MOST - 1, len(masks))).round().astype(int)
+    epochs = sorted({*np.array(sorted(masks))[places].tolist(), *({best_epoch} & set(masks))})
+    side = WIDTH / max(len(epochs), 3)
+    figure = Figure(figsize=(side * len(epochs), (side + 0.1) * len(images) + 0.3), layout="constrained")
+    grid = figure.subplots(len(images), len(epochs), squeeze=False)
+    for place, (row, title, image, truth) in enumerate(zip(grid, titles, images, truths, strict=True)):
+        for axes, epoch in zip(row, epochs, strict=True):
+            kept = ", kept" if epoch == best_epoch else ""
+            show_image(axes, image, "" if place else f"epoch {epoch}{kept}")
+            contour(axes, truth, TRUTH, "solid")
+            contour(axes, masks[epoch][place], PREDICTION, "dashed")
+        row[0].set_ylabel(format_name(title, side, FONT - 2), fontsize=FONT - 2)
+    legend(figure, truth=(TRUTH, "solid"), prediction=(PREDICTION, "dashed"))
     return figure
 
 

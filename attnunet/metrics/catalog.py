@@ -1,7 +1,8 @@
 """The table of all metrics: the formula, the names and the meaning of each.
 
 To add a metric, add an entry to METRICS and a function that computes the score. Scoring, the printed table, comparisons,
-joined folds, figures and docs/scores.md read the metrics from this table.
+joined folds, figures and docs/scores.md read the metrics from this table. Name the metric in LOGGED to see it in MLflow's
+columns too.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Metric:
     """A score of a patient, which is a column of patients.csv.
 
     Attributes:
-        name: the name of the column. A run logs the mean over patients under the same name.
+        name: the name of the column. The summary of a run has the mean over patients under the same name.
         label: the metric's name in figures.
         compute: the function that returns the score from a patient's masks. It returns NaN if the score is undefined.
         meaning: a formula with the voxel counts tp, fp, fn and tn, or a description in words.
@@ -46,9 +47,9 @@ class Metric:
         worst: the name of the metric that replaces this one in comparisons if a patient's score is undefined. If it is empty,
             comparisons leave the patient out.
         printed: the name of the metric's row in the printed table; empty for no row.
-        averaged: whether a run logs the mean over patients.
-        overlap: the formula on counts, or None. If there is a formula, a run also logs the median, the interval, the means
-            over slices, and the score of all pixels counted together.
+        averaged: whether the summary of a run has the mean over patients.
+        overlap: the formula on counts, or None. If there is a formula, the summary also has the median, the interval, the
+            means over slices, and the score of all pixels counted together.
     """
 
     name: str
@@ -167,6 +168,12 @@ STATISTICS: tuple[Statistic, ...] = (
     Statistic(names=("smallest_lesion",), printed="smallest lesion, voxels", meaning="the chosen smallest lesion, in voxels"),
     Statistic(names=("fill_holes",), printed="holes filled", meaning="1 if holes are filled, else 0"),
 )
+LOGGED = (
+    "dice", "dice_ci_low", "dice_ci_high", "dice_median",
+    "dice_pooled", "dice_slice_lesion", "dice_slice_empty_one", "dice_all_background",
+    "iou", "sensitivity", "precision", "hd95", "hd95_worst", "surface_dice", "lesion_f1", "threshold",
+)
+"""The values of a summary that are metrics in MLflow too, to sort and to plot runs. The file summary.csv has all values."""
 # fmt: on
 
 

@@ -5,6 +5,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from attnunet.config.targets import is_within
+
+UNREAD = ("study", "resume", "modules", "tracking", "trainer.figures", "data.verify", "data.download")
+"""The settings that change no result and that nobody looks for among the columns. config.yaml has them."""
+
 
 def name_run(cfg: DictConfig, choices: Mapping[str, str], leaking: bool) -> str:
     """Return the name of a run. The name begins with LEAKING if the split of the run leaks."""
@@ -13,9 +18,9 @@ def name_run(cfg: DictConfig, choices: Mapping[str, str], leaking: bool) -> str:
 
 
 def list_parameters(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
-    """Return the choice of each group and the value of each setting. The keys are written as on the command line."""
+    """Return the choice of each group and the value of each setting, without UNREAD, under the keys of the command line."""
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    return {**choices, **flatten(plain)}
+    return {name: value for name, value in {**choices, **flatten(plain)}.items() if not is_within(name, UNREAD)}
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -19,6 +19,7 @@ from attnunet.data.split import Split
 from attnunet.inference.predictor import Predictor, Preparation
 from attnunet.losses import DeepSupervision
 from attnunet.training import network_cache
+from attnunet.training.train_dice import TrainDice
 
 
 def build_draws(cfg: DictConfig, prepared: Prepared, split: Split) -> tuple[Draws, int]:
@@ -45,8 +46,9 @@ def build_network(cfg: DictConfig, channels: int, steps: int) -> keras.Model:
             if cfg.first_sizes:
                 network = take_sizes(network, None)
             loss, optimizer = make(cfg.loss, "loss")(), make(cfg.optimizer, "optimizer")(steps)
-            deep = network.output.shape[-1] > 1
-            network.compile(optimizer, DeepSupervision(loss) if deep else loss, jit_compile=cfg.trainer.jit_compile)
+            if network.output.shape[-1] > 1:
+                loss = DeepSupervision(loss)
+            network.compile(optimizer, loss, metrics=[TrainDice()], jit_compile=cfg.trainer.jit_compile)
         return network
 
     return network_cache.compile_once(computation(cfg, channels, steps), build)

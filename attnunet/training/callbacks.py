@@ -31,12 +31,22 @@ class Validation(keras.callbacks.Callback):
 
     The scores do not use post-processing or mirror images. The kept checkpoint is scored with them after the training. This
     callback must come before those that read its scores, because Keras passes the same dictionary to all callbacks in turn.
+
+    `masks` holds the predictions of the slices `watched` at the best threshold of the last epoch.
     """
 
-    def __init__(self, predictor: Predictor, prepared: Prepared, indices: Sequence[int], thresholds: Sequence[float]) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        prepared: Prepared,
+        indices: Sequence[int],
+        thresholds: Sequence[float],
+        watched: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         self.predictor, self.prepared, self.indices = predictor, prepared, indices
-        self.thresholds = thresholds
+        self.thresholds, self.watched = thresholds, watched
+        self.masks: dict[int, np.ndarray] = {}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         assert logs is not None
@@ -47,6 +57,7 @@ class Validation(keras.callbacks.Callback):
         if not self.indices:
             return {}
         losses: list[float] = []
+        seen: dict[int, np.ndarray] = {}
 
         def probabilities() -> Any:
             for batch, images in self.predictor.batches(self.prepared, self.indices):
@@ -55,12 +66,17 @@ class Validation(keras.callbacks.Callback):
                 masks = [frame.show_mask(self.prepared.mask(index)) for frame, index in zip(frames, batch, strict=True)]
                 small = np.stack(masks)[..., None]
                 losses.extend([float(self.model.loss(small, logits))] * len(batch))
-                yield from (frame.restore(sigmoid(z)) for frame, z in zip(frames, logits, strict=True))
+                for index, frame, z in zip(batch, frames, logits, strict=True):
+                    probability = frame.restore(sigmoid(z))
+                    if index in self.watched:
+                        seen[index] = probability
+                    yield probability
 
         volumes = [self.prepared.slices[index].volume for index in self.indices]
         masks = (self.prepared.mask(index) for index in self.indices)
         counts = count(volumes, probabilities(), masks, sorted({*self.thresholds, 0.5}))
         threshold = best_threshold(counts.at(*self.thresholds))
+        self.masks.update({index: seen[index] >= np.float32(threshold) for index in self.watched})
         best, half = counts.at(threshold).by_patient(), counts.at(0.5).by_patient()
         return {
             "val/loss": float(np.mean(losses)),
@@ -74,7 +90,7 @@ class Validation(keras.callbacks.Callback):
 class Log(keras.callbacks.Callback):
     """Passes the metrics of each epoch to `log` in one call.
 
-    The names of the metrics start with train/ or val/. Epochs count from 1.
+    The names of the metrics start with train/ or val/. The metrics of the compiled network get train/. Epochs count from 1.
 
     Raises:
         FloatingPointError: the training loss is infinite or not a number.
@@ -108,7 +124,7 @@ class Log(keras.callbacks.Callback):
             "train/loss": float(loss),
             "train/learning_rate": float(self.model.optimizer.learning_rate),
             "train/images_per_second": self.images_per_epoch / max(self.trained - self.started, 1e-9),
-            **{name: float(value) for name, value in logs.items()},
+            **{name if "/" in name else f"train/{name}": float(value) for name, value in logs.items()},
             "train/epoch_seconds": time.perf_counter() - self.started,
         }
         self.history.append(metrics)

@@ -16,6 +16,7 @@ from attnunet.training.averages import Averages
 from attnunet.training.callbacks import Keep, Log, ShowProgress, Validation
 from attnunet.training.keras_internals import skip_gradient_sum
 from attnunet.training.state import History, State, read_mean_weights
+from attnunet.training.watch import Masks, Watch, read_masks
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,13 @@ class Fitted:
         history: the metrics of each epoch.
         epoch: the epoch whose weights are kept, counted from 1; the last of several epochs.
         weights: the files of the weights that are kept: of the best epoch, or of the last epochs, whose mean is kept.
+        watched: the predictions of the watched slices, by epoch; see `attnunet.training.watch`.
     """
 
     history: History
     epoch: int
     weights: Sequence[Path]
+    watched: dict[int, Masks]
 
     def restore(self, network: keras.Model, validation: Validation) -> dict[str, float]:
         """Put the kept weights into the network, and return the metrics that they reach."""
@@ -69,6 +72,7 @@ def fit(
         callbacks: Sequence[keras.callbacks.Callback] = [
             averages,
             validation,  # before the others, because they read its scores
+            Watch(validation.masks, folder),
             Log(log, steps * draws.batch_size, history),
             keep,
             progress := ShowProgress(console, epochs, steps, cfg.monitor, done),
@@ -89,7 +93,7 @@ def fit(
             )
         finally:
             progress.stop()  # Keras calls no callback after an error, and the bar hides the cursor
-    return Fitted(history, keep.kept_epochs(history)[-1], keep.kept)
+    return Fitted(history, keep.kept_epochs(history)[-1], keep.kept, read_masks(folder, len(history)))
 
 
 def as_tf_data(source: grain.IterDataset, draws: Draws, devices: int = 1) -> tf.data.Dataset:
