@@ -14,6 +14,7 @@ from optuna.storages import InMemoryStorage
 from optuna.study import load_study
 from optuna.trial import TrialState
 
+from attnunet.sweeps import terminal
 from attnunet.sweeps.pruning import follow
 from attnunet.sweeps.search import search
 from attnunet.tracking.run import Pruned
@@ -36,6 +37,7 @@ class Curves:
         self.study_name, self.storage, self.seed, self.sampler, self.pruner = "curves", storage, 0, RandomSampler, pruner
         self.n_trials, self.n_jobs, self.launcher = len(curves), n_jobs, self
         self.root, self.curves, self.pruned = root, curves, {}
+        self.display = SimpleNamespace(console=terminal.console(), total=None)
 
     def launch(self, jobs: list[list[str]], initial_job_idx: int) -> list[SimpleNamespace]:
         """Train the jobs side by side: each of them ends an epoch before one of them begins the next epoch."""
