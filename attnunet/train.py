@@ -24,6 +24,7 @@ from attnunet.training import runtime
 if TYPE_CHECKING:
     from attnunet.data.cache import Prepared
     from attnunet.data.split import Split
+    from attnunet.evaluation.patients import Scores
     from attnunet.tracking.records import Record
     from attnunet.tracking.run import Run
     from attnunet.tracking.sweep import Outcome
@@ -50,7 +51,8 @@ def train(
     from attnunet.config.objects import prepare_data
     from attnunet.data.checks import find_doubts
     from attnunet.evaluation import warm_start  # does not import TensorFlow
-    from attnunet.tracking import labels, provenance, resume, sweep
+    from attnunet.tracking import inputs, labels, page, provenance, resume, sweep
+    from attnunet.tracking.machine import watch_machine
     from attnunet.tracking.run import open_run
 
     say = terminal.console().print
@@ -74,7 +76,9 @@ def train(
     with resume.claim_start(store, study, identity, cfg.resume, say) as start:
         say(start.why)
         if start.score is not None:
-            say(f"{cfg.monitor} {start.score:.4f}; all of it: {store.ui_command}")
+            say(f"{cfg.monitor} {start.score:.4f}")
+            if not parent:
+                say(page.announce(store, study))
             return sweep.reuse(store, start.run_id, start.score, parent)
 
         # A new run, or the interrupted one.
@@ -84,20 +88,34 @@ def train(
             say(doubt)
         tags = {**provenance.provenance(overrides, gpus, command), **identity.tags, **sweep.membership(store, parent)}
         tags["leaking"] = str(split.leaking).lower()
-        name, parameters = labels.name_run(cfg, choices, split.leaking), labels.list_parameters(cfg, choices)
-        with open_run(store, study, name, parameters, tags, start.run_id) as run:
+        told = labels.told_overrides(overrides, tags[sweep.SWEPT].split() if parent else None)
+        name, parameters = labels.name_run(cfg, choices, told, split.leaking), labels.list_parameters(cfg, choices)
+        sizes = {part: f"{len(split.patients[part])} patients" for part in split.parts}
+        what = labels.describe_run(cfg, choices, told, sizes)
+        if not parent:
+            page.show_study(store, study, resume.SCORE, cfg.monitor, told)
+        with open_run(store, study, name, parameters, tags, start.run_id) as run, watch_machine(run):
             store.supersede(start.replaces, run.id)
             say(f"run {run.id}: {name}")
-            score = fit_and_score(cfg, prepared, split, origin, run, start.folder, score_test)
+            say(f"page      {page.run_page(store, study, run.id)}")
+            run.tags(labels.note(cfg.study, what, "It has no scores yet.", run.id))
+            inputs.log_data(run, choices["data"], str(cfg.data.get("root") or cfg.data.get("file") or ""), prepared, split)
+            score, scores = fit_and_score(cfg, prepared, split, origin, run, start.folder, score_test)
+            reached = labels.describe_scores({part: found.summary for part, found in scores.items()})
+            run.tags(labels.note(cfg.study, what, reached, run.id))
         shutil.rmtree(start.folder)
-    say(f"compare   {store.ui_command}")
+    if not parent:
+        say(page.announce(store, study))
     return sweep.Outcome(start.how, run.id, score)
 
 
 def fit_and_score(
     cfg: DictConfig, prepared: Prepared, split: Split, origin: Record | None, run: Run, folder: Path, score_test: bool
-) -> float:
-    """Train a network, choose its best checkpoint and decision, score it, and log it; return the best value of `monitor`."""
+) -> tuple[float, dict[str, Scores]]:
+    """Train a network, choose its best checkpoint and decision, score it, and log it.
+
+    Return the best value of `monitor`, and the scores of each part that was scored.
+    """
     from attnunet.evaluation import decision, patients, report, results, warm_start
     from attnunet.tracking import uses
     from attnunet.training import build, callbacks, fit
@@ -140,7 +158,7 @@ def fit_and_score(
         console.print(uses.describe_uses(times))
     if cfg.trainer.figures:
         console.print(f"pictures  {run.artifacts}/figures")
-    return score
+    return score, scores
 
 
 def job(cfg: DictConfig) -> float:

@@ -81,8 +81,7 @@ def list_jobs(cfg: DictConfig) -> Iterator[list[str]]:
     A search has no grid. For a search, first yield a job in which each key has its first value. Then change one key at a
     time, and yield a job for each of its other choices, or for the other end of its interval or range.
     """
-    params = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()]
-    overrides = parse_overrides([*params, *as_typed(cfg.hydra.overrides.task)])
+    overrides = all_overrides(cfg)
     if is_grid(cfg):
         if searched := [str(o.input_line) for o in overrides if o.value_type == ValueType.INTERVAL_SWEEP]:
             raise config.ConfigError(f"{searched[0]}: an interval needs hydra/sweeper=optuna; allowed: A,B or range(A,B,STEP)")
@@ -93,6 +92,12 @@ def list_jobs(cfg: DictConfig) -> Iterator[list[str]]:
     yield first
     for place, key in enumerate(choices):
         yield from ([*first[:place], value, *first[place + 1 :]] for value in key[1:])
+
+
+def all_overrides(cfg: DictConfig) -> list[Override]:
+    """Return the overrides of a sweep: those of the sweeper, and those of the command line."""
+    params = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()]
+    return parse_overrides([*params, *as_typed(cfg.hydra.overrides.task)])
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:

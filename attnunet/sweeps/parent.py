@@ -18,7 +18,7 @@ from attnunet.errors import UserError, exit_on_error, explain, first_line
 from attnunet.sweeps import terminal
 from attnunet.sweeps.commands import open_runs
 from attnunet.sweeps.composition import CachingLoader
-from attnunet.sweeps.grid import check_grid
+from attnunet.sweeps.grid import all_overrides, check_grid
 
 if TYPE_CHECKING:
     from attnunet.tracking.sweep import Sweep
@@ -72,7 +72,10 @@ def start_sweep(cfg: DictConfig, jobs: Sequence[Sequence[str]] | None, first: Di
     from attnunet.tracking.sweep import PARENT, Sweep
 
     overrides, folder = as_typed(cfg.hydra.overrides.task), Path(cfg.hydra.sweep.dir)
-    sweep = Sweep(open_runs(first.tracking), first.study, first.monitor, overrides, jobs, folder, terminal.console(160))
+    told = {o.get_key_element().lstrip("+"): o.input_line or "" for o in all_overrides(cfg) if o.is_sweep_override()}
+    swept = {key: line.partition("=")[2] for key, line in told.items()}
+    store, console = open_runs(first.tracking), terminal.console(160)
+    sweep = Sweep(store, first.study, first.monitor, overrides, swept, jobs, folder, console)
     with flag_override(cfg, "readonly", False):
         cfg.hydra.overrides.hydra.append(f"+hydra.job.env_set.{PARENT}='{sweep.run.id}'")
     return sweep
