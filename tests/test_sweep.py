@@ -19,7 +19,8 @@ OVERRIDES = ["model=conv", "seed=0,1,2"]
 
 
 def sweep(root: Path, folder: Path, study: str = "swept") -> Sweep:
-    return Sweep(open_store(root, None, 0), study, "val/dice", OVERRIDES, JOBS, folder, Console(width=160))
+    store, swept = open_store(root, None, 0), {"seed": "0,1,2"}
+    return Sweep(store, study, "val/dice", OVERRIDES, swept, JOBS, folder, Console(width=160))
 
 
 @pytest.fixture(scope="module")
