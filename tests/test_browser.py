@@ -5,6 +5,7 @@ Screenshots are left below pytest's folder, `browser*/`.
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ import cv2
 import numpy as np
 import pytest
 from mlflow.entities import Run
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Locator, Page, sync_playwright
 
 from tests.serving import free_port, serving
-from tests.test_train import Started, start
+from tests.test_long_sweeps import UNTRAINED
+from tests.test_train import SMOKE, Started, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(1200)]
 
@@ -32,6 +34,22 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, lgg_root: Path) -> Started:
     swept = start(tmp_path_factory.mktemp("browser"), lgg_root, "-m", "model=conv,separable", "study=seen")
     assert swept.result.returncode == 0, swept.result.stderr
     return swept
+
+
+SIX = UNTRAINED.replace("cfg.seed / 100", "cfg.loss.weights.dice / 2 + cfg.optimizer.learning_rate")
+
+
+@pytest.fixture(scope="module")
+def printed(sweep: Started, lgg_root: Path) -> str:
+    """The address that a sweep of six jobs prints, in the same store. Its jobs train nothing and have known scores."""
+    (sweep.folder / "six.py").write_text(SIX)
+    swept = ("loss.weights.dice=0.25,0.5,1", "optimizer.learning_rate=0.001,0.003")
+    arguments = ["-m", *(a.format(root=lgg_root) for a in SMOKE), "study=mixes", *swept]
+    made = subprocess.run(
+        [sys.executable, "six.py", *arguments], cwd=sweep.folder, capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    return next(line.strip() for line in made.stdout.splitlines() if line.startswith("          http://127.0.0.1:5000/"))
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +85,43 @@ def browser(sweep: Started) -> Iterator[Browser]:
         page.set_default_timeout(PATIENCE)
         yield Browser(page, address)
         started.close()
+
+
+def cells(row: Locator) -> list[str]:
+    """The texts of a row of the table, without those that are empty."""
+    return [text for cell in row.get_by_role("gridcell").all() if (text := cell.inner_text().strip())]
+
+
+def test_the_printed_address_shows_which_of_six_runs_is_best_and_by_what(
+    browser: Browser, printed: str, sweep: Started
+) -> None:
+    """Without a click: the runs stand in the order of their score, with the swept keys as columns."""
+    page = browser.show(printed.partition("/#/")[2])
+    page.locator(".ag-row").nth(5).wait_for()
+    page.locator(".ag-header-cell").filter(has_text="optimizer.learning_rate").wait_for()
+    page.screenshot(path=sweep.folder / "mixes.png")
+    rows = [cells(page.locator(f".ag-row[row-index='{index}']")) for index in range(page.locator(".ag-row").count())]
+    expected = sorted(((d / 2 + r, d, r) for d in (0.25, 0.5, 1) for r in (0.001, 0.003)), reverse=True)
+    assert [row[1:4] for row in rows] == [[f"{score:.3f}", f"{d:g}", f"{r:g}"] for score, d, r in expected]
+    assert rows[0][0].startswith("dice=1 learning_rate=0.003 separable-focal_dice-")
+
+    # One click, and the parent stands among its jobs, with the best score and all values.
+    page.get_by_role("button", name="close-circle").first.click()
+    parent = page.locator(".ag-row").filter(has_text="sweep dice=0.25,0.5,1 learning_rate=0.001,0.003")
+    parent.wait_for()
+    assert cells(parent)[1:4] == ["0.503", "0.25,0.5,1", "0.001,0.003"]
+    page.screenshot(path=sweep.folder / "mixes_parent.png")
+
+
+def test_from_the_front_two_clicks_lead_to_the_best_run_and_a_third_to_its_description(
+    browser: Browser, printed: str, sweep: Started
+) -> None:
+    page = browser.show("experiments")
+    page.get_by_role("link", name="mixes").first.click()
+    page.get_by_role("link", name="All trainings, the best first").click()
+    page.locator(".ag-row[row-index='0']").get_by_role("link").first.click()
+    page.get_by_text("Lesions of lgg (train 7 patients, val 2 patients, test 3 patients").wait_for()
+    page.screenshot(path=sweep.folder / "best.png")
 
 
 def test_the_jobs_of_a_sweep_nest_below_it(browser: Browser, runs: dict[str, Run], sweep: Started) -> None:

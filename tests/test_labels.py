@@ -25,13 +25,14 @@ def test_keys_whose_values_each_name_holds_are_not_named_twice() -> None:
 
 def test_a_run_alone_is_named_by_what_was_typed_but_for_places_and_what_changes_no_result() -> None:
     typed = ["data=lgg", "data.root=/far/away", "study=mine", "tracking.uri=http://x", "+loss.gamma=2", "split.folds=5"]
-    assert named(typed) == "data=lgg gamma=2 folds=5 conv-focal_dice-kfold-64-seed0"
+    assert named(typed) == "gamma=2 folds=5 conv-focal_dice-kfold-64-seed0"
 
 
 def test_an_end_that_two_keys_share_does_not_stand_for_either() -> None:
     assert named([], []) == "conv-focal_dice-kfold-64-seed0"
-    shown = labels.format_overrides({"loss.weights.dice": "1", "loss.other.dice": "2", "split.seed": "3", "a.b": "4"})
-    assert shown == "loss.weights.dice=1 loss.other.dice=2 split.seed=3 b=4"
+    told = {"loss.weights.dice": "1", "loss.other.dice": "2", "split.seed": "3", "evaluation.batch_size": "8", "a.b": "4"}
+    shown = labels.format_overrides(told)
+    assert shown == "loss.weights.dice=1 loss.other.dice=2 split.seed=3 evaluation.batch_size=8 b=4"
 
 
 def test_a_leaking_run_says_so_first() -> None:

@@ -92,6 +92,19 @@ def test_a_sweep_whose_jobs_all_have_a_result_is_finished(root: Path, tmp_path: 
     assert parent.data.params == {"model": "conv", "seed": "0,1,2"}
 
 
+def test_the_parent_run_shows_the_best_score_of_its_jobs_also_after_a_better_one_came(root: Path, tmp_path: Path) -> None:
+    for number, (scores, best) in enumerate((([0.5, 0.75], "0.7500 (run aaaaaaaa, seed=1)"), ([0.25, 0.875], "0.8750"))):
+        begun = sweep(root, tmp_path / str(number), "best")
+        assert "No job has a result yet." in begun.store.client.get_run(begun.run.id).data.tags["mlflow.note.content"]
+        for job, score in enumerate(scores):
+            worked(tmp_path / str(number), job, Outcome("finished", "a" * 32, score))
+        begun.close()
+        parent = begun.store.client.get_run(begun.run.id).data
+        assert parent.metrics["final/monitor"] == max(scores)
+        assert f"Best val/dice: {best}" in parent.tags["mlflow.note.content"]
+        assert parent.tags["mlflow.note.content"].startswith("3 jobs over seed=0,1,2.")
+
+
 def test_the_table_is_printed_where_the_server_stays_away(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

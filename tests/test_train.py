@@ -150,7 +150,7 @@ def test_mlflows_page_says_what_a_run_was_on_which_data_and_how_busy_the_machine
     assert 0 < metrics["system/system_memory_usage_percentage"] < 100
     study = smoke.client.get_experiment(smoke.run.info.experiment_id).tags
     assert "viewStateShareKey=attnunet" in study["mlflow.note.content"]
-    assert "params.`data`" in json.loads(study["mlflow.sharedViewState.attnunet"])["selectedColumns"]
+    assert "params.`evaluation.batch_size`" in json.loads(study["mlflow.sharedViewState.attnunet"])["selectedColumns"]
 
 
 def test_a_run_keeps_its_configuration_and_its_split(smoke: Started) -> None:

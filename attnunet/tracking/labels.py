@@ -13,8 +13,10 @@ from attnunet.tracking.redaction import redact
 
 BASE = ("model", "loss", "split", "image_size", "seed")
 """The keys whose values each name of a run holds."""
-HIDDEN = tuple(key for key in FREE if key != "split")
-"""The keys that do not tell a run from others. They change no result, or say only where the data lies."""
+TOP = {*BASE, "batch_size", "epochs", "budget_images", "monitor"}
+"""The keys without a group. The last part of another key must not be taken for one of them."""
+HIDDEN = ("data", *(key for key in FREE if key != "split"))
+"""The keys that do not tell a run from others. They change no result, or MLflow's column Dataset shows their values."""
 LONGEST = 200
 """The most characters of a name. MLflow's database takes 250."""
 NOTE = "mlflow.note.content"
@@ -36,9 +38,9 @@ def told_overrides(overrides: Sequence[str], swept: Iterable[str] | None) -> dic
 def format_overrides(told: Mapping[str, str]) -> str:
     """Return overrides as text, such as "dice=0.5 learning_rate=0.001".
 
-    Of a key, only the last part is shown, if no other key in `told` and no key of BASE ends with it.
+    Of a key, only the last part is shown, if no other key in `told` and no key of TOP ends with it.
     """
-    ends = Counter(key.rpartition(".")[2] for key in {*BASE, *told})
+    ends = Counter(key.rpartition(".")[2] for key in {*TOP, *told})
     short = {key: end if ends[end := key.rpartition(".")[2]] == 1 else key for key in told}
     return " ".join(f"{short[key]}={value}" if value else key for key, value in told.items())
 

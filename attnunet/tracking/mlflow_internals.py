@@ -104,17 +104,16 @@ def show_columns(client: mlflow.MlflowClient, study: str, score: str, monitor: s
     before = client.get_experiment(study).tags.get(VIEW_TAG, "{}")
     earlier = json.loads(before).get("params", [])
     shown = list(dict.fromkeys([*params, *earlier]))[:MOST_COLUMNS] if set(params) - set(earlier) else earlier
-    metrics = [score, "final/val/dice", "final/test/dice"]
-    columns = [*(f"metrics.`{name}`" for name in metrics), *(f"params.`{name}`" for name in shown)]
-    widths = {"1": 73, "attributes.`Run Name`": 340, "runDateAndNestInfo": 150, "duration": 80}
-    widths |= {column: max(110, 8 * len(column) - 40) for column in columns}
+    widths = {"1": 73, "attributes.`Run Name`": 300, f"metrics.`{score}`": 120}  # in pixels; "1" holds the boxes to tick
+    widths |= {f"params.`{name}`": max(80, 8 * len(name) + 25) for name in shown}
+    widths |= {"metrics.`final/val/dice`": 120, "metrics.`final/test/dice`": 120, "attributes.`Dataset`": 230}
     sections = {name: name not in ("final", "System metrics") for name in ("val", "train", "final", "System metrics")}
     view = {
         "params": shown,
         "searchFilter": "tags.fingerprint LIKE '%'",  # trainings have a fingerprint, and sweeps have none
         "orderByKey": f"metrics.`{score}`",
         "orderByAsc": monitor.endswith("loss"),
-        "selectedColumns": [*columns, "attributes.`Dataset`"],
+        "selectedColumns": list(widths)[2:],
         "columnOrder": list(widths),
         "columnWidths": widths,
         "isAccordionReordered": True,
