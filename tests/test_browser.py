@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 from mlflow.entities import Run
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 from tests.serving import free_port, serving
 from tests.test_long_sweeps import UNTRAINED
@@ -42,11 +42,11 @@ SIX = UNTRAINED.replace("cfg.seed / 100", "cfg.loss.weights.dice / 2 + cfg.optim
 @pytest.fixture(scope="module")
 def printed(sweep: Started, lgg_root: Path) -> str:
     """The address that a sweep of six jobs prints, in the same store. Its jobs train nothing and have known scores."""
-    (sweep.folder / "six.py").write_text(SIX)
+    (sweep.folder / "mixes.py").write_text(SIX)
     swept = ("loss.weights.dice=0.25,0.5,1", "optimizer.learning_rate=0.001,0.003")
     arguments = ["-m", *(a.format(root=lgg_root) for a in SMOKE), "study=mixes", *swept]
     made = subprocess.run(
-        [sys.executable, "six.py", *arguments], cwd=sweep.folder, capture_output=True, text=True, check=False
+        [sys.executable, "mixes.py", *arguments], cwd=sweep.folder, capture_output=True, text=True, check=False
     )
     assert made.returncode == 0, made.stderr
     return next(line.strip() for line in made.stdout.splitlines() if line.startswith("          http://127.0.0.1:5000/"))
@@ -87,41 +87,56 @@ def browser(sweep: Started) -> Iterator[Browser]:
         started.close()
 
 
-def cells(row: Locator) -> list[str]:
-    """The texts of a row of the table, without those that are empty."""
-    return [text for cell in row.get_by_role("gridcell").all() if (text := cell.inner_text().strip())]
+def cells(page: Page, row: str) -> list[str]:
+    """The name, the score and the swept keys of a row of the table of "mixes"."""
+    columns = (
+        "attributes.`Run Name`",
+        "metrics.`final/monitor`",
+        "params.`loss.weights.dice`",
+        "params.`optimizer.learning_rate`",
+    )
+    return [page.locator(f".ag-row[{row}] [col-id='{column}']").first.inner_text() for column in columns]
 
 
 def test_the_printed_address_shows_which_of_six_runs_is_best_and_by_what(
     browser: Browser, printed: str, sweep: Started
 ) -> None:
-    """Without a click: the runs stand in the order of their score, with the swept keys as columns."""
+    """Without a click: the runs stand in the order of their score, beside the swept keys."""
     page = browser.show(printed.partition("/#/")[2])
-    page.locator(".ag-row").nth(5).wait_for()
-    page.locator(".ag-header-cell").filter(has_text="optimizer.learning_rate").wait_for()
+    page.locator(".ag-row[row-index='5'] [col-id='params.`optimizer.learning_rate`']").wait_for()
     page.screenshot(path=sweep.folder / "mixes.png")
-    rows = [cells(page.locator(f".ag-row[row-index='{index}']")) for index in range(page.locator(".ag-row").count())]
     expected = sorted(((d / 2 + r, d, r) for d in (0.25, 0.5, 1) for r in (0.001, 0.003)), reverse=True)
-    assert [row[1:4] for row in rows] == [[f"{score:.3f}", f"{d:g}", f"{r:g}"] for score, d, r in expected]
-    assert rows[0][0].startswith("dice=1 learning_rate=0.003 separable-focal_dice-")
+    for index, (score, dice, rate) in enumerate(expected):
+        name, *values = cells(page, f"row-index='{index}'")
+        assert values == [f"{score:.3f}", f"{dice:g}", f"{rate:g}"]
+        assert f"dice={dice:g} learning_rate={rate:g} separable-focal_dice-" in name
+    right = page.locator(".ag-header-cell[col-id='params.`loss.weights.dice`']").bounding_box()
+    assert right is not None
+    assert right["x"] + right["width"] < 1200  # MLflow's assistant takes the rest of the 1600 pixels
 
-    # One click, and the parent stands among its jobs, with the best score and all values.
-    page.get_by_role("button", name="close-circle").first.click()
-    parent = page.locator(".ag-row").filter(has_text="sweep dice=0.25,0.5,1 learning_rate=0.001,0.003")
-    parent.wait_for()
-    assert cells(parent)[1:4] == ["0.503", "0.25,0.5,1", "0.001,0.003"]
+    # One click takes the filter away. Then the parent stands among its jobs, with their best score and all values.
+    page.get_by_test_id("clear-button").click()
+    (parent,) = (run for run in sweep.runs if run.info.run_name.startswith("sweep dice="))
+    row = f"row-id='{parent.info.run_id}'"
+    page.locator(f".ag-row[{row}]").first.wait_for()
+    name, *values = cells(page, row)
+    assert "sweep dice=0.25,0.5,1 learning_rate=0.001,0.003" in name
+    assert values == ["0.503", "0.25,0.5,1", "0.001,0.003"]
     page.screenshot(path=sweep.folder / "mixes_parent.png")
 
 
-def test_from_the_front_two_clicks_lead_to_the_best_run_and_a_third_to_its_description(
+def test_two_clicks_lead_from_mlflows_own_view_to_the_table_and_to_what_the_best_run_was(
     browser: Browser, printed: str, sweep: Started
 ) -> None:
-    page = browser.show("experiments")
-    page.get_by_role("link", name="mixes").first.click()
-    page.get_by_role("link", name="All trainings, the best first").click()
-    page.locator(".ag-row[row-index='0']").get_by_role("link").first.click()
-    page.get_by_text("Lesions of lgg (train 7 patients, val 2 patients, test 3 patients").wait_for()
-    page.screenshot(path=sweep.folder / "best.png")
+    page = browser.show(printed.partition("/#/")[2].partition("?")[0])
+    page.get_by_text("sweep dice=").first.wait_for()  # the parent alone, without a score
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="All trainings, the best first").click()
+    table = opened.value
+    table.locator(".ag-row[row-index='0'] a").first.click()
+    table.get_by_text("Lesions of lgg (train 7 patients, val 2 patients, test 3 patients").wait_for()
+    table.screenshot(path=sweep.folder / "best.png")
+    table.close()
 
 
 def test_the_jobs_of_a_sweep_nest_below_it(browser: Browser, runs: dict[str, Run], sweep: Started) -> None:

@@ -78,7 +78,7 @@ def test_a_run_ends_well_and_says_what_it_reached(smoke: Started) -> None:
     assert str(smoke.artifact("figures")) in smoke.result.stdout
     assert f"-m attnunet.store ui {smoke.folder}/mlruns\n" in smoke.result.stdout
     table = f"http://127.0.0.1:5000/#/experiments/{smoke.run.info.experiment_id}/runs"
-    assert f"          {table}?viewStateShareKey=attnunet\n" in smoke.result.stdout
+    assert f"          {table}?workflowType=machine_learning&viewStateShareKey=attnunet\n" in smoke.result.stdout
     assert f"page      {table}/{smoke.run.info.run_id}\n" in smoke.result.stdout
     assert "LEAKING" not in smoke.result.stdout
 

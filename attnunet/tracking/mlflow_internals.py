@@ -132,8 +132,11 @@ def show_columns(client: mlflow.MlflowClient, study: str, score: str, monitor: s
 
 
 def view_query() -> str:
-    """Return the end of the address that opens the view of a study; "" with a version of MLflow that has no such view."""
-    return f"?viewStateShareKey={VIEW}" if is_known_version() else ""
+    """Return the end of the address that opens the view of a study; "" with a version of MLflow that has no such view.
+
+    The page then also leaves out what belongs to language models.
+    """
+    return f"?workflowType=machine_learning&viewStateShareKey={VIEW}" if is_known_version() else ""
 
 
 def machine_monitors() -> list[Any]:
