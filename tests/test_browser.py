@@ -134,7 +134,7 @@ def test_two_clicks_lead_from_mlflows_own_view_to_the_table_and_to_what_the_best
         page.get_by_role("link", name="All trainings, the best first").click()
     table = opened.value
     table.locator(".ag-row[row-index='0'] a").first.click()
-    table.get_by_text("Lesions of lgg (train 7 patients, val 2 patients, test 3 patients").wait_for()
+    table.get_by_text("Lesions of lgg (train 8 patients, val 2 patients, test 2 patients").wait_for()
     table.screenshot(path=sweep.folder / "best.png")
     table.close()
 

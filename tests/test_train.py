@@ -134,7 +134,7 @@ def test_mlflows_page_says_what_a_run_was_on_which_data_and_how_busy_the_machine
     metrics = smoke.run.data.metrics
     what, reached, onward = smoke.run.data.tags["mlflow.note.content"].split("\n\n")
     assert what.startswith(
-        "Lesions of lgg (train 7 patients, val 2 patients, test 3 patients; split patient): network separable"
+        "Lesions of lgg (train 8 patients, val 2 patients, test 2 patients; split patient): network separable"
     )
     assert f"test Dice {metrics['final/test/dice']:.3f} (95 % interval" in reached
     assert "attnunet.compare study=tried" in onward
