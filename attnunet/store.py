@@ -104,10 +104,14 @@ def check_port(port: int, address: str = LOOPBACK) -> None:
 
 def serve(root: Path, port: int) -> None:
     """Replace this process with MLflow's server for the store."""
+    from attnunet.tracking.page import place_of
     from attnunet.tracking.store import Store
 
     store = Store(root, None, patience=0)
     store.reap()
+    for study in store.client.search_experiments(order_by=["last_update_time DESC"], max_results=10):
+        if study.experiment_id != "0":  # MLflow's own, which is empty
+            print(f"{study.name}: http://{LOOPBACK}:{port}/{place_of(study.experiment_id)}", flush=True)
     # Otherwise MLflow starts ten processes for jobs. This store has no jobs.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     address = ["--backend-store-uri", store.address, "--host", LOOPBACK, "--port", str(port)]

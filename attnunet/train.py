@@ -24,6 +24,7 @@ from attnunet.training import runtime
 if TYPE_CHECKING:
     from attnunet.data.cache import Prepared
     from attnunet.data.split import Split
+    from attnunet.evaluation.patients import Scores
     from attnunet.tracking.records import Record
     from attnunet.tracking.run import Run
     from attnunet.tracking.sweep import Outcome
@@ -54,7 +55,8 @@ def train(
     from attnunet.config.objects import prepare_data
     from attnunet.data.checks import find_doubts
     from attnunet.evaluation import summary, warm_start  # do not import TensorFlow
-    from attnunet.tracking import labels, provenance, resume, sweep
+    from attnunet.tracking import inputs, labels, page, provenance, resume, sweep
+    from attnunet.tracking.machine import watch_machine
     from attnunet.tracking.records import find_runs
     from attnunet.tracking.run import Pruned, open_run
 
@@ -81,7 +83,9 @@ def train(
         if start.score is not None and start.run_id is not None:
             (record,) = find_runs(store, [start.run_id])
             summary.print_reused(terminal.console(), record, cfg.trainer.keep)
-            say(f"{cfg.monitor} {start.score:.4f}; all of it: {store.ui_command}")
+            say(f"{cfg.monitor} {start.score:.4f}")
+            if not parent:
+                say(page.announce(store, study))
             return sweep.reuse(store, start.run_id, start.score, parent)
 
         # A new run, or the interrupted one.
@@ -92,19 +96,29 @@ def train(
             say(doubt)
         tags = {**provenance.provenance(overrides, machine, command), **identity.tags, **sweep.membership(store, parent)}
         tags["leaking"] = str(split.leaking).lower()
-        name, parameters = labels.name_run(cfg, choices, split.leaking), labels.list_parameters(cfg, choices)
+        told = labels.told_overrides(overrides, tags[sweep.SWEPT].split() if parent else None)
+        name, parameters = labels.name_run(cfg, choices, told, split.leaking), labels.list_parameters(cfg, choices)
+        what = labels.describe_run(cfg, choices, told, {part: f"{len(split.patients[part])} patients" for part in split.parts})
+        if not parent:
+            page.show_study(store, study, resume.SCORE, cfg.monitor, told)
         try:
-            with open_run(store, study, name, parameters, tags, start.run_id) as run:
+            with open_run(store, study, name, parameters, tags, start.run_id) as run, watch_machine(run):
                 store.supersede(start.replaces, run.id)
                 say(f"run {run.id}: {name}")
+                say(f"page      {store.run_page(study, run.id)}")
                 say(summary.describe_start(prepared, split, machine, "" if gpus else runtime.explain_no_gpu()))
-                score = fit_and_score(cfg, prepared, split, origin, run, start.folder, score_test, tell)
+                run.tags(labels.note(cfg.study, what, "It has no scores yet.", run.id))
+                inputs.log_data(run, choices["data"], str(cfg.data.get("root") or cfg.data.get("file") or ""), prepared, split)
+                score, scores = fit_and_score(cfg, prepared, split, origin, run, start.folder, score_test, tell)
+                reached = labels.describe_scores({part: found.summary for part, found in scores.items()})
+                run.tags(labels.note(cfg.study, what, reached or "Nobody validated it.", run.id))
                 outcome = sweep.Outcome(start.how, run.id, score)
         except Pruned as pruned:
             say(f"{pruned}: the search goes on without this run")
             outcome = sweep.Outcome("pruned", run.id, math.nan, str(pruned))
         shutil.rmtree(start.folder)
-    say(f"compare   {store.ui_command}")
+    if not parent:
+        say(page.announce(store, study))
     return outcome
 
 
@@ -117,8 +131,11 @@ def fit_and_score(
     folder: Path,
     score_test: bool,
     tell: Tell | None,
-) -> float:
-    """Train a network, choose its best checkpoint and decision, score it, and log it; return the best value of `monitor`."""
+) -> tuple[float, dict[str, Scores]]:
+    """Train a network, choose its best checkpoint and decision, score it, and log it.
+
+    Return the best value of `monitor`, and the scores of each part that was scored.
+    """
     from attnunet.data.cohort import list_scans
     from attnunet.data.files import write_csv
     from attnunet.evaluation import decision, patients, report, results, warm_start
@@ -173,7 +190,7 @@ def fit_and_score(
         console.print(uses.describe_uses(times))
     if cfg.trainer.figures:
         console.print(f"pictures  {run.artifacts}/figures")
-    return score
+    return score, scores
 
 
 def job(cfg: DictConfig) -> float:

@@ -5,6 +5,7 @@ Screenshots are left below pytest's folder, `browser*/`.
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from mlflow.entities import Run
 from playwright.sync_api import Page, sync_playwright
 
 from tests.serving import free_port, serving
-from tests.test_train import Started, start
+from tests.test_long_sweeps import UNTRAINED
+from tests.test_train import SMOKE, Started, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(1200)]
 
@@ -32,6 +34,22 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, lgg_root: Path) -> Started:
     swept = start(tmp_path_factory.mktemp("browser"), lgg_root, "-m", "model=conv,separable", "study=seen")
     assert swept.result.returncode == 0, swept.result.stderr
     return swept
+
+
+SIX = UNTRAINED.replace("cfg.seed / 100", "cfg.loss.weights.dice / 2 + cfg.optimizer.learning_rate")
+
+
+@pytest.fixture(scope="module")
+def printed(sweep: Started, lgg_root: Path) -> str:
+    """The address that a sweep of six jobs prints, in the same store. Its jobs train nothing and have known scores."""
+    (sweep.folder / "mixes.py").write_text(SIX)
+    swept = ("loss.weights.dice=0.25,0.5,1", "optimizer.learning_rate=0.001,0.003")
+    arguments = ["-m", *(a.format(root=lgg_root) for a in SMOKE), "study=mixes", *swept]
+    made = subprocess.run(
+        [sys.executable, "mixes.py", *arguments], cwd=sweep.folder, capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    return next(line.strip() for line in made.stdout.splitlines() if line.startswith("          http://127.0.0.1:5000/"))
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +85,58 @@ def browser(sweep: Started) -> Iterator[Browser]:
         page.set_default_timeout(PATIENCE)
         yield Browser(page, address)
         started.close()
+
+
+def cells(page: Page, row: str) -> list[str]:
+    """The name, the score and the swept keys of a row of the table of "mixes"."""
+    columns = (
+        "attributes.`Run Name`",
+        "metrics.`final/monitor`",
+        "params.`loss.weights.dice`",
+        "params.`optimizer.learning_rate`",
+    )
+    return [page.locator(f".ag-row[{row}] [col-id='{column}']").first.inner_text() for column in columns]
+
+
+def test_the_printed_address_shows_which_of_six_runs_is_best_and_by_what(
+    browser: Browser, printed: str, sweep: Started
+) -> None:
+    """Without a click: the runs stand in the order of their score, beside the swept keys."""
+    page = browser.show(printed.partition("/#/")[2])
+    page.locator(".ag-row[row-index='5'] [col-id='params.`optimizer.learning_rate`']").wait_for()
+    page.screenshot(path=sweep.folder / "mixes.png")
+    expected = sorted(((d / 2 + r, d, r) for d in (0.25, 0.5, 1) for r in (0.001, 0.003)), reverse=True)
+    for index, (score, dice, rate) in enumerate(expected):
+        name, *values = cells(page, f"row-index='{index}'")
+        assert values == [f"{score:.3f}", f"{dice:g}", f"{rate:g}"]
+        assert f"dice={dice:g} learning_rate={rate:g} separable-focal_dice-" in name
+    right = page.locator(".ag-header-cell[col-id='params.`loss.weights.dice`']").bounding_box()
+    assert right is not None
+    assert right["x"] + right["width"] < 1200  # MLflow's assistant takes the rest of the 1600 pixels
+
+    # One click takes the filter away. Then the parent stands among its jobs, with their best score and all values.
+    page.get_by_test_id("clear-button").click()
+    (parent,) = (run for run in sweep.runs if run.info.run_name.startswith("sweep dice="))
+    row = f"row-id='{parent.info.run_id}'"
+    page.locator(f".ag-row[{row}]").first.wait_for()
+    name, *values = cells(page, row)
+    assert "sweep dice=0.25,0.5,1 learning_rate=0.001,0.003" in name
+    assert values == ["0.503", "0.25,0.5,1", "0.001,0.003"]
+    page.screenshot(path=sweep.folder / "mixes_parent.png")
+
+
+def test_two_clicks_lead_from_mlflows_own_view_to_the_table_and_to_what_the_best_run_was(
+    browser: Browser, printed: str, sweep: Started
+) -> None:
+    page = browser.show(printed.partition("/#/")[2].partition("?")[0])
+    page.get_by_text("sweep dice=").first.wait_for()  # the parent alone, without a score
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="All trainings, the best first").click()
+    table = opened.value
+    table.locator(".ag-row[row-index='0'] a").first.click()
+    table.get_by_text("Lesions of lgg (train 8 patients, val 2 patients, test 2 patients").wait_for()
+    table.screenshot(path=sweep.folder / "best.png")
+    table.close()
 
 
 def test_the_jobs_of_a_sweep_nest_below_it(browser: Browser, runs: dict[str, Run], sweep: Started) -> None:

@@ -133,10 +133,10 @@ from attnunet import train
 from attnunet.tracking.resume import SCORE
 from attnunet.training import runtime
 
-def fit_and_score(cfg, prepared, split, run, folder, score_test):
+def fit_and_score(cfg, prepared, split, origin, run, folder, score_test):
     folder.mkdir(parents=True, exist_ok=True)
     run.metrics({SCORE: cfg.seed / 100}, step=1)
-    return cfg.seed / 100
+    return cfg.seed / 100, {}
 
 runtime.configure = lambda *settings: None
 runtime.gpus = lambda strategy: []
@@ -166,13 +166,13 @@ def test_a_hundred_finished_jobs_answer_in_half_a_minute_without_tensorflow(lgg_
 
 
 COUNTED = UNTRAINED.replace(
-    "    return cfg.seed / 100",
+    "    return cfg.seed / 100, {}",
     """
     import gc
     gc.collect()
     with open("objects", "a") as file:
         print(len(gc.get_objects()), file=file)
-    return 0
+    return 0, {}
 """,
 )
 

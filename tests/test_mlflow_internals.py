@@ -1,5 +1,6 @@
 """The private parts of MLflow: as they were read in the version that is installed; on another one, the public way."""
 
+import json
 import shutil
 import sqlite3
 import threading
@@ -103,3 +104,30 @@ def test_another_database_is_told_by_sqlite_or_left_to_mlflow(way: str, tmp_path
             check_file(tmp_path / "cats.db")
     else:
         check_file(tmp_path / "cats.db")
+
+
+def columns(client: mlflow.MlflowClient, study: str) -> list[str]:
+    view = json.loads(client.get_experiment(study).tags[mlflow_internals.VIEW_TAG])
+    assert view["columnOrder"][3:-3] == [f"params.`{name}`" for name in view["params"]]
+    return view["params"]
+
+
+def test_the_view_of_a_study_shows_the_newest_keys_first_and_keeps_the_earlier_ones(tmp_path: Path) -> None:
+    store = Store(tmp_path / "mlruns", None, 0)
+    study, client = store.study("seen"), store.client
+    for keys, shown in ((["a"], ["a"]), (["b", "a"], ["b", "a"]), (["a"], ["b", "a"]), (["c"], ["c", "b", "a"])):
+        mlflow_internals.show_columns(client, study, "final/monitor", "val/loss", keys)
+        assert columns(client, study) == shown
+    view = json.loads(client.get_experiment(study).tags[mlflow_internals.VIEW_TAG])
+    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`final/monitor`", True)
+    mlflow_internals.show_columns(client, study, "final/monitor", "val/dice", [f"k{number}" for number in range(20)])
+    assert columns(client, study) == [f"k{number}" for number in range(mlflow_internals.MOST_COLUMNS)]
+
+
+def test_another_version_of_mlflow_gets_no_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path / "mlruns", None, 0)
+    study, client = store.study("seen"), store.client
+    monkeypatch.setattr(mlflow_internals.mlflow, "__version__", "3.18.0")
+    mlflow_internals.show_columns(client, study, "final/monitor", "val/dice", ["a"])
+    assert mlflow_internals.VIEW_TAG not in client.get_experiment(study).tags
+    assert mlflow_internals.view_query() == ""

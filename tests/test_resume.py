@@ -108,8 +108,9 @@ def test_an_unfinished_run_goes_on_under_its_id(scene: Scene, status: str) -> No
     assert found.why == f"resumed run {run} ({status}) from its last epoch"
 
 
-def test_a_run_that_had_ended_no_epoch_is_taken_up_too(scene: Scene) -> None:
-    run = scene.run("KILLED")
+@pytest.mark.parametrize("metrics", [{}, {"system/cpu_utilization_percentage": 50.0}])
+def test_a_run_that_had_ended_no_epoch_is_taken_up_too(scene: Scene, metrics: dict[str, float]) -> None:
+    run = scene.run("KILLED", metrics=metrics)
     assert (scene.look().how, scene.look().run_id) == ("resumed", run)
     assert "had ended no epoch" in scene.look().why
 

@@ -90,9 +90,8 @@ def test_a_folder_of_whatever_name_has_its_own_store(tmp_path: Path, master: Pat
     for name in ODD:
         of = Store(tmp_path / name / "mlruns", None, 0)
         notes[name] = note(of, run(of, "FINISHED"))
-        typed = shlex.split(of.ui_command)
-        address = make_url(typed[typed.index("--backend-store-uri") + 1])
-        assert address.database == str(tmp_path / name / "mlruns" / "mlflow.db")
+        assert make_url(of.address).database == str(tmp_path / name / "mlruns" / "mlflow.db")
+        assert shlex.split(of.ui_command or "")[-2:] == ["ui", str(tmp_path / name / "mlruns")]
     for name in ODD:
         root = tmp_path / name / "mlruns"
         with sqlite3.connect(root / "mlflow.db") as database:

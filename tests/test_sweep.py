@@ -18,10 +18,12 @@ from attnunet.tracking.sweep import Outcome, Sweep, print_jobs, read_outcomes, r
 
 JOBS = [["model=conv", "seed=0"], ["model=conv", "seed=1"], ["model=conv", "seed=2"]]
 OVERRIDES = ["model=conv", "seed=0,1,2"]
+SPACE = {"a": "interval(0,1)"}
 
 
 def sweep(root: Path, folder: Path, study: str = "swept") -> Sweep:
-    return Sweep(open_store(root, None, 0), study, "val/dice", OVERRIDES, JOBS, folder, Console(width=160))
+    store, swept = open_store(root, None, 0), {"seed": "0,1,2"}
+    return Sweep(store, study, "val/dice", OVERRIDES, swept, JOBS, folder, Console(width=160))
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +111,19 @@ def test_a_sweep_whose_jobs_all_have_a_result_is_finished(root: Path, tmp_path: 
     assert parent.data.params == {"model": "conv", "seed": "0,1,2"}
 
 
+def test_the_parent_run_shows_the_best_score_of_its_jobs_also_after_a_better_one_came(root: Path, tmp_path: Path) -> None:
+    for number, (scores, best) in enumerate((([0.5, 0.75], "0.7500 (run aaaaaaaa, seed=1)"), ([0.25, 0.875], "0.8750"))):
+        begun = sweep(root, tmp_path / str(number), "best")
+        assert "No job has a result yet." in begun.store.client.get_run(begun.run.id).data.tags["mlflow.note.content"]
+        for job, score in enumerate(scores):
+            worked(tmp_path / str(number), job, Outcome("finished", "a" * 32, score))
+        begun.close()
+        parent = begun.store.client.get_run(begun.run.id).data
+        assert parent.metrics["final/monitor"] == max(scores)
+        assert f"Best val/dice: {best}" in parent.tags["mlflow.note.content"]
+        assert parent.tags["mlflow.note.content"].startswith("3 jobs over seed=0,1,2.")
+
+
 def test_the_table_is_printed_where_the_server_stays_away(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,7 +200,7 @@ def test_a_job_whose_process_was_killed_is_interrupted(root: Path, tmp_path: Pat
 
 def test_a_value_that_hydra_writes_in_another_way_is_no_difference(root: Path, tmp_path: Path) -> None:
     jobs = [["trainer.figures=false", f"seed={seed}"] for seed in (0, 1)]
-    begun = Sweep(open_store(root, None, 0), "written", "val/dice", jobs[0], jobs, tmp_path, Console(width=160))
+    begun = Sweep(open_store(root, None, 0), "written", "val/dice", jobs[0], {}, jobs, tmp_path, Console(width=160))
     run_job(lambda: Outcome("finished", "a" * 32, 0.5), 0, ["trainer.figures=False", "seed=0"], place(tmp_path, 0))
     assert [{*row} & {"trainer.figures", "seed"} for row in begun.rows()] == [{"seed"}, {"seed"}]
     begun.close()
@@ -193,7 +208,7 @@ def test_a_value_that_hydra_writes_in_another_way_is_no_difference(root: Path, t
 
 def test_a_pruned_run_is_killed_and_in_the_table_of_its_sweep(root: Path, tmp_path: Path) -> None:
     store = open_store(root, None, 0)
-    before = Sweep(store, "pruned", "val/dice", ["a=interval(0,1)"], None, tmp_path / "first", Console(width=160))
+    before = Sweep(store, "pruned", "val/dice", ["a=interval(0,1)"], SPACE, None, tmp_path / "first", Console(width=160))
 
     tags = {"overrides": "a=0.1", "mlflow.parentRunId": before.run.id}
     with suppress(Pruned), open_run(store, before.run.experiment_id, "pruned", {}, tags) as begun:
@@ -205,7 +220,7 @@ def test_a_pruned_run_is_killed_and_in_the_table_of_its_sweep(root: Path, tmp_pa
     (run,) = before.children()
     assert (run.info.status, run.data.tags["pruned"], run.data.metrics) == ("KILLED", "3", {"val/dice": 0.25})
 
-    after = Sweep(store, "pruned", "val/dice", ["a=interval(0,1)"], None, tmp_path / "second", Console(width=160))
+    after = Sweep(store, "pruned", "val/dice", ["a=interval(0,1)"], SPACE, None, tmp_path / "second", Console(width=160))
     assert after.run.id == before.run.id
     (row,) = after.rows()
     assert (row["how"], row["reason"], row["run_id"]) == ("pruned", "pruned after epoch 3", run.info.run_id)

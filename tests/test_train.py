@@ -84,8 +84,10 @@ def test_a_run_ends_well_and_says_what_it_reached(smoke: Started) -> None:
     assert "epoch 2/2" in smoke.result.stdout
     assert "s left" in smoke.result.stdout
     assert str(smoke.artifact("figures")) in smoke.result.stdout
-    address = f"sqlite+pysqlite:///{smoke.folder}/mlruns/mlflow.db?timeout=60"
-    assert f"mlflow ui --backend-store-uri '{address}' --host 127.0.0.1" in smoke.result.stdout
+    assert f"-m attnunet.store ui {smoke.folder}/mlruns\n" in smoke.result.stdout
+    table = f"http://127.0.0.1:5000/#/experiments/{smoke.run.info.experiment_id}/runs"
+    assert f"          {table}?workflowType=machine_learning&viewStateShareKey=attnunet\n" in smoke.result.stdout
+    assert f"page      {table}/{smoke.run.info.run_id}\n" in smoke.result.stdout
     assert "LEAKING" not in smoke.result.stdout
 
 
@@ -156,6 +158,29 @@ def test_a_run_says_where_it_comes_from(smoke: Started) -> None:
     assert len(tags["fingerprint"]) == 16
     assert tags["version.tensorflow"].startswith("2.")
     assert {"git.commit", "git.dirty", "host"} <= set(tags)
+
+
+def test_mlflows_page_says_what_a_run_was_on_which_data_and_how_busy_the_machine_was(smoke: Started) -> None:
+    metrics = smoke.run.data.metrics
+    what, reached, onward = smoke.run.data.tags["mlflow.note.content"].split("\n\n")
+    assert what.startswith(
+        "Lesions of lgg (train 8 patients, val 2 patients, test 2 patients; split patient): network separable"
+    )
+    assert f"test Dice {metrics['final/test/dice']:.3f} (95 % interval" in reached
+    assert "attnunet.compare study=tried" in onward
+    inputs = {each.tags[0].value: each.dataset for each in smoke.run.inputs.dataset_inputs}
+    assert set(inputs) == {"train", "val", "test"}
+    manifest = json.loads(smoke.artifact("split.json").read_text())
+    for part, data in inputs.items():
+        profile = json.loads(data.profile)
+        assert (data.name, profile["patients"], profile["num_rows"]) == ("lgg", len(manifest[part]), 6 * len(manifest[part]))
+        assert profile["slices with lesion"] == 2 * len(manifest[part])  # see write_patient
+        assert profile["fingerprint"] == manifest["fingerprint"]
+    assert len({data.digest for data in inputs.values()}) == 3
+    assert 0 < metrics["system/system_memory_usage_percentage"] < 100
+    study = smoke.client.get_experiment(smoke.run.info.experiment_id).tags
+    assert "viewStateShareKey=attnunet" in study["mlflow.note.content"]
+    assert "params.`evaluation.batch_size`" in json.loads(study["mlflow.sharedViewState.attnunet"])["selectedColumns"]
 
 
 def test_a_run_keeps_its_configuration_and_its_split(smoke: Started) -> None:

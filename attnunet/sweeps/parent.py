@@ -79,7 +79,10 @@ def start_sweep(cfg: DictConfig, jobs: Sequence[Sequence[str]] | None, first: Di
     from attnunet.tracking.sweep import PARENT, Sweep
 
     overrides, folder = as_typed(cfg.hydra.overrides.task), Path(cfg.hydra.sweep.dir)
-    sweep = Sweep(open_runs(first.tracking), first.study, first.monitor, overrides, jobs, folder, terminal.console(160))
+    told = {o.get_key_element().lstrip("+"): o.input_line or "" for o in all_overrides(cfg) if o.is_sweep_override()}
+    swept = {key: line.partition("=")[2] for key, line in told.items()}
+    store, console = open_runs(first.tracking), terminal.console(160)
+    sweep = Sweep(store, first.study, first.monitor, overrides, swept, jobs, folder, console)
     with flag_override(cfg, "readonly", False):
         cfg.hydra.overrides.hydra.append(f"+hydra.job.env_set.{PARENT}='{sweep.run.id}'")
         if "file" in (cfg.hydra.job_logging.get("handlers") or ()):
@@ -90,9 +93,7 @@ def start_sweep(cfg: DictConfig, jobs: Sequence[Sequence[str]] | None, first: Di
 def make_display(cfg: DictConfig, sweep: Sweep) -> Display:
     from attnunet.sweeps.display import Display
 
-    swept = {override.get_key_element().lstrip("+") for override in all_overrides(cfg) if override.is_sweep_override()}
-    log = f"{cfg.hydra.job.name}.log"
-    display = Display(sweep.console, sweep.folder, log, sweep.monitor, swept)
+    display = Display(sweep.console, sweep.folder, f"{cfg.hydra.job.name}.log", sweep.monitor, sweep.swept)
     if sweep.jobs:
         display.expect(sweep.jobs)
     return display

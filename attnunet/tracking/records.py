@@ -76,8 +76,8 @@ class Record:
 
     @property
     def page(self) -> str:
-        """The address of MLflow's page of the run. The page of a local store opens while `attnunet-store ui` runs."""
-        return f"{self.store.ui_address}/#/experiments/{self.run.info.experiment_id}/runs/{self.id}"
+        """The address of MLflow's page of the run; see `Store.run_page`."""
+        return self.store.run_page(str(self.run.info.experiment_id), self.id)
 
     @property
     def folder(self) -> str:

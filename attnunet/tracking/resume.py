@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from attnunet.config.fingerprints import Identity
 from attnunet.data.files import digest
 from attnunet.errors import add_note
+from attnunet.tracking.machine import PREFIX
 from attnunet.tracking.store import Away, Busy, Store
 
 SCORE = "final/monitor"
@@ -141,7 +142,8 @@ def find_start(store: Store, study: str, identity: Identity, resume: str, folder
         return Start("finished", f"new run: {explain_new(store, study, identity)}", folder)
     last, replaced = runs[0], earlier[1:]
     name = f"run {last.info.run_id} ({last.info.status})"
-    if folder.exists() or not last.data.metrics:
+    trained = [name for name in last.data.metrics if not name.startswith(PREFIX)]
+    if folder.exists() or not trained:
         why = f"resumed {name} {'from its last epoch' if state else ', which had ended no epoch'}"
         return Start("resumed", why, folder, last.info.run_id, replaces=replaced, machine=last.data.tags.get("machine"))
     why = f"new run: the state of {name} is not in {folder}"

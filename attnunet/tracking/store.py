@@ -72,13 +72,14 @@ class Store:
         """The address of MLflow's page: of the server, or of `attnunet-store ui`."""
         return self.shown_address.rstrip("/") if self.uri else "http://127.0.0.1:5000"
 
+    def run_page(self, study: str, run_id: str) -> str:
+        """Return the address of MLflow's page of a run. For a local store, it opens while `ui_command` runs."""
+        return f"{self.ui_address}/#/experiments/{study}/runs/{run_id}"
+
     @property
-    def ui_command(self) -> str:
-        """The command or instruction that shows the runs to a user."""
-        if self.uri:
-            return f"open {self.shown_address} in a browser"
-        mlflow_command = str(Path(sys.executable).with_name("mlflow"))
-        return shlex.join([mlflow_command, "ui", "--backend-store-uri", self.address, "--host", "127.0.0.1"])
+    def ui_command(self) -> str | None:
+        """The command that shows the runs to a user at `ui_address`; None for a server, which always shows them."""
+        return None if self.uri else shlex.join([sys.executable, "-m", "attnunet.store", "ui", str(self.root)])
 
     def restore_command(self, study: Experiment) -> str:
         """Return the command that restores a deleted study."""

@@ -6,7 +6,7 @@ import math
 import platform
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -20,6 +20,7 @@ from rich.text import Text
 
 from attnunet.data.files import digest, write_atomically, write_csv
 from attnunet.errors import first_line
+from attnunet.tracking import labels, page
 from attnunet.tracking.provenance import provenance
 from attnunet.tracking.records import reuse_tag
 from attnunet.tracking.resume import SCORE
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 PARENT = "ATTNUNET_SWEEP"
 """The environment variable that holds the id of a job's parent run."""
 OUTCOME = "outcome.json"
+SWEPT = "swept"
+"""The tag that holds the keys with several values in a sweep, separated by blanks."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +97,14 @@ def read_facts(run: entities.Run) -> dict:
 
 
 def membership(store: Store, parent: str | None) -> dict[str, str]:
-    """Return the tags that a sweep gives to the run of a job: the id of the parent run, and the command of the sweep.
+    """Return the tags that a sweep gives to the run of a job: the id of the parent run, its command and its swept keys.
 
     The command is read from the parent run, because a job may run in a process with another command line.
     """
     if parent is None:
         return {}
-    return {"mlflow.parentRunId": parent, "command": store.attempt(partial(store.client.get_run, parent)).data.tags["command"]}
+    tags = store.attempt(partial(store.client.get_run, parent)).data.tags
+    return {"mlflow.parentRunId": parent, "command": tags["command"], SWEPT: tags.get(SWEPT, "")}
 
 
 def reuse(store: Store, run_id: str | None, score: float, parent: str | None) -> Outcome:
@@ -119,6 +123,7 @@ class Sweep:
         study: str,
         monitor: str,
         overrides: Sequence[str],
+        swept: Mapping[str, str],
         jobs: Sequence[Sequence[str]] | None,
         folder: Path,
         console: Console,
@@ -127,21 +132,24 @@ class Sweep:
         Args:
             monitor: the metric that each job returns. The best loss is the lowest; the best value of any other is the highest.
             overrides: the overrides of the command. A later sweep with the same overrides resumes the same parent run.
+            swept: the keys that have several values, each with these values as they are written on the command line.
             jobs: the overrides of each job; None for a search.
             folder: Hydra's folder for the sweep, which holds a folder for each job.
             console: the console that prints the table.
         """
         self.store, self.monitor, self.overrides, self.jobs, self.folder = store, monitor, list(overrides), jobs, folder
-        self.console = console
+        self.console, self.study, self.swept = console, study, swept
         experiment = store.study(study)
         identified = digest([study, *sorted(overrides)])
-        name = f"sweep {' '.join(self.swept)}"[:200]
-        tags = {**provenance(overrides), "sweep": identified}
+        name = labels.name_sweep(swept)
+        tags = {**provenance(overrides), "sweep": identified, SWEPT: " ".join(swept)}
+        tags |= self.describe("No job has a result yet.")
         with store.lock():
             store.reap()
             earlier = store.runs(experiment, f"tags.sweep = '{identified}'")
             free = next((run.info.run_id for run in earlier if run.info.status != "RUNNING"), None)
             self.run = Run(store, store.begin(experiment, name, tags, free))
+        page.show_study(store, experiment, SCORE, monitor, swept)
         for earlier_job, _ in read_outcomes(folder):  # hydra.sweep.dir may be the folder of an earlier sweep
             (earlier_job / OUTCOME).unlink()
         self.run.params(dict(override.lstrip("+").split("=", 1) for override in self.overrides if "=" in override))
@@ -149,11 +157,11 @@ class Sweep:
         self.stack.enter_context(stop_on_sigterm())
         self.stack.enter_context(heartbeat(self.run))
 
-    @property
-    def swept(self) -> list[str]:
-        """The overrides whose values differ between jobs. For a search or a single job, these are all overrides."""
-        fixed = set.intersection(*map(set, self.jobs)) if self.jobs and len(self.jobs) > 1 else set()
-        return [override for override in self.overrides if override not in fixed]
+    def describe(self, reached: str) -> dict[str, str]:
+        """Return the tag with the description of the parent run. `reached` is its second line."""
+        jobs = "A search" if self.jobs is None else f"{len(self.jobs)} jobs"
+        what = f"{jobs} over {', '.join(f'{key}={values}' for key, values in self.swept.items()) or 'no key'}."
+        return labels.note(self.study, what, reached)
 
     def children(self) -> list[entities.Run]:
         return self.store.runs(self.run.experiment_id, f"tags.mlflow.parentRunId = '{self.run.id}'")
@@ -212,6 +220,7 @@ class Sweep:
             complete = False
         # In a log, the console is wider than a terminal, so that the columns need not be narrow.
         print_jobs(self.console, rows, parameters, lowest=self.monitor.endswith("loss"))
+        print(page.announce(self.store, self.run.experiment_id))
         print(f"sweep {self.run.id} on {platform.node()}\nlog of each job in {self.folder}")
         return complete
 
@@ -230,9 +239,21 @@ class Sweep:
         self.store.reap()  # ends the run of a job whose process was killed
         self.run.text(write_csv(rows), "sweep.csv")
         self.run.text(json.dumps({"overrides": self.overrides, "jobs": self.jobs}, indent=1), "grid.json")
+        self.log_best(rows)
         if drawn := sweep_scores({p: [str(row.get(p, "")) for row in rows] for p in parameters}, [r["score"] for r in rows]):
             self.run.figures({"sweep": drawn})
         self.run.end(status)
+
+    def log_best(self, rows: Sequence[dict]) -> None:
+        """Log the best score under the name that the jobs use, so that it stands in the same column of MLflow's page."""
+        scored = [row for row in rows if not math.isnan(row["score"])]
+        if not scored:
+            return
+        best = (min if self.monitor.endswith("loss") else max)(scored, key=lambda row: row["score"])
+        self.run.metrics({SCORE: best["score"]}, step=sum(name == SCORE for name, _ in self.run.logged))
+        told = labels.format_overrides({key: str(best.get(key, "")) for key in self.swept})
+        run = f"run {(best['run_id'] or '')[:8]}, {told}"
+        self.run.tags(self.describe(f"Best {self.monitor}: {best['score']:.4f} ({run}); {len(scored)} jobs have a result."))
 
 
 COLUMNS = ("job", "how", "score", "seconds", "run_id", "reason")
