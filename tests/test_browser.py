@@ -55,8 +55,9 @@ def printed(sweep: Started, lgg_root: Path) -> str:
 @pytest.fixture(scope="module")
 def runs(sweep: Started) -> dict[str, Run]:
     """The parent and the two jobs, by name."""
-    (parent,) = (run for run in sweep.runs if "mlflow.parentRunId" not in run.data.tags)
-    return {"parent": parent, **{run.data.params["model"]: run for run in sweep.jobs}}
+    (parent,) = (run for run in sweep.runs if run.info.run_name == "sweep model=conv,separable")
+    jobs = [run for run in sweep.jobs if run.info.experiment_id == parent.info.experiment_id]
+    return {"parent": parent, **{run.data.params["model"]: run for run in jobs}}
 
 
 @dataclass(frozen=True)
