@@ -67,6 +67,8 @@ TAGS = (
     ("reused_by.*", "a sweep reused this run", "`attnunet.compare sweep=...`"),
     ("evaluation.*", "an evaluation of `attnunet.evaluate`", "its name, which is taken"),
     ("sweep", "the run is the parent of a sweep", "the same sweep, started again"),
+    ("swept", "the keys with several values in the sweep", "the names of its runs"),
+    ("pruned", "the epoch after which a search ended the run", "the table of the search, started again"),
     ("cross_validated", "the runs of the folds", "`attnunet.compare`, which leaves the run out"),
     ("ensemble", "the runs of the members", "`attnunet.compare`, which leaves the run out"),
     ("audit", "the run is an audit of a data set", "`attnunet.compare`, which leaves the run out"),

@@ -96,22 +96,19 @@ def train(
             say(doubt)
         tags = {**provenance.provenance(overrides, machine, command), **identity.tags, **sweep.membership(store, parent)}
         tags["leaking"] = str(split.leaking).lower()
-        told = labels.told_overrides(overrides, tags[sweep.SWEPT].split() if parent else None)
-        name, parameters = labels.name_run(cfg, choices, told, split.leaking), labels.list_parameters(cfg, choices)
-        what = labels.describe_run(cfg, choices, told, {part: f"{len(split.patients[part])} patients" for part in split.parts})
+        label = labels.label_run(cfg, choices, overrides, tags[sweep.SWEPT].split() if parent else None, split)
         if not parent:
-            page.show_study(store, study, resume.SCORE, cfg.monitor, told)
+            page.show_study(store, study, resume.SCORE, cfg.monitor, label.told)
         try:
-            with open_run(store, study, name, parameters, tags, start.run_id) as run, watch_machine(run):
+            with open_run(store, study, label.name, label.parameters, tags, start.run_id) as run, watch_machine(run):
                 store.supersede(start.replaces, run.id)
-                say(f"run {run.id}: {name}")
+                say(f"run {run.id}: {label.name}")
                 say(f"page      {store.run_page(study, run.id)}")
                 say(summary.describe_start(prepared, split, machine, "" if gpus else runtime.explain_no_gpu()))
-                run.tags(labels.note(cfg.study, what, "It has no scores yet.", run.id))
-                inputs.log_data(run, choices["data"], str(cfg.data.get("root") or cfg.data.get("file") or ""), prepared, split)
+                run.tags(label.describe(run.id))
+                inputs.log_data(run, choices["data"], cfg.data, prepared, split)
                 score, scores = fit_and_score(cfg, prepared, split, origin, run, start.folder, score_test, tell)
-                reached = labels.describe_scores({part: found.summary for part, found in scores.items()})
-                run.tags(labels.note(cfg.study, what, reached or "Nobody validated it.", run.id))
+                run.tags(label.describe(run.id, labels.describe_scores(scores)))
                 outcome = sweep.Outcome(start.how, run.id, score)
         except Pruned as pruned:
             say(f"{pruned}: the search goes on without this run")

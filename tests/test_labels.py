@@ -1,5 +1,7 @@
 """What MLflow's page shows for a run: its name, which tells it from others, and its description in three lines."""
 
+from types import SimpleNamespace
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -56,7 +58,8 @@ def test_a_description_says_what_a_run_was_what_it_reached_and_how_to_go_on() ->
     what = labels.describe_run(
         CFG, CHOICES, {"split.fold": "3", "model": "conv"}, {"train": "9 patients", "val": "3 patients"}
     )
-    scores = {"val": {"dice": 0.8125, "dice_ci_low": 0.75, "dice_ci_high": 0.9, "dice_patients": 3.0}}
+    summary = {"dice": 0.8125, "dice_ci_low": 0.75, "dice_ci_high": 0.9, "dice_patients": 3.0}
+    scores = {"val": SimpleNamespace(summary=summary)}
     (text,) = labels.note("my study", what, labels.describe_scores(scores), "0123456789").values()
     assert text.split("\n\n") == [
         "Lesions of lgg (train 9 patients, val 3 patients; split kfold): network conv, loss focal_dice, 64x64 pixels, seed 0, "

@@ -114,6 +114,15 @@ def seeded(protocol: Protocol) -> Protocol:
     return replace(protocol, comparison=made, rows=(RowFacts(made.standings[0], protocol.rows[0].runs * 2),))
 
 
+def unvalidated(protocol: Protocol) -> Protocol:
+    """Return the protocol of a row that nobody validated."""
+    scores = dict.fromkeys(protocol.comparison.patients, 0.5)
+    slices = {"val": {}, "test": {patient: [1] for patient in scores}}
+    only = replace(run(0, scores), slices=slices, scores={"val": {}, "test": scores})
+    made = compare_rows(group_rows([only]), "test", protocol.comparison.question)
+    return replace(protocol, comparison=made, rows=(RowFacts(made.standings[0], protocol.rows[0].runs),))
+
+
 ONE = {"train": {"a": [1, 2]}, "val": {"b": [1]}, "test": {"c": [1]}}
 CASES: list[tuple[Sentence, Callable[[Protocol], Protocol], str]] = [
     (data.source, record(content="another"), "`another`"),
@@ -225,6 +234,13 @@ CASES: list[tuple[Sentence, Callable[[Protocol], Protocol], str]] = [
     (training.precision, configured("trainer.precision=mixed_float16"), "Training computed in `mixed_float16`."),
     (training.precision, configured("trainer.jit_compile=true"), "`float32`, compiled by XLA."),
     (training.checkpoint, configured("monitor=val/loss"), "the weights with the best `val/loss`, were kept."),
+    (
+        training.checkpoint,
+        configured("trainer.mean_of_last=3"),
+        "The mean of the weights after each of the last 3 epochs was kept (after Izmailov et al. 2018).",
+    ),
+    (training.checkpoint, configured("trainer.mean_of_last=1"), "The weights of the last epoch were kept."),
+    (training.growth, configured("first_sizes=[64,96]"), "The training images were 64 and 96 pixels wide in the first parts"),
     (training.mirror, configured("evaluation.flip=true"), "means of an image's and of its mirror image's."),
     (training.decision, configured("evaluation.thresholds=[0.5,0.7]"), "at least a threshold, one of 0.5 and 0.7;"),
     (training.decision, configured("evaluation.smallest_lesions=[30]"), "smallest size, 30, were removed"),
@@ -243,6 +259,7 @@ CASES: list[tuple[Sentence, Callable[[Protocol], Protocol], str]] = [
     (results.lesions, asked(score="lesion_f1"), "Lesions were the 26-connected components"),
     (results.undefined, asked(score="hd95"), "then the diagonal of the volume"),
     (results.patients, scored(3), "3 rows of the leaderboard with 3 runs were scored on the 12 validation patients"),
+    (results.patients, unvalidated, "and listed without a rank."),
     (results.averages, seeded, "The score of a patient was the mean over the seeds."),
     (results.intervals, asked(resamples=1234), "from 1,234 resamples"),
     (results.intervals, asked(alpha=0.1), "Intervals are 90% BCa"),

@@ -10,7 +10,6 @@ import math
 import re
 import threading
 import time
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from attnunet.tracking.labels import shorten_keys
 from attnunet.tracking.sweep import read_outcomes, round_number
 
 if TYPE_CHECKING:
@@ -127,8 +127,7 @@ class Display:
             swept: the keys that have several values in the sweep. Of the overrides of a job, only these are shown.
         """
         self.console, self.folder, self.log, self.monitor = console, folder, log, monitor
-        ends = Counter(key.rpartition(".")[2] for key in swept)
-        self.short = {key: end if ends[end := key.rpartition(".")[2]] == 1 else key for key in swept}
+        self.short = shorten_keys(swept)
         self.total: int | None = None  # the number of jobs; a search sets it when it has opened its study
         self.running: dict[Path, Job] = {}
         self.done: set[Path] = set()

@@ -1,6 +1,8 @@
 """The data of a run as MLflow's data set inputs, which its page shows in the column Dataset."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -16,7 +18,7 @@ CONTEXT = "mlflow.data.context"
 """The tag that says what a run uses a data set for."""
 
 
-def log_data(run: Run, name: str, source: str, prepared: Prepared, split: Split) -> None:
+def log_data(run: Run, name: str, data: Mapping[str, Any], prepared: Prepared, split: Split) -> None:
     """Log an input for each part of the split, whose context is train, val or test.
 
     The digest of an input stands for the fingerprint of the data and the slices of the part. So two runs whose digests are
@@ -24,8 +26,9 @@ def log_data(run: Run, name: str, source: str, prepared: Prepared, split: Split)
 
     Args:
         name: the name of the data set.
-        source: the folder or file with the data.
+        data: the configuration group, whose `root` or `file` is the source.
     """
+    source = str(data.get("root") or data.get("file") or "")
     image = TensorSpec(prepared.images.dtype, (-1, *prepared.images.shape[1:]), "images")
     spec = {"features": Schema([image]), "targets": Schema([TensorSpec(np.dtype("uint8"), (-1, -1, -1), "masks")])}
     schema = json.dumps({"mlflow_tensorspec": {part: each.to_json() for part, each in spec.items()}})

@@ -2,14 +2,16 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from omegaconf import DictConfig, OmegaConf
 
 from attnunet.config.fingerprints import FREE
 from attnunet.config.targets import is_within
 from attnunet.data.files import digest
+from attnunet.data.split import Split
 from attnunet.tracking.redaction import redact
 
 UNREAD = ("study", "resume", "modules", "tracking", "trainer.figures", "data.verify", "data.download")
@@ -40,13 +42,15 @@ def told_overrides(overrides: Sequence[str], swept: Iterable[str] | None) -> dic
 
 
 def format_overrides(told: Mapping[str, str]) -> str:
-    """Return overrides as text, such as "dice=0.5 learning_rate=0.001".
-
-    Of a key, only the last part is shown, if no other key in `told` and no key of TOP ends with it.
-    """
-    ends = Counter(key.rpartition(".")[2] for key in {*TOP, *told})
-    short = {key: end if ends[end := key.rpartition(".")[2]] == 1 else key for key in told}
+    """Return overrides as text, such as "dice=0.5 learning_rate=0.001"; see `shorten_keys`."""
+    short = shorten_keys(told)
     return " ".join(f"{short[key]}={value}" if value else key for key, value in told.items())
+
+
+def shorten_keys(keys: Collection[str]) -> dict[str, str]:
+    """Return a short name for each key: its last part, if no other of the keys and no key of TOP ends with it."""
+    ends = Counter(key.rpartition(".")[2] for key in {*TOP, *keys})
+    return {key: end if ends[end := key.rpartition(".")[2]] == 1 else key for key in keys}
 
 
 def name_run(cfg: DictConfig, choices: Mapping[str, str], told: Mapping[str, str], leaking: bool) -> str:
@@ -82,8 +86,16 @@ def describe_run(cfg: DictConfig, choices: Mapping[str, str], told: Mapping[str,
     return f"Lesions of {choices['data']} ({sizes}; split {choices['split']}): {network}."
 
 
-def describe_scores(summaries: Mapping[str, Mapping[str, float]]) -> str:
+class Summarized(Protocol):
+    """Scores with a summary, such as `attnunet.evaluation.patients.Scores`."""
+
+    @property
+    def summary(self) -> Mapping[str, float]: ...
+
+
+def describe_scores(scores: Mapping[str, Summarized]) -> str:
     """Return the second line of a run's description: the mean Dice of each part with its interval."""
+    summaries = {part: found.summary for part, found in scores.items()}
     return "; ".join(
         f"{part} Dice {values['dice']:.3f} (95 % interval {values['dice_ci_low']:.3f} to {values['dice_ci_high']:.3f}, "
         f"{values['dice_patients']:.0f} patients)"
@@ -99,6 +111,38 @@ def note(study: str, what: str, reached: str, run_id: str | None = None) -> dict
     compare = f"`python -m attnunet.compare study={shlex.quote(study)}` compares all runs of the study"
     again = f"; `python -m attnunet.evaluate run={run_id[:8]}` scores this run in another way" if run_id else ""
     return {NOTE: f"{what}\n\n{reached}\n\n{compare}{again}."}
+
+
+@dataclass(frozen=True)
+class Label:
+    """What MLflow's page shows of a run.
+
+    Attributes:
+        name, parameters: the name and the parameters.
+        told: the overrides that tell the run from others; see `told_overrides`.
+        study: the name of the study.
+        what: the first line of the description.
+    """
+
+    name: str
+    parameters: Mapping[str, Any]
+    told: Mapping[str, str]
+    study: str
+    what: str
+
+    def describe(self, run_id: str, reached: str = "") -> dict[str, str]:
+        """Return the tag with the description of the run. `reached` is its second line."""
+        return note(self.study, self.what, reached or "It has no scores.", run_id)
+
+
+def label_run(
+    cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str], swept: Sequence[str] | None, split: Split
+) -> Label:
+    """Return the label of a run. See `told_overrides` for `swept`."""
+    told = told_overrides(overrides, swept)
+    sizes = {part: f"{len(patients)} patients" for part, patients in split.patients.items()}
+    what = describe_run(cfg, choices, told, sizes)
+    return Label(name_run(cfg, choices, told, split.leaking), list_parameters(cfg, choices), told, cfg.study, what)
 
 
 def list_parameters(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:

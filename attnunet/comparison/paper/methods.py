@@ -14,7 +14,7 @@ NETWORK = (
 )
 FIT = (
     *(training.loss, training.optimizer, training.averaging, training.length, training.sampler, training.augmentation),
-    *(training.seeds, training.precision),
+    *(training.growth, training.seeds, training.precision),
 )
 CHOICE = (training.checkpoint, training.mirror, training.decision, training.chosen)
 SCORES = (results.score, results.surfaces, results.lesions, results.undefined, results.patients, results.averages)

@@ -40,6 +40,8 @@ REFERENCES = {
     "Loshchilov and Hutter 2019": "Loshchilov I, Hutter F. Decoupled weight decay regularization. ICLR 2019. arXiv 1711.05101",
     "Polyak and Juditsky 1992": "Polyak BT, Juditsky AB. Acceleration of stochastic approximation by averaging. SIAM Journal "
     "on Control and Optimization 1992;30(4):838-855. doi 10.1137/0330046",
+    "Izmailov et al. 2018": "Izmailov P, Podoprikhin D, Garipov T, Vetrov D, Wilson AG. Averaging weights leads to wider "
+    "optima and better generalization. UAI 2018. arXiv 1803.05407",
     "Buslaev et al. 2020": "Buslaev A, Iglovikov VI, Khvedchenya E, Parinov A, Druzhinin M, Kalinin AA. Albumentations: fast "
     "and flexible image augmentations. Information 2020;11(2):125. doi 10.3390/info11020125",
     # Scores.

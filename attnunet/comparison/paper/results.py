@@ -82,7 +82,8 @@ def patients(protocol: Protocol) -> str:
     rows, runs = len(protocol.rows), sum(len(row.runs) for row in protocol.rows)
     compared = f"{plural(rows, 'row')} of the leaderboard with {plural(runs, 'run')}"
     verb = "was" if rows == 1 else "were"
-    ranked = "ranked by the mean score over the validation patients"
+    validated = all(row.place.row.validated for row in protocol.rows)
+    ranked = "ranked by the mean score over the validation patients" if validated else "listed without a rank"
     return finish(f"{compared} {verb} scored on the {scored} and {ranked}")
 
 

@@ -213,10 +213,21 @@ def precision(row: RowFacts) -> str:
 
 
 @by_row
+def growth(row: RowFacts) -> str:
+    sizes = row.first.get("first_sizes")
+    if not sizes:
+        return ""
+    return f"the training images were {listed(sizes)} pixels wide in the first parts of a run, which were equally long"
+
+
+@by_row
 def checkpoint(row: RowFacts) -> str:
-    monitor = row.first.get("monitor")
+    monitor, last = row.first.get("monitor"), row.first.get("trainer.mean_of_last")
     if not monitor:
         return ""
+    if last:
+        mean = f"the mean of the weights after each of the last {last} epochs was kept (after Izmailov et al. 2018)"
+        return mean if last > 1 else "the weights of the last epoch were kept"
     best = ", the mean Dice of the validation patients at the best of the thresholds tried" if monitor == "val/dice" else ""
     return f"after each epoch the validation patients were scored; the weights with the best {code(monitor)}{best}, were kept"
 
