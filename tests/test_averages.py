@@ -67,7 +67,7 @@ def test_the_average_is_kept_and_the_weight_is_the_state(tmp_path: Path) -> None
     w = train(network, 2)
     for callback in (averages, keep):
         callback.on_epoch_end(0)
-    assert read_weights(keep.best)[0].item() == pytest.approx((w[0] + w[1]) / 2)
+    assert read_weights(keep.kept[0])[0].item() == pytest.approx((w[0] + w[1]) / 2)
     assert weight(network) == w[1]
 
     expected, averaged = train(network, 2), [np.asarray(variable.value) for variable in variables(network)]

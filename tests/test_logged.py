@@ -14,7 +14,7 @@ SCRIPT = runpy.run_path(str(REPO / ".ci" / "logged.py"))
 NAMES = SCRIPT["names"]()
 OF_OTHERS = {
     *("test_scored.*", "test_scored_own", "superseded", "reused_by.*", "evaluation.*", "sweep", "cross_validated"),
-    *("ensemble", "audit", "scored_as", "error", "system/*"),
+    *("ensemble", "audit", "scored_as", "error", "system/*", "swept", "pruned"),
 }
 """What a single run without trouble does not log, or what MLflow logs after 10 seconds only."""
 

@@ -62,14 +62,14 @@ class Squared(keras.losses.Loss):
 class Kept(Record):
     """A finished run whose checkpoints lie in a folder."""
 
-    folder: Path
+    place: Path
 
     def has(self, path: str) -> bool:
         return True
 
     @contextmanager
     def file(self, path: str) -> Iterator[Path]:
-        yield self.folder / Path(path).relative_to("checkpoints")
+        yield self.place / Path(path).relative_to("checkpoints")
 
 
 def kept(folder: Path) -> Kept:

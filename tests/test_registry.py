@@ -211,7 +211,7 @@ def test_clean_keeps_the_run_of_a_registered_model(runs: Runs, capsys: pytest.Ca
     gone = add(runs, BASE, {"loss": "focal"})
     for run in (kept, gone):
         runs.store.client.set_tag(run, "superseded", "by another")
-    clear(runs.store.root, dry_run=False)
+    clear(runs.store, dry_run=False, confirm=lambda question: True)
     printed = capsys.readouterr().out
     assert gone in printed
     assert kept not in printed

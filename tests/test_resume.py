@@ -285,5 +285,5 @@ def test_the_states_of_a_training_are_counted(tmp_path: Path) -> None:
     network.compile("sgd", "mse")
     network.optimizer.build(network.trainable_variables)
     np.savez(tmp_path / "best.npz", *network.get_weights())
-    State(tmp_path / "state.npz", network).save([{"val/dice": 0.5}] * 4, tmp_path / "best.npz")
+    State(tmp_path / "state.npz", network).save([{"val/dice": 0.5}] * 4, [tmp_path / "best.npz"])
     assert count_epochs(tmp_path) == 4

@@ -135,7 +135,7 @@ def test_a_finished_run_is_shown_with_its_scores_files_and_what_follows(filled: 
     assert "settings  model=conv seed=3" in lines  # neither the settings of a group nor None
     assert "command   train alone" in lines
     assert "val (9 patients)" in text
-    assert [line.split()[-3:] for line in lines if "95 %" in line] == [["0.700", "to", "0.900"]]
+    assert [line.split("│")[2].strip() for line in lines if "95 %" in line] == ["0.700 to 0.900"]
     assert [line.split() for line in lines if line.startswith(("config", "checkpoints", "figures"))] == [
         ["checkpoints/", "best.keras,", "predictor.json", "2.0", "kB"],
         ["config.yaml", "1.0", "kB"],
