@@ -29,7 +29,7 @@ METRICS = (
     ("val/iou", "the mean IoU of the validation patients, at the same threshold", "`figures/curves.png`"),
     ("val/threshold", "the best threshold of the epoch", "MLflow's charts"),
     ("val/dice_at_0.5", "the mean Dice of the validation patients, at the threshold 0.5", "`figures/curves.png`"),
-    ("final/monitor", "the value of `monitor` in the best epoch", "the table of a sweep, a search, a reused run"),
+    ("final/monitor", "the value of `monitor` that the kept weights reach", "the table of a sweep, a search, a reused run"),
     ("parameters", "the parameters of the network", "the leaderboard of `attnunet.compare`"),
     (
         "macs",
