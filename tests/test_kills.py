@@ -90,7 +90,7 @@ class Result:
 def result(of: Started) -> Result:
     from attnunet import losses  # noqa: F401 - a compiled network is loaded with its layers, its loss and its schedule
     from attnunet.models import blocks  # noqa: F401
-    from attnunet.training import schedules  # noqa: F401
+    from attnunet.training import schedules, train_dice  # noqa: F401
 
     (run,) = of.runs
     assert run.info.status == "FINISHED"
