@@ -414,6 +414,8 @@ def test_the_tables_hold_the_numbers_of_the_leaderboard(protocol: Protocol) -> N
     ]
     counted = record(metrics={"parameters": 123456})(protocol)
     assert [line[-1] for line in tables.cells(counted)[1]] == ["123,456", "123,456"]
+    mixed = replace(protocol, rows=(counted.rows[0], protocol.rows[1]))  # the masks of another tool have no parameters
+    assert [line[-1] for line in tables.cells(mixed)[1]] == ["123,456", ""]
 
 
 def test_latex_shows_names_unchanged() -> None:

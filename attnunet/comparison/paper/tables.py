@@ -39,7 +39,7 @@ def cells(protocol: Protocol) -> tuple[list[str], list[list[str]]]:
             **({"validation": decimals(place.validation)} if comparison.part == "test" else {}),
             "patients": str(place.patients),
             "seeds": str(len(place.row.seeds)),
-            **({"parameters": f"{row.first.parameters or '':,}"} if counted else {}),
+            **({"parameters": f"{row.first.parameters:,}" if row.first.parameters else ""} if counted else {}),
         }
 
     found = [columns(row) for row in protocol.rows]
