@@ -158,8 +158,10 @@ def test_a_gpu_that_tensorflow_cannot_use_is_said_with_what_to_install(gpu: None
 
 def test_the_extra_that_the_words_name_brings_the_libraries() -> None:
     extras = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert [requirement.partition("~")[0] for requirement in extras["gpu"]] == ["tensorflow[and-cuda]"]
-    assert "nvidia-cudnn-cu12" in (REPO / "requirements-gpu.lock").read_text()
+    assert [requirement.partition("~")[0] for requirement in extras["gpu"]] == ["tensorflow[and-cuda]", "nvidia-ml-py"]
+    locked = (REPO / "requirements-gpu.lock").read_text()
+    assert "nvidia-cudnn-cu12==" in locked
+    assert "nvidia-ml-py==" in locked
 
 
 def test_a_gpu_that_fails_with_its_libraries_is_said_with_how_to_find_the_reason(
