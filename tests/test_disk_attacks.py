@@ -53,7 +53,7 @@ PHASES = {
     "artifacts: the last network": ("work", "attnunet.tracking.run", "Run.network"),
     "TMPDIR: the best checkpoint": ("scratch", "attnunet.tracking.run", "Run.predictor"),
     "artifacts: the best checkpoint": ("work", "attnunet.tracking.run", "Run.predictor"),
-    "store: the end": ("work", "attnunet.tracking.run", "Run.end"),
+    "artifacts: the scores": ("work", "attnunet.evaluation.report", "log_scores"),
 }
 ONE = "state: of the first epoch"
 MESSAGE = r"attnunet: .*(No space left on device; |the disk is full: )free some space there"

@@ -44,7 +44,7 @@ def losses(folder: Path) -> dict[str, list[float]]:
             data = tf.data.Dataset.from_tensors((images, masks)).repeat()
             seen += network.fit(data, epochs=count, steps_per_epoch=1, shuffle=False, verbose=0).history["loss"]
             np.savez(folder / "best.npz", *network.get_weights())
-            state.save([], folder / "best.npz")
+            state.save([], [folder / "best.npz"])
         return seen
 
     return {
