@@ -127,7 +127,7 @@ def test_a_study_is_ranked_and_its_verdicts_are_printed_and_written(runs: Runs) 
     for run in (run for s in found.standings for run in s.row.runs):
         assert f'<a href="http://127.0.0.1:5000/#/experiments/{study}/runs/{run.id}">{run.id[:8]}</a>' in html
         assert f'<a href="{runs.artifact(run.id, "").as_uri()}">files</a>' in html
-    assert f"<code>attnunet-store ui {runs.store.root}</code>" in html
+    assert f"<code>{runs.store.ui_command}</code>" in html
     # The differences are of the mean over the seeds.
     (pair,) = found.pairs
     assert pair.difference == pytest.approx(0.07 + noise.mean())

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,7 +72,7 @@ def write_results(
     """
     title = f"{cfg.score} of {describe_source(cfg)} on {'test' if cfg.test else 'validation'} patients"
     made = f"{time.strftime('%Y-%m-%d %H:%M')}, attnunet {__version__} {git('rev-parse', '--short', 'HEAD')}"
-    server = "" if cfg.tracking.uri else shlex.join(["attnunet-store", "ui", str(Path(cfg.tracking.root).resolve())])
+    server = records[0].store.ui_command or ""
     html = page(comparison, title, left_out, notes, {"Command": command(), "Made": made}, server)
     protocol = make_protocol(comparison, records, notes)
     for name, text in {**tables(comparison), **paper_files(protocol, title), "compare.html": html}.items():
