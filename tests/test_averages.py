@@ -37,16 +37,37 @@ def train(network: keras.Model, steps: int) -> list[float]:
 
 @pytest.mark.parametrize("optimizer", [adam, adamw])
 def test_the_average_is_the_formulas_and_training_goes_on_from_the_weight(optimizer) -> None:  # noqa: ANN001
-    """From the first step on: a_1 = w_1, a_t = 0.75 a_(t-1) + 0.25 w_t."""
-    network = compiled(optimizer(10, 0.1, "constant", ema=0.75))
+    """a_1 = w_1, then a_t = m a_(t-1) + (1 - m) w_t with m = 2/11, and m = 0.2 where 3/12 is above the highest momentum."""
+    network = compiled(optimizer(10, 0.1, "constant", ema=0.2))
     w = train(network, 3)
     assert len(set(w)) == 3
     averages = Averages()
     averages.set_model(network)
     averages.on_epoch_end(0)
-    assert weight(network) == pytest.approx(0.75 * (0.75 * w[0] + 0.25 * w[1]) + 0.25 * w[2])
+    assert weight(network) == pytest.approx(0.2 * (2 / 11 * w[0] + 9 / 11 * w[1]) + 0.8 * w[2])
     averages.leave()
     assert weight(network) == w[2]
+
+
+def test_a_short_run_forgets_its_first_weights() -> None:
+    network = compiled(adam(100, 0.1, "constant", ema=0.999))
+    w = train(network, 100)
+    averages = Averages()
+    averages.set_model(network)
+    averages.on_epoch_end(0)
+    expected = w[0]
+    for step in range(1, 100):
+        expected += (1 - (1 + step) / (10 + step)) * (w[step] - expected)
+    assert weight(network) == pytest.approx(expected, rel=1e-4)
+    assert abs(weight(network) - w[-1]) < 0.1 * abs(w[0] - w[-1])
+
+
+@pytest.mark.parametrize("optimizer", [adam, adamw])
+def test_an_optimizer_is_restored_with_its_highest_momentum(optimizer) -> None:  # noqa: ANN001
+    made = optimizer(10, 0.1, ema=0.999)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(made))
+    assert again.get_config() == made.get_config()
+    assert (again.use_ema, again.highest) == (True, 0.999)
 
 
 def test_without_averages_the_weights_stay() -> None:
@@ -67,7 +88,7 @@ def test_the_average_is_kept_and_the_weight_is_the_state(tmp_path: Path) -> None
     w = train(network, 2)
     for callback in (averages, keep):
         callback.on_epoch_end(0)
-    assert read_weights(keep.kept[0])[0].item() == pytest.approx((w[0] + w[1]) / 2)
+    assert read_weights(keep.kept[0])[0].item() == pytest.approx((2 * w[0] + 9 * w[1]) / 11)
     assert weight(network) == w[1]
 
     expected, averaged = train(network, 2), [np.asarray(variable.value) for variable in variables(network)]

@@ -45,12 +45,41 @@ Rate = Annotated[float, Gt(0), Le(1)]
 Decay = Literal["constant", "cosine", "polynomial"]
 Warmup = Annotated[float, Ge(0), Lt(1)]
 Momentum = Annotated[float, Gt(0), Lt(1)] | None
-"""The momentum m of a moving average of the weights: after each step, average = m average + (1 - m) weights."""
+"""The highest momentum of a moving average of the weights; see `RisingMomentum`."""
 
 
-def averaging(momentum: float | None) -> dict[str, Any]:
-    """Return the arguments of Keras's optimizers that turn the moving average on, or nothing if `momentum` is None."""
-    return {} if momentum is None else {"use_ema": True, "ema_momentum": momentum}
+class RisingMomentum:
+    """A moving average of the weights that soon forgets the first ones, for an optimizer of Keras.
+
+    After t steps, the next step makes the average m average + (1 - m) weights, with m = min(highest, (1 + t) / (10 + t)). With
+    a fixed m of 0.999, a run of 1,000 steps would keep 0.999 ** 1000 = 37 % of its first weights. The formula is the one of
+    `num_updates` in tf.train.ExponentialMovingAverage.
+    """
+
+    iterations: Any
+    highest: float
+
+    @property
+    def ema_momentum(self) -> Any:
+        done = ops.cast(self.iterations, "float32")
+        return ops.minimum(self.highest, (1 + done) / (10 + done))
+
+    @ema_momentum.setter
+    def ema_momentum(self, momentum: float) -> None:
+        self.highest = momentum
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "ema_momentum": self.highest}  # type: ignore[misc]
+
+
+@keras.saving.register_keras_serializable(package="attnunet")
+class Adam(RisingMomentum, keras.optimizers.Adam):
+    """Keras's Adam. Earlier checkpoints use this name too."""
+
+
+@keras.saving.register_keras_serializable(package="attnunet")
+class AdamW(RisingMomentum, keras.optimizers.AdamW):
+    """Keras's AdamW. Earlier checkpoints use this name too."""
 
 
 def adam(
@@ -60,7 +89,8 @@ def adam(
 
     With `ema`, the moving average of the weights is scored and kept (Polyak and Juditsky 1992, doi 10.1137/0330046).
     """
-    return keras.optimizers.Adam(Schedule(learning_rate, steps, schedule, warmup), **averaging(ema))
+    rate = Schedule(learning_rate, steps, schedule, warmup)
+    return keras.optimizers.Adam(rate) if ema is None else Adam(rate, use_ema=True, ema_momentum=ema)
 
 
 def adamw(
@@ -73,14 +103,6 @@ def adamw(
 ) -> keras.optimizers.AdamW:
     """Return Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101). Its rate is as in `adam`."""
     rate = Schedule(learning_rate, steps, schedule, warmup)
-    return keras.optimizers.AdamW(rate, weight_decay=weight_decay, **averaging(ema))
-
-
-@keras.saving.register_keras_serializable(package="attnunet")
-class Adam(keras.optimizers.Adam):
-    """Keras's Adam, registered under the name that earlier checkpoints use."""
-
-
-@keras.saving.register_keras_serializable(package="attnunet")
-class AdamW(keras.optimizers.AdamW):
-    """Keras's AdamW, registered under the name that earlier checkpoints use."""
+    if ema is None:
+        return keras.optimizers.AdamW(rate, weight_decay=weight_decay)
+    return AdamW(rate, weight_decay=weight_decay, use_ema=True, ema_momentum=ema)

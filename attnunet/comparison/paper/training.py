@@ -149,7 +149,8 @@ def averaging(row: RowFacts) -> str:
     if not momentum:
         return ""
     return (
-        f"a moving average of the weights with a momentum of {momentum:g} was scored and kept (after Polyak and Juditsky 1992)"
+        f"a moving average of the weights, whose momentum rose to at most {momentum:g}, was scored and kept (after Polyak and "
+        "Juditsky 1992)"
     )
 
 
