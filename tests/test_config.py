@@ -382,6 +382,25 @@ def test_an_experiment_changes_what_it_names_and_the_command_line_has_the_last_w
     assert composed("experiment=original").model.gate == "concat"
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "changed"),
+    [
+        ("original", "recipe_conv", {"model"}),
+        ("recipe_conv", "recipe_loss", {"loss"}),
+        ("recipe_loss", "recipe_augment", {"augment"}),
+        ("recipe_augment", "recipe_sampler", {"sampler", "trainer"}),  # the share of lesions, which this sampler does not use
+        ("recipe_sampler", "recipe_neighbors", {"neighbors"}),
+        ("recipe_neighbors", "recipe_gates", {"model"}),
+        ("recipe_gates", "recipe_depths", {"model"}),
+        ("recipe_depths", "recipe_average", {"optimizer"}),
+        ("recipe_average", "best", {"optimizer", "study", "budget_images"}),
+    ],
+)
+def test_each_step_from_the_original_recipe_to_the_best_changes_one_thing(before: str, after: str, changed: set[str]) -> None:
+    first, second = (OmegaConf.to_container(composed(f"experiment={name}"), resolve=True) for name in (before, after))
+    assert {key for key in first if first[key] != second[key]} == changed
+
+
 def test_a_signature_is_read_with_its_ranges_and_without_an_import() -> None:
     read = signatures.signature("attnunet.data.split.kfold")
     assert read is not None
