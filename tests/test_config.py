@@ -394,7 +394,7 @@ def test_an_experiment_changes_what_it_names_and_the_command_line_has_the_last_w
         ("recipe_gates", "recipe_depths", {"model"}),
         ("recipe_depths", "recipe_average", {"optimizer"}),
         ("recipe_average", "recipe_sequences", {"augment"}),
-        ("recipe_sequences", "best", {"optimizer", "study", "budget_images"}),
+        ("recipe_sequences", "best", {"optimizer", "study", "epochs", "budget_images"}),
     ],
 )
 def test_each_step_from_the_original_recipe_to_the_best_changes_one_thing(before: str, after: str, changed: set[str]) -> None:

@@ -213,7 +213,7 @@ CASES: list[tuple[Sentence, Callable[[Protocol], Protocol], str]] = [
     (training.optimizer, configured("optimizer=adamw"), "AdamW (Loshchilov and Hutter 2019; weight decay 0.0001)"),
     (training.optimizer, configured("optimizer.schedule=constant"), "was 0.001 and stayed constant."),
     (training.optimizer, configured("optimizer.warmup=0.1"), "after a linear rise over the first 0.1 of the run."),
-    (training.averaging, configured("optimizer.ema=0.999"), "whose momentum rose to at most 0.999"),
+    (training.averaging, configured("optimizer.ema=0.999"), "its momentum rose to at most 0.999"),
     (training.length, configured("epochs=3"), "A run took 3 epochs, each of as many draws"),
     (
         training.length,

@@ -149,8 +149,8 @@ def averaging(row: RowFacts) -> str:
     if not momentum:
         return ""
     return (
-        f"a moving average of the weights, whose momentum rose to at most {momentum:g}, was scored and kept (after Polyak and "
-        "Juditsky 1992)"
+        "a moving average of the weights was scored and kept (after Polyak and Juditsky 1992); "
+        f"its momentum rose to at most {momentum:g}"
     )
 
 
