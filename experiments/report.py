@@ -9,7 +9,6 @@ was deleted and trained again on the same machine gives the same bytes. `costs.c
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import sys
@@ -51,29 +50,22 @@ def images_of_epoch(run: Record) -> int:
     return len(run.slices("train")) // batch * batch
 
 
-def name(runs: Sequence[Record]) -> str:
-    """Return the recipe (`experiment=...`) of a row, or "" if its runs name none."""
-    found = re.search(r"(?:^| )experiment=(\S+)", runs[0].tags["overrides"])
-    return found[1] if found else ""
-
-
 def varied(row: dict[str, str]) -> dict[str, str]:
     """Return the parameters in which the rows differ, with the values of a row of the leaderboard."""
     return {key: value for key, value in row.items() if key not in (*SCORES, *PLACES)}
 
 
-def list_varied(row: dict[str, str]) -> str:
-    """Return these parameters as on the command line."""
-    return " ".join(f"{key}={value}" for key, value in varied(row).items())
+def name(row: dict[str, str]) -> str:
+    """Return the recipe of a row; without recipes, the parameters in which the rows differ, as on the command line."""
+    return row.get("experiment") or " ".join(f"{key}={value}" for key, value in varied(row).items())
 
 
 def result(row: dict[str, str], runs: Sequence[Record]) -> dict[str, object]:
     """Return the row of results.csv for a row of the leaderboard."""
     iou = [float(patient["iou"]) for run in runs for patient in run.patients("test")]
     return {
-        "recipe": name(runs),
         **varied(row),
-        "images": images_of_epoch(runs[0]) * len(history(runs[0], "train/loss")),
+        "images": sum(images_of_epoch(run) * len(history(run, "train/loss")) for run in runs) // len(runs),
         **{key: row[key] for key in SCORES},
         "iou": float(np.mean(iou)),
     }
@@ -82,7 +74,6 @@ def result(row: dict[str, str], runs: Sequence[Record]) -> dict[str, object]:
 def cost(row: dict[str, str], runs: Sequence[Record]) -> dict[str, object]:
     """Return the row of costs.csv for a row of the leaderboard. `minutes` is the mean of a run with its validation."""
     return {
-        "recipe": name(runs),
         **varied(row),
         "runs": len(runs),
         "minutes": row["minutes"],
@@ -128,7 +119,7 @@ def main(study: str, root: str = "mlruns", output: Path = HERE) -> None:
     for figure in ("intervals.svg", "pairs.svg"):
         shutil.copy(compared / "figures" / figure, folder / figure)
     with mpl.rc_context(PAPER):
-        labelled = [(name(runs) or list_varied(row), runs) for row, runs in rows]
+        labelled = [(name(row), runs) for row, runs in rows]
         draw_curves(labelled).savefig(folder / "curves.svg", metadata={"Date": None})
 
 

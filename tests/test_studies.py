@@ -28,7 +28,15 @@ def rows(table: bytes) -> list[dict[str, str]]:
 @pytest.mark.timeout(600)
 def test_a_study_is_reported_from_its_runs(tmp_path: Path, lgg_root: Path) -> None:
     folds = ("split=kfold", "split.folds=2", "split.fold=0,1", "budget_images=100", "study=tried")
-    sweep = ("-m", *SMOKE, f"data.root={lgg_root}", *folds, "experiment=original,best", "model.filters=[4,8]", "model.depths=null")
+    sweep = (
+        "-m",
+        *SMOKE,
+        f"data.root={lgg_root}",
+        *folds,
+        "experiment=original,best",
+        "model.filters=[4,8]",
+        "model.depths=null",
+    )
     trained = command(*sweep, cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     made = report(tmp_path, "first")
@@ -36,7 +44,7 @@ def test_a_study_is_reported_from_its_runs(tmp_path: Path, lgg_root: Path) -> No
     assert report(tmp_path, "second") == made
 
     results, costs, patients = (rows(made[name]) for name in ("results.csv", "costs.csv", "patients.csv"))
-    assert {row["recipe"] for row in results} == {"original", "best"}
+    assert {row["experiment"] for row in results} == {"original", "best"}
     assert len(patients) == 12
     for row in results:
         (column,) = (name for name in patients[0] if name.partition(" ")[2] and f"model={row['model']}" in name)
@@ -45,5 +53,5 @@ def test_a_study_is_reported_from_its_runs(tmp_path: Path, lgg_root: Path) -> No
         assert int(row["patients"]) == 12
         assert int(row["images"]) >= 100
         assert float(row["iou"]) <= float(row["mean"])
-    assert {row["recipe"]: row["runs"] for row in costs} == {"original": "2", "best": "2"}
+    assert {row["experiment"]: row["runs"] for row in costs} == {"original": "2", "best": "2"}
     assert all(float(row["images_per_second"]) > 0 for row in costs)
