@@ -81,6 +81,10 @@ def predictor(prepared: Prepared, network: keras.Model) -> Predictor:
     return replace(predictor, decision=Decision(middle(predictor, prepared)))
 
 
+ROUNDING = 1e-6
+"""On processors without AVX-512, the last bits of an image's logits depend on its place in the batch."""
+
+
 def middle(predictor: Predictor, prepared: Prepared) -> float:
     return float(np.median(list(predictor.probabilities(prepared, range(len(prepared.slices))))))
 
@@ -96,7 +100,7 @@ def test_logits_of_a_partial_batch_are_those_of_the_full_one(predictor: Predicto
     assert full.dtype == np.float32
     assert len(np.unique(full)) > 100  # a constant network would pass everything below
     for size in (1, 2, 3):
-        np.testing.assert_array_equal(predictor.logits(prepared.images[:size]), full[:size])
+        np.testing.assert_allclose(predictor.logits(prepared.images[:size]), full[:size], rtol=0, atol=ROUNDING)
 
 
 def test_logits_of_a_slice_do_not_depend_on_its_place(predictor: Predictor, prepared: Prepared) -> None:
@@ -283,7 +287,8 @@ def test_volumes_are_patients_with_their_slices_in_order(predictor: Predictor, p
     assert [(v.name, v.indices) for v in found] == list(zip(PATIENTS, ([0, 1, 4], [5, 6, 7, 9]), strict=True))
     for volume_ in found:
         assert volume_.probabilities.dtype == np.float32
-        np.testing.assert_array_equal(volume_.probabilities, list(predictor.probabilities(prepared, volume_.indices)))
+        alone = list(predictor.probabilities(prepared, volume_.indices))
+        np.testing.assert_allclose(volume_.probabilities, alone, rtol=0, atol=ROUNDING)
     assert list(predictor.volumes(prepared, [])) == []
 
 
