@@ -51,7 +51,7 @@ def test_a_study_is_reported_from_its_runs(tmp_path: Path, lgg_root: Path) -> No
         scores = [float(patient[column]) for patient in patients]
         assert float(row["mean"]) == pytest.approx(sum(scores) / 12)
         assert int(row["patients"]) == 12
-        assert int(row["images"]) >= 100
+        assert int(row["images"]) == 96  # the whole epochs that come closest to 100
         assert float(row["iou"]) <= float(row["mean"])
     assert {row["experiment"]: row["runs"] for row in costs} == {"original": "2", "best": "2"}
     assert all(float(row["images_per_second"]) > 0 for row in costs)
