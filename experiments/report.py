@@ -84,6 +84,17 @@ def cost(row: dict[str, str], runs: Sequence[Record]) -> dict[str, object]:
     }
 
 
+def mean_curve(curves: Sequence[tuple[np.ndarray, Sequence[float]]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of curves, each a pair of images so far and scores, at the images that all of them have reached.
+
+    The runs of a row may have epochs of different lengths, since the folds have different numbers of slices.
+    """
+    points = np.unique(np.concatenate([images for images, _ in curves]))
+    start, end = max(images[0] for images, _ in curves), min(images[-1] for images, _ in curves)
+    points = points[(points >= start) & (points <= end)]
+    return points, np.mean([np.interp(points, images, scores) for images, scores in curves], axis=0)
+
+
 def draw_curves(rows: Sequence[tuple[str, Sequence[Record]]]) -> Figure:
     """Draw the Dice on validation patients, the mean over the runs of a row, against the minutes of training.
 
@@ -92,10 +103,11 @@ def draw_curves(rows: Sequence[tuple[str, Sequence[Record]]]) -> Figure:
     figure = Figure(figsize=(WIDTH, WIDTH * 0.45), layout="constrained")
     axes = figure.subplots()
     for place, (label, runs) in enumerate(rows):
-        curve = np.mean([history(run, "val/dice") for run in runs], axis=0)
+        scores = [history(run, "val/dice") for run in runs]
+        lengths = [images_of_epoch(run) for run in runs]
+        images, curve = mean_curve([(n * np.arange(1, len(own) + 1), own) for n, own in zip(lengths, scores, strict=True)])
         speed = median(speed for run in runs for speed in history(run, "train/images_per_second"))
-        minutes = np.arange(1, len(curve) + 1) * images_of_epoch(runs[0]) / speed / 60
-        axes.plot(minutes, curve, ".-", color=COLORS[place % len(COLORS)], linewidth=1.2, label=label)
+        axes.plot(images / speed / 60, curve, "-", color=COLORS[place % len(COLORS)], linewidth=1.2, label=label)
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1)
     axes.set_xlabel("minutes of training")

@@ -321,9 +321,10 @@ def test_the_fused_normalisation_is_keras_s(shape: tuple[int, ...]) -> None:
             y = layer(x, training=True)
         gradients = tape.gradient(y, [x, layer.gamma, layer.beta], output_gradients=slope)
         seen.append([y, *gradients, *layer.get_weights(), layer(x, training=False)])
-    for expected, found in zip(*seen, strict=True):
-        summed = 2e-5 * float(np.max(np.abs(expected)))  # float32 sums of 144 products, whose order depends on the processor
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 + summed)
+    for place, (expected, found) in enumerate(zip(*seen, strict=True)):
+        # The gradients of gamma and beta are float32 sums of 144 products, whose order depends on the processor.
+        largest = np.max(np.abs(expected)) if place in (2, 3) else 0
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 + 2e-5 * largest)
 
 
 def test_a_fused_normalisation_that_is_frozen_learns_nothing() -> None:

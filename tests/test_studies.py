@@ -1,10 +1,12 @@
 """The script that makes the tables of a study from its runs."""
 
 import csv
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conftest import REPO, SMOKE, command
@@ -12,9 +14,20 @@ from tests.conftest import REPO, SMOKE, command
 FILES = {"results.csv", "costs.csv", "pairs.csv", "patients.csv", "intervals.svg", "pairs.svg", "curves.svg"}
 
 
+SCRIPT = REPO / "experiments" / "report.py"
+
+
+def test_curves_of_epochs_of_different_lengths_have_a_mean() -> None:
+    """Two epochs of 20 images and three of 16: the mean begins at 20 images and ends at 40."""
+    mean_curve = runpy.run_path(str(SCRIPT))["mean_curve"]
+    images, scores = mean_curve([(np.array([20, 40]), [0.2, 0.6]), (np.array([16, 32, 48]), [0.0, 0.4, 0.8])])
+    np.testing.assert_array_equal(images, [20, 32, 40])
+    np.testing.assert_allclose(scores, [(0.2 + 0.1) / 2, (0.44 + 0.4) / 2, (0.6 + 0.6) / 2])
+
+
 def report(folder: Path, output: str) -> dict[str, bytes]:
     """Return the files of the study, by name."""
-    script = [sys.executable, str(REPO / "experiments" / "report.py"), "tried", "mlruns", output]
+    script = [sys.executable, str(SCRIPT), "tried", "mlruns", output]
     made = subprocess.run(script, cwd=folder, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
     return {file.name: file.read_bytes() for file in (folder / output / "tried").iterdir()}

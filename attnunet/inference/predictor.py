@@ -122,9 +122,10 @@ class Predictor(Segmenter):
         """Return the logits float32 (n, S, S, 1) of images (n, S, S, C), with n <= batch_size.
 
         The network runs on 2^k images at once, for example on 16 and 4 if n is 20. So no image is computed in vain, and a
-        slice gets the same bits in every batch. This was measured for TensorFlow with oneDNN, Conv2D and SeparableConv2D, and
-        1, 2, 4, ... 32 images of 64x64 to 256x256 pixels. Other numbers of images, such as 3 or 31, give other last bits (up
-        to 4e-7), as a single image of 32x32 pixels does. Another processor or engine may differ for any number.
+        slice gets the same bits in every batch. This was measured for TensorFlow with oneDNN and AVX-512, Conv2D and
+        SeparableConv2D, and 1, 2, 4, ... 32 images of 64x64 to 256x256 pixels. Other numbers of images, such as 3 or 31,
+        give other last bits (up to 4e-7), as a single image of 32x32 pixels does. On a processor without AVX-512, and with
+        another engine, any number does.
 
         Raises:
             FloatingPointError: a logit is infinite or not a number.
