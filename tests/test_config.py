@@ -395,9 +395,16 @@ def test_an_experiment_changes_what_it_names_and_the_command_line_has_the_last_w
         ("recipe_depths", "recipe_average", {"optimizer"}),
         ("recipe_average", "recipe_sequences", {"augment"}),
         ("recipe_sequences", "best", {"optimizer", "study", "epochs", "budget_images"}),
+        ("parts", "parts_gates", {"model"}),
+        ("parts", "parts_residual", {"model"}),
+        ("parts", "parts_augment", {"augment"}),
+        ("parts", "parts_sequences", {"augment"}),
+        ("parts", "parts_mri", {"augment"}),
+        ("parts", "parts_sampler", {"sampler"}),
+        ("parts", "parts_neighbors", {"neighbors"}),
     ],
 )
-def test_each_step_from_the_original_recipe_to_the_best_changes_one_thing(before: str, after: str, changed: set[str]) -> None:
+def test_each_step_of_a_study_changes_one_thing(before: str, after: str, changed: set[str]) -> None:
     first, second = (OmegaConf.to_container(composed(f"experiment={name}"), resolve=True) for name in (before, after))
     assert {key for key in first if first[key] != second[key]} == changed
 
