@@ -12,6 +12,7 @@ from rich.console import Console
 
 from attnunet.figures import sweep_scores
 from attnunet.tracking.processes import process_tags
+from attnunet.tracking.records import Record
 from attnunet.tracking.run import Pruned, open_run
 from attnunet.tracking.store import Away, Store, local_path, open_store
 from attnunet.tracking.sweep import Outcome, Sweep, print_jobs, read_outcomes, round_number, run_job
@@ -226,6 +227,14 @@ def test_a_pruned_run_is_killed_and_in_the_table_of_its_sweep(root: Path, tmp_pa
     assert (row["how"], row["reason"], row["run_id"]) == ("pruned", "pruned after epoch 3", run.info.run_id)
     assert math.isnan(row["score"])
     assert after.close()
+    record = Record(store, store.client.get_run(begun.id))
+    assert record.state == "pruned after epoch 3"
+
+    with open_run(store, before.run.experiment_id, "pruned", {}, tags, begun.id):
+        pass
+    record = Record(store, store.client.get_run(begun.id))
+    assert record.state == "FINISHED"
+    assert "pruned" not in record.tags
 
 
 def test_the_picture_shows_each_job_over_each_swept_parameter() -> None:

@@ -35,7 +35,7 @@ def keep_scored(records: Sequence[Record], score: str, test: bool) -> tuple[list
     for record in records:
         line = f"run {record.id[:8]} ({record.name})"
         if record.status != "FINISHED":
-            left_out.append(f"{line} is {record.status}")
+            left_out.append(f"{line} is {record.state}")
         elif by := record.tags.get("superseded"):
             left_out.append(f"{line} is superseded by run {by[:8]}")
         else:

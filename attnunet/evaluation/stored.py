@@ -119,7 +119,7 @@ def print_run(store: Store, run_id: str, console: Console) -> None:
         ("run", record.id),
         ("study", study),
         ("sweep", tags.get("mlflow.parentRunId")),
-        ("status", f"{record.status}, started {describe_age(run.info.start_time)} ago{minutes}"),
+        ("status", f"{record.state}, started {describe_age(run.info.start_time)} ago{minutes}"),
         ("error", tags.get("error")),
         ("newer", tags.get("superseded")),
         ("settings", " ".join(f"{k}={v}" for k, v in record.params.items() if "." not in k and v not in ("None", "[]"))),

@@ -22,6 +22,8 @@ from attnunet.tracking.store import Store, local_path
 
 REGISTRY = "models:/"
 """The beginning of the address of a model in MLflow's registry."""
+PRUNED = "pruned"
+"""The tag of a run that a search ended early. It holds the last epoch."""
 PAGE = 1000  # the largest number of runs in one answer of a store
 
 
@@ -61,6 +63,12 @@ class Record:
     def status(self) -> str:
         """FINISHED, FAILED, KILLED or RUNNING."""
         return str(self.run.info.status)
+
+    @property
+    def state(self) -> str:
+        """The status; of a run that a search ended early, the epoch after which it was pruned."""
+        pruned = self.tags.get(PRUNED)
+        return self.status if pruned is None else f"pruned after epoch {pruned}"
 
     @property
     def params(self) -> Mapping[str, str]:
@@ -159,7 +167,7 @@ class Record:
             TargetError: see `targets.check_modules`.
         """
         if self.status != "FINISHED":
-            raise NotFound(f"run {self.id} ({self.name}) is {self.status}; only a finished run has a best checkpoint")
+            raise NotFound(f"run {self.id} ({self.name}) is {self.state}; only a finished run has a best checkpoint")
         if not (self.has("checkpoints/best.keras") and self.has("checkpoints/predictor.json")):
             keep = self.params.get("trainer.keep")
             lacking = "lacks checkpoints/best.keras or predictor.json"

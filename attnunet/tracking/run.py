@@ -18,7 +18,7 @@ from mlflow.entities import Metric, Param
 
 from attnunet.data.files import checksum, naming
 from attnunet.errors import add_note, first_line
-from attnunet.tracking.records import checksum_tag
+from attnunet.tracking.records import PRUNED, checksum_tag
 from attnunet.tracking.redaction import redact
 from attnunet.tracking.store import Away, Store, Unavailable, local_path
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PULSE = 60.0  # seconds between heartbeats
-PRUNED = "pruned"
-"""The tag of a run that a search ended early. It holds the last epoch."""
+ERROR = "error"
+"""The tag of a failed run. It holds the first line of the error."""
 
 
 class Run:
@@ -51,6 +51,7 @@ class Run:
         self.known = set(found.data.params)
         self.logged = {(metric.key, metric.step) for history in histories for metric in history}
         self.checksums = {tag: value for tag, value in found.data.tags.items() if tag.endswith(".checksum")}
+        self.ended = {PRUNED, ERROR} & set(found.data.tags)
         self.waiting: list[Metric] = []
         self.sending = threading.Lock()
         self.news = threading.Event()
@@ -155,6 +156,11 @@ class Run:
                 shutil.rmtree(left, ignore_errors=True)
         log_model(client, self.id, folder)
 
+    def forget_end(self) -> None:
+        """Delete the tags that say how the run ended before it started again."""
+        for tag in self.ended:
+            self.store.attempt(partial(self.store.client.delete_tag, self.id, tag))
+
     def end(self, status: str, patience: float | None = None) -> None:
         self.send(patience)
         self.store.attempt(lambda: self.store.client.set_terminated(self.id, status), patience)
@@ -181,6 +187,7 @@ def open_run(
     """
     with stop_on_sigterm():
         current = Run(store, store.begin(study, name, tags, run_id))
+        current.forget_end()
         current.params(params)
         with heartbeat(current):
             try:
@@ -199,7 +206,7 @@ def open_run(
                 with suppress(Unavailable):
                     for tell in (
                         partial(log_traceback, current, error),
-                        partial(current.tags, {"error": f"{type(error).__name__}: {error}"[:500]}),
+                        partial(current.tags, {ERROR: f"{type(error).__name__}: {error}"[:500]}),
                         partial(current.end, "FAILED"),
                     ):
                         tell_failure(tell)

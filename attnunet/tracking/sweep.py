@@ -22,9 +22,9 @@ from attnunet.data.files import digest, write_atomically, write_csv
 from attnunet.errors import first_line
 from attnunet.tracking import labels, page
 from attnunet.tracking.provenance import provenance
-from attnunet.tracking.records import reuse_tag
+from attnunet.tracking.records import PRUNED, reuse_tag
 from attnunet.tracking.resume import SCORE
-from attnunet.tracking.run import PRUNED, Pruned, Run, heartbeat, stop_on_sigterm
+from attnunet.tracking.run import Pruned, Run, heartbeat, stop_on_sigterm
 from attnunet.tracking.store import Store, Unavailable
 
 log = logging.getLogger(__name__)
