@@ -16,7 +16,7 @@ from attnunet.comparison.pairs import Pair, Question, compare_pairs, describe, l
 from attnunet.comparison.patients import read_patients
 from attnunet.comparison.rows import ScoredRun, Unpaired, all_validated, group_rows, pair_patients
 from attnunet.comparison.table import Comparison, compare_rows
-from attnunet.metrics.statistics import mean_interval
+from attnunet.metrics.statistics import mean_interval, patients_to_show
 
 NAN = math.nan
 
@@ -250,7 +250,8 @@ def test_noise_alone_is_undecided_and_the_words_say_what_could_have_been_shown()
     assert pair.detectable == pytest.approx(spread * (2.0930 + 0.8610) / math.sqrt(20), rel=1e-4)
     words = say(pair)
     assert words.startswith(f"A or B: undecided: {pair.difference:+.3f} ({pair.low:+.3f} to {pair.high:+.3f}), p ")
-    assert words.endswith(f"; detectable {pair.detectable:.3f}.")
+    assert pair.shown_by == patients_to_show(pair.difference, spread, 0.05) > 20
+    assert words.endswith(f"; detectable {pair.detectable:.3f}; shown by about {float(f'{pair.shown_by:.2g}'):,.0f} patients.")
 
 
 def test_a_small_sure_difference_inside_the_margin_is_equivalent_and_said_to_be_there() -> None:
@@ -286,7 +287,8 @@ def test_seven_patients_and_15_pairs_can_show_nothing_and_the_words_say_so() -> 
     assert {pair.verdict for pair in found} <= {"undecided", "equivalent"}
     assert found[0].low > 0.3
     assert math.isinf(found[0].detectable)
-    assert say(found[0]).endswith("; detectable none.")
+    assert found[0].shown_by == 10  # as many as can show anything among 15 pairs
+    assert say(found[0]).endswith("; detectable none; shown by about 10 patients.")
     # Two of these rows alone are another matter.
     (alone,) = compare_pairs(scores[:2], Question(resamples=499))
     assert alone.verdict == "better"

@@ -17,6 +17,7 @@ from attnunet.metrics.statistics import (
     holm,
     mean_interval,
     mean_intervals,
+    patients_to_show,
     rank_intervals,
     required_patients,
     smallest_p,
@@ -111,7 +112,7 @@ def test_values_that_only_rounding_tells_apart_are_a_constant(value: float, n: i
     assert mean_interval(values, 199) == pytest.approx((value, value), rel=1e-15)
 
 
-REAL = Path(__file__).parent.parent / "experiments" / "cross_validation" / "patients.csv"
+REAL = Path(__file__).parent.parent / "experiments" / "coverage" / "patients.csv"
 
 
 def test_95_percent_intervals_over_20_skewed_dice_values_hold_the_true_mean_in_93_to_97_percent() -> None:
@@ -184,6 +185,17 @@ def test_the_detectable_difference_is_found_with_the_power_that_the_noncentral_t
     noncentrality = detectable_difference(1, n, alpha) * math.sqrt(n)
     power = stats.nct.sf(stats.t.isf(alpha / 2, n - 1), n - 1, noncentrality)
     assert power == pytest.approx(0.8, abs=0.03)
+
+
+def test_the_patients_that_show_a_difference_by_hand() -> None:
+    """1.96 + 0.8416 = 2.8016: at half a standard deviation 31.4 patients by the normal distribution, 34 by Student's t."""
+    assert patients_to_show(0.05, 0.1, 0.05) == 34
+    assert patients_to_show(-0.05, 0.1, 0.05) == 34
+    assert detectable_difference(0.1, 34, 0.05) <= 0.05 < detectable_difference(0.1, 33, 0.05)
+    assert patients_to_show(1e-12, 0.1, 0.05) == pytest.approx((2.8016 / 1e-11) ** 2, rel=1e-4)
+    assert patients_to_show(0.05, 0, 0.05) == 2  # all patients differ alike
+    for difference, spread in ((0, 0.1), (math.nan, 0.1), (0.05, math.nan)):
+        assert patients_to_show(difference, spread, 0.05) == math.inf
 
 
 def test_values_of_one_patient_do_not_count_as_independent() -> None:

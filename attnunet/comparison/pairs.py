@@ -14,6 +14,7 @@ from attnunet.metrics.statistics import (
     detectable_difference,
     holm,
     mean_intervals,
+    patients_to_show,
     required_patients,
     smallest_p,
     wilcoxon_p,
@@ -70,6 +71,7 @@ class Pair:
         p: the p value of the signed rank test.
         adjusted: the p value after Holm's correction over all pairs.
         detectable: the smallest mean difference that this number of patients can show; inf if it can show none.
+        shown_by: the number of patients like these that would show `difference` with the same power; inf if it is 0.
         verdict: the verdict on the first row, "better", "worse", "equivalent" or "undecided".
     """
 
@@ -83,6 +85,7 @@ class Pair:
     p: float
     adjusted: float
     detectable: float
+    shown_by: float
     verdict: str
 
 
@@ -113,12 +116,22 @@ def compare_pairs(scores: np.ndarray, question: Question) -> list[Pair]:
             verdict = "equivalent" if n >= FEW or not row.any() else "undecided"
         elif adjusted < question.alpha and low * high > 0 and difference * signed_ranks(row) > 0:
             verdict = "better" if difference * question.sign > 0 else "worse"
-        shown = math.inf
-        if smallest_p(n) * len(places) < question.alpha:
-            shown = detectable_difference(float(row.std(ddof=1)), n, question.alpha / len(places))
+        spread, alpha = float(row.std(ddof=1)) if n > 1 else math.nan, question.alpha / len(places)
+        powerless = smallest_p(n) * len(places) >= question.alpha
         found.append(
             Pair(
-                a, b, n, scores.shape[1] - n, difference, float(low), float(high), float(raw), float(adjusted), shown, verdict
+                first=a,
+                second=b,
+                patients=n,
+                dropped=scores.shape[1] - n,
+                difference=difference,
+                low=float(low),
+                high=float(high),
+                p=float(raw),
+                adjusted=float(adjusted),
+                detectable=math.inf if powerless else detectable_difference(spread, n, alpha),
+                shown_by=max(patients_to_show(difference, spread, alpha), required_patients(len(places), question.alpha)),
+                verdict=verdict,
             )
         )
     return found
@@ -155,6 +168,8 @@ def list_remarks(pair: Pair, question: Question) -> Iterator[str]:
         yield f"inside the margin, but {plural(pair.patients, 'patient')} are too few to say equivalent: it takes {FEW}"
     elif pair.verdict == "undecided":
         yield "detectable " + ("none" if math.isinf(pair.detectable) else f"{pair.detectable:.3f}")
+        if pair.shown_by < math.inf:
+            yield f"shown by about {float(f'{pair.shown_by:.2g}'):,.0f} patients"
     if pair.dropped:
         yield f"over {plural(pair.patients, 'patient')}, {pair.dropped} left out without a defined score in one of the two"
 
@@ -173,6 +188,7 @@ def explain_sentences(compared: Sequence[Pair], patients: int, question: Questio
         lines.append(f"Equivalent: the interval lies inside the margin, -{question.margin:g} to {question.margin:g}.")
     if "undecided" in verdicts:
         lines.append(f"Detectable: the smallest difference that so many patients could have shown (power {POWER:g}).")
+        lines.append("Shown by: the number of patients like these that would show the difference, if it is as measured.")
     return " ".join(lines)
 
 

@@ -146,8 +146,23 @@ def detectable_difference(spread: float, n: int, alpha: float) -> float:
     """
     if n < 2:
         return math.nan
-    quantiles = stats.t.isf(alpha / 2, n - 1) + stats.t.ppf(POWER, n - 1)
+    freedom = float(n - 1)
+    quantiles = stats.t.isf(alpha / 2, freedom) + stats.t.ppf(POWER, freedom)
     return float(quantiles * spread / math.sqrt(n))
+
+
+def patients_to_show(difference: float, spread: float, alpha: float) -> float:
+    """Return the smallest n for which `detectable_difference` is at most the size of `difference`.
+
+    The result is inf if `difference` is 0, or if `difference` or `spread` is NaN. The search begins at the number that the
+    normal distribution gives. Student's t needs a few patients more, and rounding alone decides beyond 10^15 patients.
+    """
+    if not (abs(difference) > 0 and spread >= 0):
+        return math.inf
+    quantiles = stats.norm.isf(alpha / 2) + stats.norm.ppf(POWER)
+    least = max(2, math.ceil((quantiles * spread / difference) ** 2))
+    found = (n for n in range(least, least + 100) if detectable_difference(spread, n, alpha) <= abs(difference))
+    return next(found, least)
 
 
 def rank_intervals(scores: np.ndarray, sign: int, resamples: int, seed: int = 0, level: float = LEVEL) -> np.ndarray:

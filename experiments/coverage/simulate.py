@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 DRAWS, RESAMPLES, LEVEL = 4000, 9999, 0.95
 PATIENTS = (5, 7, 10, 20, 40)
 
-with (HERE.parent / "cross_validation" / "patients.csv").open() as stream:
+with (HERE / "patients.csv").open() as stream:
     REAL = np.array([float(row["dice"]) for row in csv.DictReader(stream)])
 
 Sample = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
