@@ -400,6 +400,7 @@ def test_an_experiment_changes_what_it_names_and_the_command_line_has_the_last_w
         ("parts", "parts_augment", {"augment"}),
         ("parts", "parts_sequences", {"augment"}),
         ("parts", "parts_mri", {"augment"}),
+        ("parts", "parts_mri_dropout", {"augment"}),
         ("parts", "parts_sampler", {"sampler"}),
         ("parts", "parts_neighbors", {"neighbors"}),
     ],
