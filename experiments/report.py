@@ -37,6 +37,7 @@ SCORES = ("mean", "low", "high", "median", "validation", "spread", "seeds", "pat
 PLACES = ("rank", "rank_low", "rank_high", "group", "minutes", "worst", "mean_defined", "leaking", "runs")
 """The other columns. What is in neither tuple is a parameter in which the rows differ."""
 COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#F0E442")  # Okabe and Ito 2008
+LINES = ("-", "--", ":")
 
 
 def history(run: Record, metric: str) -> list[float]:
@@ -107,7 +108,8 @@ def draw_curves(rows: Sequence[tuple[str, Sequence[Record]]]) -> Figure:
         lengths = [images_of_epoch(run) for run in runs]
         images, curve = mean_curve([(n * np.arange(1, len(own) + 1), own) for n, own in zip(lengths, scores, strict=True)])
         speed = median(speed for run in runs for speed in history(run, "train/images_per_second"))
-        axes.plot(images / speed / 60, curve, "-", color=COLORS[place % len(COLORS)], linewidth=1.2, label=label)
+        look = {"color": COLORS[place % len(COLORS)], "linestyle": LINES[place // len(COLORS) % len(LINES)]}
+        axes.plot(images / speed / 60, curve, linewidth=1.2, label=label, **look)
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1)
     axes.set_xlabel("minutes of training")
