@@ -393,8 +393,7 @@ def test_an_experiment_changes_what_it_names_and_the_command_line_has_the_last_w
         ("recipe_neighbors", "recipe_gates", {"model"}),
         ("recipe_gates", "recipe_depths", {"model"}),
         ("recipe_depths", "recipe_average", {"optimizer"}),
-        ("recipe_average", "recipe_sequences", {"augment"}),
-        ("recipe_sequences", "best", {"optimizer", "study", "epochs", "budget_images"}),
+        ("recipe_average", "best", {"augment", "study", "epochs", "budget_images"}),  # and the length
         ("parts", "parts_gates", {"model"}),
         ("parts", "parts_residual", {"model"}),
         ("parts", "parts_augment", {"augment"}),
