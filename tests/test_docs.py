@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import OmegaConf
@@ -80,7 +81,8 @@ def values(override: Override) -> list[str]:
 
 def jobs(overrides: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """Yield the overrides of the first and the last job of a sweep; a single run is both."""
-    choices = [values(override) for override in OverridesParser.create().parse_overrides(list(overrides))]
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # the loader knows the choices of glob()
+    choices = [values(override) for override in parser.parse_overrides(list(overrides))]
     yield from {tuple(choice[index] for choice in choices): None for index in (0, -1)}
 
 

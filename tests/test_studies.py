@@ -25,6 +25,24 @@ def test_curves_of_epochs_of_different_lengths_have_a_mean() -> None:
     np.testing.assert_allclose(scores, [(0.2 + 0.1) / 2, (0.44 + 0.4) / 2, (0.6 + 0.6) / 2])
 
 
+def test_the_gap_of_a_leak_is_paired_by_seed() -> None:
+    """Differences of 0.1 and 0.3: their mean is 0.2, its standard error 0.1, and t(0.975) with one degree of freedom 12.706."""
+    leak = runpy.run_path(str(REPO / "experiments" / "leak" / "leak.py"))
+    scores = {("patient", 0): 0.5, ("slice", 0): 0.6, ("patient", 1): 0.4, ("slice", 1): 0.7}
+    table = [
+        {"test": where, "split": split, "seed": seed, "train_slices": 600, **dict.fromkeys(leak["SCORES"], score)}
+        for where in leak["SETS"]
+        for (split, seed), score in scores.items()
+    ]
+    rows = leak["gaps"](table)
+    assert len(rows) == 6
+    for row in rows:
+        assert (row["apart"], row["mixed"], row["gap"]) == pytest.approx((0.45, 0.65, 0.2))
+        assert (row["low"], row["high"]) == pytest.approx((0.2 - 1.2706, 0.2 + 1.2706), abs=1e-4)
+    with pytest.raises(SystemExit, match="two seeds at least"):
+        leak["gaps"](table[:-1])
+
+
 def report(folder: Path, output: str) -> dict[str, bytes]:
     """Return the files of the study, by name."""
     script = [sys.executable, str(SCRIPT), "tried", "mlruns", output]
