@@ -26,7 +26,7 @@ def test_curves_of_epochs_of_different_lengths_have_a_mean() -> None:
 
 
 def test_the_gap_of_a_leak_is_paired_by_seed() -> None:
-    """Differences of 0.1 and 0.3: their mean is 0.2, its standard error 0.1, and t(0.975) with one degree of freedom 12.706."""
+    """Differences of 0.1 and 0.3: mean 0.2, standard error 0.1, and t(0.975) with one degree of freedom 12.706."""
     leak = runpy.run_path(str(REPO / "experiments" / "leak" / "leak.py"))
     scores = {("patient", 0): 0.5, ("slice", 0): 0.6, ("patient", 1): 0.4, ("slice", 1): 0.7}
     table = [
