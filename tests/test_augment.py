@@ -18,7 +18,7 @@ from attnunet.data.augment import Augment, SequenceDropout, check_augmentation, 
 from attnunet.data.samples import SampleError, augment_sample
 from attnunet.data.slices import DataError
 
-SETS = ("none", "light", "mri")
+SETS = ("none", "light", "mri", "mri_dropout")
 SEEDS = range(60)
 
 
