@@ -119,7 +119,7 @@ def list_runs(store: Store, study: str | None = None) -> pd.DataFrame:
     rows = [
         {
             "name": record.name,
-            "status": record.status,
+            "status": record.state,
             "started": pd.Timestamp(record.run.info.start_time, unit="ms", tz="UTC"),
             "leaking": record.leaking,
             **record.params,

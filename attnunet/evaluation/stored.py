@@ -73,23 +73,18 @@ def print_table(store: Store, runs: Sequence[tuple[Run, str]], console: Console)
     for name in ("score", "minutes", "age", "size"):
         table.add_column(name, justify="right", no_wrap=True)
     for run, indent in runs:
-        score = run.data.metrics.get(SCORE)
-        minutes = Record(store, run).minutes
+        score, record = run.data.metrics.get(SCORE), Record(store, run)
         cells = (
             run.info.run_id[:DIGITS],
             f"{indent}{run.info.run_name}",
-            describe_status(run),
+            "superseded" if "superseded" in record.tags else record.state,
             "" if score is None else f"{score:.4f}",
-            f"{minutes:.1f}" if minutes else "",
+            f"{record.minutes:.1f}" if record.minutes else "",
             describe_age(run.info.start_time),
             "" if store.uri else decimal(measure_run(store, run)),  # a server keeps the files elsewhere
         )
         table.add_row(*map(Text, cells))
     console.print(table, soft_wrap=False)
-
-
-def describe_status(run: Run) -> str:
-    return "superseded" if "superseded" in run.data.tags else str(run.info.status)
 
 
 def describe_age(start: int) -> str:
