@@ -213,3 +213,14 @@ def test_a_server_is_listed_shown_and_cleaned(
         assert left == {ids["alone"], ids["sweep"], ids["other"], foreign}
         assert not list((tmp_path / "mlruns" / "unfinished").iterdir())
         assert list((tmp_path / "kept").rglob("best.keras"))
+
+
+def test_a_pruned_run_is_listed_and_shown_with_its_last_epoch(tmp_path: Path) -> None:
+    store = Store(tmp_path / "mlruns", None, patience=0)
+    run = store.client.create_run(store.study("searched"), tags={"pruned": "3"}, run_name="bad").info.run_id
+    store.client.set_terminated(run, "KILLED")
+    out = io.StringIO()
+    print_run(store, run, console(out, 100))
+    for shown in (" ".join(listed(store, None)), out.getvalue()):
+        assert "pruned after epoch 3" in shown
+        assert "KILLED" not in shown
