@@ -5,7 +5,6 @@ The exit code is 0 if all cases were segmented, 1 if some failed, and 2 if nothi
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -140,7 +139,7 @@ def predict(cfg: DictConfig, root: Path, console: Console) -> bool:
     if (
         passed.ignored and not patterns and (reader := found.reader(passed))
     ):  # with patterns, the data set names other channels
-        run, data = shlex.quote(f"run={model.name}"), config.format_override("data.root", cfg.input)
+        run, data = config.format_override("run", model.name), config.format_override("data.root", cfg.input)
         command = f"python -m attnunet.evaluate {run} data={reader} {data} part=all"
         console.print(f"to score the run on the references there: {command}")
     return ledger.complete([case.name for case in cases])

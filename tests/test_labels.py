@@ -68,3 +68,5 @@ def test_a_description_says_what_a_run_was_what_it_reached_and_how_to_go_on() ->
         "`python -m attnunet.compare study='my study'` compares all runs of the study; "
         "`python -m attnunet.evaluate run=01234567` scores this run in another way.",
     ]
+    (text,) = labels.note("digits", what, "", "1234567890").values()
+    assert "attnunet.evaluate 'run=\"12345678\"'` scores" in text  # a number would be no id

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from attnunet.config import format_override
 from attnunet.data.cache import prepare
 from attnunet.data.files import read_csv
 from attnunet.data.images import read_image
@@ -51,7 +52,7 @@ def test_the_command_writes_a_mask_beside_each_slice_of_each_patient(
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     assert "left out: 72 file(s) that match ignore, such as TCGA_CS_4000_20000101_1_mask.tif" in result.stdout
-    assert f"attnunet.evaluate run={run_id[:8]} data=lgg data.root={lgg_root} part=all" in result.stdout
+    assert f"attnunet.evaluate {format_override('run', run_id[:8])} data=lgg data.root={lgg_root} part=all" in result.stdout
     images = [path for path in lgg_root.rglob("*.tif") if not path.stem.endswith("_mask")]
     written = {path.relative_to(tmp_path / "masks") for path in (tmp_path / "masks").rglob("*.tif")}
     masks = {path.relative_to(lgg_root) for path in images}

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from attnunet import store as commands
+from attnunet.config import format_override
 from attnunet.errors import UserError
 from attnunet.evaluation.stored import describe_age, order_runs, print_run, print_studies
 from attnunet.tracking.resume import unfinished_folder
@@ -141,11 +142,11 @@ def test_a_finished_run_is_shown_with_its_scores_files_and_what_follows(filled: 
         ["config.yaml", "1.0", "kB"],
         ["figures/", "5", "files", "5.0", "kB"],
     ]
-    place = f"tracking.root={store.root}"
+    run, place = format_override("run", ids["alone"][:8]), f"tracking.root={store.root}"  # an id of digits is quoted
     assert lines[-3:] == [
-        f"python -m attnunet.evaluate run={ids['alone'][:8]} {place}",
-        f"python -m attnunet.predict run={ids['alone'][:8]} input=PATH output=DIR {place}",
-        f"python -m attnunet.export run={ids['alone'][:8]} format=onnx {place}",
+        f"python -m attnunet.evaluate {run} {place}",
+        f"python -m attnunet.predict {run} input=PATH output=DIR {place}",
+        f"python -m attnunet.export {run} format=onnx {place}",
     ]
 
 
@@ -156,7 +157,8 @@ def test_an_unfinished_run_and_a_sweep_say_how_to_go_on(filled: tuple[Store, dic
     assert killed.endswith("the same command goes on from its last epoch, on here\n")
     sweep = shown(store, ids["sweep"])
     assert f"{ids['second'][:8]}  second" in sweep
-    assert sweep.endswith(f"python -m attnunet.compare sweep={ids['sweep'][:8]} tracking.root={store.root}\n")
+    asked = format_override("sweep", ids["sweep"][:8])
+    assert sweep.endswith(f"python -m attnunet.compare {asked} tracking.root={store.root}\n")
     first = shown(store, ids["first"])
     assert "python -m" not in first.partition("command")[2]  # it keeps no checkpoint
 
@@ -202,7 +204,7 @@ def test_a_server_is_listed_shown_and_cleaned(
         store.supersede([ids["first"]], by=ids["alone"])
 
         assert ids["alone"][:8] in ask("ls", "tried")
-        assert f"run={ids['alone'][:8]} tracking=server tracking.uri={uri}" in ask("show", ids["alone"])
+        assert f"{format_override('run', ids['alone'][:8])} tracking=server tracking.uri={uri}" in ask("show", ids["alone"])
         kept = ask("clean")
         assert "2 runs can be resumed by the same command; without a terminal, such runs stay" in kept
         assert f"{elsewhere}  KILLED      elsewhere, whose state is on another" in kept

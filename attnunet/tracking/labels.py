@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from omegaconf import DictConfig, OmegaConf
 
+from attnunet.config import format_override
 from attnunet.config.fingerprints import FREE
 from attnunet.config.targets import is_within
 from attnunet.data.files import digest
@@ -109,7 +110,8 @@ def note(study: str, what: str, reached: str, run_id: str | None = None) -> dict
     `run_id` is the id of a run that can be scored again; None for a sweep.
     """
     compare = f"`python -m attnunet.compare study={shlex.quote(study)}` compares all runs of the study"
-    again = f"; `python -m attnunet.evaluate run={run_id[:8]}` scores this run in another way" if run_id else ""
+    run = format_override("run", run_id[:8]) if run_id else ""
+    again = f"; `python -m attnunet.evaluate {run}` scores this run in another way" if run else ""
     return {NOTE: f"{what}\n\n{reached}\n\n{compare}{again}."}
 
 
