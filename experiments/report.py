@@ -130,7 +130,7 @@ def main(study: str, root: str = "mlruns", output: Path = HERE) -> None:
     (folder / "costs.csv").write_text(write_csv([cost(row, runs) for row, runs in rows]))
     for table in ("pairs.csv", "patients.csv"):
         shutil.copy(compared / table, folder / table)
-    for figure in ("intervals.svg", "pairs.svg"):
+    for figure in ("intervals.svg", "pairs.svg")[: len(rows)]:  # one row has no pairs
         shutil.copy(compared / "figures" / figure, folder / figure)
     with mpl.rc_context(PAPER):
         labelled = [(name(row), runs) for row, runs in rows]

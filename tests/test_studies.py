@@ -5,6 +5,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -43,12 +44,43 @@ def test_the_gap_of_a_leak_is_paired_by_seed() -> None:
         leak["gaps"](table[:-1])
 
 
-def report(folder: Path, output: str) -> dict[str, bytes]:
-    """Return the files of the study, by name."""
-    script = [sys.executable, str(SCRIPT), "tried", "mlruns", output]
-    made = subprocess.run(script, cwd=folder, capture_output=True, text=True, check=False)
+def test_the_floor_of_two_seeds_by_hand() -> None:
+    """Means 0.5 and 0.7: s = 0.2 / sqrt(2), so t sqrt(2) s = 12.706 x 0.2. Each patient's variance over seeds is 0.02."""
+    seeds = runpy.run_path(str(REPO / "experiments" / "seeds" / "seeds.py"))
+    scores = np.linspace(0.3, 0.7, 12)
+    found = seeds["find_floor"]({"0": scores, "1": scores + 0.2})
+    assert (found.mean, found.sd, found.range) == pytest.approx((0.6, 0.2 / 2**0.5, 0.2))
+    assert found.floor == pytest.approx(12.706 * 0.2, abs=1e-4)
+    assert (found.patient_sd, found.independent_sd) == pytest.approx((0.02**0.5, (0.02 / 12) ** 0.5))
+    assert (found.different, found.equivalent, found.undecided) == (1, 0, 0)
+    same = seeds["find_floor"]({"0": scores, "1": scores, "2": scores + 0.001})
+    assert (same.different, same.equivalent, same.undecided) == (0, 3, 0)
+    with pytest.raises(SystemExit, match="two seeds at least; found 4"):
+        seeds["find_floor"]({"4": scores})
+
+
+def test_seeds_are_joined_over_the_folds_of_all_patients() -> None:
+    dice_of_seeds = runpy.run_path(str(REPO / "experiments" / "seeds" / "seeds.py"))["dice_of_seeds"]
+
+    def run(seed: int, **dice: float) -> SimpleNamespace:
+        rows = [{"patient": patient, "dice": str(score)} for patient, score in dice.items()]
+        return SimpleNamespace(params={"seed": str(seed)}, patients=lambda part: rows)
+
+    found = dice_of_seeds([run(10, b=0.4), run(2, b=0.1, c=0.2), run(10, a=0.5, c=0.3), run(2, a=0.6)])
+    assert [(seed, scores.tolist()) for seed, scores in found.items()] == [("2", [0.6, 0.1, 0.2]), ("10", [0.5, 0.4, 0.3])]
+    with pytest.raises(SystemExit, match=r"all 2 patients; of seed \{'1': 1\}"):
+        dice_of_seeds([run(0, a=0.5, b=0.5), run(1, a=0.5)])
+
+
+def make(folder: Path, script: Path, *arguments: str) -> None:
+    made = subprocess.run([sys.executable, str(script), *arguments], cwd=folder, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
-    return {file.name: file.read_bytes() for file in (folder / output / "tried").iterdir()}
+
+
+def report(folder: Path, output: str, study: str = "tried") -> dict[str, bytes]:
+    """Return the files of the study, by name."""
+    make(folder, SCRIPT, study, "mlruns", output)
+    return {file.name: file.read_bytes() for file in (folder / output / study).iterdir()}
 
 
 def rows(table: bytes) -> list[dict[str, str]]:
@@ -86,3 +118,23 @@ def test_a_study_is_reported_from_its_runs(tmp_path: Path, lgg_root: Path) -> No
         assert float(row["iou"]) <= float(row["mean"])
     assert {row["experiment"]: row["runs"] for row in costs} == {"original": "2", "best": "2"}
     assert all(float(row["images_per_second"]) > 0 for row in costs)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_seeds_of_one_recipe_are_reported(tmp_path: Path, lgg_root: Path) -> None:
+    folds = ("split.folds=2", "split.fold=0,1", "budget_images=32", "seed=0,1,2")
+    small = ("experiment=seeds", "model.filters=[4,8]", "model.depths=null", "trainer.precision=float32")
+    trained = command("-m", *SMOKE, f"data.root={lgg_root}", *small, *folds, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    made = report(tmp_path, "first", "seeds")
+    assert set(made) == FILES - {"pairs.svg"}
+    make(tmp_path, REPO / "experiments" / "seeds" / "seeds.py", "mlruns", "second")
+    assert {file.name for file in (tmp_path / "second").iterdir()} == {"seeds.csv", "floor.csv", "seeds.svg"}
+    (row,), seeds = rows(made["results.csv"]), rows((tmp_path / "second" / "seeds.csv").read_bytes())
+    (floor,) = rows((tmp_path / "second" / "floor.csv").read_bytes())
+    assert [seed["seed"] for seed in seeds] == ["0", "1", "2"]
+    assert {seed["patients"] for seed in seeds} == {row["patients"], floor["patients"], "12"}
+    assert float(row["mean"]) == pytest.approx(float(floor["mean"]))
+    assert float(row["spread"]) == pytest.approx(float(floor["sd"]))
+    assert sum(int(floor[verdict]) for verdict in ("different", "equivalent", "undecided")) == 3
