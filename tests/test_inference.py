@@ -26,7 +26,7 @@ from attnunet.inference.predictor import Predictor, Preparation, load_network, s
 from attnunet.metrics.decision import Decision
 from attnunet.models.attention_resunet import attention_resunet
 from attnunet.training.build import take_images
-from tests.conftest import write_patient
+from tests.conftest import ROUNDING, write_patient
 
 lgg = partial(read, intensity="raw")  # pixels as in the files, unless a test asks otherwise
 
@@ -79,11 +79,6 @@ def prepared(root: Path) -> Prepared:
 def predictor(prepared: Prepared, network: keras.Model) -> Predictor:
     predictor = predictor_for(prepared, network)
     return replace(predictor, decision=Decision(middle(predictor, prepared)))
-
-
-CPU = Path("/proc/cpuinfo")
-ROUNDING = 0 if CPU.exists() and "avx512f" in CPU.read_text() else 1e-6
-"""How far an image's logits may lie apart if another number of images is computed at once; see `Predictor.logits`."""
 
 
 def middle(predictor: Predictor, prepared: Prepared) -> float:

@@ -22,7 +22,7 @@ from attnunet.inference.predictor import Predictor
 from attnunet.tracking import records
 from attnunet.tracking.store import Store
 from tests import scans
-from tests.conftest import command
+from tests.conftest import ROUNDING, command
 from tests.test_export import convert
 
 pytestmark = pytest.mark.slow  # on a run of their own
@@ -91,7 +91,8 @@ def test_sequences_in_nifti_are_segmented_as_the_same_slices_are(
             found = sitk.ReadImage(str(tmp_path / "out" / name / f"{name}{ending}.nii.gz"))
             for place in ("GetOrigin", "GetSpacing", "GetDirection"):
                 assert getattr(found, place)() == getattr(first, place)()
-            np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.DICOMOrient(found, "LPS")), expected)
+            turned = sitk.GetArrayFromImage(sitk.DICOMOrient(found, "LPS")).astype(float)
+            np.testing.assert_allclose(turned, expected, rtol=0, atol=ROUNDING)
 
 
 @pytest.mark.timeout(600)
