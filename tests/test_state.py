@@ -1,5 +1,6 @@
 """The state of a training: what it brings back, and what an interruption leaves of it."""
 
+import math
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -192,6 +193,8 @@ def keep(
         ("val/dice", [0.3, 0.3, 0.1], 1),
         ("val/loss", [0.3, 0.1, 0.2], 2),
         ("val/loss", [0.1], 1),
+        ("val/loss", [math.nan, 0.3, 0.2], 3),
+        ("val/dice", [0.1, math.nan, 0.2], 3),
     ],
 )
 def test_the_best_epoch_is_the_first_of_the_best(tmp_path: Path, monitor: str, values: list[float], best: int) -> None:

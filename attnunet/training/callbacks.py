@@ -157,12 +157,14 @@ class Keep(keras.callbacks.Callback):
 
     @property
     def best_epoch(self) -> int:
-        """The best epoch, counted from 1. If several epochs are equally good, it is the first of them."""
+        """The best epoch, counted from 1: the first of those that are equally good. A value of NaN is the worst."""
         return self.best_of(self.history)
 
     def best_of(self, history: History) -> int:
-        values = [epoch[self.monitor] for epoch in history]
-        return values.index(min(values) if self.monitor.endswith("loss") else max(values)) + 1
+        sign = 1 if self.monitor.endswith("loss") else -1
+        values = [sign * epoch[self.monitor] for epoch in history]
+        costs = [math.inf if math.isnan(value) else value for value in values]
+        return costs.index(min(costs)) + 1
 
     def kept_epochs(self, history: History) -> list[int]:
         """Return the epochs whose weights are kept: the last ones if `mean_of_last` is set, else the best one."""
