@@ -18,6 +18,21 @@ FILES = {"results.csv", "costs.csv", "pairs.csv", "patients.csv", "intervals.svg
 SCRIPT = REPO / "experiments" / "report.py"
 
 
+STUDIES = {
+    file.parent.name: rows
+    for file in sorted((REPO / "experiments").glob("*/results.csv"))
+    if "iou" in (rows := list(csv.DictReader(file.read_text().splitlines())))[0]
+}
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_table_of_a_study_is_that_of_its_results(study: str) -> None:
+    text = (REPO / "experiments" / study / "README.md").read_text()
+    for row in STUDIES[study]:
+        mean, low, high, median, iou = (f"{float(row[key]):.3f}" for key in ("mean", "low", "high", "median", "iou"))
+        assert f"| {mean} | {low} to {high} | {median} | {iou} |" in text
+
+
 def test_curves_of_epochs_of_different_lengths_have_a_mean() -> None:
     """Two epochs of 20 images and three of 16: the mean begins at 20 images and ends at 40."""
     mean_curve = runpy.run_path(str(SCRIPT))["mean_curve"]
