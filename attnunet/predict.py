@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from attnunet.inference.cases import Ledger
-    from attnunet.inference.inputs import Case, Found
+    from attnunet.inference.inputs.case import Case, Found
     from attnunet.inference.segmenting import Work
     from attnunet.inference.stream import Segmenter
     from attnunet.tracking.models import Model

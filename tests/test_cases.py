@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from attnunet import config, predict
 from attnunet.data.decoders import dicom
 from attnunet.data.files import read_csv
+from attnunet.data.slices import DataError
 from attnunet.figures.outlines import choose_slices
 from attnunet.inference import cases, inputs
 from attnunet.inference.stream import Segmenter
@@ -453,7 +454,7 @@ def test_only_the_sequences_that_the_network_uses_are_asked_for(
 )
 def test_wrong_patterns_are_refused(channels: dict[str, str], message: str, tmp_path: Path) -> None:
     place(tmp_path, "p1_t1.nii", "p1_flair.nii")
-    with pytest.raises(inputs.DataError, match=message):
+    with pytest.raises(DataError, match=message):
         found_cases(tmp_path, channels, TWO)
 
 
@@ -473,7 +474,7 @@ def test_numbered_series_of_a_folder_are_one_case_of_one_patient(tmp_path: Path)
     good, mixed = cases_
     assert (good.name, good.source.targets("")) == ("p 1", [Path("p 1/mask.dcm")])  # type: ignore[union-attr]
     assert good.source.look("axial").channels == 2  # type: ignore[union-attr]
-    with pytest.raises(inputs.DataError, match=r"5_FLAIR: is of another patient than .*3_T1 \(PatientID\)"):
+    with pytest.raises(DataError, match=r"5_FLAIR: is of another patient than .*3_T1 \(PatientID\)"):
         mixed.source.look("axial")  # type: ignore[union-attr]
 
 
@@ -509,7 +510,7 @@ def test_wrong_rows_are_refused(text: str, message: str, tmp_path: Path) -> None
     (tmp_path / "in.csv").write_text(text)
     try:
         told = inputs.find(tmp_path / "in.csv").cases(Takes(), None)[0][0].fault
-    except inputs.DataError as error:
+    except DataError as error:
         told = str(error)
     assert message in told
 

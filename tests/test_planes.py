@@ -9,7 +9,7 @@ import pytest
 from attnunet.data.decoders import nifti
 from attnunet.data.grids import Grid
 from attnunet.data.slices import DataError
-from attnunet.inference import inputs
+from attnunet.inference.inputs.case import check_fit
 from attnunet.inference.volumes import Sequences
 from tests.scans import Takes
 
@@ -69,7 +69,7 @@ def test_a_refused_scan_is_named(tmp_path: Path) -> None:
         nibabel.save(nibabel.Nifti1Image(np.zeros((4, 5, 6), np.uint8), tilted(degrees).affine), tmp_path / f"{name}.nii.gz")
     takes = Takes(("flair",), ("flair",), "axial")
     look = {name: Sequences((tmp_path / f"{name}.nii.gz",), Path(), name).look("axial") for name in ("straight", "tilted")}
-    inputs.check_fit("straight", look["straight"], takes, any_plane=False)
-    inputs.check_fit("tilted", look["tilted"], takes, any_plane=True)
+    check_fit("straight", look["straight"], takes, any_plane=False)
+    check_fit("tilted", look["tilted"], takes, any_plane=True)
     with pytest.raises(DataError, match=r"^tilted: its axial slices are tilted by 40 degrees.* or any_plane=true$"):
-        inputs.check_fit("tilted", look["tilted"], takes, any_plane=False)
+        check_fit("tilted", look["tilted"], takes, any_plane=False)

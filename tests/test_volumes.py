@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from attnunet.data.decoders import dicom
 from attnunet.data.slices import DataError
 from attnunet.inference import inputs
+from attnunet.inference.inputs.folder import find_files
 from attnunet.inference.volumes import Source
 from tests import scans
 
@@ -27,7 +28,7 @@ def test_a_folders_images_are_one_volume_in_natural_order_without_masks(tmp_path
         write_image(tmp_path / f"s_{number}.tif", number)
         write_image(tmp_path / f"s_{number}_mask.tif", 255, (3, 4))
     (tmp_path / "notes.txt").touch()
-    found = inputs.find_files(tmp_path, ["*_mask*"])
+    found = find_files(tmp_path, ["*_mask*"])
     (source,) = found.volumes
     assert source.read(3, "axial")[:, 0, 0, 0].tolist() == [1, 2, 10]
     assert {path.name for path in found.passed.ignored} == {"s_1_mask.tif", "s_2_mask.tif", "s_10_mask.tif"}

@@ -15,7 +15,7 @@ import numpy as np
 from attnunet.data.files import write_atomically
 from attnunet.data.slices import refuse
 from attnunet.inference.cases import DONE, FAILED, Ledger, doubt, measure
-from attnunet.inference.inputs import Case, Takes, check_fit, describe_fault, pick_channels
+from attnunet.inference.inputs.case import Case, Takes, check_fit, describe_fault, pick_channels
 from attnunet.inference.stream import AHEAD, Prediction, Segmenter
 from attnunet.inference.volumes import Look
 

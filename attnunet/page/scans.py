@@ -18,7 +18,8 @@ from attnunet.data.slices import DataError
 from attnunet.inference import inputs
 from attnunet.inference.ensemble import Ensemble
 from attnunet.inference.gates import read_gates
-from attnunet.inference.inputs import Case
+from attnunet.inference.inputs.case import Case
+from attnunet.inference.inputs.folder import find_files
 from attnunet.inference.predictor import Predictor
 from attnunet.inference.segmenting import NOTES, Work, describe_mask, read_case
 from attnunet.models.blocks import gate_maps
@@ -74,7 +75,7 @@ def opened(files: Files, predictor: Network) -> Iterator[tuple[list[Case], str]]
     with laid_out(files) as path, inputs.unpacked(path) as root:
         check_sizes(root)
         # A table of cases is not read, because it could name any file of this machine.
-        cases, passed = inputs.find_files(root, OmegaConf.load(Path(CONF, "predict.yaml")).ignore).cases(predictor, None)
+        cases, passed = find_files(root, OmegaConf.load(Path(CONF, "predict.yaml")).ignore).cases(predictor, None)
         yield cases, passed.describe()
 
 
