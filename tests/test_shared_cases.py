@@ -166,7 +166,8 @@ def test_nifti_geometry(folder: Path, run_id: str, tmp_path: Path, name: str) ->
 def test_pages(folder: Path, run_id: str, tmp_path: Path) -> None:
     assert_refused(train(tmp_path, "study=x", table="pages/table.csv"), "4 pages")
     assert predict(folder, run_id, CASES / "pages" / "p1.tif", output=tmp_path / "o").returncode == 0
-    assert len(tifffile.TiffFile(tmp_path / "o" / "p1.tif").pages) == 4
+    with tifffile.TiffFile(tmp_path / "o" / "p1.tif") as written:
+        assert len(written.pages) == 4
 
 
 def test_passed_over(folder: Path, run_id: str, tmp_path: Path) -> None:
