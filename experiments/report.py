@@ -115,7 +115,8 @@ def draw_curves(rows: Sequence[tuple[str, Sequence[Record]]]) -> Figure:
     axes.set_xlabel("minutes of training")
     axes.set_ylabel("Dice on validation patients")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right center")
+    if len(rows) > 1:
+        figure.legend(loc="outside right center")
     return figure
 
 
@@ -130,7 +131,7 @@ def main(study: str, root: str = "mlruns", output: Path = HERE) -> None:
     (folder / "costs.csv").write_text(write_csv([cost(row, runs) for row, runs in rows]))
     for table in ("pairs.csv", "patients.csv"):
         shutil.copy(compared / table, folder / table)
-    for figure in ("intervals.svg", "pairs.svg")[: len(rows)]:  # one row has no pairs
+    for figure in ("intervals.svg", "pairs.svg") if len(rows) > 1 else ("intervals.svg",):
         shutil.copy(compared / "figures" / figure, folder / figure)
     with mpl.rc_context(PAPER):
         labelled = [(name(row), runs) for row, runs in rows]

@@ -444,3 +444,17 @@ def test_a_text_is_written_as_it_must_be_typed(text: str, typed: str) -> None:
     assert config.format_override("data.root", text) == typed
     (word,) = shlex.split(typed)
     assert composed("data=lgg", word).data.root == text
+
+
+@pytest.mark.parametrize(
+    ("texts", "typed"),
+    [
+        (["ab12", "cd34"], "'data.exclude=[ab12,cd34]'"),
+        (["12345678", "cd34"], '\'data.exclude=["12345678","cd34"]\''),
+        (["a,b"], "'data.exclude=[\"a,b\"]'"),
+    ],
+)
+def test_a_list_is_written_as_it_must_be_typed(texts: list[str], typed: str) -> None:
+    assert config.format_override("data.exclude", texts) == typed
+    (word,) = shlex.split(typed)
+    assert composed("data=lgg", "data.root=x", word).data.exclude == texts

@@ -65,8 +65,9 @@ def test_a_description_says_what_a_run_was_what_it_reached_and_how_to_go_on() ->
         "Lesions of lgg (train 9 patients, val 3 patients; split kfold): network conv, loss focal_dice, 64x64 pixels, seed 0, "
         "fold=3.",
         "val Dice 0.812 (95 % interval 0.750 to 0.900, 3 patients)",
-        "`python -m attnunet.compare study='my study'` compares all runs of the study; "
+        "`python -m attnunet.compare 'study=my study'` compares all runs of the study; "
         "`python -m attnunet.evaluate run=01234567` scores this run in another way.",
     ]
-    (text,) = labels.note("digits", what, "", "1234567890").values()
+    (text,) = labels.note("2024", what, "", "1234567890").values()
+    assert "attnunet.compare 'study=\"2024\"'` compares" in text
     assert "attnunet.evaluate 'run=\"12345678\"'` scores" in text  # a number would be no id

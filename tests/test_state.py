@@ -194,7 +194,9 @@ def keep(
         ("val/loss", [0.3, 0.1, 0.2], 2),
         ("val/loss", [0.1], 1),
         ("val/loss", [math.nan, 0.3, 0.2], 3),
-        ("val/dice", [0.1, math.nan, 0.2], 3),
+        ("val/dice", [math.nan, 0.1, 0.2], 3),
+        ("val/loss", [math.nan, math.inf], 2),
+        ("val/loss", [math.nan, math.nan], 1),
     ],
 )
 def test_the_best_epoch_is_the_first_of_the_best(tmp_path: Path, monitor: str, values: list[float], best: int) -> None:
@@ -203,7 +205,13 @@ def test_the_best_epoch_is_the_first_of_the_best(tmp_path: Path, monitor: str, v
 
 @pytest.mark.parametrize(
     ("values", "early_stopping", "stopped"),
-    [([0.1, 0.3, 0.2], 1, True), ([0.1, 0.3, 0.2], 2, False), ([0.3, 0.2, 0.1], 2, True), ([0.3, 0.2, 0.1], None, False)],
+    [
+        ([0.1, 0.3, 0.2], 1, True),
+        ([0.1, 0.3, 0.2], 2, False),
+        ([0.3, 0.2, 0.1], 2, True),
+        ([0.3, 0.2, 0.1], None, False),
+        ([math.nan, 0.1], 1, False),
+    ],
 )
 def test_early_stopping_counts_the_epochs_since_the_best(
     tmp_path: Path, values: list[float], early_stopping: int | None, stopped: bool

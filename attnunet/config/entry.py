@@ -63,14 +63,25 @@ def list_names(node: Any, prefix: str = "") -> Iterator[str]:
             yield from list_names(value, f"{prefix}{name}.")
 
 
-def format_override(key: str, text: str) -> str:
-    """Return the override of a key by a text as it is typed in a shell. It is quoted where Hydra or the shell needs it."""
-    plain = f"{key}={text}"
+def format_override(key: str, value: str | list[str]) -> str:
+    """Return the override of a key by a text, or by a list of texts, as it is typed in a shell.
+
+    It is quoted where Hydra or the shell needs it. Hydra reads 12345678 without quotes as a number.
+    """
+    plain = f"{key}={value if isinstance(value, str) else list_of(value)}"
     try:
-        as_it_is = OverridesParser.create().parse_override(plain).value() == text
+        as_it_is = OverridesParser.create().parse_override(plain).value() == value
     except HydraException:
         as_it_is = False
-    return shlex.quote(plain if as_it_is else '{}="{}"'.format(key, text.replace('"', '\\"')))
+    if as_it_is:
+        return shlex.quote(plain)
+    quoted = ['"{}"'.format(text.replace('"', '\\"')) for text in ([value] if isinstance(value, str) else value)]
+    return shlex.quote(f"{key}={quoted[0] if isinstance(value, str) else list_of(quoted)}")
+
+
+def list_of(words: Sequence[str]) -> str:
+    """Return a list as Hydra's grammar writes it."""
+    return f"[{','.join(words)}]"
 
 
 def is_folder(run: Any) -> bool:

@@ -1,6 +1,5 @@
 """The names, parameters and descriptions that MLflow's page shows for runs."""
 
-import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -109,10 +108,10 @@ def note(study: str, what: str, reached: str, run_id: str | None = None) -> dict
 
     `run_id` is the id of a run that can be scored again; None for a sweep.
     """
-    compare = f"`python -m attnunet.compare study={shlex.quote(study)}` compares all runs of the study"
-    run = format_override("run", run_id[:8]) if run_id else ""
-    again = f"; `python -m attnunet.evaluate {run}` scores this run in another way" if run else ""
-    return {NOTE: f"{what}\n\n{reached}\n\n{compare}{again}."}
+    told = f"`python -m attnunet.compare {format_override('study', study)}` compares all runs of the study"
+    if run_id:
+        told += f"; `python -m attnunet.evaluate {format_override('run', run_id[:8])}` scores this run in another way"
+    return {NOTE: f"{what}\n\n{reached}\n\n{told}."}
 
 
 @dataclass(frozen=True)

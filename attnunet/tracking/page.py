@@ -1,8 +1,8 @@
 """MLflow's page of a study: its address, its table and its description."""
 
-import shlex
 from collections.abc import Iterable
 
+from attnunet.config import format_override
 from attnunet.tracking import mlflow_internals
 from attnunet.tracking.labels import NOTE
 from attnunet.tracking.store import Store
@@ -33,5 +33,6 @@ def show_study(store: Store, study: str, score: str, monitor: str, keys: Iterabl
         found = store.attempt(lambda: client.get_experiment(study))
         if NOTE not in found.tags:
             table = f"[All trainings, the best first]({place_of(study)})"
-            told = f"`python -m attnunet.compare study={shlex.quote(found.name)}` says which differences can be trusted."
+            compare = f"python -m attnunet.compare {format_override('study', found.name)}"
+            told = f"`{compare}` says which differences can be trusted."
             store.attempt(lambda: client.set_experiment_tag(study, NOTE, f"{table}, by {monitor}.\n\n{told}"))

@@ -163,8 +163,7 @@ class Keep(keras.callbacks.Callback):
     def best_of(self, history: History) -> int:
         sign = 1 if self.monitor.endswith("loss") else -1
         values = [sign * epoch[self.monitor] for epoch in history]
-        costs = [math.inf if math.isnan(value) else value for value in values]
-        return costs.index(min(costs)) + 1
+        return min(range(len(values)), key=lambda epoch: (math.isnan(values[epoch]), values[epoch])) + 1
 
     def kept_epochs(self, history: History) -> list[int]:
         """Return the epochs whose weights are kept: the last ones if `mean_of_last` is set, else the best one."""
