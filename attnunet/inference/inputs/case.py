@@ -1,4 +1,4 @@
-"""A case to segment, what a network takes of it, and why it fails."""
+"""A case to segment, what is found at a path, what a network takes, and why a case fails."""
 
 import os
 from collections.abc import Collection, Mapping, Sequence
