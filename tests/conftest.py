@@ -16,7 +16,7 @@ REPO = Path(__file__).parent.parent
 SAMPLE = REPO.parent / "shared" / "data" / "kaggle_3m_sample"
 CPU = Path("/proc/cpuinfo")
 ROUNDING = 0 if CPU.exists() and "avx512f" in CPU.read_text() else 1e-6
-"""How far an image's logits and probabilities may lie apart if another number of images is computed at once; see `Predictor.logits`."""
+"""How far logits and probabilities may lie apart if another number of images is computed at once; see `Predictor.logits`."""
 
 
 def command(
