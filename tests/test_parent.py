@@ -2,10 +2,13 @@
 
 import os
 import sqlite3
+import time
+import warnings
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
@@ -13,10 +16,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
+from joblib import Parallel, delayed
 from omegaconf import DictConfig
 
 from attnunet import config, figures
 from attnunet.config import checks, objects
+from attnunet.sweeps.parent import expect_replaced_workers
 from attnunet.tracking.store import Store
 from attnunet.tracking.sweep import PARENT, Outcome, run_job
 
@@ -137,3 +142,23 @@ def test_a_grid_that_cannot_run_is_refused_before_there_is_a_folder_or_a_run(
         sweep(finish, "batch_size=4,0")
     assert not (tmp_path / "jobs").exists()
     assert parents(root, tmp_path.name) == []
+
+
+KEPT: list[np.ndarray] = []
+
+
+def keep_memory(job: int) -> int:
+    """Leave 400 MB behind, and work for longer than joblib waits between two looks at the memory."""
+    KEPT.append(np.ones(50_000_000))
+    time.sleep(1.2)
+    return job
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("context", "warned"), [(nullcontext, True), (expect_replaced_workers, False)])
+def test_a_worker_that_joblib_replaces_is_no_news(context: Callable, warned: bool) -> None:
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        with context():
+            assert Parallel(n_jobs=2, batch_size=1)(delayed(keep_memory)(job) for job in range(8)) == list(range(8))
+    assert any("A worker stopped" in str(warning.message) for warning in found) == warned

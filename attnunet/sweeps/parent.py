@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ def open_sweep(cfg: DictConfig, context: HydraContext, task: TaskFunction) -> It
         sweep = start_sweep(cfg, jobs, first)
         display = make_display(cfg, sweep)
         try:
-            with display.shown():
+            with display.shown(), expect_replaced_workers():
                 yield launcher, display
         except (KeyboardInterrupt, SystemExit) as end:
             code = 130 if isinstance(end, KeyboardInterrupt) else end.code
@@ -64,6 +65,18 @@ def open_sweep(cfg: DictConfig, context: HydraContext, task: TaskFunction) -> It
             raise UserError(f"{chosen}: {reason}") from error
         if not sweep.close():
             sys.exit(1)
+
+
+@contextmanager
+def expect_replaced_workers() -> Iterator[None]:
+    """Hide joblib's warning that a worker stopped.
+
+    A process that has trained a network holds more memory than before, so joblib replaces it between two jobs. That frees the
+    memory and loses nothing. A worker that dies in a job is an error of joblib, not this warning.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
+        yield
 
 
 def start_sweep(cfg: DictConfig, jobs: Sequence[Sequence[str]] | None, first: DictConfig) -> Sweep:
