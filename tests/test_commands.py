@@ -42,7 +42,7 @@ REFUSED = [
     ((*LGG, "batch_size=1"), "trainer.lesion_share=0.5: gives 0 slices with a lesion in a batch of batch_size=1"),
     (("data.root=/a(b",), "data.root=/a(b: cannot be read; write key=value; quote a value that holds brackets"),
     (("data.root=~/x",), "quote a value that holds brackets"),
-    (("experiment=-0.5",), "experiment=-0.5: no such choice; allowed: batch_size, best, image_size"),
+    (("experiment=-0.5",), "experiment=-0.5: no such choice; allowed: batch_size, best, conv_type"),
     (("~model",), "~model: the group is needed; allowed: conv, separable"),
     (("=5",), "=5: cannot be read; write key=value"),
     (
