@@ -139,8 +139,8 @@ def predict(cfg: DictConfig, root: Path, console: Console) -> bool:
     if (
         passed.ignored and not patterns and (reader := found.reader(passed))
     ):  # with patterns, the data set names other channels
-        members = cfg.run if isinstance(cfg.run, str) else list(cfg.run)
-        run, data = config.format_override("run", members), config.format_override("data.root", cfg.input)
+        asked = cfg.run if isinstance(cfg.run, str) else list(cfg.run)
+        run, data = config.format_override("run", asked), config.format_override("data.root", cfg.input)
         command = f"python -m attnunet.evaluate {run} data={reader} {data} part=all"
         console.print(f"to score the run on the references there: {command}")
     return ledger.complete([case.name for case in cases])

@@ -68,20 +68,14 @@ def format_override(key: str, value: str | list[str]) -> str:
 
     It is quoted where Hydra or the shell needs it. Hydra reads 12345678 without quotes as a number.
     """
-    plain = f"{key}={value if isinstance(value, str) else list_of(value)}"
+    texts, form = ([value], "{}={}") if isinstance(value, str) else (value, "{}=[{}]")
+    plain = form.format(key, ",".join(texts))
     try:
         as_it_is = OverridesParser.create().parse_override(plain).value() == value
     except HydraException:
         as_it_is = False
-    if as_it_is:
-        return shlex.quote(plain)
-    quoted = ['"{}"'.format(text.replace('"', '\\"')) for text in ([value] if isinstance(value, str) else value)]
-    return shlex.quote(f"{key}={quoted[0] if isinstance(value, str) else list_of(quoted)}")
-
-
-def list_of(words: Sequence[str]) -> str:
-    """Return a list as Hydra's grammar writes it."""
-    return f"[{','.join(words)}]"
+    quoted = form.format(key, ",".join('"{}"'.format(text.replace('"', '\\"')) for text in texts))
+    return shlex.quote(plain if as_it_is else quoted)
 
 
 def is_folder(run: Any) -> bool:
