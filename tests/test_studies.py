@@ -18,7 +18,7 @@ FILES = {"results.csv", "costs.csv", "pairs.csv", "patients.csv", "intervals.svg
 SCRIPT = REPO / "experiments" / "report.py"
 
 
-STUDIES = {"batch_size", "image_size", "locked", "parts", "recipe"}
+STUDIES = {"batch_size", "conv_type", "image_size", "locked", "parts", "recipe"}
 """The studies whose tables report.py makes."""
 
 

@@ -164,7 +164,7 @@ def list_files(store: Store, run_id: str) -> Iterator[tuple[str, int]]:
 def describe_next(record: Record) -> Iterator[str]:
     """Yield the ways to go on from a run."""
     store, run = record.store, format_override("run", record.id[:DIGITS])
-    place = f" tracking=server tracking.uri={store.uri}" if store.uri else ""
+    place = f" tracking=server {format_override('tracking.uri', store.uri)}" if store.uri else ""
     if not store.uri and store.root != Path("mlruns").resolve():
         place = f" {format_override('tracking.root', str(store.root))}"
     if "sweep" in record.tags:
