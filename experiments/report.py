@@ -129,10 +129,8 @@ def main(study: str, root: str = "mlruns", output: Path = HERE) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.csv").write_text(write_csv([result(row, runs) for row, runs in rows]))
     (folder / "costs.csv").write_text(write_csv([cost(row, runs) for row, runs in rows]))
-    for table in ("pairs.csv", "patients.csv"):
-        shutil.copy(compared / table, folder / table)
-    for figure in ("intervals.svg", "pairs.svg") if len(rows) > 1 else ("intervals.svg",):
-        shutil.copy(compared / "figures" / figure, folder / figure)
+    for file in ("patients.csv", "figures/intervals.svg", *(("pairs.csv", "figures/pairs.svg") if len(rows) > 1 else ())):
+        shutil.copy(compared / file, folder)
     with mpl.rc_context(PAPER):
         labelled = [(name(row), runs) for row, runs in rows]
         draw_curves(labelled).savefig(folder / "curves.svg", metadata={"Date": None})
