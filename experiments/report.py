@@ -129,7 +129,10 @@ def main(study: str, root: str = "mlruns", output: Path = HERE) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.csv").write_text(write_csv([result(row, runs) for row, runs in rows]))
     (folder / "costs.csv").write_text(write_csv([cost(row, runs) for row, runs in rows]))
-    for file in ("patients.csv", "figures/intervals.svg", *(("pairs.csv", "figures/pairs.svg") if len(rows) > 1 else ())):
+    copied = ["patients.csv", "figures/intervals.svg"]
+    if len(rows) > 1:
+        copied += ["pairs.csv", "figures/pairs.svg"]
+    for file in copied:
         shutil.copy(compared / file, folder)
     with mpl.rc_context(PAPER):
         labelled = [(name(row), runs) for row, runs in rows]
