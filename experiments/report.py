@@ -111,7 +111,8 @@ def draw_curves(rows: Sequence[tuple[str, Sequence[Record]]]) -> Figure:
         look = {"color": COLORS[place % len(COLORS)], "linestyle": LINES[place // len(COLORS) % len(LINES)]}
         axes.plot(images / speed / 60, curve, linewidth=1.2, label=label, **look)
     axes.set_xlim(left=0)
-    axes.set_ylim(0, 1)
+    bottom, top = axes.dataLim.intervaly
+    axes.set_ylim(np.floor(bottom * 10) / 10, np.ceil(top * 10) / 10)
     axes.set_xlabel("minutes of training")
     axes.set_ylabel("Dice on validation patients")
     axes.spines[["top", "right"]].set_visible(False)

@@ -40,7 +40,7 @@ def brats(
         DataError: there is no root; see `nifti.find_scans` and `volumes.make_dataset`.
     """
     if root is None:
-        raise DataError("data=brats needs data.root, the folder with one folder a scan (BraTS20_Training_001, ...)")
+        raise DataError("data=brats needs data.root, the folder that holds a folder for each scan (BraTS20_Training_001, ...)")
     scans = [rename(scan) for scan in find_scans(Path(root), find_volumes(root), "seg", NAMES)]
     choices = Choices(tuple(labels), (0, *sorted(set(LABELS) - set(labels))), missing, axis, pixel_size)
     return make_dataset("brats", scans, SEQUENCES, channels, choices, exclude, intensity, verify)
