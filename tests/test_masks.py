@@ -19,6 +19,7 @@ from attnunet.data.dicom import dicom
 from attnunet.data.lgg import lgg
 from attnunet.data.nifti import nifti
 from attnunet.data.slices import DataError, Dataset
+from attnunet.data.table import table
 from attnunet.evaluation.given import evaluate_masks
 from attnunet.inference.masks import find_masks
 from attnunet.tracking import records
@@ -179,6 +180,48 @@ def test_masks_for_some_slices_are_refused(dataset: Dataset, prepared: Prepared,
     cv2.imwrite(str(tmp_path / f"{Path(prepared.slices[0].image).stem}.png"), prepared.mask(0) * 255)
     expected = f"{PATIENTS[0]} has masks for some slices, and none for {prepared.slices[1].image}"
     assert expected in refusal(tmp_path, dataset, prepared)
+
+
+@pytest.fixture(scope="module")
+def namesakes(patients: scans.Patients, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Two patients whose slices have the same names, in a folder for each."""
+    folder = tmp_path_factory.mktemp("namesakes")
+    rows = []
+    for patient, (images, masks) in patients.items():
+        for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
+            for kind, values in (("images", image), ("masks", mask * 255)):
+                path = folder / kind / patient / f"{number:03d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), values)
+            rows.append(f"{patient},images/{patient}/{number:03d}.png,masks/{patient}/{number:03d}.png,{number}")
+    (folder / "data.csv").write_text("\n".join(["patient,image,mask,slice", *rows]))
+    return table(str(folder / "data.csv"))
+
+
+def test_a_mask_in_another_patients_folder_is_not_taken(namesakes: Dataset, tmp_path: Path) -> None:
+    prepared = prepare(namesakes, None, tmp_path / "cache")
+    out = tmp_path / "out"
+    for index in range(3):
+        path = out / PATIENTS[0] / Path(namesakes.slices[index].image).name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), prepared.mask(index) * 255)
+    masks, lacking = find_masks(out, namesakes, prepared, range(6))
+    assert (list(masks.files), lacking) == ([PATIENTS[0]], [PATIENTS[1]])
+
+    for index in (3, 4):  # the tool wrote no mask for the last slice
+        path = out / PATIENTS[1] / Path(namesakes.slices[index].image).name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), prepared.mask(index) * 255)
+    with pytest.raises(DataError, match=f"{PATIENTS[1]} has masks for some slices, and none for"):
+        find_masks(out, namesakes, prepared, range(6))
+
+
+def test_a_mask_that_fits_two_patients_is_refused(namesakes: Dataset, tmp_path: Path) -> None:
+    prepared = prepare(namesakes, None, tmp_path / "cache")
+    for index in range(3):
+        cv2.imwrite(str(tmp_path / Path(namesakes.slices[index].image).name), prepared.mask(index) * 255)
+    with pytest.raises(DataError, match=f"000.png: fits {PATIENTS[0]} and {PATIENTS[1]} by its name; allowed: a folder for"):
+        find_masks(tmp_path, namesakes, prepared, range(6))
 
 
 def again(folder: Path, record: Record, *overrides: str) -> str:

@@ -1,6 +1,6 @@
 """Finds masks that another tool made by their names, and checks that they fit the reference: their size and their position."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -52,13 +52,13 @@ def find_masks(root: Path, dataset: Dataset, prepared: Prepared, indices: Sequen
 
     A NIfTI file has the name of its patient, CASE.nii.gz. The mask image of a slice has the name of the slice's image or mask
     in the data set. If several files have this name, the name of their folder decides: it must be the name of the folder of
-    the slice's image.
+    the slice's image. A file in a folder with the name of another image's folder belongs to that image.
 
     The data set is read for the names of its files and for the positions of its volumes.
 
     Raises:
-        DataError: the folder does not exist, a volume or slice has two files, only some slices of a volume have a mask, or a
-            NIfTI file lies elsewhere than its volume (see `find_displacement`).
+        DataError: the folder does not exist, a volume or slice has two files, two have the same file, only some slices of a
+            volume have a mask, or a NIfTI file lies elsewhere than its volume (see `find_displacement`).
     """
     if not root.is_dir():
         raise DataError(f"masks={root}: no such folder")
@@ -69,14 +69,23 @@ def find_masks(root: Path, dataset: Dataset, prepared: Prepared, indices: Sequen
             path
         )
 
+    folders = {Path(item.image).parent.name for item in dataset.slices}
     found: dict[str, list[Path]] = {}
+    owners: dict[Path, str] = {}
     lacking: list[str] = []
     for name, members in group_volumes(prepared, indices).items():
         volumes = by_name.get((True, name.replace("/", "_")), [])
-        slices = [] if volumes else [find_slice(by_name, dataset.slices[i].image, dataset.slices[i].mask) for i in members]
+        images = [] if volumes else [dataset.slices[index] for index in members]
+        slices = [find_slice(by_name, folders, item.image, item.mask) for item in images]
         faults += [f"{paths[1]}: a second mask beside {paths[0]}; keep one" for paths in (volumes, *slices) if len(paths) > 1]
         if volumes or all(slices):
             found[name] = volumes or [paths[0] for paths in slices]
+            for path in found[name]:
+                if (owner := owners.setdefault(path, name)) != name:
+                    faults.append(
+                        f"{path}: fits {owner} and {name} by its name; allowed: a folder for each, with the name of "
+                        "the folder of its images"
+                    )
             faults += find_displacement(volumes[0], dataset.slices[members[0]].image) if volumes else []
         elif any(slices):
             first = dataset.slices[members[[bool(paths) for paths in slices].index(False)]].image
@@ -101,10 +110,14 @@ def find_displacement(mask: Path, image: str) -> list[str]:
     return [f"{mask}: lies on another grid than {image}: {told}; allowed: {allowed}"] if told else []
 
 
-def find_slice(by_name: Mapping[tuple[bool, str], list[Path]], image: str, mask: str) -> list[Path]:
-    """Return the files with the name of a slice's image. If there are none, return the files with the name of its mask."""
+def find_slice(by_name: Mapping[tuple[bool, str], list[Path]], folders: Set[str], image: str, mask: str) -> list[Path]:
+    """Return the files with the name of a slice's image. If there are none, return the files with the name of its mask.
+
+    Files in a folder with the name of the image's folder come first. Of the others, those in `folders` belong to other images.
+    """
     paths = by_name.get((False, Path(image).stem)) or by_name.get((False, Path(mask).stem), [])
-    return [path for path in paths if path.parent.name == Path(image).parent.name] or paths
+    own = [path for path in paths if path.parent.name == Path(image).parent.name]
+    return own or [path for path in paths if path.parent.name not in folders]
 
 
 def read_masks(files: Sequence[Path], plane: str) -> np.ndarray:
