@@ -20,7 +20,9 @@ from attnunet.metrics.statistics import (
     patients_to_show,
     rank_intervals,
     required_patients,
+    required_resamples,
     smallest_p,
+    tied_p,
     widen,
     wilcoxon_p,
 )
@@ -140,6 +142,28 @@ def test_the_signed_rank_test_equals_scipys(n: int) -> None:
     expected = stats.wilcoxon(differences, correction=n > 50)  # SciPy, left alone, is exact up to 50 too
     assert wilcoxon_p(differences) == pytest.approx(expected.pvalue, abs=1e-12)
     assert wilcoxon_p(-differences) == pytest.approx(expected.pvalue, abs=1e-12)
+
+
+def test_ties_share_their_rank_and_the_test_stays_exact() -> None:
+    """Twenty differences of one size: the sign test. Of 2^20 choices of signs, 21,700 have at most five of one sign."""
+    differences = np.array([1.0] * 15 + [-1.0] * 5)
+    assert wilcoxon_p(differences) == pytest.approx(2 * 21700 / 2**20)
+    assert wilcoxon_p(-differences) == pytest.approx(2 * 21700 / 2**20)
+    # Ranks 1.5, 1.5, 3: of the eight choices, three have negative ranks that sum to at most 1.5; both tails: 6 of 8.
+    assert wilcoxon_p(np.array([-1.0, 1.0, 2.0])) == pytest.approx(6 / 8)
+    assert wilcoxon_p(np.array([-1.0, 1.0])) == 1
+
+
+@pytest.mark.parametrize("n", [3, 20, 50])
+def test_the_test_for_ties_equals_scipys_where_there_are_none(n: int) -> None:
+    differences = np.random.default_rng(n).normal(0.3, 1, n)
+    assert tied_p(differences) == pytest.approx(stats.wilcoxon(differences, method="exact").pvalue, rel=1e-9)
+
+
+def test_an_interval_of_a_higher_level_takes_more_resamples() -> None:
+    """t(0.975, 9) is 2.262, and the normal tails beyond it hold 0.0237; t(0.9995, 11) is 4.437, and they hold 9.1e-6."""
+    assert required_resamples(0.95, 10) == math.ceil(1 / 0.0237)
+    assert required_resamples(0.999, 12) == pytest.approx(1 / 9.1e-6, rel=0.01)
 
 
 def test_zero_differences_are_dropped() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from attnunet.errors import UserError
 from attnunet.metrics import catalog
 from attnunet.metrics.statistics import (
     POWER,
@@ -16,6 +17,7 @@ from attnunet.metrics.statistics import (
     mean_intervals,
     patients_to_show,
     required_patients,
+    required_resamples,
     smallest_p,
     wilcoxon_p,
 )
@@ -56,6 +58,19 @@ class Question:
     def level(self) -> str:
         """The level of the intervals as text, for example 95%."""
         return f"{100 * (1 - self.alpha):.10g}%"
+
+    def check_resamples(self, patients: int) -> None:
+        """Raise UserError if the interval over so many patients takes more resamples.
+
+        Fewer than FEW patients that cannot show a difference are let pass: their intervals are too narrow, and a note says so.
+        """
+        if patients < FEW and (patients < 2 or smallest_p(patients) >= self.alpha):
+            return
+        if (least := required_resamples(1 - self.alpha, patients)) > self.resamples:
+            raise UserError(
+                f"resamples={self.resamples}: a {self.level} interval over {plural(patients, 'patient')} takes {least:,}; "
+                "allowed: so many resamples, or a larger alpha"
+            )
 
 
 @dataclass(frozen=True)
@@ -100,11 +115,16 @@ def compare_pairs(scores: np.ndarray, question: Question) -> list[Pair]:
     2. The first row is better or worse if three conditions hold: the interval does not contain 0, the p value of the signed
        rank test is below alpha after Holm's correction, and the mean and the ranks of the differences have the same sign.
     3. Otherwise the pair is undecided.
+
+    Raises:
+        UserError: the intervals take more resamples; see `Question.check_resamples`.
     """
     places = list(itertools.combinations(range(len(scores)), 2))
     differences = np.array([scores[a] - scores[b] for a, b in places]).reshape(len(places), scores.shape[1])
     differences = differences.round(ROUNDING)
     defined = [row[~np.isnan(row)] for row in differences]
+    for patients in {len(row) for row in defined} | set(np.sum(~np.isnan(scores), axis=1).tolist()):
+        question.check_resamples(patients)
     intervals = mean_intervals(differences, question.resamples, question.seed, 1 - question.alpha)
     p = np.array([wilcoxon_p(row) for row in defined])
     found = []

@@ -99,18 +99,44 @@ def widen(level: float, n: int) -> float:
     return float(2 * stats.norm.cdf(stats.t.ppf((1 + level) / 2, n - 1)) - 1)
 
 
+def required_resamples(level: float, n: int) -> int:
+    """Return the number of resamples that the interval of `mean_interval` over n values takes.
+
+    Beyond each end of the interval, at least half a resample must lie. With fewer resamples, the interval is shorter than the
+    one of this level.
+    """
+    return math.ceil(1 / (2 * stats.norm.sf(stats.t.isf((1 - level) / 2, n - 1))))
+
+
 def wilcoxon_p(differences: np.ndarray) -> float:
     """Return the two-sided p value of the signed rank test (Wilcoxon 1945, doi 10.2307/3001968) over paired differences.
 
-    SciPy computes the test. Differences of 0 are dropped, as in Wilcoxon's paper, and ties share their mean rank. The test is
-    exact for up to 50 differences. For more, it uses the normal approximation with continuity correction. The p value is 1 if
-    every difference is 0 or there are no differences.
+    Differences of 0 are dropped, as in Wilcoxon's paper, and ties share their mean rank. The test is exact for up to 50
+    differences. For more, it uses the normal approximation with continuity correction. The p value is 1 if every difference
+    is 0 or there are no differences. SciPy computes the test, but where there are ties, its exact test is not exact.
     """
     nonzero = differences[differences != 0]
     if not nonzero.size:
         return 1.0
-    exact = nonzero.size <= EXACT
-    return float(stats.wilcoxon(nonzero, correction=not exact, method="exact" if exact else "asymptotic").pvalue)
+    if nonzero.size > EXACT:
+        return float(stats.wilcoxon(nonzero, correction=True, method="asymptotic").pvalue)
+    if len(np.unique(np.abs(nonzero))) < nonzero.size:
+        return tied_p(nonzero)
+    return float(stats.wilcoxon(nonzero, method="exact").pvalue)
+
+
+def tied_p(differences: np.ndarray) -> float:
+    """Return the exact two-sided p value of the signed rank test over differences other than 0, with ties.
+
+    Under the null hypothesis, each rank is positive with a chance of 1/2. `chances` has the chance of each sum of the positive
+    ranks. Ranks are doubled, because the mean rank of ties may be a half.
+    """
+    ranks = (2 * stats.rankdata(np.abs(differences))).astype(int)
+    chances = np.ones(1)
+    for rank in ranks:
+        chances = (np.pad(chances, (rank, 0)) + np.pad(chances, (0, rank))) / 2
+    positive = ranks[differences > 0].sum()
+    return float(min(1.0, 2 * min(chances[: positive + 1].sum(), chances[positive:].sum())))
 
 
 def smallest_p(n: int) -> float:
