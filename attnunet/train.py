@@ -76,7 +76,7 @@ def train(
     threads = runtime.available_threads(cfg.trainer.threads)
     arithmetic = {"threads": str(threads), "settings": runtime.library_settings()}
     recipe = fingerprints.recipe(cfg, prepared.fingerprint, split, score_test)
-    identity = fingerprints.Identity(recipe, arithmetic, fingerprints.metrics())
+    identity = fingerprints.Identity(fingerprints.code(cfg), recipe, arithmetic, fingerprints.metrics())
     study = store.study(cfg.study)
     with resume.claim_start(store, study, identity, cfg.resume, say) as start:
         say(start.why)

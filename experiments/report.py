@@ -36,6 +36,8 @@ SCORES = ("mean", "low", "high", "median", "validation", "spread", "seeds", "pat
 """The columns of `attnunet.compare` that results.csv keeps. Times are in costs.csv, and ids change with each training."""
 PLACES = ("rank", "rank_low", "rank_high", "group", "minutes", "worst", "mean_defined", "leaking", "runs")
 """The other columns. What is in neither tuple is a parameter in which the rows differ."""
+TAGS = {"threads": "threads", "machine": "machine", "commit": "git.commit"}
+"""The columns of costs.csv that are tags of the runs. A column names each value that the runs of a row have."""
 COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#F0E442")  # Okabe and Ito 2008
 LINES = ("-", "--", ":")
 
@@ -79,9 +81,7 @@ def cost(row: dict[str, str], runs: Sequence[Record]) -> dict[str, object]:
         "runs": len(runs),
         "minutes": row["minutes"],
         "images_per_second": median(speed for run in runs for speed in history(run, "train/images_per_second")),
-        "threads": runs[0].tags["threads"],
-        "machine": runs[0].tags["machine"],
-        "commit": runs[0].tags["git.commit"],
+        **{column: "; ".join(sorted({run.tags[tag] for run in runs})) for column, tag in TAGS.items()},
     }
 
 

@@ -16,6 +16,7 @@ from attnunet.comparison.pairs import Pair, Question, compare_pairs, describe, l
 from attnunet.comparison.patients import read_patients
 from attnunet.comparison.rows import ScoredRun, Unpaired, all_validated, group_rows, pair_patients
 from attnunet.comparison.table import Comparison, compare_rows
+from attnunet.errors import UserError
 from attnunet.metrics.statistics import mean_interval, patients_to_show
 
 NAN = math.nan
@@ -114,6 +115,39 @@ def test_copies_of_a_run_are_rows_of_their_own_named_by_their_ids() -> None:
     found = group_rows([run(10), run(11), run(12, seed=1)])
     assert [[member.id[:8] for member in row.runs] for row in found] == [["0000000a", "0000000c"], ["0000000b"]]
     assert [row.name for row in found] == ["run=0000000a", "run=0000000b"]
+
+
+def test_runs_of_different_code_never_share_a_row_and_a_note_says_so() -> None:
+    """Seed 0 before a change of the code, then three seeds after it: 0.5 is no seed of the row with 0.8."""
+    made = [
+        replace(run(number, {"a": score, "b": score}, seed=seed), tags={"code": code})
+        for number, score, seed, code in ((10, 0.5, 0, "A"), (11, 0.8, 0, "B"), (12, 0.8, 1, "B"), (13, 0.8, 2, "B"))
+    ]
+    comparison = compare_rows(group_rows(made), "val", Question(resamples=499))
+    assert [(standing.mean, len(standing.row.seeds)) for standing in comparison.standings] == [
+        (0.5, 1),
+        (pytest.approx(0.8), 3),
+    ]
+    assert comparison.names == ["run=0000000a", "run=0000000b"]
+    assert any(
+        "rows 1, 2 have the same settings, and were trained by different versions" in note for note in comparison.notes()
+    )
+    added = compare_rows(group_rows([made[0], *made[2:]]), "val", Question(resamples=499))  # seeds that came later
+    assert [len(standing.row.seeds) for standing in added.standings] == [1, 2]
+    same = compare_rows(group_rows(made[1:]), "val", Question(resamples=499))
+    assert not any(note.startswith("Code:") for note in same.notes())
+
+
+def test_a_note_tells_that_a_metric_came_from_different_code() -> None:
+    made = [
+        replace(run(number, loss=loss), tags={"metrics": f'{{"dice": "{code}", "hd95": "1"}}'})
+        for number, loss, code in ((0, "dice", "1"), (1, "focal", "2"))
+    ]
+    told = "Code: dice was computed by 2 versions of its code; train the older runs again."
+    assert told in compare_rows(group_rows(made), "val", Question(resamples=499)).notes()
+    assert not any(
+        note.startswith("Code:") for note in compare_rows(group_rows(made), "val", Question("hd95", resamples=499)).notes()
+    )
 
 
 def test_a_row_is_named_by_what_differs_as_the_command_line_has_it() -> None:
@@ -233,12 +267,29 @@ def test_fewer_errors_are_better(score: str) -> None:
     assert pair.verdict == "better"
 
 
-@pytest.mark.parametrize(("alpha", "level"), [(0.05, "95%"), (0.004, "99.6%"), (0.0001, "99.99%")])
+@pytest.mark.parametrize(("alpha", "level"), [(0.05, "95%"), (0.004, "99.6%")])
 def test_an_interval_is_called_by_its_level(alpha: float, level: str) -> None:
-    comparison = table(np.random.default_rng(0).beta(5, 2, (2, 12)), alpha=alpha)
+    comparison = table(np.random.default_rng(0).beta(5, 2, (2, 40)), alpha=alpha)
     assert f"{level} interval" in comparison.legend
     assert f"{level} interval" in text_of(comparison)
     assert f"{level} interval" in page(comparison, "", [], [], {})
+    assert Question(alpha=0.0001).level == "99.99%"
+
+
+def test_too_few_resamples_for_the_level_are_refused() -> None:
+    """Student's t at 0.9995 with 11 degrees of freedom is 4.437, and the normal tails beyond it hold 9.1e-6 of a bootstrap."""
+    scores = np.random.default_rng(0).beta(5, 2, (2, 12))
+    told = "resamples=9999: a 99.9% interval over 12 patients takes 109,"
+    with pytest.raises(UserError, match=told):
+        compare_pairs(scores, Question(alpha=0.001))
+    with pytest.raises(UserError, match=told):
+        compare_pairs(scores[:1], Question(alpha=0.001))
+    assert len(compare_pairs(scores, Question(alpha=0.001, resamples=110_000))) == 1
+
+
+def test_few_patients_that_cannot_show_a_difference_are_not_refused() -> None:
+    (pair,) = compare_pairs(np.random.default_rng(0).beta(5, 2, (2, 3)), Question())
+    assert pair.verdict == "undecided"
 
 
 def test_noise_alone_is_undecided_and_the_words_say_what_could_have_been_shown() -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from attnunet.data.files import read_csv, write_csv
 from attnunet.evaluation import joining
+from attnunet.evaluation.summary import print_stored
 from attnunet.metrics.statistics import mean_interval
 from attnunet.tracking import records
 from attnunet.tracking.records import Record
@@ -134,6 +135,11 @@ def test_folds_become_one_result_over_all_patients(store: Store) -> None:
     ]
     assert f"{expected['dice']:.3f}" in said
     assert f"{low:.3f} to {high:.3f}" in said
+    assert {row["part"] for row in result.rows("strata.csv")} == {"test"}
+    out = StringIO()
+    print_stored(Console(file=out, width=100), result)
+    assert "test (3 patients)" in out.getvalue()
+    assert f"{expected['dice']:.3f}" in out.getvalue()
 
 
 def test_a_fold_without_a_lesion_has_no_share_in_the_mean_over_slices_with_lesion(store: Store) -> None:

@@ -39,7 +39,7 @@ def composed(overrides: tuple[str, ...]) -> DictConfig:
 def fingerprint(*overrides: str, data: str = "data", split: Split = SPLIT, test: bool = True, **arithmetic: str) -> str:
     recipe = fingerprints.recipe(composed(overrides), data, split, test)
     settings = {"threads": "2", "settings": "TF_ENABLE_ONEDNN_OPTS=1", **arithmetic}
-    return fingerprints.Identity(recipe, settings, {}).fingerprint
+    return fingerprints.Identity("", recipe, settings, {}).fingerprint
 
 
 FREE = ("study=other", "trainer.workers=2", "trainer.keep=none", "trainer.figures=false", "data.root=x", "data.exclude=[x]")

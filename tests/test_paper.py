@@ -295,6 +295,14 @@ def test_every_sentence_is_changed_by_a_record() -> None:
     assert len(SENTENCES) == len(set(SENTENCES))
 
 
+def test_each_commit_of_a_rows_runs_is_named(protocol: Protocol) -> None:
+    other = tagged(git__commit="fedcba9876543210")(protocol)
+    both = replace(
+        protocol, rows=tuple(replace(a, runs=a.runs + b.runs) for a, b in zip(protocol.rows, other.rows, strict=True))
+    )
+    assert "(commit 0123456789ab and commit fedcba987654)" in results.software(both)
+
+
 def test_facts_that_differ_among_the_rows_are_said_row_by_row(protocol: Protocol) -> None:
     first, second = protocol.rows
     other = configured("loss=dice", "model.dropout=0.5")(protocol).rows[1]

@@ -342,6 +342,14 @@ def test_each_scan_has_a_row_and_the_interval_is_over_patients() -> None:
     assert [(row["patient"], row["scan"]) for row in scanned.rows] == [("a", "1"), ("a", "2"), ("b", "")]
     assert [row["dice"] for row in scanned.rows] == [row["dice"] for row in apart.rows]
     assert scanned.summary["dice"] == apart.summary["dice"]
+    assert (scanned.summary["dice_patients"], apart.summary["dice_patients"]) == (2, 3)
+    assert [(row["patients"], row["dice_patients"]) for row in scanned.strata if row["by"] == "site"] == [(2, 2)]
+    told = "test: a patient has several scans; each mean is over scans"
+    for found in (scanned, apart):
+        console = Console(file=io.StringIO(), width=120)
+        report.print_scores(console, {"test": found})
+        printed = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+        assert ("test (2 patients)" in printed, told in printed) == (found is scanned, found is scanned)
     values = np.array([row["dice"] for row in apart.rows], float)
     expected = mean_interval(values, 99, clusters=np.array(["a", "a", "b"]))
     assert (scanned.summary["dice_ci_low"], scanned.summary["dice_ci_high"]) == expected

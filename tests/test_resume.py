@@ -24,7 +24,7 @@ ARITHMETIC = {"threads": "2", "settings": "TF_ENABLE_ONEDNN_OPTS=1"}
 
 def identity(metrics: dict[str, str] | None = None, **arithmetic: str) -> Identity:
     """The identity of the run that is looked for, whose fingerprint is FINGERPRINT without arguments."""
-    return Identity("r", {**ARITHMETIC, **arithmetic}, metrics or {"dice": "1", "hd95": "1"})
+    return Identity("c", "r", {**ARITHMETIC, **arithmetic}, metrics or {"dice": "1", "hd95": "1"})
 
 
 FINGERPRINT = identity().fingerprint

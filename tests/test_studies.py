@@ -64,6 +64,8 @@ def test_the_gap_of_a_leak_is_paired_by_seed() -> None:
         assert (row["low"], row["high"]) == pytest.approx((0.2 - 1.2706, 0.2 + 1.2706), abs=1e-4)
     with pytest.raises(SystemExit, match="two seeds at least"):
         leak["gaps"](table[:-1])
+    with pytest.raises(SystemExit, match="a seed has two"):
+        leak["gaps"]([*table, table[0]])
 
 
 def test_the_floor_of_two_seeds_by_hand() -> None:

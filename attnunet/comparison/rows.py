@@ -1,5 +1,6 @@
 """The rows of a leaderboard. A row has runs, a label, and the scores of patients."""
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ Scores = Mapping[str, float]
 Slices = Mapping[str, Sequence[int]]
 
 SEED, FOLD = "seed", "split.fold"
+CODE, RUN = "code", "run"  # a tag, and the entry of a label that tells rows with equal parameters apart
 
 
 class Unpaired(UserError):
@@ -56,10 +58,14 @@ class ScoredRun:
     parameters: float = math.nan
     macs: float = math.nan
 
+    def metric_code(self, score: str) -> str:
+        """Return the identity of the code that computed a metric; "" if it is not known."""
+        return str(json.loads(self.tags.get("metrics", "{}")).get(score, ""))
+
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the leaderboard: runs that differ only in the seed and, in a cross-validation, in the fold.
+    """A row of the leaderboard: runs of the same code that differ only in the seed and, in a cross-validation, in the fold.
 
     The score of a patient is the mean over the seeds. If several folds with the same seed scored the patient, the score for
     that seed is the mean over these folds.
@@ -85,6 +91,11 @@ class Row:
     def validated(self) -> bool:
         """Whether every run has validation patients."""
         return all(run.slices["val"] for run in self.runs)
+
+    @property
+    def code(self) -> str:
+        """The identity of the code that the runs executed; "" for runs of an earlier version and masks of another tool."""
+        return self.runs[0].tags.get(CODE, "")
 
     @property
     def minutes(self) -> float:
@@ -148,27 +159,28 @@ def join_runs(tables: Sequence[Scores]) -> Scores:
 def group_rows(runs: Sequence[ScoredRun], no_effect: Sequence[str] = ()) -> list[Row]:
     """Group the runs into rows, and return the rows in the order of their first runs.
 
-    Two runs with equal parameters, including seed and fold, go to two rows, whose labels then contain the run ids. `no_effect`
-    names parameters and groups of parameters that cannot change a result. Runs may differ in them and still share a row.
+    Two runs with equal parameters, including seed and fold, go to two rows, whose labels then contain the run ids. So do runs
+    with equal parameters and different code. `no_effect` names parameters and groups of parameters that cannot change a
+    result. Runs may differ in them and still share a row.
     """
     alike: dict[tuple, list[dict[tuple, ScoredRun]]] = {}
     for run in runs:
         removed = (SEED, FOLD) if run.params.get("split") == "kfold" else (SEED,)
         params = {key: value for key, value in run.params.items() if not is_within(key, no_effect)}
         place = tuple(params.pop(key, "") for key in removed)
-        copies = alike.setdefault(tuple(sorted(params.items())), [])
+        copies = alike.setdefault((run.tags.get(CODE, ""), *sorted(params.items())), [])
         copy = next((copy for copy in copies if place not in copy), None)
         if copy is None:
             copies.append(copy := {})
         copy[place] = run
-    keys = list(find_differences([dict(key) for key in alike], runs[0].overrides if runs else ""))
-    labels = [{key: value for key in keys for name, value in common if name == key} for common in alike]
+    keys = list(find_differences([dict(key[1:]) for key in alike], runs[0].overrides if runs else ""))
+    labels = [{key: value for key in keys for name, value in common if name == key} for _, *common in alike]
     found = []
     for label, copies in zip(labels, alike.values(), strict=True):
         once = len(copies) == 1 and labels.count(label) == 1
         for copy in copies:
             members = tuple(copy.values())
-            found.append(Row(members, label if once else {**label, "run": members[0].id[:8]}))
+            found.append(Row(members, label if once else {**label, RUN: members[0].id[:8]}))
     return found
 
 

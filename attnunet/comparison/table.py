@@ -18,7 +18,7 @@ from attnunet.comparison.pairs import (
     plural,
     warn_of_few,
 )
-from attnunet.comparison.rows import Row, pair_patients
+from attnunet.comparison.rows import RUN, Row, pair_patients
 from attnunet.data.files import write_csv
 from attnunet.metrics.scores import nan_mean
 from attnunet.metrics.statistics import compact_letters, mean_intervals, rank_intervals, smallest_p
@@ -172,16 +172,27 @@ class Comparison:
     def notes(self) -> Iterator[str]:
         """Yield the notes that a reader needs before the numbers."""
         if leaking := [standing.rank for standing in self.standings if standing.row.leaking]:
-            which = f"{'rows' if len(leaking) > 1 else 'row'} {', '.join(map(str, leaking))}"
-            yield f"LEAKING: {which} trained on patients who are scored here, so the scores are too high."
+            yield f"LEAKING: {list_rows(leaking)} trained on patients who are scored here, so the scores are too high."
         if self.part == "val":
             told = "The validation patients chose the checkpoint and the decision, so these scores are too high"
             yield f"{told}; test=true scores the test."
         if unvalidated := [standing.rank for standing in self.standings if not standing.row.validated]:
-            which = f"{'rows' if len(unvalidated) > 1 else 'row'} {', '.join(map(str, unvalidated))}"
-            yield f"Nobody validated {which}, so no rank is a merit: the rows stand in the order in which their runs started."
+            told = f"Nobody validated {list_rows(unvalidated)}, so no rank is a merit"
+            yield f"{told}: the rows stand in the order in which their runs started."
         if self.pairs and smallest_p(len(self.patients)) * len(self.pairs) >= self.question.alpha:
             yield explain_powerless(len(self.patients), len(self.pairs), self.question.alpha)
+        settings: dict[tuple, list[Place]] = {}
+        for standing in self.standings:
+            settings.setdefault(tuple(item for item in standing.row.label.items() if item[0] != RUN), []).append(standing)
+        for places in settings.values():
+            if len({standing.row.code for standing in places}) > 1:
+                yield (
+                    f"Code: {list_rows([standing.rank for standing in places])} have the same settings, and were trained by "
+                    "different versions of the code or of its packages. Train the older runs again, or name runs=[ID,ID,...]."
+                )
+        score = self.question.score
+        if len(codes := {run.metric_code(score) for s in self.standings for run in s.row.runs} - {""}) > 1:
+            yield f"Code: {score} was computed by {len(codes)} versions of its code; train the older runs again."
         if any(pair.verdict != "undecided" and self.seeds_of(pair) == 1 for pair in self.pairs):
             yield (
                 "One seed: where a row has a single seed, a difference may be the seed's. In experiments/seeds, 95 % of "
@@ -204,11 +215,17 @@ class Comparison:
             yield few
 
 
+def list_rows(ranks: Sequence[int]) -> str:
+    """Return the ranks of some rows as words, for example "rows 1, 3"."""
+    return f"row{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
+
+
 def compare_rows(table: Sequence[Row], part: str, question: Question) -> Comparison:
     """Return the comparison of the rows on the patients of a part. The rows keep their order.
 
     Raises:
         Unpaired: the rows cannot be paired; see `check_pairs`.
+        UserError: the intervals take more resamples; see `Question.check_resamples`.
     """
     patients, scores = pair_patients(table, part)
     worst = np.array([np.isin(patients, list(row.worst(part))) for row in table])

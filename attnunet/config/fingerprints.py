@@ -22,7 +22,7 @@ computation   model, loss, optimizer, shapes, precision, steps    data and weigh
                                                                   computation share the graph that TensorFlow traced
 comparison    the keys of attnunet.compare and the store          the runs: a study may get more of them
 
-The tags of a run hold the identities recipe, run (under the name `fingerprint`) and metrics. Its split.json holds the
+The tags of a run hold the identities code, recipe, run (under the name `fingerprint`) and metrics. Its split.json holds the
 identities preparation (under the name `fingerprint`) and split. The identity content is the name of a folder in
 mlruns/cache/. A comparison.json holds the identity comparison.
 """
@@ -88,11 +88,13 @@ class Identity:
     """The identity of a run.
 
     Attributes:
+        code: the hash of the code, see `code`. Runs of different code never share a row of a comparison.
         recipe: the hash of everything that can change a result beyond its last bits.
         arithmetic: the threads and the settings of libraries, which can change the last bits.
         metrics: the identity of each metric.
     """
 
+    code: str
     recipe: str
     arithmetic: Mapping[str, str]
     metrics: Mapping[str, str]
@@ -106,7 +108,8 @@ class Identity:
     def tags(self) -> dict[str, str]:
         """The tags of a stored run, which a later start uses to find the run."""
         metrics = json.dumps(dict(self.metrics))
-        return {"fingerprint": self.fingerprint, "recipe": self.recipe, **self.arithmetic, "metrics": metrics}
+        hashes = {"fingerprint": self.fingerprint, "code": self.code, "recipe": self.recipe}
+        return {**hashes, **self.arithmetic, "metrics": metrics}
 
     def changed_metrics(self, tags: Mapping[str, str]) -> list[str]:
         """Return the metrics whose code has changed since a run with these tags was scored."""
@@ -114,17 +117,27 @@ class Identity:
         return [name for name, now in self.metrics.items() if before.get(name, now) != now]
 
 
+def code(cfg: DictConfig) -> str:
+    """Return the hash of the code that a run executes, and of the versions of Python and the numerical packages."""
+    return digest([reach_code(cfg), versions()])
+
+
+def reach_code(cfg: DictConfig) -> dict[str, str]:
+    """Return the hash of each definition that a run executes, but those of the metrics, which have identities of their own."""
+    return reach([*CORE, *targets.find_targets(OmegaConf.to_container(cfg, resolve=True))], (*SILENT, CATALOG))
+
+
 def recipe(cfg: DictConfig, preparation: str, split: Split, score_test: bool) -> str:
     """Return the hash of everything that can change a run's result beyond its last bits."""
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    code = reach([*CORE, *targets.find_targets(plain)], (*SILENT, CATALOG))  # each metric has an identity of its own
+    reached = reach_code(cfg)
     for key in FREE:
         *parents, name = key.split(".")
         node = plain
         for parent in parents:
             node = node[parent]
         node.pop(name, None)
-    return digest([plain, preparation, split.parts, split.leaking, code, versions(), score_test])
+    return digest([plain, preparation, split.parts, split.leaking, reached, versions(), score_test])
 
 
 @cache

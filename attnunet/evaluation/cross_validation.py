@@ -90,7 +90,8 @@ class CrossValidation:
         resamples = self.folds[0].config.evaluation.resamples
         none = np.zeros(BINS)
         summary = summarize_patients(rows, resamples) | self.by_slice()
-        return Scores(summary, rows, Calibration(none, none, none), group_patients(rows, resamples))
+        strata: Rows = [{"part": "test", **row} for row in group_patients(rows, resamples)]
+        return Scores(summary, rows, Calibration(none, none, none), strata)
 
     def by_slice(self) -> dict[str, float]:
         """Return the means over all slices. The mean of each fold is weighted by its number of slices."""

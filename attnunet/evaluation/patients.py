@@ -15,7 +15,7 @@ from attnunet.metrics.decision import Decision
 from attnunet.metrics.masks import Masks
 from attnunet.metrics.scores import mean_dice_by_threshold
 from attnunet.metrics.strata import group_patients
-from attnunet.metrics.summary import score_patient, summarize_patients, summarize_slices
+from attnunet.metrics.summary import has_repeats, score_patient, summarize_patients, summarize_slices
 
 Rows = list[dict[str, float | str]]
 
@@ -57,6 +57,11 @@ class Scores:
     def nothing(self) -> bool:
         """Whether no pixel of any patient is predicted as lesion."""
         return not any(row["tp"] or row["fp"] for row in self.rows)
+
+    @property
+    def repeated(self) -> bool:
+        """Whether a patient has several scans."""
+        return has_repeats(self.rows)
 
 
 def summary_rows(part: str, summary: Mapping[str, float]) -> Rows:

@@ -33,6 +33,9 @@ class Shown(Protocol):
     @property
     def nothing(self) -> bool: ...
 
+    @property
+    def repeated(self) -> bool: ...
+
 
 def log_scores(run: Run, scores: Mapping[str, Scores], step: int = 0) -> None:
     """Log the scores of each part: the metrics under final/<part>/, and the CSV files."""
@@ -73,8 +76,9 @@ def print_scores(console: Console, scores: Mapping[str, Shown], title: str | Non
     A grouping with a single group is left out. The names of groups are printed unchanged: rich does not interpret them as
     markup.
     """
-    empty = [f"{part}: no lesion is predicted anywhere, a prediction of nothing" for part in scores if scores[part].nothing]
-    table = Table(title=title, caption="\n".join(empty) or None)
+    told = [f"{part}: no lesion is predicted anywhere, a prediction of nothing" for part in scores if scores[part].nothing]
+    told += [f"{part}: a patient has several scans; each mean is over scans" for part in scores if scores[part].repeated]
+    table = Table(title=title, caption="\n".join(told) or None)
     table.add_column("score")
     for part, found in scores.items():
         table.add_column(f"{part} ({found.summary['dice_patients']:.0f} patients)", justify="right")

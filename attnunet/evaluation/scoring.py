@@ -214,7 +214,7 @@ def score_test(record: Record) -> int:
 
 def log_evaluation(run: Run, name: str, part: str, found: Scores, notes: Sequence[str], settings: str) -> None:
     """Log the metrics of an evaluation under evaluate/<name>/, and its files under evaluations/<name>/."""
-    run.tags({EVALUATION + name: "; ".join(notes) or f"{len(found.rows)} patients"})
+    run.tags({EVALUATION + name: "; ".join(notes) or f"{len({row['patient'] for row in found.rows})} patients"})
     run.metrics(found.metrics(f"evaluate/{name}"), step=0)
     for file, text in report.tables({part: found}).items():
         run.text(text, f"evaluations/{name}/{file}")

@@ -8,6 +8,7 @@ from rich.console import Console
 from attnunet.data.cache import Prepared
 from attnunet.data.split import Split
 from attnunet.evaluation import report
+from attnunet.metrics.summary import has_repeats
 from attnunet.tracking.records import Record
 
 NETWORKS = {"none": (), "best": ("best",), "all": ("best", "last")}
@@ -23,6 +24,7 @@ class Stored:
     summary: Mapping[str, float]
     strata: list[dict[str, float | str]]
     nothing: bool
+    repeated: bool
 
 
 def describe_start(prepared: Prepared, split: Split, machine: str, no_gpu: str) -> str:
@@ -67,7 +69,8 @@ def print_stored(console: Console, record: Record) -> None:
 def read_scores(record: Record, part: str) -> Stored:
     """Return the scores of a part from the record of a run. Some runs of earlier versions have no tables."""
     tables = {name: record.rows(name) if record.has(name) else [] for name in ("strata.csv", "patients.csv")}
-    strata, patients = ([row for row in rows if row["part"] == part] for rows in tables.values())
+    # In joined folds of an earlier version, strata.csv has no column `part`.
+    strata, patients = ([row for row in rows if row.get("part", part) == part] for rows in tables.values())
     summary = {name: int(value) if name in WHOLE else value for name, value in record.summary(part).items()}
     nothing = bool(patients) and not any(int(row[count]) for row in patients for count in ("tp", "fp"))
-    return Stored(summary, [{**row, "dice": float(row["dice"])} for row in strata], nothing)
+    return Stored(summary, [{**row, "dice": float(row["dice"])} for row in strata], nothing, has_repeats(patients))

@@ -143,7 +143,7 @@ def draw_minutes(standings: Sequence[Place], label: str) -> Figure:
         axes.plot(row.minutes, row.mean, "o", color=TRUTH, markersize=5)
         axes.annotate(str(row.rank), (row.minutes, row.mean), (4, 3), textcoords="offset points")
     axes.set_xlim(left=0)
-    axes.set_xlabel("minutes of a run, from start to end")
+    axes.set_xlabel("minutes of a run's epochs, with their validation")
     axes.set_ylabel(f"{label}, mean with its interval")
     axes.spines[["top", "right"]].set_visible(False)
     return figure

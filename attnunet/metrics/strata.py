@@ -18,7 +18,8 @@ def group_patients(rows: Sequence[Row], resamples: int) -> list[dict[str, float 
         voxels_low, voxels_high          the smallest and the largest of the patients' lesion volumes, in the reference
         dice, dice_ci_low, dice_ci_high  the mean volumetric Dice and its 95 % interval, from `resamples` resamples
 
-    There are three groupings: by site, by missing sequences, and by thirds of the lesion volume. Volumes are in voxels.
+    There are three groupings: by site, by missing sequences, and by thirds of the lesion volume. Volumes are in voxels. Means
+    are over scans. A patient with several scans may belong to several groups.
     """
     volumes = np.array([float(row["tp"]) + float(row["fn"]) for row in rows])
     scores = np.array([float(row["dice"]) for row in rows])
@@ -38,11 +39,11 @@ def group_patients(rows: Sequence[Row], resamples: int) -> list[dict[str, float 
 
 def summarize_group(volumes: np.ndarray, scores: np.ndarray, patients: np.ndarray, resamples: int) -> dict[str, float | str]:
     """Return the columns of a group's row, from the lesion volumes and the Dice scores of its patients."""
-    defined = scores[~np.isnan(scores)]
-    low, high = mean_interval(defined, resamples, clusters=patients[~np.isnan(scores)])
+    defined, owners = scores[~np.isnan(scores)], patients[~np.isnan(scores)]
+    low, high = mean_interval(defined, resamples, clusters=owners)
     return {
-        "patients": len(scores),
-        "dice_patients": len(defined),
+        "patients": len(np.unique(patients)),
+        "dice_patients": len(np.unique(owners)),
         "voxels_low": int(volumes.min()),
         "voxels_high": int(volumes.max()),
         "dice": nan_mean(defined),

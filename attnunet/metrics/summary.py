@@ -40,10 +40,10 @@ def summarize_patients(rows: Sequence[Row], resamples: int) -> dict[str, float]:
         if not metric.averaged or any(row.get(metric.name, "") == "" for row in rows):
             continue
         scores = np.array([float(row[metric.name]) for row in rows])
-        defined = scores[~np.isnan(scores)]
-        values |= {metric.name: nan_mean(defined), f"{metric.name}_patients": len(defined)}
+        defined, owners = scores[~np.isnan(scores)], patients[~np.isnan(scores)]
+        values |= {metric.name: nan_mean(defined), f"{metric.name}_patients": len(np.unique(owners))}
         if metric.overlap:
-            low, high = mean_interval(defined, resamples, clusters=patients[~np.isnan(scores)])
+            low, high = mean_interval(defined, resamples, clusters=owners)
             values |= {
                 f"{metric.name}_median": float(np.median(defined)) if defined.size else float("nan"),
                 f"{metric.name}_ci_low": low,
@@ -51,6 +51,11 @@ def summarize_patients(rows: Sequence[Row], resamples: int) -> dict[str, float]:
                 f"{metric.name}_pooled": metric.overlap(total).item(),
             }
     return values
+
+
+def has_repeats(rows: Sequence[Row]) -> bool:
+    """Return whether a patient has several rows in patients.csv, one for each scan."""
+    return len({row["patient"] for row in rows}) < len(rows)
 
 
 def summarize_slices(counts: Counts) -> dict[str, float]:

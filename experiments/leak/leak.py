@@ -35,6 +35,7 @@ HERE = Path(__file__).parent
 SCORES = ("dice_pooled", "dice_slice_lesion", "dice_slice_empty_one")
 """By slice and by pixel alone, since a leaking split leaves no patient whole."""
 SPEED = "train/images_per_second"
+TAGS = {"threads": "threads", "machine": "machine", "commit": "git.commit"}
 SETS = {"own": "the test slices of each split", "shared": "slices that both splits of a seed test"}
 
 
@@ -93,6 +94,8 @@ def gaps(table: Rows) -> Rows:
     seeds = sorted({seed for _, _, seed in found})
     if len(seeds) < 2 or len(found) < 4 * len(seeds) or len({row["train_slices"] for row in table}) > 1:
         raise SystemExit(f"needs pairs of two seeds at least, on one number of training slices; found {list(found)}")
+    if len(found) < len(table):
+        raise SystemExit("needs one run of each split and seed, and a seed has two, of different code; delete the older ones")
     rows: Rows = []
     for where in SETS:
         for name in SCORES:
@@ -110,16 +113,13 @@ def costs(runs: Sequence[Record]) -> Rows:
     for split in ("patient", "slice"):
         own = [run for run in runs if run.params["split"] == split]
         speeds = [epoch.value for run in own for epoch in run.store.client.get_metric_history(run.id, SPEED)]
-        tags = own[0].tags
         rows.append(
             {
                 "split": split,
                 "runs": len(own),
                 "minutes": float(np.mean([run.minutes for run in own])),
                 "images_per_second": median(speeds),
-                "threads": tags["threads"],
-                "machine": tags["machine"],
-                "commit": tags["git.commit"],
+                **{column: "; ".join(sorted({run.tags[tag] for run in own})) for column, tag in TAGS.items()},
             }
         )
     return rows

@@ -1,6 +1,7 @@
 """Sentences on the scores, the statistics, the results, the software and the machines."""
 
 import math
+from collections.abc import Mapping
 
 from attnunet.comparison.pairs import FEW, decimals, plural
 from attnunet.comparison.paper.cohort import is_described
@@ -161,14 +162,18 @@ def others(protocol: Protocol) -> str:
     return finish(f"of the {len(own)} other rows, it was {listed(told)}") if own else ""
 
 
+def describe_commit(tags: Mapping[str, str]) -> str:
+    changed = ", with uncommitted changes" if tags.get("git.dirty") == "true" else ""
+    return f"commit {tags['git.commit'][:12]}{changed}"
+
+
 @by_row
 def software(row: RowFacts) -> str:
-    """Return the packages and the commit that trained."""
+    """Return the packages and the commits that trained."""
     tags = row.first.tags
     names = [words.format(tags[f"version.{name}"]) for name, words in PACKAGES.items() if f"version.{name}" in tags]
-    commit = tags.get("git.commit", "")
-    changed = ", with uncommitted changes" if tags.get("git.dirty") == "true" else ""
-    at = f" (commit {commit[:12]}{changed})" if commit else ""
+    commits = dict.fromkeys(describe_commit(run.tags) for run in row.runs if "git.commit" in run.tags)
+    at = f" ({listed([*commits])})" if commits else ""
     names += [f"Python {tags['python']}"] if "python" in tags else []
     what = "masks were scored" if row.first.given else "networks were trained and scored"
     return f"{what} by attnunet{at} with {listed(names)}" if names else ""
