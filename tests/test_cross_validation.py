@@ -191,6 +191,14 @@ def test_folds_of_different_data_are_refused(store: Store) -> None:
     ]
 
 
+def test_folds_of_different_code_are_refused(store: Store) -> None:
+    for number, tested in enumerate(("ac", "bd")):
+        store.client.set_tag(fold(store, number, tested), "code", f"version {number}")
+    with pytest.raises(records.RunError, match="were trained by 2 versions of the code or its packages; train the older"):
+        join(store)
+    assert joined(store) == []
+
+
 def test_folds_of_other_files_with_patients_of_the_same_names_are_refused(store: Store) -> None:
     first, second = fold(store, 0, "ac"), fold(store, 1, "bd", content="changed")
     with pytest.raises(records.RunError, match=f"different data: fold 0 with data .{first}., fold 1 with changed .{second}."):

@@ -44,7 +44,8 @@ class CrossValidation:
     def problems(self) -> list[str]:
         """Return a line for each reason why the folds cannot be joined.
 
-        The folds cannot be joined if a fold is missing, if a patient is tested more than once or never, or if the data differ.
+        The folds cannot be joined if a fold is missing, if a patient is tested more than once or never, or if the data or the
+        code differ.
         """
         wanted = int(self.params["split.folds"])
         there = {int(fold.params["split.fold"]) for fold in self.folds}
@@ -56,6 +57,12 @@ class CrossValidation:
         if len({fold.content for fold in self.folds}) > 1:
             data = ", ".join(f"fold {fold.params['split.fold']} with {fold.content} ({fold.id})" for fold in self.folds)
             lines.append(f"{self.name}: the folds were made with different data: {data}")
+        if len(codes := {fold.tags.get("code", "") for fold in self.folds}) > 1:
+            runs = [f"fold {fold.params['split.fold']} ({fold.id})" for fold in self.folds]
+            lines.append(
+                f"{self.name}: {', '.join(runs)} were trained by {len(codes)} versions of the code or its packages; train the "
+                "older ones again"
+            )
         everyone = {p for fold in self.folds for part in ("train", "val", "test") for p in fold.split[part]}
         if not lines and (untested := sorted(everyone - set(tested))):
             lines.append(f"{self.name}: no fold tests {', '.join(untested)}; the folds were made with different data")
