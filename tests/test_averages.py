@@ -1,11 +1,14 @@
 """The moving average of the weights: its values, where it is scored and kept, and that training goes on without it."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
+from attnunet.training import fit
 from attnunet.training.averages import Averages
 from attnunet.training.callbacks import Keep
 from attnunet.training.schedules import adam, adamw
@@ -90,6 +93,12 @@ def test_the_average_is_kept_and_the_weight_is_the_state(tmp_path: Path) -> None
         callback.on_epoch_end(0)
     assert read_weights(keep.kept[0])[0].item() == pytest.approx((2 * w[0] + 9 * w[1]) / 11)
     assert weight(network) == w[1]
+
+    finished = compiled(adam(10, 0.1, "constant", ema=0.5))
+    cfg = OmegaConf.create({"monitor": "val/dice", "trainer": {"early_stopping": None, "mean_of_last": None}})
+    draws, unused = SimpleNamespace(steps_per_epoch=2), SimpleNamespace()
+    fit.fit(cfg, finished, draws, 1, unused, tmp_path, lambda metrics, epoch: None, unused)  # type: ignore[arg-type]
+    assert weight(finished) == pytest.approx((2 * w[0] + 9 * w[1]) / 11)  # interrupted after the only epoch
 
     expected, averaged = train(network, 2), [np.asarray(variable.value) for variable in variables(network)]
     other = compiled(adam(10, 0.1, "constant", ema=0.5))

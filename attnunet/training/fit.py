@@ -56,7 +56,7 @@ def fit(
     """Train for at most `epochs` epochs in total, from the state in `folder` if there is one. Return the result.
 
     Each epoch's metrics go to `log`. The network must be compiled, and its optimizer must be built. After the call, the
-    network has the weights of the last epoch. If an interrupted training is called again with the same arguments, it ends
+    network has the weights of the last epoch, or their averages. If an interrupted training is called again with the same arguments, it ends
     with the same bits as an uninterrupted training.
     """
     steps = draws.steps_per_epoch
@@ -93,6 +93,8 @@ def fit(
             )
         finally:
             progress.stop()  # Keras calls no callback after an error, and the bar hides the cursor
+    # Keras ends `fit` with the averages of the weights. A run that was interrupted after its last epoch calls no `fit`.
+    network.optimizer.finalize_variable_values(network.trainable_variables)
     return Fitted(history, keep.kept_epochs(history)[-1], keep.kept, read_masks(folder, len(history)))
 
 
