@@ -56,8 +56,8 @@ def fit(
     """Train for at most `epochs` epochs in total, from the state in `folder` if there is one. Return the result.
 
     Each epoch's metrics go to `log`. The network must be compiled, and its optimizer must be built. After the call, the
-    network has the weights of the last epoch, or their averages. If an interrupted training is called again with the same arguments, it ends
-    with the same bits as an uninterrupted training.
+    network has the weights of the last epoch, or their averages if the optimizer averages them. If an interrupted training
+    is called again with the same arguments, it ends with the same bits as an uninterrupted training.
     """
     steps = draws.steps_per_epoch
     state = State(folder / "state.npz", network)
