@@ -12,7 +12,7 @@ from scipy import stats
 
 from attnunet.comparison import terminal
 from attnunet.comparison.page import page
-from attnunet.comparison.pairs import Pair, Question, compare_pairs, describe, list_remarks
+from attnunet.comparison.pairs import Pair, Question, compare_pairs, describe, list_remarks, signed_ranks
 from attnunet.comparison.patients import read_patients
 from attnunet.comparison.rows import ScoredRun, Unpaired, all_validated, group_rows, pair_patients
 from attnunet.comparison.table import Comparison, compare_rows
@@ -274,6 +274,11 @@ def test_an_interval_is_called_by_its_level(alpha: float, level: str) -> None:
     assert f"{level} interval" in text_of(comparison)
     assert f"{level} interval" in page(comparison, "", [], [], {})
     assert Question(alpha=0.0001).level == "99.99%"
+
+
+def test_differences_of_zero_have_no_rank() -> None:
+    """Ranks 1 and 2 are positive, rank 3 is negative. With ranks for the zeros, the sum would be 4 + 5 - 6."""
+    assert signed_ranks(np.array([0, 0, 0, 1.0, 2.0, -3.0])) == 0
 
 
 def test_too_few_resamples_for_the_level_are_refused() -> None:

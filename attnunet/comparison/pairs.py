@@ -158,8 +158,9 @@ def compare_pairs(scores: np.ndarray, question: Question) -> list[Pair]:
 
 
 def signed_ranks(differences: np.ndarray) -> float:
-    """Return the sum of the ranks of the positive differences minus the sum of the ranks of the negative ones."""
-    return float(np.sum(np.sign(differences) * stats.rankdata(np.abs(differences))))
+    """Return the sum of the ranks of the positive differences minus that of the negative ones, without differences of 0."""
+    nonzero = differences[differences != 0]
+    return float(np.sum(np.sign(nonzero) * stats.rankdata(np.abs(nonzero))))
 
 
 def describe(pair: Pair, first: str, second: str, remarks: Sequence[str] = ()) -> str:
