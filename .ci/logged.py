@@ -52,7 +52,7 @@ TAGS = (
     ("python", "the version of Python", "you, to repeat the run"),
     ("version.*", "the version of a package", "the model card; you, to repeat the run"),
     ("fingerprint", "the identity of the run", "`resume=auto`"),
-    ("code", "the identity of the code and the numerical packages", "the rows of `attnunet.compare`"),
+    ("code", "the identity of the code, of Python and of the numerical packages", "the rows of `attnunet.compare`"),
     ("recipe", "the identity without threads and settings", "the reason for a new run"),
     ("threads", "the threads of TensorFlow", "the reason for a new run"),
     ("settings", "the environment variables of the numerical libraries", "the reason for a new run"),

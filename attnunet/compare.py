@@ -38,7 +38,9 @@ def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
         rows.check_pairs(found, "val")
         found.sort(key=lambda row: (math.isnan(mean := row.mean("val")), question.sign * -mean))
     found = found[: cfg.top]
-    rows.check_pairs(found, "test" if cfg.test else "val")
+    part = "test" if cfg.test else "val"
+    rows.check_pairs(found, part)
+    question.check_resamples(len({patient for run in found[0].runs for patient in run.slices[part]}))
     ids = {run.id for row in found for run in row.runs}
     chosen = [record for record in records if record.id in ids]
     best = card.choose_best(found[0], question) if cfg.register else None
@@ -56,7 +58,7 @@ def compare(cfg: DictConfig, store: Store, console: Console) -> Comparison:
         found = [replace(row, runs=tuple(both[run.id] for run in row.runs)) for row in found]
         notes = [uses.describe_uses(uses.uses_so_far(store, tested.values()))]
         chosen = list(tested.values())
-    comparison = table.compare_rows(found, "test" if cfg.test else "val", question)
+    comparison = table.compare_rows(found, part, question)
 
     # The page, the tables, the terminal.
     page = results.write_results(cfg, folder, comparison, chosen, left_out, notes)

@@ -112,7 +112,7 @@ def draw_curves(rows: Sequence[tuple[str, Sequence[Record]]]) -> Figure:
         axes.plot(images / speed / 60, curve, linewidth=1.2, label=label, **look)
     axes.set_xlim(left=0)
     bottom, top = axes.dataLim.intervaly
-    axes.set_ylim(np.floor(bottom * 10) / 10, np.ceil(top * 10) / 10)
+    axes.set_ylim(low := np.floor(bottom * 10) / 10, max(np.ceil(top * 10) / 10, low + 0.1))
     axes.set_xlabel("minutes of training")
     axes.set_ylabel("Dice on validation patients")
     axes.spines[["top", "right"]].set_visible(False)
@@ -126,6 +126,10 @@ def main(study: str, root: str = "mlruns", output: Path = HERE) -> None:
     question = [f"study={study}", "test=true", f"tracking.root={root}", f"output={compared}"]
     subprocess.run([sys.executable, "-m", "attnunet.compare", *question], check=True)
     leaderboard, store = read_csv((compared / "leaderboard.csv").read_text()), Store(Path(root), None, 0)
+    if "run" in leaderboard[0]:
+        raise SystemExit(
+            f"study={study}: some runs have the same settings, and other code; delete the older ones in MLflow's page"
+        )
     rows = [(row, find_runs(store, row["runs"].split())) for row in leaderboard]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.csv").write_text(write_csv([result(row, runs) for row, runs in rows]))

@@ -138,18 +138,6 @@ def test_runs_of_different_code_never_share_a_row_and_a_note_says_so() -> None:
     assert not any(note.startswith("Code:") for note in same.notes())
 
 
-def test_a_note_tells_that_a_metric_came_from_different_code() -> None:
-    made = [
-        replace(run(number, loss=loss), tags={"metrics": f'{{"dice": "{code}", "hd95": "1"}}'})
-        for number, loss, code in ((0, "dice", "1"), (1, "focal", "2"))
-    ]
-    told = "Code: dice was computed by 2 versions of its code; train the older runs again."
-    assert told in compare_rows(group_rows(made), "val", Question(resamples=499)).notes()
-    assert not any(
-        note.startswith("Code:") for note in compare_rows(group_rows(made), "val", Question("hd95", resamples=499)).notes()
-    )
-
-
 def test_a_row_is_named_by_what_differs_as_the_command_line_has_it() -> None:
     """First what was typed, in its order; what follows from a group's choice is not said again."""
     found = group_rows(
@@ -284,7 +272,9 @@ def test_differences_of_zero_have_no_rank() -> None:
 def test_too_few_resamples_for_the_level_are_refused() -> None:
     """Student's t at 0.9995 with 11 degrees of freedom is 4.437, and the normal tails beyond it hold 9.1e-6 of a bootstrap."""
     scores = np.random.default_rng(0).beta(5, 2, (2, 12))
-    told = "resamples=9999: a 99.9% interval over 12 patients takes 109,"
+    told = (
+        "alpha=0.001: a 99.9% interval over 12 patients takes 109,... resamples, and resamples=9999; allowed: a larger alpha"
+    )
     with pytest.raises(UserError, match=told):
         compare_pairs(scores, Question(alpha=0.001))
     with pytest.raises(UserError, match=told):

@@ -21,7 +21,7 @@ from attnunet.data.nifti import nifti
 from attnunet.data.slices import DataError, Dataset
 from attnunet.data.table import table
 from attnunet.evaluation.given import evaluate_masks
-from attnunet.inference.masks import find_masks
+from attnunet.inference.masks import find_masks, find_shared
 from attnunet.tracking import records
 from attnunet.tracking.records import Record
 from attnunet.tracking.store import Store
@@ -220,8 +220,24 @@ def test_a_mask_that_fits_two_patients_is_refused(namesakes: Dataset, tmp_path: 
     prepared = prepare(namesakes, None, tmp_path / "cache")
     for index in range(3):
         cv2.imwrite(str(tmp_path / Path(namesakes.slices[index].image).name), prepared.mask(index) * 255)
-    with pytest.raises(DataError, match=f"000.png: fits {PATIENTS[0]} and {PATIENTS[1]} by its name; allowed: a folder for"):
+    told = f"000.png: fits {PATIENTS[0]} and {PATIENTS[1]} by its name, 2 times; allowed: a folder for each"
+    with pytest.raises(DataError, match=told):
         find_masks(tmp_path, namesakes, prepared, range(6))
+
+
+def test_a_mask_that_fits_two_slices_of_a_patient_is_refused() -> None:
+    (told,) = find_shared({"a": [Path("left/1.png"), Path("1.png")], "b": [Path("1.png"), Path("1.png")]})
+    assert told.startswith("1.png: fits a and b by its name, 3 times; allowed: ")
+
+
+def test_masks_of_unique_names_may_lie_in_any_folder(dataset: Dataset, prepared: Prepared, tmp_path: Path) -> None:
+    """All masks in a folder that has the name of the first patient's."""
+    folder = tmp_path / Path(prepared.slices[0].image).parent.name
+    folder.mkdir()
+    for index, item in enumerate(prepared.slices):
+        cv2.imwrite(str(folder / f"{Path(item.image).stem}.png"), prepared.mask(index) * 255)
+    masks, lacking = find_masks(tmp_path, dataset, prepared, range(6))
+    assert (list(masks.files), lacking) == ([*PATIENTS], [])
 
 
 def again(folder: Path, record: Record, *overrides: str) -> str:

@@ -60,16 +60,16 @@ class Question:
         return f"{100 * (1 - self.alpha):.10g}%"
 
     def check_resamples(self, patients: int) -> None:
-        """Raise UserError if the interval over so many patients takes more resamples.
+        """Raise UserError if there are too few resamples for the interval over so many patients.
 
-        Fewer than FEW patients that cannot show a difference are let pass: their intervals are too narrow, and a note says so.
+        Fewer than FEW patients who cannot show a difference are accepted: their intervals are too narrow, and a note says so.
         """
         if patients < FEW and (patients < 2 or smallest_p(patients) >= self.alpha):
             return
         if (least := required_resamples(1 - self.alpha, patients)) > self.resamples:
             raise UserError(
-                f"resamples={self.resamples}: a {self.level} interval over {plural(patients, 'patient')} takes {least:,}; "
-                "allowed: so many resamples, or a larger alpha"
+                f"alpha={self.alpha:g}: a {self.level} interval over {plural(patients, 'patient')} takes {least:,} resamples, "
+                f"and resamples={self.resamples}; allowed: a larger alpha, or more resamples, at most 1,000,000"
             )
 
 

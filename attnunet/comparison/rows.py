@@ -1,6 +1,5 @@
 """The rows of a leaderboard. A row has runs, a label, and the scores of patients."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from attnunet.config.fingerprints import CODE
 from attnunet.config.targets import is_within
 from attnunet.errors import UserError
 from attnunet.metrics.scores import nan_mean
@@ -16,7 +16,7 @@ Scores = Mapping[str, float]
 Slices = Mapping[str, Sequence[int]]
 
 SEED, FOLD = "seed", "split.fold"
-CODE, RUN = "code", "run"  # a tag, and the entry of a label that tells rows with equal parameters apart
+RUN = "run"  # the entry of a label that tells rows with equal parameters apart
 
 
 class Unpaired(UserError):
@@ -57,10 +57,6 @@ class ScoredRun:
     folder: str = ""
     parameters: float = math.nan
     macs: float = math.nan
-
-    def metric_code(self, score: str) -> str:
-        """Return the identity of the code that computed a metric; "" if it is not known."""
-        return str(json.loads(self.tags.get("metrics", "{}")).get(score, ""))
 
 
 @dataclass(frozen=True)
@@ -168,13 +164,13 @@ def group_rows(runs: Sequence[ScoredRun], no_effect: Sequence[str] = ()) -> list
         removed = (SEED, FOLD) if run.params.get("split") == "kfold" else (SEED,)
         params = {key: value for key, value in run.params.items() if not is_within(key, no_effect)}
         place = tuple(params.pop(key, "") for key in removed)
-        copies = alike.setdefault((run.tags.get(CODE, ""), *sorted(params.items())), [])
+        copies = alike.setdefault((run.tags.get(CODE, ""), tuple(sorted(params.items()))), [])
         copy = next((copy for copy in copies if place not in copy), None)
         if copy is None:
             copies.append(copy := {})
         copy[place] = run
-    keys = list(find_differences([dict(key[1:]) for key in alike], runs[0].overrides if runs else ""))
-    labels = [{key: value for key in keys for name, value in common if name == key} for _, *common in alike]
+    keys = list(find_differences([dict(common) for _, common in alike], runs[0].overrides if runs else ""))
+    labels = [{key: value for key in keys for name, value in common if name == key} for _, common in alike]
     found = []
     for label, copies in zip(labels, alike.values(), strict=True):
         once = len(copies) == 1 and labels.count(label) == 1

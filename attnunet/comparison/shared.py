@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from attnunet.comparison.pairs import plural
 from attnunet.comparison.rows import ScoredRun
-from attnunet.comparison.table import Comparison
+from attnunet.comparison.table import Comparison, list_rows
 from attnunet.config.fingerprints import NO_EFFECT
 from attnunet.config.targets import is_within
 
@@ -63,7 +63,7 @@ def list_origins(comparison: Comparison) -> dict[str, str]:
             for value in dict.fromkeys(map(describe, standing.row.runs)):
                 rows.setdefault(value or "not known", []).append(standing.rank)
         if len(rows) > 1:
-            texts = [f"{value} (row{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))})" for value, ranks in rows.items()]
+            texts = [f"{value} ({list_rows(ranks)})" for value, ranks in rows.items()]
             found[name] = f"differs: {'; '.join(texts)}"
         elif "not known" not in rows:
             found[name] = next(iter(rows))

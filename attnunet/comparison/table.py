@@ -129,7 +129,7 @@ class Comparison:
     @property
     def swept(self) -> dict[str, list[str]]:
         """The parameters that differ among the rows, each with its value in every row."""
-        return {key: [s.row.label.get(key, "") for s in self.standings] for key in self.parameters if key != "run"}
+        return {key: [s.row.label.get(key, "") for s in self.standings] for key in self.parameters if key != RUN}
 
     @cached_property
     def sentences(self) -> list[str]:
@@ -188,11 +188,8 @@ class Comparison:
             if len({standing.row.code for standing in places}) > 1:
                 yield (
                     f"Code: {list_rows([standing.rank for standing in places])} have the same settings, and were trained by "
-                    "different versions of the code or of its packages. Train the older runs again, or name runs=[ID,ID,...]."
+                    "different versions of the code or of its packages. To leave rows out, name the others: runs=[ID,ID,...]."
                 )
-        score = self.question.score
-        if len(codes := {run.metric_code(score) for s in self.standings for run in s.row.runs} - {""}) > 1:
-            yield f"Code: {score} was computed by {len(codes)} versions of its code; train the older runs again."
         if any(pair.verdict != "undecided" and self.seeds_of(pair) == 1 for pair in self.pairs):
             yield (
                 "One seed: where a row has a single seed, a difference may be the seed's. In experiments/seeds, 95 % of "

@@ -74,6 +74,8 @@ CORE = (
     "attnunet.evaluation.patients.score_patients",
 )
 """The code that every run executes, whatever `_target_`s it has."""
+CODE = "code"
+"""The tag with the identity of the code."""
 CATALOG, MASKS = "attnunet.metrics.catalog", "attnunet.metrics.masks.Masks"
 SILENT = tuple(
     f"attnunet.{name}"
@@ -108,7 +110,7 @@ class Identity:
     def tags(self) -> dict[str, str]:
         """The tags of a stored run, which a later start uses to find the run."""
         metrics = json.dumps(dict(self.metrics))
-        hashes = {"fingerprint": self.fingerprint, "code": self.code, "recipe": self.recipe}
+        hashes = {"fingerprint": self.fingerprint, CODE: self.code, "recipe": self.recipe}
         return {**hashes, **self.arithmetic, "metrics": metrics}
 
     def changed_metrics(self, tags: Mapping[str, str]) -> list[str]:
@@ -123,7 +125,7 @@ def code(cfg: DictConfig) -> str:
 
 
 def reach_code(cfg: DictConfig) -> dict[str, str]:
-    """Return the hash of each definition that a run executes, but those of the metrics, which have identities of their own."""
+    """Return the hash of each definition that a run executes. The entries of CATALOG have identities of their own."""
     return reach([*CORE, *targets.find_targets(OmegaConf.to_container(cfg, resolve=True))], (*SILENT, CATALOG))
 
 

@@ -44,8 +44,7 @@ class CrossValidation:
     def problems(self) -> list[str]:
         """Return a line for each reason why the folds cannot be joined.
 
-        The folds cannot be joined if a fold is missing, if a patient is tested more than once or never, or if the data or the
-        code differ.
+        The folds cannot be joined if a fold is missing, if a patient is tested more than once or never, or if the data differ.
         """
         wanted = int(self.params["split.folds"])
         there = {int(fold.params["split.fold"]) for fold in self.folds}
@@ -57,12 +56,6 @@ class CrossValidation:
         if len({fold.content for fold in self.folds}) > 1:
             data = ", ".join(f"fold {fold.params['split.fold']} with {fold.content} ({fold.id})" for fold in self.folds)
             lines.append(f"{self.name}: the folds were made with different data: {data}")
-        if len(codes := {fold.tags.get("code", "") for fold in self.folds}) > 1:
-            runs = [f"fold {fold.params['split.fold']} ({fold.id})" for fold in self.folds]
-            lines.append(
-                f"{self.name}: {', '.join(runs)} were trained by {len(codes)} versions of the code or its packages; train the "
-                "older ones again"
-            )
         everyone = {p for fold in self.folds for part in ("train", "val", "test") for p in fold.split[part]}
         if not lines and (untested := sorted(everyone - set(tested))):
             lines.append(f"{self.name}: no fold tests {', '.join(untested)}; the folds were made with different data")
@@ -129,7 +122,7 @@ def best_key(rows: Iterable[Mapping[str, str]], *names: str) -> tuple[str, ...]:
 def find_cross_validations(records: Iterable[Record]) -> list[CrossValidation]:
     """Return the cross-validations among the runs of a study.
 
-    Runs belong to the same cross-validation if they differ only in the settings of FREE.
+    Runs belong to the same cross-validation if they are of the same code, and differ only in the settings of FREE.
 
     Raises:
         RunError: the study has no finished run with split=kfold.
@@ -137,7 +130,8 @@ def find_cross_validations(records: Iterable[Record]) -> list[CrossValidation]:
     recipes: dict[tuple, list[Record]] = {}
     for record in records:
         if record.params.get("split") == "kfold" and record.is_current:
-            recipes.setdefault(recipe_of(record.params), []).append(record)
+            recipe = record.tags.get(fingerprints.CODE, ""), recipe_of(record.params)
+            recipes.setdefault(recipe, []).append(record)
     if not recipes:
         raise RunError("no finished runs with split=kfold in this study")
     return [CrossValidation(tuple(sorted(runs, key=lambda r: int(r.params["split.fold"])))) for runs in recipes.values()]

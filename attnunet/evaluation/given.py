@@ -12,11 +12,11 @@ from rich.console import Console
 
 from attnunet.config import objects
 from attnunet.data.cache import prepare
-from attnunet.data.slices import DataError
+from attnunet.data.slices import DataError, refuse
 from attnunet.evaluation import pictures, report
 from attnunet.evaluation.patients import Scores, score_patients
 from attnunet.evaluation.scoring import scoring_rules, slices_of_part
-from attnunet.inference.masks import find_masks
+from attnunet.inference.masks import find_masks, find_shared
 from attnunet.metrics.calibration import BINS, Calibration
 from attnunet.tracking import uses
 from attnunet.tracking.provenance import provenance
@@ -51,8 +51,8 @@ def score_masks(record: Record, folder: Path) -> tuple[dict[str, Scores], list[s
     """Return the scores of the validation and of the test patients, and a line for each part that has no masks.
 
     Raises:
-        DataError: the data have changed since the run, some patients of a part have masks and others have none, or no patient
-            has a mask. `attnunet.inference.masks` explains how masks are found.
+        DataError: the data have changed since the run, some patients of a part have masks and others have none, no patient
+            has a mask, or a mask fits two patients. `attnunet.inference.masks` explains how masks are found.
     """
     dataset = objects.make(record.config.data, "data")()
     prepared = prepare(dataset, None, record.store.root / "cache")
@@ -60,16 +60,19 @@ def score_masks(record: Record, folder: Path) -> tuple[dict[str, Scores], list[s
         raise DataError(
             f"run {record.id} ({record.name}): its data have changed: now {prepared.folder.name}, then {record.content}"
         )
+    parts = {part: slices_of_part(record, prepared, part) for part in ("val", "test")}
+    given = {part: find_masks(folder, dataset, prepared, indices) for part, indices in parts.items()}
+    refuse(
+        find_shared({f"{name} ({part})": files for part, (masks, _) in given.items() for name, files in masks.files.items()})
+    )
     scores, notes = {}, []
-    for part in ("val", "test"):
-        indices = slices_of_part(record, prepared, part)
-        masks, lacking = find_masks(folder, dataset, prepared, indices)
+    for part, (masks, lacking) in given.items():
         if not masks.files:
             notes.append(f"masks={folder}: none of the {part} patients, so they are not scored")
             continue
         if lacking:
             raise DataError(f"masks={folder}: no mask of the {part} patients {', '.join(lacking)}; named PATIENT.nii.gz")
-        found = score_patients(masks, prepared, indices, part, **scoring_rules(record))
+        found = score_patients(masks, prepared, parts[part], part, **scoring_rules(record))
         scores[part] = replace(
             found,
             summary={name: value for name, value in found.summary.items() if name not in OF_PROBABILITIES},

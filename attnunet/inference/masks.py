@@ -52,12 +52,12 @@ def find_masks(root: Path, dataset: Dataset, prepared: Prepared, indices: Sequen
 
     A NIfTI file has the name of its patient, CASE.nii.gz. The mask image of a slice has the name of the slice's image or mask
     in the data set. If several files have this name, the name of their folder decides: it must be the name of the folder of
-    the slice's image. A file in a folder with the name of another image's folder belongs to that image.
+    the slice's image. A file in the folder of another image with the same name belongs to that image.
 
     The data set is read for the names of its files and for the positions of its volumes.
 
     Raises:
-        DataError: the folder does not exist, a volume or slice has two files, two have the same file, only some slices of a
+        DataError: the folder does not exist, a volume or slice has two files, a file fits two slices, only some slices of a
             volume have a mask, or a NIfTI file lies elsewhere than its volume (see `find_displacement`).
     """
     if not root.is_dir():
@@ -69,31 +69,42 @@ def find_masks(root: Path, dataset: Dataset, prepared: Prepared, indices: Sequen
             path
         )
 
-    folders = {Path(item.image).parent.name for item in dataset.slices}
+    homes: dict[str, set[str]] = {}
+    for item in dataset.slices:
+        for file in (item.image, item.mask):
+            homes.setdefault(Path(file).stem, set()).add(Path(item.image).parent.name)
+
     found: dict[str, list[Path]] = {}
-    owners: dict[Path, str] = {}
     lacking: list[str] = []
     for name, members in group_volumes(prepared, indices).items():
         volumes = by_name.get((True, name.replace("/", "_")), [])
         images = [] if volumes else [dataset.slices[index] for index in members]
-        slices = [find_slice(by_name, folders, item.image, item.mask) for item in images]
+        slices = [find_slice(by_name, homes, item.image, item.mask) for item in images]
         faults += [f"{paths[1]}: a second mask beside {paths[0]}; keep one" for paths in (volumes, *slices) if len(paths) > 1]
         if volumes or all(slices):
             found[name] = volumes or [paths[0] for paths in slices]
-            for path in found[name]:
-                if (owner := owners.setdefault(path, name)) != name:
-                    faults.append(
-                        f"{path}: fits {owner} and {name} by its name; allowed: a folder for each, with the name of "
-                        "the folder of its images"
-                    )
             faults += find_displacement(volumes[0], dataset.slices[members[0]].image) if volumes else []
         elif any(slices):
             first = dataset.slices[members[[bool(paths) for paths in slices].index(False)]].image
             faults.append(f"masks={root}: {name} has masks for some slices, and none for {first}")
         else:
             lacking.append(name)
-    refuse(faults)
+    refuse([*faults, *find_shared(found)])
     return GivenMasks(found), lacking
+
+
+def find_shared(files: Mapping[str, Sequence[Path]]) -> list[str]:
+    """Return a line for each file that stands for two slices or volumes. `files` maps the name of each volume to its files."""
+    owners: dict[Path, list[str]] = {}
+    for name, paths in files.items():
+        for path in paths:
+            owners.setdefault(path, []).append(name)
+    allowed = "a folder for each, with the name of the folder of its images, or NIfTI files PATIENT.nii.gz"
+    return [
+        f"{path}: fits {' and '.join(sorted(set(names)))} by its name, {len(names)} times; allowed: {allowed}"
+        for path, names in owners.items()
+        if len(names) > 1
+    ]
 
 
 def find_displacement(mask: Path, image: str) -> list[str]:
@@ -110,14 +121,20 @@ def find_displacement(mask: Path, image: str) -> list[str]:
     return [f"{mask}: lies on another grid than {image}: {told}; allowed: {allowed}"] if told else []
 
 
-def find_slice(by_name: Mapping[tuple[bool, str], list[Path]], folders: Set[str], image: str, mask: str) -> list[Path]:
+def find_slice(
+    by_name: Mapping[tuple[bool, str], list[Path]], homes: Mapping[str, Set[str]], image: str, mask: str
+) -> list[Path]:
     """Return the files with the name of a slice's image. If there are none, return the files with the name of its mask.
 
-    Files in a folder with the name of the image's folder come first. Of the others, those in `folders` belong to other images.
+    Files in a folder with the name of the image's folder come first. `homes` maps a name to the names of the folders of all
+    images with this name. Files in another of these folders belong to another image.
     """
-    paths = by_name.get((False, Path(image).stem)) or by_name.get((False, Path(mask).stem), [])
-    own = [path for path in paths if path.parent.name == Path(image).parent.name]
-    return own or [path for path in paths if path.parent.name not in folders]
+    for name in (Path(image).stem, Path(mask).stem):
+        paths = by_name.get((False, name), [])
+        own = [path for path in paths if path.parent.name == Path(image).parent.name]
+        if found := own or [path for path in paths if path.parent.name not in homes[name]]:
+            return found
+    return []
 
 
 def read_masks(files: Sequence[Path], plane: str) -> np.ndarray:

@@ -105,7 +105,8 @@ def required_resamples(level: float, n: int) -> int:
     Beyond each end of the interval, at least half a resample must lie. With fewer resamples, the interval is shorter than the
     one of this level.
     """
-    return math.ceil(1 / (2 * stats.norm.sf(stats.t.isf((1 - level) / 2, n - 1))))
+    beyond = 2 * stats.norm.sf(stats.t.isf((1 - level) / 2, n - 1))
+    return math.ceil(1 / max(beyond, 1e-300))
 
 
 def wilcoxon_p(differences: np.ndarray) -> float:
@@ -113,7 +114,7 @@ def wilcoxon_p(differences: np.ndarray) -> float:
 
     Differences of 0 are dropped, as in Wilcoxon's paper, and ties share their mean rank. The test is exact for up to 50
     differences. For more, it uses the normal approximation with continuity correction. The p value is 1 if every difference
-    is 0 or there are no differences. SciPy computes the test, but where there are ties, its exact test is not exact.
+    is 0 or there are no differences. SciPy computes the test. With ties, `tied_p` does: SciPy's exact test assumes no ties.
     """
     nonzero = differences[differences != 0]
     if not nonzero.size:

@@ -47,7 +47,9 @@ def read_row(root: str) -> Row:
         raise SystemExit(f"{untested[0]}: its test has no scores; run experiments/report.py seeds first")
     table = group_rows([read_scores(run, Question(), ["test"]) for run in found], NO_EFFECT)
     if len(table) > 1:
-        raise SystemExit(f"the runs of study=seeds differ in more than seed and fold: {table[0].name}, {table[1].name}")
+        raise SystemExit(
+            f"the runs of study=seeds differ in more than seed and fold, or in their code: {table[0].name}, {table[1].name}"
+        )
     return table[0]
 
 
