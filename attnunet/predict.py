@@ -265,7 +265,8 @@ def describe_settings(cfg: DictConfig, model: Model) -> dict[str, Any]:
 
     files = [model.folder / name for name in ("best.keras", "predictor.json")] if model.folder else []
     networks = [record.id for record in model.records] or [checksum(file) for file in files]
-    return {"networks": networks, **{key: cfg[key] for key in CHANGING}}
+    patterns = cfg.channels and OmegaConf.to_container(cfg.channels)
+    return {"networks": networks, **{key: cfg[key] for key in CHANGING}, "channels": patterns}
 
 
 def describe_run(cfg: DictConfig, model: Model, predictor: Segmenter, settings: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from attnunet.data.cache import Prepared, prepare
 from attnunet.data.lgg import lgg
 from attnunet.data.sampling import strata
 from attnunet.data.slices import DataError
+from attnunet.training.build import build_draws
 from tests.conftest import REPO
 
 BATCH = 8
@@ -242,9 +244,26 @@ def test_a_smaller_sample_holds_the_means_and_the_majority() -> None:
     assert small.dtype == small_mask.dtype == np.uint8
     assert small[..., 0].tolist() == [[4, 9], [0, 1]]  # 3.5 and 0.75 are rounded, half to even
     assert small_mask[..., 0].tolist() == [[0, 1], [0, 1]]
+    many = np.random.default_rng(0).integers(0, 256, (8, 8, 5), np.uint8)  # OpenCV itself takes four channels
+    apart = [shrink(many[..., [channel]], np.zeros((8, 8, 1), np.uint8), 6)[0] for channel in range(5)]
+    np.testing.assert_array_equal(shrink(many, np.zeros((8, 8, 1), np.uint8), 6)[0], np.concatenate(apart, axis=2))
     halves, _ = shrink(image.astype(np.float16), mask, 2)
     assert (halves.dtype, halves[..., 0].tolist()) == (np.float16, [[3.5, 9], [0, 0.75]])
     assert shrink(image, mask, 4)[0] is image
+
+
+def test_a_budget_that_ends_before_the_images_have_grown_is_refused(plain: Draws) -> None:
+    """An epoch has 72 slices. Three sizes take three epochs."""
+    split = SimpleNamespace(train=plain.indices)
+    with initialize_config_dir(config.CONF, version_base="1.3"):
+        keys = ["budget_images=144", "first_sizes=[4,8]", "image_size=16", f"batch_size={BATCH}"]
+        cfg = config.settle(compose("train", keys), keys)
+    with pytest.raises(
+        DataError, match=r"budget_images=144: 2 epoch\(s\) for 3 sizes; allowed: a larger budget, at least 216"
+    ):
+        build_draws(cfg, plain.prepared, split)  # type: ignore[arg-type]
+    cfg.budget_images = 216
+    assert build_draws(cfg, plain.prepared, split)[0].sizes == (4, 8, 16)  # type: ignore[arg-type]
 
 
 def test_the_images_grow_from_epoch_to_epoch(plain: Draws) -> None:

@@ -130,6 +130,16 @@ def test_the_script_reads_raw_images_and_writes_their_masks(tmp_path: Path) -> N
     assert 0 < expected.mean() < 1
 
 
+def test_the_script_refuses_images_of_several_pages(tmp_path: Path) -> None:
+    write_bundle(tmp_path)
+    (tmp_path / "in").mkdir()
+    cv2.imwritemulti(str(tmp_path / "in" / "pages.tif"), [*VOLUMES["uint8"]])
+    result = start(tmp_path, tmp_path / "in", tmp_path / "out")
+    told = "pages.tif: has several pages; needed: a file for each slice, or a .npy\n"
+    assert (result.returncode, result.stderr) == (1, told)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_the_script_segments_a_numpy_volume_and_says_what_it_lacks(tmp_path: Path) -> None:
     write_bundle(tmp_path)

@@ -24,6 +24,7 @@ from attnunet.data.slices import DataError
 from attnunet.figures.outlines import choose_slices
 from attnunet.inference import cases, inputs
 from attnunet.inference.stream import Segmenter
+from attnunet.inference.volumes import Sequences, Stack
 from tests import scans
 from tests.scans import SEQUENCES, Takes
 from tests.segmenters import Bright, Same, write_model
@@ -237,6 +238,12 @@ def test_masks_of_other_settings_are_not_mixed(drawn: scans.Patients, segment: S
     assert (code, "masks there were made with threshold=frozen, now 0.4; give another output, or" in told) == (2, True)
     assert segment(existing="overwrite", threshold=0.4)[0] == 0
     assert json.loads((tmp_path / "out" / "run.json").read_text())["settings"]["threshold"] == 0.4
+    patterns = {name: f"*_{name}" for name in SEQUENCES}
+    (tmp_path / "out" / "a1.npy").unlink()
+    assert segment(existing="skip", threshold=0.4, channels=patterns)[0] == 0  # the first start had none
+    swapped = {**patterns, SEQUENCES[0]: f"*_{SEQUENCES[1]}", SEQUENCES[1]: f"*_{SEQUENCES[0]}"}
+    code, _, told = segment(existing="skip", threshold=0.4, channels=swapped)
+    assert (code, "masks there were made with channels=" in told) == (2, True)
     (tmp_path / "out" / "run.json").write_text("{}")
     code, _, told = segment(existing="skip")
     assert (code, "run.json: is not what attnunet.predict writes" in told) == (2, True)
@@ -442,6 +449,46 @@ def test_only_the_sequences_that_the_network_uses_are_asked_for(
     assert (code, told) == (0, "")
     assert {row["lesion_voxels"] for row in rows(tmp_path / "out").values()} == {"48", "60", "72"}
     assert set(rows(tmp_path / "out")) == set(drawn)
+
+
+def test_another_sequence_is_not_segmented_as_the_only_one_of_the_network(
+    segment: Segment, drawn: scans.Patients, tmp_path: Path
+) -> None:
+    """One patient lacks FLAIR. Its T1 has one channel, as the network asks for, and is no FLAIR."""
+    first, *rest = drawn
+    scans.save(tmp_path / "in" / first / f"{first}_t1.nii", drawn[first][0][..., 0])
+    for name in rest:
+        for channel, sequence in enumerate(("t1", "flair")):
+            scans.save(tmp_path / "in" / name / f"{name}_{sequence}.nii", drawn[name][0][..., channel])
+    model = write_model(tmp_path / "flair", channels=["flair"])
+    code, _, told = segment(Bright(Same(SEQUENCES, ("flair",), "axial")), run=str(model))
+    assert code == 1
+    assert f"{first}_t1.nii: not named as flair, the sequence that the run's network takes, and other files are" in told
+    found = rows(tmp_path / "out")
+    assert {name: row["status"] for name, row in found.items()}[f"{first}/{first}_t1"] == "failed"
+    assert sorted(row["status"] for row in found.values()) == ["done", "done", "failed"]
+
+
+def test_a_table_with_an_image_and_sequences_is_read_as_a_training_reads_it(tmp_path: Path) -> None:
+    """`data=table` takes the columns of the sequences if all are there, and `image` for a single sequence else."""
+    place(tmp_path, "p_t2.nii", "p_flair.nii")
+    (tmp_path / "t.csv").write_text("patient,image,flair\np,p_t2.nii,p_flair.nii\n")
+    ((case,), _) = inputs.find(tmp_path / "t.csv").cases(Takes(("flair",), ("flair",)), None)
+    assert case.sequences == {"flair": tmp_path / "p_flair.nii"}
+    ((other,), _) = inputs.find(tmp_path / "t.csv").cases(Takes(("t2",), ("t2",)), None)
+    assert isinstance(other.source, Sequences)
+    assert other.source.volumes == (tmp_path / "p_t2.nii",)
+
+
+def test_slices_in_a_table_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    """As `data=table` orders them; in natural order, -1 comes after 1."""
+    lines = [f"p,{number},{number}.png" for number in (1, -1, 0, -2)]
+    for number in (1, -1, 0, -2):
+        (tmp_path / f"{number}.png").touch()
+    (tmp_path / "t.csv").write_text("\n".join(["patient,slice,image", *lines]))
+    ((case,), _) = inputs.find(tmp_path / "t.csv").cases(Takes(("grey",), ("grey",)), None)
+    assert isinstance(case.source, Stack)
+    assert [path.stem for path in case.source.files] == ["-2", "-1", "0", "1"]
 
 
 @pytest.mark.parametrize(

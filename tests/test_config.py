@@ -226,6 +226,10 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
         (["first_sizes=[60]"], "first_sizes=60: 5 model.filters halve the image 4 times, so it must be a multiple of 16"),
         (["first_sizes=[96,64]"], r"first_sizes=\[96, 64\]: must ascend and stay below image_size=128"),
         (["first_sizes=[128]"], r"first_sizes=\[128\]: must ascend and stay below image_size=128"),
+        (
+            ["first_sizes=[64,96]", "epochs=2"],
+            r"first_sizes=\[64, 96\]: 3 sizes take as many epochs; allowed: epochs=3 or",
+        ),
         (["first_sizes=[64]", "trainer.jit_compile=true"], r"first_sizes=\[64\]: XLA compiles one size only; allowed:"),
         (["trainer.mean_of_last=0"], "trainer.mean_of_last=0: Input should be greater than 0"),
         (["data.exclude=[1e5]"], "data.exclude.0=100000.0: is read as a number; quote"),

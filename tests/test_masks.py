@@ -109,6 +109,8 @@ def test_masks_of_no_use_are_refused(dataset: Dataset, prepared: Prepared, tmp_p
     assert refusal(tmp_path, dataset, prepared) == expected
     scans.save(path, mask * np.float32(0.5) + mask[::-1] * np.float32(0.25))
     assert "a mask has the values 0 and one other, found 0, 0.25, 0.5" in refusal(tmp_path, dataset, prepared)
+    scans.save(path, mask + 1)
+    assert "a mask has the values 0 and one other, found 1, 2" in refusal(tmp_path, dataset, prepared)
     scans.save(path, mask)
     scans.save(tmp_path / "fold_1" / path.name, mask)
     assert "a second mask beside" in refusal(tmp_path, dataset, prepared)

@@ -179,6 +179,8 @@ def check_combinations(plain: dict) -> Iterator[str]:
     sizes = [*plain["first_sizes"], plain["image_size"]]
     if any(small >= large for small, large in itertools.pairwise(sizes)):
         yield f"first_sizes={sizes[:-1]}: must ascend and stay below image_size={sizes[-1]}"
+    if plain["epochs"] and plain["epochs"] < len(sizes):
+        yield f"first_sizes={sizes[:-1]}: {len(sizes)} sizes take as many epochs; allowed: epochs={len(sizes)} or more"
     if sizes[:-1] and plain["trainer"]["jit_compile"]:
         yield f"first_sizes={sizes[:-1]}: XLA compiles one size only; allowed: trainer.jit_compile=false, or first_sizes=[]"
     terms, weights = plain["loss"].get("terms"), plain["loss"].get("weights")

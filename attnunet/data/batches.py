@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-import cv2
 import grain
 import numpy as np
 from absl import flags
 
 from attnunet.data.cache import Prepared
+from attnunet.data.frames import resize
 from attnunet.data.samples import Augmentation, SampleError, augment_sample
 from attnunet.data.sampling import Order, Sampler
 from attnunet.data.slices import DataError
@@ -78,11 +78,11 @@ def shrink(image: np.ndarray, mask: np.ndarray, size: int) -> tuple[np.ndarray, 
     """
     if size == len(image):
         return image, mask
-    small = cv2.resize(image.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA).reshape(size, size, -1)
+    small = resize(image.astype(np.float32), (size, size))
     if image.dtype == np.uint8:
         small = np.rint(small)
-    share = cv2.resize(mask[..., 0].astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
-    return small.astype(image.dtype), (share >= 0.5).astype(np.uint8)[..., None]
+    share = resize(mask.astype(np.float32), (size, size))
+    return small.astype(image.dtype), (share >= 0.5).astype(np.uint8)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,9 @@ import numpy as np
 
 from attnunet.data.slices import DataError
 
+MOST_CHANNELS = 4
+"""The most channels of an image that OpenCV shrinks by area averaging."""
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -93,6 +96,8 @@ def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """
     if image.shape[:2] == shape:
         return image
+    if image.ndim == 3 and image.shape[2] > MOST_CHANNELS:
+        return np.stack([resize(np.ascontiguousarray(channel), shape) for channel in np.moveaxis(image, 2, 0)], axis=2)
     shrinks = shape[0] <= image.shape[0] and shape[1] <= image.shape[1]
     resized = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return resized.reshape(*shape, *image.shape[2:])  # OpenCV drops a channel axis of length 1

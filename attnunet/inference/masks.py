@@ -155,7 +155,7 @@ def read_masks(files: Sequence[Path], plane: str) -> np.ndarray:
     image = nifti.read(files[0])
     if image.values.size != np.prod(image.grid.shape):
         raise DataError(f"{files[0]}: {image.values.shape} voxels; allowed: one volume of three axes")
-    if len(values := np.unique(image.values)) > 2 or values.min() < 0:
+    if len(values := np.unique(image.values)) > 2 or values.min() < 0 or (len(values) == 2 and values.min() > 0):
         found = ", ".join(f"{value:g}" for value in values[:5])
         raise DataError(f"{files[0]}: a mask has the values 0 and one other, found {found}")
     lesion = image.values.reshape(image.grid.shape, order="F") > 0

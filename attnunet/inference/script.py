@@ -40,6 +40,8 @@ def scale(values: np.ndarray, intensity: str, image_type: str) -> np.ndarray:
 
 
 def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    if image.shape[2:] > (4,):  # OpenCV shrinks at most 4 channels
+        return np.stack([resize(np.ascontiguousarray(image[..., n]), shape) for n in range(image.shape[2])], axis=2)
     smaller = shape[0] <= image.shape[0] and shape[1] <= image.shape[1]
     return cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
 
@@ -95,6 +97,8 @@ def read(path: Path) -> tuple[np.ndarray, list[str]]:
         return np.load(path), [path.name]
     names = [file.name for file in path.iterdir() if re.fullmatch(r"(?i)[^.].*(?<!_mask)\.(tiff?|png)", file.name)]
     names.sort(key=lambda name: [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)])
+    if several := [name for name in names if cv2.imcount(str(path / name)) > 1]:
+        sys.exit(f"{several[0]}: has several pages; needed: a file for each slice, or a .npy")
     images = [np.asarray(cv2.imread(str(path / name), cv2.IMREAD_UNCHANGED)) for name in names]
     volume = np.stack([image.reshape(*image.shape[:2], -1) for image in images])
     return volume[..., [2, 1, 0, 3][: volume.shape[3]]] if volume.shape[3] > 1 else volume, names  # OpenCV reads BGR

@@ -15,6 +15,7 @@ from attnunet.config.objects import make
 from attnunet.config.targets import own_modules
 from attnunet.data.batches import Draws
 from attnunet.data.cache import Prepared
+from attnunet.data.slices import DataError
 from attnunet.data.split import Split
 from attnunet.inference.predictor import Predictor, Preparation
 from attnunet.losses import DeepSupervision
@@ -23,12 +24,19 @@ from attnunet.training.train_dice import TrainDice
 
 
 def build_draws(cfg: DictConfig, prepared: Prepared, split: Split) -> tuple[Draws, int]:
-    """Return the training slices as augmented batches, and the number of epochs."""
+    """Return the training slices as augmented batches, and the number of epochs.
+
+    Raises:
+        DataError: the budget ends before the images have grown to `image_size`.
+    """
     augment = make(cfg.augment, "augment")()
     draws = Draws(prepared, split.train, cfg.batch_size, cfg.seed, make(cfg.sampler, "sampler"), augment)
     epochs = cfg.epochs or max(1, round(cfg.budget_images / (draws.steps_per_epoch * cfg.batch_size)))
     if cfg.first_sizes:
         sizes = [*cfg.first_sizes, cfg.image_size]
+        if epochs < len(sizes):
+            allowed = f"a larger budget, at least {len(sizes) * draws.steps_per_epoch * cfg.batch_size}"
+            raise DataError(f"budget_images={cfg.budget_images}: {epochs} epoch(s) for {len(sizes)} sizes; allowed: {allowed}")
         draws = replace(draws, sizes=tuple(sizes[epoch * len(sizes) // epochs] for epoch in range(epochs)))
     return draws, epochs
 

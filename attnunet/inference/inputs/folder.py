@@ -49,11 +49,20 @@ class Files:
             raise DataError(f"{named}: no file has such a name, {singles[0].volumes[0]} for example; allowed: other patterns")
         places = {source.place for source in singles if given or source in matched} if groups else set()
         kept = [source for source in self.volumes if not (isinstance(source, Sequences) and source.place in places)]
-        used = {*kept, *matched}
+        strays = [source for source in kept if groups and isinstance(source, Sequences) and len(takes.channels) == 1]
+        kept = [source for source in kept if source not in strays]
+        used = {*kept, *matched, *strays}
         found = [Case(self.name(PurePosixPath(source.place), source.name), source) for source in kept]
         found += [self.join(key, files, takes.channels) for key, files in groups.items()]
+        found += [self.refuse_stray(source, takes.channels[0]) for source in strays]
         other = [source.volumes[0] for source in singles if source not in used]
         return tell_apart(found), self.passed._replace(other=tuple(other))
+
+    def refuse_stray(self, source: Sequences, channel: str) -> Case:
+        """Return a case that fails: a volume without the name of the network's only channel, where others have this name."""
+        name, file = self.name(PurePosixPath(source.place), source.name), source.volumes[0]
+        told = f"{file}: not named as {channel}, the sequence that the run's network takes, and other files are"
+        return Case(name, None, f"{told}; channels={{{channel}: PATTERN}} gives the names of the files")
 
     def reader(self, passed: Passed) -> str | None:
         """Return the reader of `attnunet.data` that takes the passed files as references, or None if it is not known."""

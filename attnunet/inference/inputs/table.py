@@ -1,5 +1,6 @@
 """The cases that a CSV lists."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -45,7 +46,7 @@ class Listed:
         there = [path for row in rows for column, path in row.items() if column in (*channels, "image")]
         if absent := [path for path in there if not path.exists()]:
             return Case(name, None, f"{absent[0]}: no such file or folder")
-        if all("image" in row for row in rows):
+        if all("image" in row for row in rows) and not set(channels) <= set(rows[0]):  # a training prefers the sequences, too
             return Case(name, source_of([row["image"] for row in rows], Path(name)))
         if lacking := [channel for channel in channels if channel not in rows[0]]:
             return Case(name, None, f"{name}: no file for the sequence {', '.join(lacking)}, which the run's network takes")
@@ -61,8 +62,8 @@ def read_table(file: Path) -> Listed:
     """Return the cases that a CSV lists. Paths are relative to its folder.
 
     The columns are `case` (or `patient`, and `scan` if a patient has several), and one for each sequence; or `image` instead
-    of the sequences, with a row for each slice or volume. A column `slice` orders the slices. Other columns are not read, so
-    the tables that train can be given too.
+    of the sequences, with a row for each slice or volume. A column `slice` orders the slices: by number if all are whole
+    numbers, else in natural order. Other columns are not read, so the tables that train can be given too.
 
     Raises:
         DataError: the file is no such CSV; it has no rows; a name cannot be that of a folder.
@@ -80,7 +81,8 @@ def read_table(file: Path) -> Listed:
     if not rows:
         raise DataError(f"{file}: no rows below the header")
     order = {name: place for place, (name, _) in enumerate(reversed(rows))}
-    rows.sort(key=lambda item: (-order[item[0]], natural_key(item[1].get("slice", ""))))
+    numbered = all(re.fullmatch("-?[0-9]+", row.get("slice", "")) for _, row in rows)
+    rows.sort(key=lambda item: (-order[item[0]], int(item[1]["slice"]) if numbered else natural_key(item[1].get("slice", ""))))
     return Listed(file.parent, tuple((name, locate_files(file.parent, row)) for name, row in rows))
 
 
