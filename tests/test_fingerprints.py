@@ -72,9 +72,9 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.copytree(config.targets.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "conf"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reach, "PACKAGE", copy)
-        reach.source.cache_clear()
+        reach.find_source.cache_clear()
         yield copy
-    reach.source.cache_clear()
+    reach.find_source.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def edit(package: Path, before: dict[str, str]) -> Iterator[Edit]:
         assert old in text
         undo.append(partial(path.write_text, text) if text else path.unlink)
         path.write_text(text.replace(old, new, 1) if old else text + new)
-        reach.source.cache_clear()  # of a new file
+        reach.find_source.cache_clear()  # of a new file
         return {name for name, overrides in RUNS.items() if fingerprint(*overrides) != before[name]}
 
     yield changed
@@ -180,6 +180,41 @@ def test_the_code_of_a_users_own_loss_and_of_what_it_imports_is_in_the_fingerpri
     (tmp_path / "ownparts.py").write_text("power = 2\nother = 1\n")
     assert len(set(seen)) == 3
     assert fingerprint(*overrides) == seen[-1]
+
+
+def test_an_installed_module_is_in_the_fingerprint_if_the_command_line_allows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "site-packages" / "installedloss.py"
+    file.parent.mkdir()
+    monkeypatch.syspath_prepend(file.parent)
+    seen = []
+    for allowed in (set(), {"installedloss"}):
+        monkeypatch.setattr(config.targets, "own", allowed)
+        for factor in (1, 2):
+            file.write_text(f"class Mine:\n    factor = {factor}\n")
+            seen.append(fingerprint("loss._target_=installedloss.Mine"))
+    assert len({*seen[2:]}) == 2
+    assert seen[0] == seen[1]
+
+
+def test_the_identity_of_the_code_knows_no_settings(edit: Edit) -> None:
+    def codes() -> list[str]:
+        return [fingerprints.code(composed(overrides)) for overrides in ((), ("seed=1", "epochs=3"), ("loss=jaccard",))]
+
+    before = codes()
+    assert before[0] == before[1]
+    edit("losses.py", "def sums(", "def sums(unused=0, *, ")
+    after = codes()
+    assert after[0] == after[1] != before[0]
+    assert after[2] != before[2]
+
+
+def test_the_code_of_a_warm_start_is_in_the_fingerprint_of_runs_that_use_it(edit: Edit) -> None:
+    plain, started = fingerprint(), fingerprint("init=abcdef")
+    edit("evaluation/warm_start.py", "def start_from(", "def start_from(unused=0, *, ")
+    assert fingerprint() == plain
+    assert fingerprint("init=abcdef") != started
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,8 @@ CORE = (
     "attnunet.evaluation.patients.score_patients",
 )
 """The code that every run executes, whatever `_target_`s it has."""
+WARM_START = "attnunet.evaluation.warm_start.start_from"
+"""The code that a run executes besides if it starts from another run's weights."""
 CODE = "code"
 """The tag with the identity of the code."""
 CATALOG, MASKS = "attnunet.metrics.catalog", "attnunet.metrics.masks.Masks"
@@ -126,7 +128,8 @@ def code(cfg: DictConfig) -> str:
 
 def reach_code(cfg: DictConfig) -> dict[str, str]:
     """Return the hash of each definition that a run executes. The entries of CATALOG have identities of their own."""
-    return reach([*CORE, *targets.find_targets(OmegaConf.to_container(cfg, resolve=True))], (*SILENT, CATALOG))
+    names = [*CORE, *targets.find_targets(OmegaConf.to_container(cfg, resolve=True)), *([WARM_START] if cfg.init else [])]
+    return reach(names, (*SILENT, CATALOG))
 
 
 def recipe(cfg: DictConfig, preparation: str, split: Split, score_test: bool) -> str:
@@ -187,7 +190,7 @@ def computation(cfg: DictConfig, channels: int, steps: int) -> str:
 def is_own(target: str) -> bool:
     """Return whether a target is defined in a user's own module."""
     package = target.partition(".")[0]
-    return package != targets.PACKAGE.name and own_root(package) is not None
+    return package != targets.PACKAGE.name and (targets.is_within(target, targets.own) or own_root(package) is not None)
 
 
 @cache

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from attnunet.config import targets
 from attnunet.config.targets import PACKAGE, is_within
 from attnunet.data.files import digest
 
@@ -74,11 +75,19 @@ def split_name(name: str) -> tuple[str | None, str]:
     return next(((home, inner) for home, inner in homes if source(home)), (None, ""))
 
 
-@cache
 def source(module: str) -> Path | None:
-    """Return the source file of a module of attnunet or of the user; None for an installed module and for any other name."""
+    """Return the source file of a module of attnunet or of the user; None for any other name.
+
+    A module is the user's if the command line allows it, or if it is not installed.
+    """
+    return find_source(module, is_within(module, targets.own))
+
+
+@cache
+def find_source(module: str, allowed: bool) -> Path | None:
+    """Return the source file of a module. If it is not `allowed`, return None for a module of an installed package."""
     package = module.partition(".")[0]
-    root = PACKAGE.parent if package == PACKAGE.name else own_root(package)
+    root = PACKAGE.parent if package == PACKAGE.name else (find_root(package) if allowed else own_root(package))
     if root is None:
         return None
     path = root.joinpath(*module.split("."))
@@ -87,11 +96,16 @@ def source(module: str) -> Path | None:
 
 def own_root(package: str) -> Path | None:
     """Return the folder that holds a user's own module or package; None for installed packages and the standard library."""
+    root = find_root(package)
+    return None if root is None or {"site-packages", "dist-packages"} & {*root.parts} else root
+
+
+def find_root(package: str) -> Path | None:
+    """Return the folder that holds a module or package; None for the standard library and for names that do not exist."""
     spec = None if package in sys.stdlib_module_names else find_spec(package)
     if spec is None:
         return None
-    place = Path(next(iter(spec.submodule_search_locations or ()), spec.origin or ""))
-    return None if {"site-packages", "dist-packages"} & {*place.parts} else place.parent
+    return Path(next(iter(spec.submodule_search_locations or ()), spec.origin or "")).parent
 
 
 def read_module(name: str) -> Module:
