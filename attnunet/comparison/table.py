@@ -192,9 +192,9 @@ class Comparison:
                 )
         if any(pair.verdict != "undecided" and self.seeds_of(pair) == 1 for pair in self.pairs):
             yield (
-                "One seed: where a row has a single seed, a difference may be the seed's. In 95 % of cases, two seeds differ by "
-                "less than 0.028 of Dice for the recipe of experiments/seeds, and by less than 0.076 over the ten recipes of "
-                "experiments/recipe. Train these rows with more seeds, such as seed=0,1,2."
+                "One seed: where a row has a single seed, a difference may be the seed's. In 95 % of cases, two seeds differ "
+                "by less than 0.028 of Dice for the recipe of experiments/seeds, and by less than 0.076 over the ten recipes "
+                "of experiments/recipe. Train these rows with more seeds, such as seed=0,1,2."
             )
         if self.worst.any():
             yield (
