@@ -321,7 +321,7 @@ def test_a_named_folder_that_holds_something_else_is_left_alone(runs: Runs, tmp_
     runs.compare(f"output={folder}")  # an empty one will do
     assert (folder / "compare.html").exists()
     with pytest.raises(RunError, match=r"output=.*mine: .* holds something else, and it stays"):
-        runs.compare(f"output={folder}", "alpha=0.01")
+        runs.compare(f"output={folder}", "alpha=0.02")
     notes = tmp_path / "notes"
     notes.mkdir()
     (notes / "compare.html").write_text("mine")
