@@ -13,8 +13,10 @@ import cv2
 import keras
 import numpy as np
 import pytest
+import tifffile
 from keras import layers
 
+from attnunet.data.images import read_image
 from attnunet.inference import script
 from attnunet.inference.export import assemble, describe, export_predictor
 from attnunet.inference.formats import FORMATS, Format
@@ -128,6 +130,66 @@ def test_the_script_reads_raw_images_and_writes_their_masks(tmp_path: Path) -> N
     found = [cv2.imread(str(tmp_path / "out" / name), cv2.IMREAD_UNCHANGED) for name in names]
     np.testing.assert_array_equal(found, expected * 255)
     assert 0 < expected.mean() < 1
+
+
+GREY, COLOUR = RNG.integers(0, 60_000, SIZE, np.uint16), RNG.integers(0, 60_000, (*SIZE, 3), np.uint16)
+TIFF = {
+    "grey": (GREY, {"photometric": "minisblack"}),
+    "white is zero": (GREY, {"photometric": "miniswhite"}),
+    "white is zero in 8 bits": (GREY.astype(np.uint8), {"photometric": "miniswhite"}),
+    "one bit": (GREY > 30_000, {"photometric": "minisblack"}),
+    "one bit, white is zero": (GREY > 30_000, {"photometric": "miniswhite"}),
+    "negative numbers": (GREY.astype(np.int16), {"photometric": "minisblack"}),
+    "real numbers": (GREY.astype(np.float32), {"photometric": "minisblack"}),
+    "colours": (COLOUR, {"photometric": "rgb"}),
+    "colours in planes": (np.moveaxis(COLOUR, -1, 0), {"photometric": "rgb", "planarconfig": "separate"}),
+    "compressed": (COLOUR, {"photometric": "rgb", "compression": "lzw", "predictor": True}),
+    "two channels": (COLOUR[..., :2], {"photometric": "minisblack", "planarconfig": "contig"}),
+}
+
+
+@pytest.mark.parametrize("form", TIFF)
+def test_the_script_reads_the_pixels_that_training_reads(form: str, tmp_path: Path) -> None:
+    pixels, tags = TIFF[form]
+    tifffile.imwrite(tmp_path / "s.tif", pixels, **tags)
+    (found,), names = script.read(tmp_path)
+    expected = read_image(str(tmp_path / "s.tif"), found.shape[2])
+    assert (names, found.dtype) == (["s.tif"], expected.dtype)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "pixels", [GREY, GREY.astype(np.uint8), COLOUR, COLOUR.astype(np.uint8)], ids=lambda a: f"{a.ndim}{a.dtype}"
+)
+def test_the_script_reads_png_as_training_reads_it(pixels: np.ndarray, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "s.png"), pixels[..., ::-1] if pixels.ndim == 3 else pixels)
+    (found,), _ = script.read(tmp_path)
+    np.testing.assert_array_equal(found, read_image(str(tmp_path / "s.png"), found.shape[2]))
+    np.testing.assert_array_equal(found, pixels.reshape(found.shape))
+
+
+def test_the_script_refuses_slices_that_it_would_misread(tmp_path: Path) -> None:
+    write_bundle(tmp_path)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    told = {}
+    for form, pixels, tags in [
+        ("several types", GREY, {}),
+        ("negative, white is zero", GREY.astype(np.int16), {"photometric": "miniswhite"}),
+        ("palette", GREY.astype(np.uint8), {"photometric": "palette", "colormap": np.zeros((3, 256), np.uint16)}),
+    ]:
+        tifffile.imwrite(folder / "s_1.tif", pixels, **tags)
+        if not tags:
+            cv2.imwrite(str(folder / "s_2.png"), pixels.astype(np.uint8))
+        result = start(tmp_path, folder, tmp_path / "out")
+        assert result.returncode == 1
+        told[form] = result.stderr
+        (folder / "s_2.png").unlink(missing_ok=True)
+    assert told["several types"] == f"{folder}: needed: slices (TIFF or PNG) of one size and type\n"
+    assert "MINISWHITE" in told["negative, white is zero"]
+    assert "PALETTE" in told["palette"]
+    assert all(line.endswith("needed: RGB, or grey where black is zero\n") for line in [*told.values()][1:])
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_script_refuses_images_of_several_pages(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def assemble(form: Format) -> str:
 def requirements(form: Format) -> str:
     """Return the text of requirements.txt, with the installed versions where they are known."""
     lines = []
-    for package in ("numpy", "scipy", "opencv-python-headless", *form.packages):
+    for package in ("numpy", "scipy", "opencv-python-headless", "tifffile", "imagecodecs", *form.packages):
         try:
             lines.append(f"{package}=={metadata.version(package)}")
         except metadata.PackageNotFoundError:

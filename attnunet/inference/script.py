@@ -13,7 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import imagecodecs
 import numpy as np
+import tifffile
 from scipy import ndimage
 
 Network = Callable[[np.ndarray], np.ndarray]
@@ -91,17 +93,33 @@ def segment(volume: np.ndarray, facts: dict, network: Network, spacing: list[flo
     return (mask & (np.bincount(labels.ravel()) >= decision["smallest_lesion"])[labels]).astype(np.uint8)
 
 
+def decode(path: Path) -> np.ndarray:
+    """Return a slice (h, w, channels) as it is stored, but with a TIFF's white as its largest value."""
+    if path.suffix.lower() == ".png":
+        image = imagecodecs.png_decode(path.read_bytes())
+        return image.reshape(*image.shape[:2], -1)
+    with tifffile.TiffFile(path) as file:
+        if len(file.pages) > 1:
+            sys.exit(f"{path.name}: has several pages; needed: a file for each slice, or a .npy")
+        page = file.pages.first
+        image = page.asarray()
+    image = image * np.uint8(255) if image.dtype == bool else image
+    if page.photometric not in (0, 1, 2) or (page.photometric == 0 and image.dtype.kind != "u"):
+        sys.exit(f"{path.name}: {page.photometric!r} of {image.dtype}; needed: RGB, or grey where black is zero")
+    image = np.iinfo(image.dtype).max - image if page.photometric == 0 else image
+    return np.moveaxis(image, 0, -1) if page.axes == "SYX" else image.reshape(*image.shape[:2], -1)
+
+
 def read(path: Path) -> tuple[np.ndarray, list[str]]:
     """Return a volume (D, h, w, channels) and the names of its masks. Slices are in the order of their numbers."""
     if path.suffix == ".npy":
         return np.load(path), [path.name]
     names = [file.name for file in path.iterdir() if re.fullmatch(r"(?i)[^.].*(?<!_mask)\.(tiff?|png)", file.name)]
     names.sort(key=lambda name: [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)])
-    if several := [name for name in names if cv2.imcount(str(path / name)) > 1]:
-        sys.exit(f"{several[0]}: has several pages; needed: a file for each slice, or a .npy")
-    images = [np.asarray(cv2.imread(str(path / name), cv2.IMREAD_UNCHANGED)) for name in names]
-    volume = np.stack([image.reshape(*image.shape[:2], -1) for image in images])
-    return volume[..., [2, 1, 0, 3][: volume.shape[3]]] if volume.shape[3] > 1 else volume, names  # OpenCV reads BGR
+    images = [decode(path / name) for name in names]
+    if len({(image.shape, image.dtype) for image in images}) != 1:
+        sys.exit(f"{path}: needed: slices (TIFF or PNG) of one size and type")
+    return np.stack(images), names
 
 
 def main(network: Network) -> None:
