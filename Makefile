@@ -69,7 +69,7 @@ ui: setup ## the MLflow UI on this project's runs, on loopback
 demo: setup ## a page to try this project's networks on, on loopback
 	$(BIN)/python -m attnunet.demo
 
-bench: setup ## where the time goes: step, pipeline, preparation, overhead, start, sweep, inference, runtimes (50 minutes, quiet)
+bench: setup ## where the time goes: step, pipeline, preparation, volumes, overhead, start, sweep, inference, runtimes (50 minutes, quiet)
 	$(BIN)/python experiments/throughput/bench.py
 
 lock: setup ## resolve pyproject.toml anew into requirements.lock and requirements-gpu.lock

@@ -60,7 +60,7 @@ def dice(y: Tensor, z: Tensor, smooth: float = 1.0, per_image: bool = False) -> 
 
 
 def jaccard(y: Tensor, z: Tensor, smooth: float = 1.0, per_image: bool = False) -> Tensor:
-    """Return 1 - (I + s) / (P + Y - I + s), in [0, 1)."""
+    """Return 1 - (I + s) / (P + Y - I + s), in [0, 1): the IoU loss of Rahman and Wang 2016 (ISVC), smoothed."""
     return tversky(y, z, 1.0, 1.0, smooth, per_image)
 
 

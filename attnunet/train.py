@@ -71,7 +71,7 @@ def train(
         say(line)
 
     # The run whose weights it starts from, and an earlier start of the same run.
-    origin = warm_start.find_start(store, cfg.init, prepared, split) if cfg.init else None
+    origin = warm_start.find_origin(store, cfg.init, prepared, split) if cfg.init else None
     cfg.init = origin and origin.id
     threads = runtime.available_threads(cfg.trainer.threads)
     arithmetic = {"threads": str(threads), "settings": runtime.library_settings()}

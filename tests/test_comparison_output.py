@@ -93,6 +93,10 @@ def test_a_verdict_that_rests_on_one_seed_is_marked() -> None:
     assert said in text_of(comparison)
     assert said in page(comparison, "", [], [], {}).replace("&#39;", "'")
     assert {row["seeds"] for row in read_csv(tables(comparison)["pairs.csv"])} == {"1"}
+    assert any("0.028 of Dice" in note for note in comparison.notes())
+    # What two seeds differ by was measured for Dice alone.
+    (other,) = [note for note in compare_rows(group_rows(made), "val", Question("iou", resamples=199)).notes() if said in note]
+    assert "of Dice" not in other
     # An undecided pair says nothing that a seed could explain.
     undecided = table(np.random.default_rng(2).beta(5, 2, (2, 12)))
     assert [pair.verdict for pair in undecided.pairs] == ["undecided"]

@@ -209,6 +209,7 @@ def test_every_target_of_data_and_split_exists(choice: str) -> None:
             ["trainer.lesion_share=0.99"],
             "trainer.lesion_share=0.99: gives 16 slices with a lesion in a batch of batch_size=16",
         ),
+        (["sampler.lesion_share=0.01"], "sampler.lesion_share=0.01: gives 0 slices with a lesion"),
         (["evaluation.thresholds=[0.5,0.4]"], r"evaluation.thresholds=\[0.5, 0.4\]: must ascend"),
         (["split.seed=-1"], "split.seed=-1: Input should be greater than or equal to 0"),
         (["+optimizer.steps=3"], "optimizer.steps: unknown key; allowed: learning_rate"),

@@ -213,7 +213,7 @@ def test_folds_of_other_files_with_patients_of_the_same_names_are_refused(store:
 
 def test_a_study_without_folds_is_refused(store: Store) -> None:
     store.client.create_run(store.study("folds"))
-    with pytest.raises(records.RunError, match="no finished runs with split=kfold"):
+    with pytest.raises(records.RunError, match="no finished runs of a split into folds"):
         join(store)
 
 

@@ -141,7 +141,7 @@ def test_the_page_begins_with_a_phantom_and_its_prediction(place: Path, temporar
 def test_the_threshold_moves_the_mask_and_the_network_rests(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = opened(place)
     frozen = captions(page)
-    monkeypatch.delattr(Predictor, "predict_batch")
+    monkeypatch.delattr(Predictor, "views")
     page.slider[1].set_value(0.0).run()
     assert captions(page) == [f"{4 * 32 * 32:,} voxels in 1 part(s), on 4 of 4 slices"] != frozen
     page.slider[1].set_value(1.0).run()

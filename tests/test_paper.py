@@ -176,7 +176,11 @@ CASES: list[tuple[Sentence, Callable[[Protocol], Protocol], str]] = [
     (data.rule, configured("split=slice"), "Slices, not patients, were assigned"),
     (data.rule, configured("split.train_slices=7"), "; 7 training slices, drawn evenly over the patients, were used."),
     (data.sizes, record(split=ONE), "were training 1, validation 1 and test 1 (slices: 2, 1 and 1)."),
-    (data.sizes, record(split=ONE, params={"split": "kfold", "split.fold": "2"}), "In fold 2, the numbers of patients were"),
+    (
+        data.sizes,
+        record(split=ONE, params={"split": "kfold", "split.folds": "3", "split.fold": "2"}),
+        "In fold 2, the numbers of patients were",
+    ),
     (data.leakage, record(split={**ONE, "test": {"a": [3]}}), "LEAKS: 1 patient was in more than one part"),
     (training.other_tool, record(config={"name": "nnunet", "masks": "/masks"}), "another tool, `nnunet`, whose training"),
     (
@@ -520,7 +524,14 @@ def test_the_patients_of_a_cross_validation_are_listed_once(protocol: Protocol) 
     for fold, names in (("0", "abc"), ("1", "cab")):
         scans = [scan(part, name, 10 * (ord(name) - 96)) for part, name in zip(("train", "val", "test"), names, strict=True)]
         split = {part: {name: [1]} for part, name in zip(("train", "val", "test"), names, strict=True)}
-        folds.append(replace(protocol.rows[0].first, params={"split": "kfold", "split.fold": fold}, split=split, scans=scans))
+        folds.append(
+            replace(
+                protocol.rows[0].first,
+                params={"split": "kfold", "split.folds": "2", "split.fold": fold},
+                split=split,
+                scans=scans,
+            )
+        )
     joined = replace(protocol, rows=(replace(protocol.rows[0], runs=tuple(folds)),))
     assert cohort_of(joined, "test", fold="0")["volume_median"] == "30"
     assert cohort_of(joined, "test", fold="1")["volume_median"] == "20"

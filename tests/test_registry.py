@@ -177,7 +177,7 @@ def test_a_first_row_that_leaks_or_joins_folds_is_refused(runs: Runs) -> None:
     with pytest.raises(NoBest, match=r"the first row \(LEAKING loss=dice\) trained on patients who are scored"):
         runs.compare("register=best")
     for fold in (0, 1):
-        add(runs, BASE + 0.2, {"loss": "bce", "split": "kfold", "split.fold": fold})
+        add(runs, BASE + 0.2, {"loss": "bce", "split": "kfold", "split.folds": 2, "split.fold": fold})
     with pytest.raises(
         NoBest, match=r"the first row \(loss=bce.*\) joins folds, .*; allowed: rows that are no cross-validation"
     ):

@@ -15,7 +15,7 @@ from attnunet.metrics.scores import nan_mean
 Scores = Mapping[str, float]
 Slices = Mapping[str, Sequence[int]]
 
-SEED, FOLD = "seed", "split.fold"
+SEED, FOLD, FOLDS = "seed", "split.fold", "split.folds"
 RUN = "run"  # the entry of a label that tells rows with equal parameters apart
 
 
@@ -161,7 +161,7 @@ def group_rows(runs: Sequence[ScoredRun], no_effect: Sequence[str] = ()) -> list
     """
     alike: dict[tuple, list[dict[tuple, ScoredRun]]] = {}
     for run in runs:
-        removed = (SEED, FOLD) if run.params.get("split") == "kfold" else (SEED,)
+        removed = (SEED, FOLD) if FOLDS in run.params else (SEED,)
         params = {key: value for key, value in run.params.items() if not is_within(key, no_effect)}
         place = tuple(params.pop(key, "") for key in removed)
         copies = alike.setdefault((run.tags.get(CODE, ""), tuple(sorted(params.items()))), [])

@@ -25,6 +25,11 @@ from attnunet.metrics.statistics import compact_letters, mean_intervals, rank_in
 
 PATIENTS = {"val": "validation patient", "test": "test patient"}
 """The names of the patients of a part."""
+SEEDS_OF_DICE = (
+    "In 95 % of cases, two seeds differ by less than 0.028 of Dice for the recipe of experiments/seeds, and by less than "
+    "0.076 over the ten recipes of experiments/recipe."
+)
+"""How much two seeds differ, measured on this project's studies."""
 APART = 2  # most parameters that name the rows of a pair; with more, the rows have numbers only
 
 
@@ -191,10 +196,10 @@ class Comparison:
                     "different versions of the code or of its packages. To leave rows out, name the others: runs=[ID,ID,...]."
                 )
         if any(pair.verdict != "undecided" and self.seeds_of(pair) == 1 for pair in self.pairs):
+            told = f" {SEEDS_OF_DICE}" if self.question.score == "dice" else ""
             yield (
-                "One seed: where a row has a single seed, a difference may be the seed's. In 95 % of cases, two seeds differ "
-                "by less than 0.028 of Dice for the recipe of experiments/seeds, and by less than 0.076 over the ten recipes "
-                "of experiments/recipe. Train these rows with more seeds, such as seed=0,1,2."
+                f"One seed: where a row has a single seed, a difference may be the seed's.{told} Train these rows with more "
+                "seeds, such as seed=0,1,2."
             )
         if self.worst.any():
             yield (

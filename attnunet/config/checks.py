@@ -160,10 +160,8 @@ def check_arguments(node: dict, key: str) -> Iterator[str]:
     yield from find_errors(create_model(key, __config__=config, **fields), given, f"{key}.")
 
 
-def check_combinations(plain: dict) -> Iterator[str]:
-    """Yield a line for each combination of keys that cannot run."""
-    if (plain["epochs"] is None) == (plain["budget_images"] is None):
-        yield f"epochs={plain['epochs']}, budget_images={plain['budget_images']}: give one of the two"
+def check_sizes(plain: dict) -> Iterator[str]:
+    """Yield a line for each size of images that the network or the length of the run cannot have."""
     if isinstance(filters := plain["model"].get("filters"), list):
         divisor = 2 ** (len(filters) - 1)
         for key, size in (("image_size", plain["image_size"]), *(("first_sizes", size) for size in plain["first_sizes"])):
@@ -183,6 +181,13 @@ def check_combinations(plain: dict) -> Iterator[str]:
         yield f"first_sizes={sizes[:-1]}: {len(sizes)} sizes take as many epochs; allowed: epochs={len(sizes)} or more"
     if sizes[:-1] and plain["trainer"]["jit_compile"]:
         yield f"first_sizes={sizes[:-1]}: XLA compiles one size only; allowed: trainer.jit_compile=false, or first_sizes=[]"
+
+
+def check_combinations(plain: dict) -> Iterator[str]:
+    """Yield a line for each combination of keys that cannot run."""
+    if (plain["epochs"] is None) == (plain["budget_images"] is None):
+        yield f"epochs={plain['epochs']}, budget_images={plain['budget_images']}: give one of the two"
+    yield from check_sizes(plain)
     terms, weights = plain["loss"].get("terms"), plain["loss"].get("weights")
     if isinstance(terms, dict) and isinstance(weights, dict):
         if set(terms) != set(weights):
@@ -195,8 +200,11 @@ def check_combinations(plain: dict) -> Iterator[str]:
     share, batch_size = plain["sampler"].get("lesion_share"), plain["batch_size"]
     if share not in (None, 0, 1) and round(share * batch_size) in (0, batch_size):
         lesions = round(share * batch_size)
+        key = (
+            "trainer" if share == plain["trainer"]["lesion_share"] else "sampler"
+        )  # the sampler takes the trainer's, or its own
         yield (
-            f"trainer.lesion_share={share}: gives {lesions} slices with a lesion in a batch of batch_size={batch_size}; "
+            f"{key}.lesion_share={share}: gives {lesions} slices with a lesion in a batch of batch_size={batch_size}; "
             "allowed: a share that gives slices with and without a lesion, or null for the share of the data"
         )
     thresholds = plain["evaluation"]["thresholds"]

@@ -74,7 +74,7 @@ class Prepared:
         return find_neighbors([item.volume for item in self.slices])
 
     def inputs(self, indices: Sequence[int]) -> np.ndarray:
-        """Return the network's input for slices, uint8 (n, image_size, image_size, input_channels).
+        """Return the network's input for slices, uint8 or float16 (n, image_size, image_size, input_channels).
 
         After a slice's own channels come those of the slice before and of the slice after it that `neighbors` names.
         """

@@ -125,15 +125,15 @@ def find_cross_validations(records: Iterable[Record]) -> list[CrossValidation]:
     Runs belong to the same cross-validation if they are of the same code, and differ only in the settings of FREE.
 
     Raises:
-        RunError: the study has no finished run with split=kfold.
+        RunError: the study has no finished run of a split into folds.
     """
     recipes: dict[tuple, list[Record]] = {}
     for record in records:
-        if record.params.get("split") == "kfold" and record.is_current:
+        if "split.folds" in record.params and record.is_current:
             recipe = record.tags.get(fingerprints.CODE, ""), recipe_of(record.params)
             recipes.setdefault(recipe, []).append(record)
     if not recipes:
-        raise RunError("no finished runs with split=kfold in this study")
+        raise RunError("no finished runs of a split into folds (split=kfold) in this study")
     return [CrossValidation(tuple(sorted(runs, key=lambda r: int(r.params["split.fold"])))) for runs in recipes.values()]
 
 

@@ -15,13 +15,13 @@ MOST = 32
 
 
 def spread(selection: Selection, most: int) -> np.ndarray:
-    """Return up to `most` images of a selection, uint8 (n, S, S, C), at equal distances over all its slices."""
+    """Return up to `most` images of a selection, uint8 or float16 (n, S, S, C), at equal distances over all its slices."""
     places = np.unique(np.linspace(0, len(selection.indices) - 1, most).round().astype(int))
     return selection.prepared.inputs([selection.indices[place] for place in places])
 
 
 def slices_to_check(record: Record, preparation: Preparation) -> tuple[np.ndarray, str]:
-    """Return images for the check of an exported network, uint8 (n, S, S, C), and a text that tells what they are.
+    """Return images for the check of an exported network, uint8 or float16 (n, S, S, C), and a text that tells what they are.
 
     They are validation slices of the run. If the data of the run cannot be read, they are slices of a phantom, and the text
     tells the reason.

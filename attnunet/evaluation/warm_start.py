@@ -19,7 +19,7 @@ SEEN = {"val": ("train",), "test": ("train", "val")}
 """The parts of an earlier run's split in which the patients of a part may not be."""
 
 
-def find_start(store: Store, run_id: str, prepared: Prepared, split: Split) -> Record:
+def find_origin(store: Store, run_id: str, prepared: Prepared, split: Split) -> Record:
     """Return the run whose weights a training with this split may start from, without importing TensorFlow.
 
     That run may have started from another run's weights, and so on. No run of this chain may have trained on a validation or

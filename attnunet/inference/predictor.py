@@ -44,15 +44,17 @@ class Preparation:
         return len(self.channels) + 2 * len(self.neighbors)
 
     def __call__(self, volume: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
-        """Return the network's input (D, image_size, image_size, C) for a volume (D, h, w, file channels).
+        """Return the network's input for a volume (D, h, w, file channels).
 
-        C is the number of channels, and twice the number of channels of which the network also sees the neighbouring slices.
+        The input is uint8 or float16 (D, image_size, image_size, C), from 0 to 255. C is the number of channels, and twice the
+        number of channels of which the network also sees the neighbouring slices.
 
         `spacing` holds the distances in mm between slices, between rows and between columns. It is needed if `pixel_size` is
         set.
 
         Raises:
             ValueError: the volume has another shape or type, or is empty.
+            ValuesError, DataError: see `prepare_volume`.
         """
         as_needed = volume.ndim == 4 and volume.shape[-1] == len(self.file_channels) and volume.dtype.kind in "iuf"
         if not as_needed or volume.size == 0:
@@ -96,7 +98,7 @@ class Predictor(Segmenter):
         batch_size: the number of slices in a batch of the network.
         modules: the user's own modules that define parts of the network. Keras can load the network only after they are
             imported.
-        engine: computes the logits float32 (n, S, S, 1) of images uint8 (n, S, S, C) instead of Keras. It is not saved.
+        engine: computes the logits float32 (n, S, S, 1) of images (n, S, S, C) instead of Keras. It is not saved.
     """
 
     network: keras.Model

@@ -6,7 +6,6 @@ import io
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
@@ -57,9 +56,8 @@ class Served:
         check_sequences(named, preparation.channels)
         check_volume(volume, named)
         spacing = check_spacing(given.get("spacing") or (), preparation.pixel_size)
-        predictor = replace(self.predictor, preparation=replace(preparation, file_channels=named))
         with self.turn:
-            mask = predictor.decision(predictor.probabilities_of(volume, spacing))
+            mask = self.predictor.taking(named).segment(volume, spacing)
         return mask if text is None else encode(mask)
 
 

@@ -75,7 +75,7 @@ class Member(Protocol):
     def batch_size(self) -> int: ...
 
     def views(self, images: np.ndarray) -> list[np.ndarray]:
-        """Return the probabilities float32 (n, S, S) of images uint8 (n, S, S, C), for each view of the images."""
+        """Return the probabilities float32 (n, S, S) of images (n, S, S, C), for each view of the images."""
 
 
 class Segmenter(ABC):
@@ -161,7 +161,7 @@ class Ready:
     """A volume that is prepared for the networks.
 
     Attributes:
-        images: the slices uint8 (D, S, S, C), for each member. Members with the same preparation share an array.
+        images: the slices uint8 or float16 (D, S, S, C), for each member. Members with the same preparation share an array.
         frames: the frame of the volume's slices, for each member.
         seen: for each slice that the networks have seen, the probabilities (S, S) by member and view.
     """

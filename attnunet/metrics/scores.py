@@ -29,17 +29,17 @@ def iou(c: Counts) -> Array:
 
 
 def sensitivity(c: Counts) -> Array:
-    """Return tp / (tp + fn), the share of the lesion that was found; NaN where the reference is empty."""
+    """Return tp / (tp + fn), the share of the lesion that was found, in [0, 1]; NaN where the reference is empty."""
     return ratio(c.tp, c.tp + c.fn)
 
 
 def specificity(c: Counts) -> Array:
-    """Return tn / (tn + fp), the share of the background that is not predicted as lesion; NaN where the reference is full."""
+    """Return tn / (tn + fp), the share of the background that is left out, in [0, 1]; NaN where the reference is full."""
     return ratio(c.tn, c.tn + c.fp)
 
 
 def precision(c: Counts) -> Array:
-    """Return tp / (tp + fp), the share of the predicted pixels that are lesion; NaN where the prediction is empty."""
+    """Return tp / (tp + fp), the share of the prediction that is lesion, in [0, 1]; NaN where the prediction is empty."""
     return ratio(c.tp, c.tp + c.fp)
 
 

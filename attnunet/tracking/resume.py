@@ -114,6 +114,14 @@ def count_epochs(folder: Path) -> int:
 
 
 def find_start(store: Store, study: str, identity: Identity, resume: str, folder: Path) -> Start:
+    """Return how a run starts, by the runs of the study that have its fingerprint and by the state in a folder.
+
+    A finished run with a score is reused, unless the code of one of its metrics has changed. Otherwise the latest unfinished
+    run goes on from its state. A new run starts where there is none, where its state is gone, and with resume="never".
+
+    Raises:
+        Busy: another process is training the run.
+    """
     store.reap()
     found = store.runs(study, f"tags.fingerprint = '{identity.fingerprint}'")
     runs = [run for run in found if "superseded" not in run.data.tags]
@@ -144,7 +152,7 @@ def find_start(store: Store, study: str, identity: Identity, resume: str, folder
     name = f"run {last.info.run_id} ({last.info.status})"
     trained = [name for name in last.data.metrics if not name.startswith(PREFIX)]
     if folder.exists() or not trained:
-        why = f"resumed {name} {'from its last epoch' if state else ', which had ended no epoch'}"
+        why = f"resumed {name}{' from its last epoch' if state else ', which had ended no epoch'}"
         return Start("resumed", why, folder, last.info.run_id, replaces=replaced, machine=last.data.tags.get("machine"))
     why = f"new run: the state of {name} is not in {folder}"
     return Start("finished", why, folder, replaces=earlier)

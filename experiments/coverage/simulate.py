@@ -1,4 +1,4 @@
-"""How often an interval of the mean Dice over patients holds the true mean: four distributions, four methods.
+"""How often an interval of the mean Dice over patients holds the true mean: four distributions, five methods.
 
 python experiments/coverage/simulate.py     writes coverage.csv beside this file
 """

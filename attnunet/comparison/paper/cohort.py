@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from attnunet.comparison.paper.facts import Facts, Protocol, Scan
-from attnunet.comparison.rows import FOLD
+from attnunet.comparison.rows import FOLD, FOLDS
 from attnunet.data.split import PARTS
 
 EVERY = "all"
@@ -43,7 +43,7 @@ def find_groups(protocol: Protocol) -> list[Group]:
 
 def fold_of(facts: Facts) -> str:
     """Return the fold of a run; "" if the run belongs to no cross-validation."""
-    return facts.params.get(FOLD, "") if facts.params.get("split") == "kfold" else ""
+    return facts.params.get(FOLD, "") if FOLDS in facts.params else ""
 
 
 def count_described(facts: Facts) -> int:
