@@ -146,8 +146,8 @@ def fit_and_score(
     network = build.build_network(cfg, prepared.input_channels, epochs * draws.steps_per_epoch)
     predictor = build.build_predictor(cfg, network, prepared)
     if origin:
-        warm_start.start_from(predictor.network, origin)
-        console.print(f"starts from the weights of run {origin.id} ({origin.name})")
+        differences = warm_start.start_from(predictor, origin)
+        console.print("; ".join([f"starts from the weights of run {origin.id} ({origin.name})", *differences]))
     steps = draws.steps_per_epoch
     console.print(
         f"{network.count_params():,} parameters, {epochs} epochs of {steps} steps, {epochs * steps * cfg.batch_size:,} images"

@@ -67,6 +67,7 @@ REFUSED = [
     (("model.filters=choice([8,16],[8])",), "model.filters=[8]: List should have at least 2 items"),
     (("image_size=range(32,99)", "model.filters=[4,8,16]"), "image_size=98: 3 model.filters halve"),
     (("loss=dice",), "loss.weights"),
+    (("monitor=val/dice,val/loss",), "monitor=val/dice,val/loss: ranks the jobs of a sweep; allowed: one value"),
     (
         ("hydra.sweeper.n_trials=abc",),
         "hydra.sweeper.n_trials=abc: Value 'abc' of type 'str' could not be",
@@ -284,6 +285,38 @@ def test_a_study_with_other_choices_is_refused_before_a_trial(now: str, allowed:
             search(again, [now])
         assert again.batches == []
         assert len(load_study(study_name="by hand", storage=f"sqlite:///{tmp_path}/optuna.db").trials) == 1
+
+
+@pytest.mark.parametrize(
+    ("now", "message"),
+    [
+        ({"monitor": "val/loss"}, "monitor: study by hand has monitor=val/dice, which cannot become monitor=val/loss; give"),
+        (
+            {"image_size": 256, "epochs": 3},
+            r"study by hand has image_size=128, .* image_size=256 \(and 1 more\)",
+        ),
+        ({"loss": {"_target_": "attnunet.losses.Focal"}}, "_target_: study by hand has _target_=attnunet.losses.Dice, which"),
+        ({"dropout": 0}, "dropout: study by hand has a search, which cannot become dropout=0"),
+        ({"hydra": {"runtime": {"choices": {"loss": "focal"}}}}, "loss: study by hand has loss=dice, which"),
+        ({"study": "of another name", "trainer": {"threads": 8}, "tracking": {"patience": 3}}, None),
+    ],
+)
+def test_a_study_of_other_settings_is_refused_before_a_trial(now: dict, message: str | None, tmp_path: Path) -> None:
+    first = Objective(tmp_path, "val/dice", [0.5])
+    made = {"image_size": 128, "epochs": 2, "study": "one", "dropout": 0.1, "trainer": {"threads": 1}}
+    made |= {"loss": {"_target_": "attnunet.losses.Dice"}, "hydra": {"runtime": {"choices": {"loss": "dice"}}}}
+    first.config = OmegaConf.merge(first.config, made)
+    search(first, ["dropout=0,1"])
+    again = Objective(tmp_path, "val/dice", [0.5, 0.25])
+    again.config = OmegaConf.merge(first.config, now)
+    space = ["seed=0"] if "dropout" in now else ["dropout=0,1"]
+    if message is None:
+        search(again, space)
+        assert len(again.batches) == 1
+    else:
+        with pytest.raises(UserError, match=message):
+            search(again, space)
+        assert again.batches == []
 
 
 def test_a_damaged_store_of_searches_is_named(tmp_path: Path) -> None:

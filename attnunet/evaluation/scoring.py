@@ -83,6 +83,11 @@ def prepare_as_trained(data: DictConfig, preparation: Preparation, cache: Path) 
     if lacking := [name for name in preparation.channels if name not in dataset.file_channels]:
         found = ", ".join(dataset.file_channels)
         raise DataError(f"data: the run's network takes the channels {', '.join(lacking)}; the files have {found}")
+    if "channels" in data and set(dataset.file_channels) > set(preparation.channels):
+        # A reader of volumes then reads the network's channels alone, so that images which training has seen are known again.
+        narrowed = data.copy()
+        narrowed.channels = list(preparation.channels)
+        dataset = make(narrowed, "data")()
     if dataset.plane != preparation.plane:
         own = preparation.plane
         raise DataError(f"data: the slices are {dataset.plane}, those of the run {own}; allowed: data.axis={own}")

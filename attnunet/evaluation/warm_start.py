@@ -13,17 +13,19 @@ from attnunet.tracking.records import Record, RunError, find_checkpoint
 from attnunet.tracking.store import Store
 
 if TYPE_CHECKING:
-    import keras
+    from attnunet.inference.predictor import Predictor, Preparation
 
 SEEN = {"val": ("train",), "test": ("train", "val")}
 """The parts of an earlier run's split in which the patients of a part may not be."""
+PREPARED = ("channels", "neighbors", "intensity", "pixel_size", "plane", "image_size")
+"""What a network's weights have seen of the preparation of images."""
 
 
 def find_origin(store: Store, run_id: str, prepared: Prepared, split: Split) -> Record:
     """Return the run whose weights a training with this split may start from, without importing TensorFlow.
 
-    That run may have started from another run's weights, and so on. No run of this chain may have trained on a validation or
-    test patient of the split, or have been validated on a test patient.
+    Neither that run nor a run of its own `ancestors` may have trained on a validation or test patient of the split, or have
+    been validated on a test patient.
 
     Args:
         store: the store of the runs.
@@ -32,36 +34,48 @@ def find_origin(store: Store, run_id: str, prepared: Prepared, split: Split) -> 
         split: the split of the training.
 
     Raises:
-        NotFound: there is no such run, or it keeps no checkpoint.
-        RunError: a run of the chain has seen a patient that it may not have seen.
+        NotFound: there is no such run, it keeps no checkpoint, or one of its ancestors is gone.
+        RunError: one of these runs has seen a patient that it may not have seen.
     """
-    origin = earlier = find_checkpoint(store, run_id)
-    while True:
-        for part, parts in SEEN.items():
-            if seen := {name for own in parts for name in known_patients(earlier, own, prepared, split.parts[part])}:
-                raise RunError(
-                    f"init={run_id}: run {earlier.id} ({earlier.name}) has seen patients of {part}: "
-                    f"{', '.join(sorted(seen))}; allowed: a run that has not"
-                )
-        if not earlier.config.get("init"):
-            return origin
-        earlier = find_checkpoint(store, earlier.config.init)
+    origin = find_checkpoint(store, run_id)
+    for part, parts in SEEN.items():
+        if seen := {name for own in parts for name in known_patients(origin, own, prepared, split.parts[part])}:
+            raise RunError(
+                f"init={run_id}: run {origin.id} ({origin.name}), or a run from whose weights it started, has seen patients "
+                f"of {part}: {', '.join(sorted(seen))}; allowed: a run that has not"
+            )
+    return origin
 
 
-def start_from(network: keras.Model, origin: Record) -> None:
-    """Set the weights of a network to those of the best checkpoint of a run.
+def start_from(predictor: Predictor, origin: Record) -> list[str]:
+    """Set the weights of a network to those of the best checkpoint of a run. Return how the preparation of images differs.
 
     Raises:
-        RunError: the networks have different weights.
+        RunError: the networks have different weights, or a channel of both is at another place.
     """
     from attnunet.evaluation.scoring import load_predictor
 
-    weights = load_predictor(origin).network.get_weights()
-    theirs, ours = ([value.shape for value in values] for values in (weights, network.get_weights()))
+    earlier = load_predictor(origin)
+    weights, now = earlier.network.get_weights(), predictor.network.get_weights()
+    theirs, ours = ([value.shape for value in values] for values in (weights, now))
     if theirs != ours:
         raise RunError(
             f"init={origin.id}: its network has {len(theirs)} arrays of weights with {sum(map(np.prod, theirs)):,} numbers, "
             f"this network {len(ours)} with {sum(map(np.prod, ours)):,}, or in another order; "
             "allowed: a run with the same model and channels"
         )
-    network.set_weights(weights)
+    before, after = input_names(earlier.preparation), input_names(predictor.preparation)
+    if moved := [name for place, name in enumerate(after) if name in before and before.index(name) != place]:
+        raise RunError(
+            f"init={origin.id}: its network takes the channels {', '.join(before)}, this one {', '.join(after)}, so its "
+            f"weights for {', '.join(moved)} belong to another channel; allowed: the same order of data.channels and neighbors"
+        )
+    predictor.network.set_weights(weights)
+    pairs = [(name, getattr(earlier.preparation, name), getattr(predictor.preparation, name)) for name in PREPARED]
+    return [f"{name} was {then} and is {own}" for name, then, own in pairs if then != own]
+
+
+def input_names(preparation: Preparation) -> list[str]:
+    """Return a name for each channel of a network's input."""
+    around = [f"{name} of the slice {where}" for where in ("before", "after") for name in preparation.neighbors]
+    return [*preparation.channels, *around]

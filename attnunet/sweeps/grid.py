@@ -28,7 +28,8 @@ def check_grid(cfg: DictConfig, loader: ConfigLoader) -> tuple[list[list[str]] |
     For a search, return None in place of the overrides. If several jobs share data, split and augmentation, these are
     checked only once.
     """
-    jobs, threads, folders, lengths = {}, set(), set(), set()
+    jobs: dict[str, DictConfig] = {}
+    threads, folders, lengths, monitors = set(), set(), set(), set()
     overrides_of_jobs = list(itertools.islice(list_jobs(cfg), MOST_JOBS + 1))
     if len(overrides_of_jobs) > MOST_JOBS:
         raise config.ConfigError(f"{' '.join(as_typed(cfg.hydra.overrides.task))}: allowed: at most {MOST_JOBS} jobs")
@@ -41,9 +42,12 @@ def check_grid(cfg: DictConfig, loader: ConfigLoader) -> tuple[list[list[str]] |
         except UserError as error:
             shown = [override for override in overrides if not override.startswith("tracking.uri=")]  # it may hold a password
             raise config.ConfigError(f"job {' '.join(shown)}\n{error}") from error
-        jobs[str((job.data, job.split, job.augment, job.image_size, job.image_type, job.batch_size))] = job
+        jobs.setdefault(str((job.data, job.split, job.augment, job.image_size, job.image_type, job.batch_size)), job)
         threads.add(job.trainer.threads)
         lengths.add((job.epochs, job.budget_images))
+        monitors.add(job.monitor)
+    if len(monitors) > 1:
+        raise config.ConfigError(f"monitor={','.join(sorted(monitors))}: ranks the jobs of a sweep; allowed: one value")
     if cfg.hydra.sweeper.get("pruner") and len(lengths) > 1:
         raise config.ConfigError(
             f"hydra/sweeper/pruner={cfg.hydra.runtime.choices.get('hydra/sweeper/pruner')}: compares the jobs epoch by epoch, "

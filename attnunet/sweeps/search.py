@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -11,6 +11,7 @@ from urllib.parse import quote
 import optuna
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -20,12 +21,19 @@ from optuna.distributions import (
 )
 from optuna.trial import TrialState
 
+from attnunet.config import group_choices, targets, without_hydra
+from attnunet.config.fingerprints import NO_EFFECT
 from attnunet.errors import UserError
 from attnunet.sweeps.grid import parse_overrides, values
 from attnunet.sweeps.pruning import JOB, silence
+from attnunet.tracking.labels import flatten
 
 if TYPE_CHECKING:
     from hydra_plugins.attnunet_optuna import OptunaSweeper
+
+
+SETTINGS = "settings"
+"""The attribute of a study of Optuna that holds what all its trials share; see `fixed_settings`."""
 
 
 def search(sweeper: OptunaSweeper, overrides: Sequence[str]) -> None:
@@ -86,6 +94,7 @@ def open_study(sweeper: OptunaSweeper, database: Path) -> optuna.Study:
 def run_trials(sweeper: OptunaSweeper, study: optuna.Study, overrides: Sequence[Override]) -> None:
     space = {o.get_key_element(): distribution(o) for o in overrides if o.is_sweep_override()}
     check_space(study, space)
+    check_settings(study, fixed_settings(sweeper.config, space))
     fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
     done = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
     missing = max(0, sweeper.n_trials - done)
@@ -115,6 +124,36 @@ def check_space(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> N
                     f"{key}: study {study.study_name} searches {trial.distributions[key]}, which cannot become {space[key]}; "
                     "give the range of the study, or another hydra.sweeper.study_name"
                 ) from error
+
+
+def fixed_settings(config: DictConfig, searched: Iterable[str]) -> dict[str, str]:
+    """Return the settings that all trials share and that can change their value, under the keys of the command line."""
+    plain: Any = OmegaConf.to_container(without_hydra(config), resolve=False)
+    choices = group_choices(OmegaConf.select(config, "hydra.runtime.choices") or {})
+    found = {**choices, **flatten(plain), "_target_": " ".join(targets.find_targets(plain))}
+    left_out = (*NO_EFFECT, "trainer.threads", *searched)
+    return {name: str(value) for name, value in found.items() if not targets.is_within(name, left_out)}
+
+
+def check_settings(study: optuna.Study, settings: Mapping[str, str]) -> None:
+    """Raise UserError if the study was made with other settings, because the values of its trials would not compare.
+
+    A new study, and one of an earlier version, gets these settings.
+    """
+    before = study.user_attrs.get(SETTINGS)
+    if before is None:
+        study.set_user_attr(SETTINGS, dict(settings))
+        return
+    changed = [name for name in dict.fromkeys([*settings, *before]) if settings.get(name) != before.get(name)]
+    if changed:
+        now, then = (
+            f"{changed[0]}={found[changed[0]]}" if changed[0] in found else "a search" for found in (settings, before)
+        )
+        others = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+        raise UserError(
+            f"{changed[0]}: study {study.study_name} has {then}, which cannot become {now}{others}; "
+            "give the setting of the study, or another hydra.sweeper.study_name"
+        )
 
 
 def distribution(override: Override) -> BaseDistribution:
