@@ -321,6 +321,20 @@ def test_clean_leaves_what_a_process_is_at(tmp_path: Path, master: Path, capsys:
     assert [r.info.run_id for r in kept.client.search_runs([kept.study("kept")])] == [training]
 
 
+def test_clean_keeps_the_runs_from_whose_weights_a_kept_run_started(tmp_path: Path, master: Path) -> None:
+    """last started from middle, and middle from first, which the page deleted."""
+    shutil.copytree(master, tmp_path / "mlruns")
+    kept = made(tmp_path / "mlruns")
+    first, middle = run(kept, "FINISHED", fingerprint="a"), run(kept, "FINISHED", fingerprint="b", superseded="by another")
+    last, other = run(kept, "FINISHED", fingerprint="c"), run(kept, "FINISHED", fingerprint="d", superseded="by another")
+    for later, origin in ((middle, first), (last, middle), (other, "None")):
+        kept.client.log_param(later, "init", origin)
+    kept.client.delete_run(first)
+    clear(kept, dry_run=False, confirm=refuse)
+    assert [note(kept, run_id).exists() for run_id in (first, middle, last)] == [True] * 3
+    assert [r.info.run_id for r in kept.client.search_runs([kept.study("kept")])] == [last, middle]
+
+
 def test_clean_asks_only_before_it_removes_what_can_be_resumed(
     tmp_path: Path, master: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

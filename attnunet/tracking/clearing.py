@@ -22,8 +22,8 @@ def clear(store: Store, dry_run: bool, confirm: Callable[[str], bool]) -> None:
 
     The files, the models and the unfinished state of each run are removed, too. A deleted run is a run that was deleted on
     MLflow's page, which keeps the files of the run. A finished run stays, unless another run supersedes it. The parent run
-    of a sweep stays if one of its jobs stays. A run also stays if its model is registered, or if another process is about to
-    resume it. No file outside of `root` is touched.
+    of a sweep stays if one of its jobs stays, and so does the run from whose weights a kept run started (`init`). A run also
+    stays if its model is registered, or if another process is about to resume it. No file outside of `root` is touched.
 
     On a server, only runs of attnunet are deleted, and the server keeps their files until its `mlflow gc`.
 
@@ -41,6 +41,10 @@ def clear(store: Store, dry_run: bool, confirm: Callable[[str], bool]) -> None:
             print(f"{run.info.run_id}  {run.info.status:10}  {run.info.run_name}, whose state is on {host}")
         if not confirm(f"{count(resumable)} can be resumed by the same command"):
             kept |= {run.info.run_id for run in resumable}
+    origins = {run.info.run_id: run.data.params.get("init") for run in runs}
+    for origin in list(kept):
+        while origin := origins.get(origin):
+            kept.add(origin)
     kept |= {run.data.tags.get("mlflow.parentRunId") for run in runs if run.info.run_id in kept}
     states = {state_of(store, run) for run in runs if run.info.run_id in kept}
     gone, freed = [], 0
