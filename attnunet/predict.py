@@ -135,7 +135,7 @@ def predict(cfg: DictConfig, root: Path, console: Console) -> bool:
     ledger = segment(cfg, root, model, needs, cases, work, console)
     if ledger is None:
         return False
-    print_summary(cfg, model, cases, ledger, console)
+    print_summary(cfg, cases, ledger, console)
     if (
         passed.ignored and not patterns and (reader := found.reader(passed))
     ):  # with patterns, the data set names other channels
@@ -286,7 +286,7 @@ def print_fault(cfg: DictConfig, root: Path, fault: str) -> None:
     print(f"attnunet: {fault.replace(str(root), cfg.input)}", file=sys.stderr)
 
 
-def print_summary(cfg: DictConfig, model: Model, cases: Sequence[Case], ledger: Ledger, console: Console) -> None:
+def print_summary(cfg: DictConfig, cases: Sequence[Case], ledger: Ledger, console: Console) -> None:
     """Print what was done, and what a user should know of the masks."""
     from attnunet.inference.cases import CASES, DONE
     from attnunet.inference.segmenting import NOTES

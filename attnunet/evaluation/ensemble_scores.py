@@ -9,14 +9,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from attnunet.config import objects
 from attnunet.data.cache import Prepared
 from attnunet.data.checks import find_doubts
 from attnunet.data.slices import DataError
 from attnunet.evaluation import pictures, report
 from attnunet.evaluation.ensembles import load_model
 from attnunet.evaluation.patients import score_patients
-from attnunet.evaluation.scoring import known_patients, prepare_as_trained, scoring_rules, slices_of_part
+from attnunet.evaluation.scoring import divide_part, known_patients, prepare_as_trained, scoring_rules, slices_of_part
 from attnunet.inference.ensemble import Ensemble
 from attnunet.inference.predictor import Volume
 from attnunet.metrics.decision import Decision
@@ -99,8 +98,7 @@ def select_unknown(cfg: DictConfig, records: Sequence[Record], prepared: Prepare
         DataError: a member trained or validated on a patient of these slices, also if it knows the patient by another name.
     """
     if cfg.get("split") is not None:
-        parts = objects.divide(cfg.split, prepared).parts
-        indices = sorted(i for name in parts if cfg.part in (name, "all") for i in parts[name])
+        indices = divide_part(cfg.split, prepared, cfg.part)
     elif cfg.part == "all":
         indices = list(range(len(prepared.slices)))
     else:

@@ -114,8 +114,7 @@ def select_slices(
     if split is None:
         indices = range(len(prepared.slices)) if part == "all" else slices_of_part(record, prepared, part)
     else:
-        parts = divide(split, prepared).parts
-        indices = sorted(i for name in parts if part in (name, "all") for i in parts[name])
+        indices = divide_part(split, prepared, part)
 
     notes = []
     if prepared.fingerprint != record.split["fingerprint"]:
@@ -127,6 +126,12 @@ def select_slices(
     if trained := known_patients(record, "train", prepared, indices):
         notes.append(f"LEAKING: patients that the run trained on are scored: {', '.join(trained)}")
     return Selection(prepared, tuple(indices), trained, (*notes, *prepared.notes, *find_doubts(prepared, indices)))
+
+
+def divide_part(split: DictConfig, prepared: Prepared, part: str) -> list[int]:
+    """Return the indices of the slices that a configured split puts into a part; "all" is every part."""
+    parts = divide(split, prepared).parts
+    return sorted(i for name in parts if part in (name, "all") for i in parts[name])
 
 
 def slices_of_part(record: Record, prepared: Prepared, part: str) -> list[int]:
