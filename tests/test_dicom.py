@@ -207,6 +207,24 @@ def test_lesion_is_the_segments_that_are_chosen(tmp_path: Path) -> None:
     assert prepare(chosen, 8, tmp_path / "cache").lesion_pixels.tolist() == [0, 0, 0, 3]
 
 
+@pytest.mark.parametrize(("thickness", "told"), [(4, None), (None, "p1, p2"), ("0", "p1, p2")])
+def test_an_assumed_thickness_is_noted(thickness: float | str | None, told: str | None, tmp_path: Path) -> None:
+    for name in ("p1", "p2"):
+        scans.write_series(tmp_path / name / "t1", RAMP[:1])
+        scans.save(
+            tmp_path / name / "seg.nii.gz", np.ones((1, 5, 6), np.uint8), spacing=(float(thickness or 0) or 1, 0.5, 0.75)
+        )
+        change(tmp_path / name / "t1", SliceThickness=thickness)
+    scans.write_series(tmp_path / "p3" / "t1", RAMP)  # the positions tell the distance of several slices
+    scans.save(tmp_path / "p3" / "seg.nii.gz", np.ones(RAMP.shape, np.uint8))
+    change(tmp_path / "p3" / "t1", SliceThickness=None)
+    dataset = dicom(str(tmp_path), axis="axial")
+    text = "one slice without SliceThickness, which counts as 1 mm thick, so millilitres are a guess"
+    assert dataset.notes == ((f"{text}: {told}",) if told else ())
+    assert [item.spacing[0] for item in dataset.slices[:3]] == pytest.approx([1 if told else 4] * 2 + [5])  # type: ignore[index]
+    assert read_series(tmp_path / "p1" / "t1").assumed == bool(told)
+
+
 @pytest.mark.parametrize("root", [None, "nowhere", "."])
 def test_a_root_without_series_says_what_is_needed(root: str | None, tmp_path: Path) -> None:
     with pytest.raises(

@@ -255,6 +255,28 @@ def test_folders_that_differ_in_the_date_only_are_scans_of_one_patient(tmp_path:
     assert [(item.patient, item.scan) for item in alone[:2]] == [("TCGA_CS_4941_19960909", "")] * 2
 
 
+def test_with_a_spacing_missing_slices_are_noted(root: Path) -> None:
+    for number in (5, 7, 8):
+        for ending in ("", "_mask"):
+            (root / FIRST / f"{FIRST}_{number}{ending}.tif").unlink()
+    lay_out(root, "TCGA_HT_8000_20000101", (2, 4, 6))  # in equal steps
+    (note,) = lgg(str(root), spacing=[5, 1, 1]).notes
+    assert note.startswith(
+        f"slice numbers are missing in 1 scan(s): {FIRST} (5, 7 to 8); slices beside a gap count as 5 mm apart"
+    )
+    assert lgg(str(root)).notes == lgg(str(root), spacing=[5, 1, 1], exclude=[FIRST]).notes == ()
+
+
+def test_missing_slices_are_noted_for_each_scan_of_a_patient(tmp_path: Path) -> None:
+    """Slices of a patient with several scans get new numbers, so the gap shows in the files alone."""
+    lay_out(tmp_path, "TCGA_CS_4941_19960909", (1, 3, 4))
+    lay_out(tmp_path, "TCGA_CS_4941_19970101", (1, 2))
+    dataset = lgg(str(tmp_path), spacing=[5, 1, 1])
+    assert [item.number for item in dataset.slices] == [1, 2, 3, 4, 5]
+    (note,) = dataset.notes
+    assert "in 1 scan(s): TCGA_CS_4941_19960909 (2);" in note
+
+
 def test_the_first_faults_are_named_and_the_others_counted(root: Path) -> None:
     for number in range(20, 45):
         (root / SECOND / f"{SECOND}_{number}.tif").touch()

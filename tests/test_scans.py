@@ -392,6 +392,79 @@ def test_scans_of_a_patient_stay_together_and_are_volumes_of_their_own(tmp_path:
     assert [item.volume for item in data.slices[1:3]] == ["p1/2019", "p1/2020"]
 
 
+@pytest.mark.parametrize("reader", [nifti, brats])
+def test_sessions_of_bids_are_scans_of_one_patient(reader: Callable[..., Dataset], tmp_path: Path) -> None:
+    for case, folder in (
+        ("sub-01_ses-1", "sub-01/ses-1/anat"),
+        ("sub-01_ses-2", "sub-01/ses-2/anat"),
+        ("sub-02_ses-1_run-1", "sub-02/ses-1/anat"),
+        ("sub-02_ses-1_run-2", "sub-02/ses-1/anat"),
+        ("sub-03", "sub-03/anat"),
+        ("sub-4_b_ses-1", "four"),  # no name of BIDS, because a label has no _
+    ):
+        scan(tmp_path / "in" / folder, case, ("flair",))
+    data = prepared(reader(str(tmp_path / "in"), channels=["flair"], labels=[1]), tmp_path / "cache")
+    assert [(item.patient, item.scan, item.number) for item in data.slices[::3]] == [
+        ("sub-01", "ses-1", 1),
+        ("sub-01", "ses-2", 4),
+        ("sub-02", "ses-1_run-1", 1),
+        ("sub-02", "ses-1_run-2", 4),
+        ("sub-03", "", 1),
+        ("sub-4_b_ses-1", "", 1),
+    ]
+    assert (data.slices[3].volume, data.notes) == ("sub-01/ses-2", ())
+
+
+@pytest.mark.parametrize("begin", ["{case}/", "all/{case}_", "{case}/{case}_"])
+def test_series_of_bids_sessions_are_scans_of_one_patient(begin: str, tmp_path: Path) -> None:
+    for case in ("sub-01_ses-1", "sub-01_ses-2"):
+        for sequence in ("t1", "seg"):
+            scans.write_series(tmp_path / f"{begin.format(case=case)}{sequence}", np.ones((2, 4, 5), np.uint16))
+    found = [(item.patient, item.scan) for item in dicom(str(tmp_path)).slices]
+    assert found == [("sub-01", "ses-1")] * 2 + [("sub-01", "ses-2")] * 2
+
+
+def test_a_folder_that_bids_names_after_a_session_is_a_scan_of_the_patient(tmp_path: Path) -> None:
+    for folder in ("sub-01_ses-1/a", "sub-01_ses-1/b", "sub-01_ses-2", "sub-1-ses-2"):
+        for name in ("flair", "seg"):
+            scans.save(tmp_path / folder / f"{name}.nii", np.ones((1, 4, 5), np.uint8))
+    found = [(item.patient, item.scan) for item in nifti(str(tmp_path)).slices]
+    assert found == [("sub-01", "ses-1/a"), ("sub-01", "ses-1/b"), ("sub-01", "ses-2"), ("sub-1-ses-2", "")]
+
+
+def test_predicted_masks_of_sessions_are_found_for_their_scans(tmp_path: Path) -> None:
+    """`attnunet.predict` names the mask after the file: sub-01/ses-1/anat/sub-01_ses-1.nii.gz."""
+    from attnunet.inference.inputs.folder import find_files
+    from attnunet.inference.masks import find_masks
+
+    for case, folder in (("sub-01_ses-1", "sub-01/ses-1/anat"), ("sub-01_ses-2", "sub-01/ses-2/anat")):
+        scan(tmp_path / "in" / folder, case, ("flair", "t1"))
+    dataset = nifti(str(tmp_path / "in"))
+    data = prepared(dataset, tmp_path / "cache")
+    takes = scans.Takes(("flair", "t1"), ("flair", "t1"))
+    cases, _ = find_files(tmp_path / "in", ["*_seg*"]).cases(takes, None)
+    for case in cases:
+        assert case.source is not None
+        case.source.write(np.zeros((3, 4, 5), np.uint8), tmp_path / "masks", "", "axial")
+    given, lacking = find_masks(tmp_path / "masks", dataset, data, range(6))
+    assert (sorted(given.files), lacking) == (["sub-01/ses-1", "sub-01/ses-2"], [])
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("BraTS-GLI-00005-000", "BraTS-GLI-00005-001"), ("sub-01_ses-1", "sub-01_ses-2")]
+)
+def test_a_note_names_cases_of_nnunet_that_may_be_one_patient(first: str, second: str, tmp_path: Path) -> None:
+    others = {"BraTS-GLI-00006-000", "sub-02_ses-1", "p1", "p1_2"}
+    patients = dict(zip([*sorted(others), second, first], scans.draw(6, slices=2).values(), strict=True))
+    scans.write_nnunet(tmp_path / "set", patients)
+    dataset = nnunet(str(tmp_path / "set"))
+    assert {item.patient for item in dataset.slices} == {*others, first, second}
+    (note,) = dataset.notes
+    assert note.startswith(f"{first}, {second} have names of several scans of one patient, but each counts as a patient")
+    assert prepared(dataset, tmp_path / "cache").notes == (note,)
+    assert nnunet(str(tmp_path / "set"), exclude=[second]).notes == ()
+
+
 def test_memory_does_not_grow_with_the_number_of_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 1)  # each core holds one volume at a time
 

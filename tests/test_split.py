@@ -239,6 +239,51 @@ def test_a_wrong_manifest(subjects: list[Subject], tmp_path: Path, text: str, me
         splits.manifest(subjects, file)
 
 
+def test_a_manifest_of_some_slices_of_a_patient_is_refused(
+    subjects: list[Subject], slices: list[Slice], tmp_path: Path
+) -> None:
+    """Its patients whole would be another split, with more than the 60 training slices of the run."""
+    text = splits.patient(subjects, train_slices=60).manifest(slices, "abc")
+    recorded = json.loads(text)["slices"]["train"]
+    first = next(
+        f"{name} ({len(recorded.get(name, ()))} of 4)" for name in json.loads(text)["train"] if len(recorded[name]) < 4
+    )
+    with pytest.raises(DataError, match=r"split\.json: slices\.train holds other slices .* have: ") as caught:
+        splits.manifest(subjects, write(tmp_path / "split.json", text))
+    assert f"have: {first}, " in str(caught.value)
+    assert "the split of that run, with its split.train_slices, or a file without slices" in str(caught.value)
+
+
+WHOLE = {"train": {"P01": [1, 2, 3, 4]}, "val": {"P02": [1, 2, 3, 4]}, "test": {"P03": [1, 2, 3, 4]}}
+
+
+@pytest.mark.parametrize(
+    ("recorded", "message"),
+    [
+        (
+            {"train": {"P01": [1, 2, 3, 4, 99]}},
+            r"slices\.train holds other slices than the patients of train have: P01 \(5 of 4\);",
+        ),
+        ({"val": {"P02": [1, 1, 2, 3]}}, r"slices\.val .* have: P02 \(3 of 4\);"),
+        ({"test": {}}, r"slices\.test .* have: P03 \(0 of 4\);"),
+        ({"test": WHOLE["test"] | {"P04": [1, 2, 3, 4]}}, r"slices\.test .* have: P04 \(4 of 0\);"),
+        (
+            {"train": [1, 2]},
+            r"slices has no patients with numbers for train; allowed: the numbers of the slices of each patient",
+        ),
+        ({"val": {"P02": None}}, "slices has no patients with numbers for val; allowed: .*, or no slices"),
+    ],
+)
+def test_a_manifest_whose_slices_differ_from_the_data_is_refused(
+    subjects: list[Subject], tmp_path: Path, recorded: dict, message: str
+) -> None:
+    lists = {part: list(patients) for part, patients in WHOLE.items()}
+    assert splits.manifest(subjects, write(tmp_path / "whole.yaml", json.dumps({**lists, "slices": WHOLE}))).train
+    file = write(tmp_path / "split.yaml", json.dumps({**lists, "slices": {**WHOLE, **recorded}}))
+    with pytest.raises(DataError, match=message):
+        splits.manifest(subjects, file)
+
+
 @pytest.mark.parametrize("file", [None, "nowhere.yaml"])
 def test_no_manifest(subjects: list[Subject], file: str | None) -> None:
     with pytest.raises(DataError, match=f"split.file={file}: no such file"):

@@ -234,6 +234,41 @@ def test_files_of_other_channels_are_named(folder: Path, names: list[str], pictu
         prepare(dataset, 16, folder / "cache")
 
 
+def numbered(folder: Path, numbers: dict[str, tuple[int, ...]]) -> str:
+    """Write a table with slices of these numbers, for each scan of the patient a."""
+    lines = ["patient,scan,image,mask,slice"]
+    for scan, found in numbers.items():
+        for number in found:
+            cv2.imwrite(str(folder / "pictures" / f"{scan}{number}.png"), np.zeros((16, 16), np.uint8))
+            lines.append(f"a,{scan},pictures/{scan}{number}.png,masks/grey.png,{number}")
+    return write(folder, "\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "told"),
+    [
+        ((1, 2, 3, 7, 8), "4 to 6"),
+        ((8, 2, 1, 5), "3 to 4, 6 to 7"),
+        ((-3, -1, 3), "1"),
+        ((1, 2, 10**17), f"3 to {10**17 - 1}"),
+        ((1, 3, 5), ""),
+        ((4,), ""),
+    ],
+)
+def test_with_a_spacing_gaps_in_the_slice_numbers_are_noted(folder: Path, numbers: tuple[int, ...], told: str) -> None:
+    file = numbered(folder, {"x": numbers, "y": (1, 2, 3)})
+    said = f"slice numbers are missing in 1 scan(s): a/x ({told}); slices beside a gap count as 5 mm apart (data.spacing)"
+    notes = table(file, file_channels=["grey"], spacing=[5, 1, 1]).notes
+    assert [note.startswith(said) for note in notes] == [True] * bool(told)
+    assert table(file, file_channels=["grey"]).notes == ()
+
+
+def test_scans_with_gaps_are_counted_and_the_first_are_named(folder: Path) -> None:
+    file = numbered(folder, {f"s{place}": (1, 3, 4) for place in range(7)})
+    (note,) = table(file, file_channels=["grey"], spacing=[5, 1, 1]).notes
+    assert "in 7 scan(s): a/s0 (2), a/s1 (2), a/s2 (2), a/s3 (2), a/s4 (2) and 2 more;" in note
+
+
 @pytest.mark.parametrize("spacing", [None, [3, 1, 0.5]])
 def test_the_spacing_is_carried(folder: Path, spacing: list[float] | None) -> None:
     dataset = table(write(folder, HEADER + row("a")), spacing=spacing)

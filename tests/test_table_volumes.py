@@ -80,6 +80,14 @@ def test_scans_sites_and_other_columns(folder: Path) -> None:
     assert dataset.notes == (f"{file}: ignored columns: age",)
 
 
+def test_patients_that_may_be_scans_of_one_are_noted(folder: Path) -> None:
+    rows = (f"BraTS-GLI-00005-00{n},{n},p{n}_t1.nii.gz,p{n}_seg.nii.gz" for n in (1, 2))
+    file = write(folder, "patient,age,image,mask", *rows)
+    doubt, ignored = table(file, ["t1"]).notes
+    assert doubt.startswith("BraTS-GLI-00005-001, BraTS-GLI-00005-002 have names of several scans of one patient")
+    assert ignored == f"{file}: ignored columns: age"
+
+
 def test_the_masks_values_are_one_besides_0_or_those_of_labels(folder: Path) -> None:
     scans.save(folder / "p1_seg.nii.gz", (RAMP > 50) * np.uint8(255))
     file = write(folder, *ONE)

@@ -1,6 +1,5 @@
 """A data set in the layout of the BraTS challenges: each scan is a folder. Files are named as in 2020 or since 2023."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,6 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Gt, Le
 
 from attnunet.data.nifti import find_scans, find_volumes
+from attnunet.data.sequences import TIME_POINT
 from attnunet.data.slices import DataError, Dataset
 from attnunet.data.volumes import Choices, Scan, make_dataset
 
@@ -58,6 +58,6 @@ def rename(scan: Scan) -> Scan:
         if other != path:
             told = f"a second file for the sequence {NAMES[name]} of {scan.patient}, beside {other}"
             raise DataError(f"{path}: {told}; allowed: one, so remove or rename one of the two")
-    numbered = re.fullmatch(r"(BraTS-[\w-]+-\d{5})-(\d{3})", scan.patient)
+    numbered = TIME_POINT.fullmatch(scan.patient)
     patient, name = numbered.groups() if numbered else (scan.patient, scan.name)
     return replace(scan, patient=patient, name=name, images=images)

@@ -11,6 +11,7 @@ from annotated_types import Gt, Le, Len
 
 from attnunet.data.listing import IMAGES, is_image, list_files
 from attnunet.data.pictures import Pictures
+from attnunet.data.sequences import note_gaps
 from attnunet.data.slices import DataError, Dataset, Slice, choose_channels, drop_patients, number_through, refuse
 
 CHANNELS = ("pre", "flair", "post")
@@ -36,7 +37,8 @@ def lgg(
 
     A slice is `<patient>/<patient>_<number>.tif` with `<patient>/<patient>_<number>_mask.tif`. Images have three
     channels (pre-contrast, FLAIR, post-contrast). Masks have one channel and at most two values. PNG and JPEG files are read
-    too. A suffix may have capital letters. All other files are skipped. The notes count the skipped images.
+    too. A suffix may have capital letters. All other files are skipped. The notes count the skipped images. With a `spacing`,
+    they also name the missing slices.
 
     Raises:
         DataError: there is no root; it has no patients; an image has no mask; a mask has no image; two files have the same
@@ -47,10 +49,11 @@ def lgg(
             raise DataError(WHERE)
         root = fetch()
     found, notes = find_slices(Path(root))
-    slices = join_scans(drop_patients(found, exclude))
+    kept = drop_patients(found, exclude)
     picked = choose_channels(channels, CHANNELS)
     known = tuple(spacing) if spacing else None
-    return Dataset("lgg", slices, Pictures(3), CHANNELS, picked, intensity, verify, known, tuple(notes))
+    notes += note_gaps(kept, known)
+    return Dataset("lgg", join_scans(kept), Pictures(3), CHANNELS, picked, intensity, verify, known, tuple(notes))
 
 
 def join_scans(slices: Sequence[Slice]) -> tuple[Slice, ...]:

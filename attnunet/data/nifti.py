@@ -37,7 +37,7 @@ def nifti(
     """Return the data set of the NIfTI files that lie below `root`, or that the CSV `file` lists.
 
     Below `root`, a file's name ends with the name of the sequence, or with `label`. The patient is the part of the name before
-    that, or the folder if there is no such part.
+    that, or the folder if there is no such part. Sessions of BIDS are scans of one patient.
 
     `file` has the columns patient and label. The columns scan and site are optional. Every other column is a sequence. Paths
     are relative to the folder of `file`.

@@ -189,7 +189,7 @@ def manifest(subjects: Sequence[Subject], file: str | None = None) -> Split:
 
     Raises:
         DataError: there is no such file; it is no YAML, lacks a list, or comes from a leaking split; it names a patient that
-            is not in the data.
+            is not in the data; it records only some slices of a patient, or slices that the data lack.
     """
     path = Path(file or "")
     if not path.is_file():
@@ -206,7 +206,33 @@ def manifest(subjects: Sequence[Subject], file: str | None = None) -> Split:
         raise DataError(f"{path}: {odd[0]} is no patient's name; quote a name that looks like something else")
     if unknown := match_absent({name for part in PARTS for name in lists[part]}, {s.patient for s in subjects}):
         raise DataError(f"{path}: names patients that are not in the data: {', '.join(unknown)}")
+    if "slices" in lists:
+        refuse_cut(path, lists, subjects)
     return by_patient(subjects, **{part: sorted(set(lists[part])) for part in PARTS})
+
+
+def refuse_cut(path: Path, lists: Mapping[str, Any], subjects: Sequence[Subject]) -> None:
+    """Raise DataError if `slices` of a manifest has another number of slices of a patient than the list and the data.
+
+    A run with `split.train_slices` records such slices. Whole patients would be another split than that of the run.
+    """
+    there = {s.patient: len(s.slices) for s in subjects}
+    for part in PARTS:
+        try:
+            recorded = {patient: len(set(numbers)) for patient, numbers in lists["slices"][part].items()}
+        except (AttributeError, KeyError, TypeError):
+            allowed = f"the numbers of the slices of each patient in {', '.join(PARTS)}, or no slices"
+            raise DataError(f"{path}: slices has no patients with numbers for {part}; allowed: {allowed}") from None
+        wanted = {patient: there[patient] for patient in lists[part]}
+        counts = {name: (recorded.get(name, 0), wanted.get(name, 0)) for name in sorted(recorded.keys() | wanted.keys())}
+        cut = [f"{name} ({found} of {needed})" for name, (found, needed) in counts.items() if found != needed]
+        if cut:
+            more = f" and {len(cut) - 5} more" if len(cut) > 5 else ""
+            raise DataError(
+                f"{path}: slices.{part} holds other slices than the patients of {part} have: {', '.join(cut[:5])}{more}; "
+                "split=manifest takes whole patients; allowed: the split of that run, with its split.train_slices, or a file "
+                "without slices"
+            )
 
 
 class AsWritten(yaml.BaseLoader):

@@ -14,6 +14,7 @@ from attnunet.data.decoders.dicom import is_dicom
 from attnunet.data.decoders.nifti import is_nifti
 from attnunet.data.nifti import list_scans
 from attnunet.data.pictures import Pictures
+from attnunet.data.sequences import note_gaps
 from attnunet.data.slices import DataError, Dataset, Slice, choose_channels, drop_patients, number_through, refuse
 from attnunet.data.volumes import Choices, make_dataset
 
@@ -43,7 +44,7 @@ def table(
 
     If the masks are TIFF, PNG or JPEG files, each row is a slice. Images are TIFF, PNG or JPEG files. `file_channels` names
     their channels. The column slice (a whole number) is optional. If it is missing, the slices of a scan are numbered in the
-    order of the rows. All slices of a scan must have the same size.
+    order of the rows. All slices of a scan must have the same size. With a `spacing`, the notes name the missing numbers.
 
     If the masks are NIfTI files, DICOM SEG files or folders, each row is a scan, and its image is a NIfTI file or a folder
     with a DICOM series. In place of the column image, there may be a column for each name of `file_channels`.
@@ -65,13 +66,15 @@ def table(
         columns = sequence_columns(path, rows.columns, names)
         scans = list_scans(path, rows, columns, "mask")
         dataset = make_dataset("table", scans, names, channels, choices, exclude, intensity, verify)
-        return replace(dataset, notes=note_ignored(path, rows.columns, {"patient", "mask", "scan", "site", *columns.values()}))
+        used = {"patient", "mask", "scan", "site", *columns.values()}
+        return replace(dataset, notes=(*dataset.notes, *note_ignored(path, rows.columns, used)))
     of_volumes = {"missing": missing if missing != "refuse" else None, "axis": axis, "pixel_size": pixel_size}
     refuse_keys(of_volumes, f"{path} lists slices, and this key is for volumes")
-    slices = drop_patients(number_through(list_slices(path, rows)), exclude)
+    kept = drop_patients(list_slices(path, rows), exclude)
     source, picked = Pictures(len(names), choices.labels, choices.background), choose_channels(channels or names, names)
-    known, notes = tuple(spacing) if spacing else None, note_ignored(path, rows.columns, {*REQUIRED, *OPTIONAL})
-    return Dataset("table", slices, source, names, picked, intensity, verify, known, notes)
+    known = tuple(spacing) if spacing else None
+    notes = (*note_ignored(path, rows.columns, {*REQUIRED, *OPTIONAL}), *note_gaps(kept, known))
+    return Dataset("table", number_through(kept), source, names, picked, intensity, verify, known, notes)
 
 
 def lists_volumes(folder: Path, rows: Collection[Mapping[str, str]]) -> bool:

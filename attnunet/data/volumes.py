@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from attnunet.data.checks import list_names
 from attnunet.data.decoders import dicom, nifti
 from attnunet.data.grids import Grid
 from attnunet.data.labels import mark_lesion
-from attnunet.data.slices import DataError, Dataset, Slice, choose_channels, drop_patients, refuse
+from attnunet.data.sequences import note_scans
+from attnunet.data.slices import DataError, Dataset, Slice, choose_channels, drop_patients, name_volume, refuse
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,8 @@ def make_dataset(
     """Return the data set of the scans' slices. Each patient's slices are numbered through all scans of the patient.
 
     Only the files of `channels` are read, so that a network for FLAIR needs only FLAIR. `sequences` are the names of the
-    sequences that the files have.
+    sequences that the files have. The notes name patients that may be scans of one patient, and single slices whose thickness
+    is assumed.
 
     Raises:
         DataError: no file has a sequence of `channels`; a scan lacks a sequence and `choices.missing` does not allow it; the
@@ -213,6 +216,7 @@ def make_dataset(
         picked,
         intensity,
         verify,
+        notes=(*note_scans(scan.patient for scan in scans), *note_thickness(scans, picked, grids)),
         plane=plane,
         pixel_size=choices.pixel_size,
         dtype="float32",
@@ -251,6 +255,24 @@ def read_grids(scans: Sequence[Scan], sequences: Sequence[str]) -> list[Grid]:
             faults.append(str(error))
     refuse(faults)
     return grids
+
+
+def note_thickness(scans: Sequence[Scan], sequences: Sequence[str], grids: Sequence[Grid]) -> list[str]:
+    """Return a line with the scans of one DICOM slice whose thickness is assumed, or nothing if there are none.
+
+    Args:
+        scans: the scans.
+        sequences: the sequences that are used.
+        grids: the grid of the first sequence of each scan.
+    """
+    firsts = [Path(scan.volumes(sequences)[0]) for scan in scans]
+    assumed = [
+        name_volume(scan.patient, scan.name)
+        for scan, first, grid in zip(scans, firsts, grids, strict=True)
+        if grid.shape[-1] == 1 and first.is_dir() and dicom.read_series(first).assumed
+    ]
+    told = f"one slice without SliceThickness, which counts as {dicom.THICKNESS:g} mm thick, so millilitres are a guess"
+    return [f"{told}: {list_names(assumed)}"] if assumed else []
 
 
 def find_plane(scans: Sequence[Scan], grids: Sequence[Grid]) -> str:

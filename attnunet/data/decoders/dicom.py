@@ -29,6 +29,8 @@ UNEVEN = 0.01
 """Distances between slices count as equal if none exceeds the smallest one by more than this share."""
 TOGETHER = 1e-3
 """Two slices count as being at the same position if they are less than this many millimetres apart."""
+THICKNESS = 1.0
+"""The thickness in mm that is assumed for a single slice whose header tells none."""
 COLOURS = ("MONOCHROME1", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 """The kinds of pixels of DICOM that are not read."""
 MAGIC = slice(128, 132)
@@ -50,6 +52,11 @@ class Series:
     paths: tuple[Path, ...]
     headers: tuple[pydicom.Dataset, ...]
     grid: Grid
+
+    @property
+    def assumed(self) -> bool:
+        """Whether THICKNESS is assumed: the series is one slice, and its header tells no thickness."""
+        return len(self.headers) == 1 and not self.headers[0].get("SliceThickness")
 
 
 def list_slices(folder: Path) -> list[Path]:
@@ -84,7 +91,7 @@ def read_file(path: Path, pixels: bool = True) -> pydicom.Dataset:
 
 
 def read_series(folder: Path) -> Series:
-    """Return the series in a folder.
+    """Return the series in a folder. A single slice is as thick as its SliceThickness says. Without one, THICKNESS is assumed.
 
     Raises:
         DataError: the folder has slices of several series, sizes, spacings or orientations; two slices are at one position;
@@ -109,7 +116,7 @@ def read_series(folder: Path) -> Series:
     check_distances(ordered, [heights[place] for place in order])
 
     first, last = planes[order[0]], planes[order[-1]]
-    thickness = float(headers[0].get("SliceThickness") or 1)
+    thickness = float(headers[0].get("SliceThickness") or THICKNESS)
     step = (last[:, 2] - first[:, 2]) / (len(paths) - 1) if len(paths) > 1 else normal / np.linalg.norm(normal) * thickness
     affine = np.eye(4)
     affine[:3] = np.column_stack([first[:, 0], first[:, 1], step, first[:, 2]])
