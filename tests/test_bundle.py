@@ -15,14 +15,17 @@ import numpy as np
 import pytest
 import tifffile
 from keras import layers
+from PIL import Image
 
 from attnunet.data.images import read_image
+from attnunet.data.slices import DataError
 from attnunet.inference import script
 from attnunet.inference.export import assemble, describe, export_predictor
 from attnunet.inference.formats import FORMATS, Format
 from attnunet.inference.predictor import Predictor, Preparation
 from attnunet.metrics.decision import Decision
 from attnunet.models.attention_resunet import attention_resunet
+from tests.test_images import keep_one_page
 
 
 def load_brightness(_: Path) -> Callable[[np.ndarray], np.ndarray]:
@@ -145,6 +148,11 @@ TIFF = {
     "colours in planes": (np.moveaxis(COLOUR, -1, 0), {"photometric": "rgb", "planarconfig": "separate"}),
     "compressed": (COLOUR, {"photometric": "rgb", "compression": "lzw", "predictor": True}),
     "two channels": (COLOUR[..., :2], {"photometric": "minisblack", "planarconfig": "contig"}),
+    "big-endian": (GREY, {"photometric": "miniswhite", "byteorder": ">"}),
+    "32 bits": (GREY.astype(np.uint32) * 9999, {"photometric": "minisblack"}),
+    "8 bits with a sign": (GREY.astype(np.int8), {"photometric": "minisblack"}),
+    "real numbers of 64 bits": (GREY / 7, {"photometric": "minisblack", "byteorder": ">"}),
+    "a stack of ImageJ with one slice": (GREY[None], {"imagej": True}),
 }
 
 
@@ -189,6 +197,61 @@ def test_the_script_refuses_slices_that_it_would_misread(tmp_path: Path) -> None
     assert "MINISWHITE" in told["negative, white is zero"]
     assert "PALETTE" in told["palette"]
     assert all(line.endswith("needed: RGB, or grey where black is zero\n") for line in [*told.values()][1:])
+    assert not (tmp_path / "out").exists()
+
+
+TURNED = {"photometric": "minisblack", "extratags": [(274, 3, 1, 6, True)]}
+STACK = np.stack([GREY, GREY + 1])
+
+
+def write_palette(path: Path) -> None:
+    Image.fromarray(GREY.astype(np.uint8)).convert("P").save(path)
+
+
+REFUSED: dict[str, tuple[str, Callable[[Path], None], str]] = {
+    "orientation": (
+        "s.tif",
+        lambda path: tifffile.imwrite(path, GREY, **TURNED),
+        "its orientation tag 6 turns the picture; needed: 1, so turn the pixels",
+    ),
+    "palette": ("s.png", write_palette, "has the colours of a palette; needed: RGB, or grey"),
+    "stack of ImageJ in one page": (
+        "s.tif",
+        lambda path: keep_one_page(path, STACK),
+        "has several pages; needed: a file for each slice, or a .npy",
+    ),
+    "stack of tifffile in one page": (
+        "s.tif",
+        lambda path: tifffile.imwrite(path, STACK, photometric="minisblack", truncate=True),
+        "has several pages; needed: a file for each slice, or a .npy",
+    ),
+    "uint32, white is zero": (
+        "s.tif",
+        lambda path: tifffile.imwrite(path, GREY.astype(np.uint32), photometric="miniswhite"),
+        "<PHOTOMETRIC.MINISWHITE: 0> of uint32; needed: RGB, or grey where black is zero",
+    ),
+}
+
+
+@pytest.mark.parametrize("form", REFUSED)
+def test_the_script_refuses_what_training_refuses(form: str, tmp_path: Path) -> None:
+    name, write, told = REFUSED[form]
+    write(tmp_path / name)
+    with pytest.raises(SystemExit) as refused:
+        script.read(tmp_path)
+    assert str(refused.value) == f"{name}: {told}"
+    with pytest.raises(DataError, match=str(tmp_path / name)):
+        read_image(str(tmp_path / name), 1)
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e300])
+def test_the_script_refuses_values_that_are_no_numbers(value: float, tmp_path: Path) -> None:
+    write_bundle(tmp_path)
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / "s.tif", np.full((*SIZE, 3), value), photometric="rgb")
+    result = start(tmp_path, tmp_path / "in", tmp_path / "out")
+    assert result.returncode == 1
+    assert result.stderr.endswith(f"{tmp_path / 'in'}: has values that are NaN or infinite; needed: numbers\n")
     assert not (tmp_path / "out").exists()
 
 

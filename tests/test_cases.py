@@ -28,6 +28,7 @@ from attnunet.inference.volumes import Sequences, Stack
 from tests import scans
 from tests.scans import SEQUENCES, Takes
 from tests.segmenters import Bright, Same, write_model
+from tests.test_dicom import change
 
 Segment = Callable[..., tuple[int, str, str]]
 
@@ -393,6 +394,18 @@ def test_an_assumed_orientation_and_a_lone_slice_are_said(segment: Segment, draw
     assert "1 case(s), such as whole: the header has no orientation" in printed
     assert "1 case(s), such as slice: one slice, scaled by itself, so its mask differs" in printed
     assert rows(tmp_path / "out")["slice"]["notes"].startswith("one slice")
+
+
+def test_an_assumed_thickness_is_said(segment: Segment, drawn: scans.Patients, tmp_path: Path) -> None:
+    """Of a single slice without SliceThickness; the positions of several slices tell their distance."""
+    for case, depth in (("one", 1), ("two", 2)):
+        for sequence, image in zip(SEQUENCES, drawn["a1"][0].transpose(3, 0, 1, 2), strict=True):
+            scans.write_series(tmp_path / "in" / case / sequence, image[:depth])
+            change(tmp_path / "in" / case / sequence, SliceThickness=None)
+    code, printed, told = segment()
+    assert code == 0, told
+    assert "1 case(s), such as one: one slice without SliceThickness: 1 mm was assumed, so the millilitres" in printed
+    assert "1 mm was assumed" not in rows(tmp_path / "out")["two"]["notes"]
 
 
 # Sequences.

@@ -169,6 +169,48 @@ def test_runs_on_different_data_with_patients_of_the_same_names_are_refused(runs
         runs.compare()
 
 
+@pytest.mark.parametrize(
+    ("score", "key", "values"),
+    [
+        ("hd95", "data.spacing", (None, [3, 1, 1])),
+        ("surface_dice", "data.spacing", (None, [3, 1, 1])),
+        ("surface_dice", "evaluation.tolerance", (2, 3)),
+    ],
+)
+def test_a_score_that_depends_on_a_setting_is_refused_where_the_setting_differs(
+    score: str, key: str, values: tuple[object, object], root: Path
+) -> None:
+    """Without a spacing, distances are in pixels. Nothing is refused where the score does not depend on the setting."""
+    runs = Runs(root, f"{score} by {key}")
+    for value in values:
+        measured(runs, runs.add(BASE, {"loss": "dice", key: value}))
+    with pytest.raises(Unpaired, match=rf"their scores depend on {key}(?s:.*){key}=.* has {key}=.*allowed: one value"):
+        runs.compare(f"score={score}", "test=true")
+    assert len(runs.compare("score=dice")[0].standings) == 2
+
+
+@pytest.mark.parametrize(
+    ("study", "spacings"),
+    [
+        ("typed otherwise", [{"data.spacing": "[3, 1, 1]"}, {"data.spacing": "[3.0, 1.0, 1.0]"}]),
+        ("volumes in a table and in folders", [{"data.spacing": None}, {}]),
+        ("volumes", [{}, {}]),
+    ],
+)
+def test_runs_with_equal_spacings_are_compared(study: str, spacings: list[dict[str, object]], root: Path) -> None:
+    """The files of volumes tell the spacing, so their runs have no data.spacing, or None."""
+    runs = Runs(root, study)
+    for number, spacing in enumerate(spacings):
+        runs.add(BASE, {"model": f"tool{number}", **spacing, "evaluation.tolerance": 2})
+    assert len(runs.compare("score=hd95")[0].standings) == 2
+
+
+def measured(runs: Runs, run: str) -> None:
+    """Add a column with a surface Dice of 0.5 to the scores of a run."""
+    table = runs.artifact(run, "patients.csv")
+    table.write_text(write_csv([{**row, "surface_dice": 0.5} for row in read_csv(table.read_text())]))
+
+
 def test_the_command_ends_with_the_message_and_exit_code_1(runs: Runs) -> None:
     runs.add(BASE[:2], {"loss": "dice"}, patients=["a", "b"])
     runs.add(BASE[:2], {"loss": "focal"}, patients=["a", "c"])

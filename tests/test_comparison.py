@@ -210,6 +210,34 @@ def test_other_slices_of_the_same_patients_are_refused() -> None:
         pair_patients(group_rows([one, replace(other, slices={"val": {"a": [1, 2], "b": [2]}})]), "val")
 
 
+SPACING, NONE = {"data.spacing": [3, 1, 1]}, {"data.spacing": "None"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "found"),
+    [
+        ((NONE, SPACING), "data.spacing", "None, run 00000001 has data.spacing=[3, 1, 1]"),
+        (({}, SPACING, NONE), "data.spacing", "[3, 1, 1], run 00000002 has data.spacing=None"),
+        (({"evaluation.tolerance": 2}, {"evaluation.tolerance": 3}), "evaluation.tolerance", "2, run 00000001 has"),
+    ],
+)
+def test_scores_in_two_units_are_refused(settings: tuple[dict[str, object], ...], key: str, found: str) -> None:
+    made = [replace(run(number, loss=f"loss{number}"), settings=own) for number, own in enumerate(settings)]
+    with pytest.raises(Unpaired) as refused:
+        pair_patients(group_rows(made), "val")
+    text = str(refused.value)
+    assert f"their scores depend on {key}, which differs.\n" in text
+    assert f" has {key}={found}" in text
+    assert text.endswith("; allowed: one value, or a score that does not depend on it, such as score=dice")
+
+
+@pytest.mark.parametrize("settings", [({}, {}), (SPACING, SPACING), ({}, SPACING), ({}, NONE, NONE)])
+def test_rows_without_a_setting_are_paired_with_those_that_have_it(settings: tuple[dict[str, object], ...]) -> None:
+    """The files of volumes tell the spacing, so their runs have no data.spacing."""
+    made = [replace(run(number, loss=f"loss{number}"), settings=own) for number, own in enumerate(settings)]
+    assert pair_patients(group_rows(made), "val")[1].shape == (len(settings), 1)
+
+
 def test_patients_are_paired_by_name_in_whatever_order_they_come() -> None:
     made = group_rows([run(1, {"a": 0.1, "b": 0.2}, loss="dice"), run(2, {"b": 0.4, "a": 0.3}, loss="focal")])
     patients, scores = pair_patients(made, "val")

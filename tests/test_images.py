@@ -1,6 +1,7 @@
 """Image files are read whole and as they are stored, or refused by name: what three libraries write."""
 
 import io
+import itertools
 import os
 import zlib
 from collections.abc import Callable
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from attnunet.data import images
-from attnunet.data.images import read_image, read_mask
+from attnunet.data.images import read_image, read_mask, read_pages
 from attnunet.data.slices import DataError
+from attnunet.inference.volumes import Pages
 
 ORIENTATION = 274
 
@@ -151,6 +153,85 @@ FORMS = {
 @pytest.mark.parametrize(("data", "message"), FORMS.values(), ids=FORMS)
 def test_a_form_that_is_not_read_is_refused_by_name(tmp_path: Path, data: bytes, message: str) -> None:
     refused(tmp_path / "a.img", data, message)
+
+
+# Files of several pages
+
+
+def appended(*stacks: np.ndarray, **options: object) -> bytes:
+    """Return a TIFF file to which the stacks were written one after the other, every second one with a compression."""
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream, ome=options.pop("ome", False)) as file:
+        for stack, compression in zip(stacks, itertools.cycle([None, "zlib"])):
+            file.write(stack, photometric="minisblack", compression=compression, **options)
+    return stream.getvalue()
+
+
+def keep_one_page(path: Path, stack: np.ndarray) -> None:
+    """Write a stack as ImageJ writes one of more than 4 GB: a single page, which stands for all slices behind it."""
+    data = bytearray(tiff(stack, imagej=True, metadata={"axes": "ZYX"}, byteorder=">"))
+    place = int.from_bytes(data[4:8], "big")
+    end = place + 2 + 12 * int.from_bytes(data[place : place + 2], "big")
+    data[end : end + 4] = bytes(4)  # there is no next page
+    path.write_bytes(data)
+
+
+VOLUME = noise(5, 6, 8)
+STACKS = {
+    "pages": tiff(VOLUME, photometric="minisblack"),
+    "described by tifffile": tiff(VOLUME, photometric="minisblack", metadata={}),
+    "ImageJ": tiff(VOLUME, imagej=True, metadata={"axes": "ZYX"}),
+    "ImageJ, without axes": tiff(VOLUME, photometric="minisblack", description="ImageJ=1.53t\nimages=5\nloop=false\n"),
+    "OME": tiff(VOLUME, ome=True, metadata={"axes": "ZYX"}, photometric="minisblack"),
+    "OME, one channel": tiff(VOLUME[None, :, None], ome=True, metadata={"axes": "TZCYX"}, photometric="minisblack"),
+    "one after the other": appended(*VOLUME),
+    "two compressions": appended(VOLUME[:3], VOLUME[3:], metadata=None),
+}
+
+
+@pytest.mark.parametrize("data", STACKS.values(), ids=STACKS)
+def test_the_pages_of_a_stack_are_its_slices(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.tif").write_bytes(data)
+    np.testing.assert_array_equal([page.pixels for page in read_pages(str(tmp_path / "a.tif"))], VOLUME)
+
+
+@pytest.mark.parametrize("options", [{"metadata": None}, {}, {"planarconfig": "separate"}], ids=str)
+def test_the_pages_of_a_stack_may_have_colours(tmp_path: Path, options: dict[str, object]) -> None:
+    colours = noise(4, 6, 8, 3)
+    stored = np.moveaxis(colours, -1, 1) if "planarconfig" in options else colours
+    (tmp_path / "a.tif").write_bytes(tiff(stored, photometric="rgb", **options))
+    np.testing.assert_array_equal([page.pixels for page in read_pages(str(tmp_path / "a.tif"))], colours)
+
+
+HYPER = noise(4, 3, 6, 8)
+HYPERSTACKS = {
+    "ImageJ": (tiff(HYPER, imagej=True, metadata={"axes": "ZCYX"}), r"1 image\(s\) with the axes ZCYX \(4 x 3 x 6 x 8\)"),
+    "ImageJ, times": (tiff(VOLUME, imagej=True, metadata={"axes": "TYX"}), "the axes TYX"),
+    "ImageJ, channels": (tiff(VOLUME, imagej=True, metadata={"axes": "CYX"}), "the axes CYX"),
+    "OME": (tiff(HYPER, ome=True, metadata={"axes": "ZCYX"}, photometric="minisblack"), "the axes ZCYX"),
+    "two axes without names": (tiff(HYPER, photometric="minisblack", metadata={}), "the axes QQYX"),
+    "OME, two volumes": (
+        appended(VOLUME, VOLUME, ome=True, metadata={"axes": "ZYX"}),
+        r"2 image\(s\) with the axes ZYX \(5 x 6 x 8\)",
+    ),
+    "two volumes": (appended(VOLUME, VOLUME), r"2 image\(s\) with the axes QYX"),
+}
+
+
+@pytest.mark.parametrize(("data", "axes"), HYPERSTACKS.values(), ids=HYPERSTACKS)
+def test_a_hyperstack_is_refused_by_its_axes(tmp_path: Path, data: bytes, axes: str) -> None:
+    path, message = tmp_path / "a.tif", rf"a\.tif: .*{axes}.*; allowed: one, with slices \(Z\), rows \(Y\), columns \(X\)"
+    refused(path, data, message, read_pages)
+    refused(path, data, message, lambda _: Pages((path,), Path()).look("axial"))
+
+
+@pytest.mark.parametrize("form", ["ImageJ", "tifffile"])
+def test_a_stack_behind_one_page_is_refused_and_not_cut(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "a.tif"
+    keep_one_page(path, VOLUME)
+    data = path.read_bytes() if form == "ImageJ" else tiff(VOLUME, photometric="minisblack", metadata={}, truncate=True)
+    refused(path, data, r"a\.tif: 5 slices in 1 page\(s\); allowed: a page for each slice", read_pages)
+    refused(path, data, "5 pages; allowed: one")
 
 
 # Pixels of more than 8 bits

@@ -11,19 +11,23 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from attnunet import compare, config
+from attnunet.comparison.paper.facts import read_facts
 from attnunet.data.cache import Prepared, prepare
 from attnunet.data.dicom import dicom
 from attnunet.data.lgg import lgg
 from attnunet.data.nifti import nifti
 from attnunet.data.slices import DataError, Dataset
+from attnunet.data.split import Split
 from attnunet.data.table import table
 from attnunet.evaluation.given import evaluate_masks
 from attnunet.inference.masks import find_masks, find_shared
 from attnunet.tracking import records
 from attnunet.tracking.records import Record
+from attnunet.tracking.run import open_run
 from attnunet.tracking.store import Store
 from tests import scans
 
@@ -242,6 +246,41 @@ def test_masks_of_unique_names_may_lie_in_any_folder(dataset: Dataset, prepared:
     assert (list(masks.files), lacking) == ([*PATIENTS], [])
 
 
+def as_trained(store: Store, dataset: Dataset, prepared: Prepared) -> Record:
+    """Log a run as a training of volumes leaves it, without a cohort.csv, which earlier versions did not keep."""
+    indices = {part: prepared.patients[name] for part, name in zip(("train", "test"), PATIENTS, strict=True)}
+    split = Split(tuple(indices["train"]), (), tuple(indices["test"]), {i: s.patient for i, s in enumerate(prepared.slices)})
+    root = str(Path(dataset.slices[0].image).parent.parent)
+    reader = {"_target_": "attnunet.data.nifti.nifti", "root": root, "channels": ["pre"]}
+    settings = {"data": reader, "evaluation": {"resamples": 99, "tolerance": 2}, "split": {}}
+    with open_run(store, store.study("volumes"), "own", {"data": "nifti", "model": "conv"}, {}) as current:
+        current.text(split.manifest(prepared.slices, prepared.fingerprint), "split.json")
+        current.text(OmegaConf.to_yaml(OmegaConf.create(settings)), "config.yaml")
+        current.text(f"part,patient,tp,fn\ntest,{PATIENTS[1]},3,1\n", "patients.csv")
+    (record,) = records.runs_of_study(store, "volumes")
+    return record
+
+
+def test_masks_of_volumes_keep_the_spacing_of_their_files(patients: scans.Patients, tmp_path: Path) -> None:
+    """Else, a methods section would call mm pixels."""
+    scans.write_nifti(tmp_path / "in", patients)
+    dataset = nifti(str(tmp_path / "in"), channels=["pre"])
+    store = Store(tmp_path / "mlruns", None, 0)
+    own = as_trained(store, dataset, prepare(dataset, 16, store.root / "cache"))
+    scans.save(tmp_path / "masks" / f"{PATIENTS[1]}.nii.gz", patients[PATIENTS[1]][1])
+    again(tmp_path, own, f"masks={tmp_path / 'masks'}", "name=rival")
+    _, rival = records.runs_of_study(store, "volumes")
+    rows = rival.rows("cohort.csv")
+    assert [(row["part"], row["patient"], row["slices"]) for row in rows] == [
+        ("train", PATIENTS[0], "3"),
+        ("test", PATIENTS[1], "3"),
+    ]
+    assert {row["spacing"] for row in rows} == {"5 0.5 0.75"}
+    assert not read_facts(rival).derived
+    assert read_facts(own).derived
+    assert {scan["spacing"] for scan in read_facts(own).scans} == {""}
+
+
 def again(folder: Path, record: Record, *overrides: str) -> str:
     """`attnunet.evaluate run=RUN_ID OVERRIDES` in this process; -> what it prints."""
     out = StringIO()
@@ -269,6 +308,7 @@ def test_the_masks_of_a_tool_are_a_run_that_is_paired_with_the_one_it_is_scored_
     assert rival.metrics["final/test/dice"] == rival.metrics["final/val/dice"] == 1
     assert rival.summary("test")["dice_pooled"] == 1
     assert "ece" not in rival.summary("test")
+    assert rival.rows("cohort.csv") == own.rows("cohort.csv")
     assert {row["patient"] for row in rival.patients("test")} == set(own.split["test"])
     with initialize_config_dir(config.CONF, version_base="1.3"):
         cfg = compose("compare", ["study=tried", "test=true", f"output={tmp_path / 'out'}", f"tracking.root={store.root}"])

@@ -562,6 +562,22 @@ def test_an_earlier_run_tells_of_the_patients_that_it_scored() -> None:
     assert (other["patient"], other["slices"], other["lesion_voxels"]) == ("q", "3", "")
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"spacing": "5 1 1"}, "in mm within the volume, with a tolerance of 2 mm"),
+        ({"spacing": "5 1 1", "derived": True}, "in mm within the volume, with a tolerance of 2 mm"),
+        ({"spacing": ""}, "in pixels within slices, because the spacing was unknown, with a tolerance of 2 pixels"),
+        ({"spacing": "", "derived": True}, ""),
+    ],
+)
+def test_a_unit_that_a_record_does_not_tell_is_left_out(changed: dict[str, Any], told: str, protocol: Protocol) -> None:
+    """A run of volumes that keeps no cohort.csv knows no spacing, but its files may have told one."""
+    scans = [scan("val", "p", spacing=changed["spacing"])]
+    found = record(scans=scans, derived=changed.get("derived", False))(asked(score="surface_dice")(protocol))
+    assert results.surfaces(found) == (f"Distances between surfaces were measured {told}." if told else "")
+
+
 # The figures.
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,8 @@ class ScoredRun:
         page: the address of MLflow's page of the run; "" if it is not known.
         folder: the address of the folder with its artifacts; "" if it is not on this machine.
         parameters, macs: the parameters of the network, and its multiplications for an image; NaN if they are not known.
+        settings: the settings on which the scores depend in addition to the masks; see `Metric.needs`. Where the files tell
+            the spacing, there is no data.spacing.
     """
 
     id: str
@@ -57,6 +60,7 @@ class ScoredRun:
     folder: str = ""
     parameters: float = math.nan
     macs: float = math.nan
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -227,7 +231,8 @@ def check_pairs(table: Sequence[Row], part: str) -> None:
     """Check that the rows can be compared on the same patients of a part. The patients need no scores for this check.
 
     Raises:
-        Unpaired: two rows, or two seeds of a row, differ in the patients, in the data or in a patient's slices.
+        Unpaired: two rows, or two seeds of a row, differ in the patients, in the data, in a patient's slices, or in a setting
+            on which their scores depend.
     """
     first: tuple[str, ScoredRun, dict[str, Sequence[int]]] | None = None
     for row in table:
@@ -247,6 +252,25 @@ def check_pairs(table: Sequence[Row], part: str) -> None:
                     f"these runs cannot be paired by patient: their {part} slices of {', '.join(differ)} differ.\n"
                     f"{first[0]} has {first[2][differ[0]]} of {differ[0]}\n{name} has {slices[differ[0]]}"
                 )
+    check_settings([run for row in table for run in row.runs])
+
+
+def check_settings(runs: Sequence[ScoredRun]) -> None:
+    """Check that no score depends on a setting that differs. With a spacing, distances are in mm, and without it in pixels.
+
+    A setting is compared only among the runs that have it.
+
+    Raises:
+        Unpaired: two runs have different values of a setting.
+    """
+    for key in dict.fromkeys(key for run in runs for key in run.settings):
+        first, *others = (run for run in runs if key in run.settings)
+        if other := next((run for run in others if run.settings[key] != first.settings[key]), None):
+            raise Unpaired(
+                f"these runs cannot be paired by patient: their scores depend on {key}, which differs.\n"
+                f"run {first.id[:8]} has {key}={first.settings[key]}, run {other.id[:8]} has {key}={other.settings[key]}; "
+                "allowed: one value, or a score that does not depend on it, such as score=dice"
+            )
 
 
 def describe_difference(part: str, first: str, ours: Sequence[str], second: str, theirs: Sequence[str]) -> str:

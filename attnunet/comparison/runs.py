@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 
+import yaml
 from omegaconf import DictConfig
 from rich.console import Console
 
 from attnunet.comparison.pairs import Question
 from attnunet.comparison.patients import find_lack, read_patients
 from attnunet.comparison.rows import ScoredRun
+from attnunet.metrics import catalog
 from attnunet.tracking.records import NotFound, Record, RunError, find_runs, runs_of_study, runs_of_sweep
 from attnunet.tracking.store import Store
 from attnunet.training import runtime
@@ -76,7 +78,9 @@ def read_scores(record: Record, question: Question, parts: Sequence[str]) -> Sco
     overrides = record.tags.get("overrides", "")
     facts = (record.name, record.params, overrides, record.minutes, record.leaking, record.content, record.split["slices"])
     parameters, macs = (record.metrics.get(name, math.nan) for name in ("parameters", "macs"))
-    return ScoredRun(record.id, *facts, scores, worst, record.tags, record.page, record.folder, parameters, macs)
+    known = [key for key in catalog.metric(question.score).settings if key in record.params]
+    settings = {key: yaml.safe_load(record.params[key]) for key in known}  # as values: 2 and 2.0 are equal
+    return ScoredRun(record.id, *facts, scores, worst, record.tags, record.page, record.folder, parameters, macs, settings)
 
 
 def score_tests(records: Sequence[Record], store: Store, console: Console) -> dict[str, Record]:

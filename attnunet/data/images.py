@@ -92,13 +92,15 @@ def read_pages(path: str) -> list[Picture]:
     """Return the pages of a TIFF file, which have the same size and type.
 
     Raises:
-        DataError: a page is damaged or has a form that is not supported; two pages differ in size or type.
+        DataError: a page is damaged or has a form that is not supported; two pages differ in size or type; the pages are no
+            stack of slices, see `refuse_hyperstack`.
     """
     data = read_bytes(path)
     with naming_faults(path), open_tiff(data) as file:
         pages = [read_page(page, len(data)) for page in file.pages]
         if len({(page.pixels.shape, page.pixels.dtype, page.white_is_zero) for page in pages}) > 1:
             raise UnreadableForm("its pages differ in size or type; allowed: pages of one size and type")
+        refuse_hyperstack(file)
     for page in pages:
         refuse_infinite(path, page)
     return pages
@@ -304,6 +306,23 @@ def tag_name(tag: int) -> str:
 def refuse_pages(pages: int) -> None:
     if pages != 1:
         raise UnreadableForm(f"{pages} pages; allowed: one, so save each as a file of its own")
+
+
+def refuse_hyperstack(file: tifffile.TiffFile) -> None:
+    """Raise UnreadableForm if the pages of a TIFF file are not the slices of one volume, as in a hyperstack of ImageJ or OME.
+
+    Besides rows, columns and colours (Y, X, S), a volume has one axis at most, which is none of channels or times (C, T).
+    """
+    for series in file.series:
+        stacked = [axis for axis, length in zip(series.axes, series.shape, strict=True) if length > 1 and axis not in "YXS"]
+        several = len(file.series) > 1 and stacked not in ([], ["I"])  # I: tifffile itself joined pages that are alike
+        if several or len(stacked) > 1 or {"C", "T"} & {*stacked}:
+            shape, allowed = " x ".join(map(str, series.shape)), "one, with slices (Z), rows (Y), columns (X) and colours (S)"
+            found = f"{len(file.series)} image(s) with the axes {series.axes} ({shape})"
+            raise UnreadableForm(f"{found}; allowed: {allowed}, so save each channel and each time as a file of its own")
+    planes = sum(series.size for series in file.series) // file.pages.first.size
+    if planes > len(file.pages):  # in a large stack of ImageJ, one page stands for all slices
+        raise UnreadableForm(f"{planes} slices in {len(file.pages)} page(s); allowed: a page for each slice")
 
 
 def refuse_orientation(orientation: int) -> None:

@@ -11,8 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from attnunet.config import objects
-from attnunet.data.cache import prepare
-from attnunet.data.slices import DataError, refuse
+from attnunet.data.cache import Prepared, prepare
+from attnunet.data.cohort import list_scans
+from attnunet.data.files import write_csv
+from attnunet.data.slices import DataError, Dataset, refuse
+from attnunet.data.split import PARTS, Split
 from attnunet.evaluation import pictures, report
 from attnunet.evaluation.patients import Scores, score_patients
 from attnunet.evaluation.scoring import scoring_rules, slices_of_part
@@ -33,7 +36,9 @@ def evaluate_masks(cfg: DictConfig, record: Record, console: Console) -> None:
     The scoring follows the rules of the run. The new run is in the same study.
     """
     console.print(f"run {record.id}: {record.name}")
-    scores, notes = score_masks(record, Path(cfg.masks))
+    dataset, prepared = prepare_again(record)
+    split = restore_split(record, prepared)
+    scores, notes = score_masks(record, dataset, prepared, split, Path(cfg.masks))
     study, params = record.run.info.experiment_id, share_params(record, cfg.name)
     tags = {**provenance([]), "leaking": str(record.leaking).lower(), "scored_as": record.id}
     with open_run(record.store, study, cfg.name, params, tags) as current:
@@ -41,18 +46,18 @@ def evaluate_masks(cfg: DictConfig, record: Record, console: Console) -> None:
             notes.append(uses.describe_uses(uses.count_use(current, record.slices("test"), own=True)))
         settings = {name: record.config[name] for name in ("data", "split", "evaluation")}
         current.text(OmegaConf.to_yaml(OmegaConf.create({"name": cfg.name, "masks": cfg.masks, **settings})), "config.yaml")
+        current.text(write_csv(list_scans(prepared, split)), "cohort.csv")
         log_scores(current, record, scores)
     report.print_scores(console, scores)
     for line in (*notes, f"run {current.id}: {cfg.name}"):
         console.print(line)
 
 
-def score_masks(record: Record, folder: Path) -> tuple[dict[str, Scores], list[str]]:
-    """Return the scores of the validation and of the test patients, and a line for each part that has no masks.
+def prepare_again(record: Record) -> tuple[Dataset, Prepared]:
+    """Return the data of a run, and their masks at native size.
 
     Raises:
-        DataError: the data have changed since the run, some patients of a part have masks and others have none, no patient
-            has a mask, or a mask fits two patients. `attnunet.inference.masks` explains how masks are found.
+        DataError: the data have changed since the run.
     """
     dataset = objects.make(record.config.data, "data")()
     prepared = prepare(dataset, None, record.store.root / "cache")
@@ -60,7 +65,26 @@ def score_masks(record: Record, folder: Path) -> tuple[dict[str, Scores], list[s
         raise DataError(
             f"run {record.id} ({record.name}): its data have changed: now {prepared.folder.name}, then {record.content}"
         )
-    parts = {part: slices_of_part(record, prepared, part) for part in ("val", "test")}
+    return dataset, prepared
+
+
+def restore_split(record: Record, prepared: Prepared) -> Split:
+    """Return the split that a run's split.json describes. `prepared` holds the data of the run."""
+    train, val, test = (tuple(slices_of_part(record, prepared, part)) for part in PARTS)
+    owners = {index: item.patient for index, item in enumerate(prepared.slices)}
+    return Split(train, val, test, owners, leaking=record.split["leaking"])
+
+
+def score_masks(
+    record: Record, dataset: Dataset, prepared: Prepared, split: Split, folder: Path
+) -> tuple[dict[str, Scores], list[str]]:
+    """Return the scores of the validation and of the test patients, and a line for each part that has no masks.
+
+    Raises:
+        DataError: some patients of a part have masks and others have none, no patient has a mask, or a mask fits two
+            patients. `attnunet.inference.masks` explains how masks are found.
+    """
+    parts = {"val": split.val, "test": split.test}
     given = {part: find_masks(folder, dataset, prepared, indices) for part, indices in parts.items()}
     refuse(
         find_shared({f"{name} ({part})": files for part, (masks, _) in given.items() for name, files in masks.files.items()})

@@ -94,18 +94,29 @@ def segment(volume: np.ndarray, facts: dict, network: Network, spacing: list[flo
 
 
 def decode(path: Path) -> np.ndarray:
-    """Return a slice (h, w, channels) as it is stored, but with a TIFF's white as its largest value."""
+    """Return a slice (h, w, channels) as it is stored, but with a TIFF's white as its largest value.
+
+    As in training, uint8, uint16 and int16 pixels keep their type, and all other numbers become float32.
+    """
     if path.suffix.lower() == ".png":
-        image = imagecodecs.png_decode(path.read_bytes())
+        data = path.read_bytes()
+        if data[25] == 3:  # the type of the colours
+            sys.exit(f"{path.name}: has the colours of a palette; needed: RGB, or grey")
+        image = imagecodecs.png_decode(data)
         return image.reshape(*image.shape[:2], -1)
     with tifffile.TiffFile(path) as file:
-        if len(file.pages) > 1:
-            sys.exit(f"{path.name}: has several pages; needed: a file for each slice, or a .npy")
         page = file.pages.first
+        declared = file.series if file.is_imagej or file.is_shaped else []  # one page may stand for several slices
+        if len(file.pages) > 1 or sum(series.size for series in declared) > page.size:
+            sys.exit(f"{path.name}: has several pages; needed: a file for each slice, or a .npy")
+        if (orientation := page.tags.valueof(274, 1)) != 1:
+            sys.exit(f"{path.name}: its orientation tag {orientation} turns the picture; needed: 1, so turn the pixels")
         image = page.asarray()
     image = image * np.uint8(255) if image.dtype == bool else image
+    native = image.dtype.newbyteorder("=")
+    image = image.astype(native if native in (np.uint8, np.uint16, np.int16) else np.float32)
     if page.photometric not in (0, 1, 2) or (page.photometric == 0 and image.dtype.kind != "u"):
-        sys.exit(f"{path.name}: {page.photometric!r} of {image.dtype}; needed: RGB, or grey where black is zero")
+        sys.exit(f"{path.name}: {page.photometric!r} of {page.dtype}; needed: RGB, or grey where black is zero")
     image = np.iinfo(image.dtype).max - image if page.photometric == 0 else image
     return np.moveaxis(image, 0, -1) if page.axes == "SYX" else image.reshape(*image.shape[:2], -1)
 
@@ -129,6 +140,8 @@ def main(network: Network) -> None:
     source, output, *spacing = sys.argv[1:]
     facts = json.loads(Path(__file__).with_name("predictor.json").read_text())
     volume, names = read(Path(source))
+    if not np.isfinite(volume).all():
+        sys.exit(f"{source}: has values that are NaN or infinite; needed: numbers")
     mask = segment(volume, facts, network, list(map(float, spacing)))
     Path(output).mkdir(parents=True, exist_ok=True)
     if source.endswith(".npy"):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from attnunet.data.decoders import dicom
 from attnunet.data.files import write_atomically
 from attnunet.data.slices import refuse
 from attnunet.inference.cases import DONE, FAILED, Ledger, doubt, measure
@@ -26,7 +27,8 @@ WORST = 10
 """The number of cases that overlays=worst draws."""
 LONE = "one slice, scaled by itself, so its mask differs from the one that it gets in its volume"
 ASSUMED = "the header has no orientation: the axes were taken to run to the left, back and up"
-NOTES = (LONE, ASSUMED)
+THICK = f"one slice without SliceThickness: {dicom.THICKNESS:g} mm was assumed, so the millilitres are a guess"
+NOTES = (LONE, ASSUMED, THICK)
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ def write(case: Case, found: Prediction, look: Look, plane: str, threshold: floa
 
 def describe_mask(case: Case, mask: np.ndarray, look: Look, work: Work) -> dict[str, Any]:
     """Return the columns of a case's row that its mask and its headers give."""
-    notes = [note for note, holds in ((LONE, work.scaled and look.shape[0] == 1), (ASSUMED, look.assumed)) if holds]
+    holds = (work.scaled and look.shape[0] == 1, look.assumed, look.thickness)
+    notes = [note for note, held in zip(NOTES, holds, strict=True) if held]
     files = ";".join(target.as_posix() for target in work.targets(case))
     return {**measure(mask, look.spacing), "notes": "; ".join(notes), "files": files}
 

@@ -43,6 +43,7 @@ class Look(NamedTuple):
         orientation: the directions of the file's axes as text, such as "LPS" or "RAS, tilted by 20 degrees".
         assumed: whether the files lack an orientation, so that one was assumed.
         refusal: the reason why no network for slices of this plane can segment the volume, or None; see `Grid.refusal`.
+        thickness: whether the thickness of the only slice was assumed; see `dicom.Series.assumed`.
     """
 
     shape: tuple[int, ...]
@@ -51,6 +52,7 @@ class Look(NamedTuple):
     orientation: str
     assumed: bool = False
     refusal: str | None = None
+    thickness: bool = False
 
 
 class Source(Protocol):
@@ -237,7 +239,8 @@ class Sequences:
         check_patient([volume for volume in self.volumes if volume.is_dir()])
         channels = math.prod(header.shape[3:]) if header and not others else len(self.volumes)
         shape, axes = grid.shown(plane).shape, describe_axes(grid, plane)
-        return Look(shape, channels, grid.spacing(plane), axes, not grid.known, grid.refusal(plane))
+        thickness = grid.shape[-1] == 1 and first.is_dir() and dicom.read_series(first).assumed
+        return Look(shape, channels, grid.spacing(plane), axes, not grid.known, grid.refusal(plane), thickness)
 
     def read(self, channels: int, plane: str) -> np.ndarray:
         read = [read_values(str(volume)) for volume in self.volumes]

@@ -7,6 +7,7 @@ columns too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -65,6 +66,11 @@ class Metric:
     printed: str = ""
     averaged: bool = True
     overlap: Callable[[Counts], np.ndarray] | None = None
+
+    @property
+    def settings(self) -> list[str]:
+        """The names of the settings in `needs`."""
+        return re.findall("`(.+?)`", self.needs)
 
     @property
     def axis(self) -> str:

@@ -26,6 +26,7 @@ class Facts:
         content: the hash of the images and masks.
         decision: the columns of patients.csv that hold the chosen threshold and post-processing; empty for another tool.
         scans: the scans of each part.
+        derived: whether the run keeps no cohort.csv, so that `scans` lack a spacing that only the files tell.
     """
 
     params: Mapping[str, str]
@@ -36,6 +37,7 @@ class Facts:
     content: str
     decision: Mapping[str, str]
     scans: Sequence[Scan]
+    derived: bool = False
 
     @property
     def parameters(self) -> int | None:
@@ -96,11 +98,12 @@ def read_facts(record: Record) -> Facts:
     """Return the facts of a run. A run of an earlier version keeps fewer files, so some facts may be missing."""
     config: Any = OmegaConf.to_container(record.config) if record.has("config.yaml") else {}
     rows = record.rows("patients.csv")
-    scans = record.rows("cohort.csv") if record.has("cohort.csv") else derive_scans(record.split["slices"], rows, config)
+    derived = not record.has("cohort.csv")
+    scans = derive_scans(record.split["slices"], rows, config) if derived else record.rows("cohort.csv")
     names = ("threshold", "smallest_lesion", "fill_holes")
     decision = {name: rows[0][name] for name in names if rows and name in rows[0]}
     logged = (record.params, record.tags, record.metrics)
-    return Facts(*logged, config, record.split["slices"], record.content, decision, scans)
+    return Facts(*logged, config, record.split["slices"], record.content, decision, scans, derived)
 
 
 def derive_scans(

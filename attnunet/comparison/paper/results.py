@@ -63,7 +63,8 @@ def surfaces(protocol: Protocol) -> str:
 
     def clause(row: RowFacts) -> str:
         known = {bool(scan["spacing"]) for scan in row.first.scans if is_described(scan)}
-        if "data.spacing" not in metric.needs or len(known) != 1:
+        recorded = True in known or not row.first.derived
+        if "data.spacing" not in metric.needs or len(known) != 1 or not recorded:
             return ""
         where, unit = (
             ("in mm within the volume", "mm")
