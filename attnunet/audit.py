@@ -29,12 +29,11 @@ def audit(cfg: DictConfig, choice: str, console: Console) -> None:
     """
     from attnunet.config import objects
     from attnunet.data import audit as checks
-    from attnunet.data.cache import prepare
     from attnunet.data.slices import DataError
 
     try:
-        dataset = objects.make(cfg.data, "data")()
-        found = checks.audit(dataset, prepare(dataset, None, Path(cfg.tracking.root) / "cache"))
+        dataset, prepared = objects.open_data(cfg.data, Path(cfg.tracking.root) / "cache")
+        found = checks.audit(dataset, prepared)
         counted = f"{len({item.patient for item in dataset.slices})} patients, {len(dataset.slices)} slices"
         unusable = False
     except DataError as error:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from attnunet.errors import exit_on_error
 from attnunet.sweeps import commands, terminal
+from attnunet.training import runtime
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,7 +75,7 @@ def job(cfg: DictConfig) -> None:
         store, console = commands.open_runs(cfg.tracking), terminal.console()
         if cfg.masks is not None:
             (record,) = records.find_runs(store, [cfg.run])
-            commands.load_tensorflow()
+            runtime.load_tensorflow()
 
             from attnunet.evaluation.given import evaluate_masks
 
@@ -83,18 +84,18 @@ def job(cfg: DictConfig) -> None:
             model = models.find_model(store, commands.plain_run(cfg))
             if len(model.records) > 1:
                 models.check_scorable(model, cfg)
-                commands.load_tensorflow()
+                runtime.load_tensorflow()
 
                 from attnunet.evaluation.ensemble_scores import evaluate_ensemble
 
                 evaluate_ensemble(cfg, model, settings(cfg), console)
             else:
                 record = model.single
-                commands.load_tensorflow()
+                runtime.load_tensorflow()
                 evaluate(cfg, choices, record, console)
         else:
             runs = records.runs_of_study(store, cfg.study)
-            commands.load_tensorflow()
+            runtime.load_tensorflow()
 
             from attnunet.evaluation.joining import join_studies
 

@@ -50,10 +50,8 @@ def export_split(cfg: DictConfig, console: Console) -> None:
 def divide_data(cfg: DictConfig) -> tuple[Dataset, Prepared, list[Fold]]:
     """Return the data and the split that the configuration names. If it is a split into folds, return all folds."""
     from attnunet.config import objects
-    from attnunet.data.cache import prepare
 
-    dataset = objects.make(cfg.data, "data")()
-    prepared = prepare(dataset, None, Path(cfg.tracking.root) / "cache")
+    dataset, prepared = objects.open_data(cfg.data, Path(cfg.tracking.root) / "cache")
     return dataset, prepared, divide(cfg.split, prepared)
 
 
@@ -80,18 +78,12 @@ def find_run(cfg: DictConfig) -> tuple[Dataset, Prepared, list[Fold]]:
         RunError: the data have changed since the run, or its split into folds can no longer be repeated.
     """
     from attnunet.config import objects
-    from attnunet.data.cache import prepare
     from attnunet.exchange.splits import find_patients
     from attnunet.tracking import records
 
     (record,) = records.find_runs(commands.open_runs(cfg.tracking), [cfg.run])
-    dataset = objects.make(record.config.data, "data")()
-    prepared = prepare(dataset, None, Path(cfg.tracking.root) / "cache")
-    if prepared.folder.name != record.content:
-        raise records.RunError(
-            f"run {record.id} ({record.name}): its data have changed: now {prepared.folder.name}, then {record.content}; "
-            "allowed: the same files, or data=... and split=manifest split.file=SPLIT.JSON"
-        )
+    dataset, prepared = objects.open_data(record.config.data, Path(cfg.tracking.root) / "cache")
+    record.check_content(prepared.folder.name)
     parts = {part: record.slices(part) for part in record.split["slices"]}
     recorded, split = find_patients(parts, prepared.slices), record.config.split
     if "folds" not in split:

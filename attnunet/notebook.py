@@ -151,7 +151,7 @@ def load_predictor(
     run = str(run) if isinstance(run, str | Path) else list(run)
     model = models.find_model(store or (None if config.is_folder(run) else open_store()), run)
     if "tensorflow" not in sys.modules:
-        commands.load_tensorflow()
+        runtime.load_tensorflow()
 
     from attnunet.evaluation.ensembles import load_model
 
@@ -185,13 +185,15 @@ def segment(predictor: Segmenter, scan: np.ndarray | str | Path, spacing: Sequen
     Raises:
         UserError: the path holds no scan or several scans, or the scan does not fit the network.
     """
+    from attnunet.data.slices import shown_channel
+
     channels = predictor.file_channels
     if isinstance(scan, str | Path):
         volume, spacing = read_scan(Path(scan), predictor)
     else:
         volume = check_scan(scan, len(channels), spacing)
     found = predictor.predict_one(volume, spacing)
-    image = volume[..., channels.index("flair") if "flair" in channels else 0]
+    image = volume[..., shown_channel(channels)]
     return Segmentation(image, found.probabilities, found.mask)
 
 

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from attnunet import __version__, config
 from attnunet.errors import exit_on_error, explain
 from attnunet.sweeps import commands, terminal
+from attnunet.training import runtime
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,6 +75,8 @@ def find_inputs(cfg: DictConfig, root: Path) -> Found:
 
 def find_needs(model: Model) -> Needs:
     """Return the facts about a model, which may have several members. They take the same volumes."""
+    from attnunet.data.intensity import is_scaled
+
     preparations = [facts["preparation"] for facts in model.facts]
     used = {name for preparation in preparations for name in preparation["channels"]}
     names = tuple(preparations[0]["file_channels"])
@@ -81,7 +84,7 @@ def find_needs(model: Model) -> Needs:
         names,
         tuple(name for name in names if name in used),
         preparations[0].get("plane", "axial"),
-        any(preparation["intensity"] != "raw" for preparation in preparations),
+        any(is_scaled(preparation["intensity"]) for preparation in preparations),
     )
 
 
@@ -99,7 +102,7 @@ def check_engine(cfg: DictConfig, model: Model) -> None:
 
 def load(cfg: DictConfig, model: Model, console: Console) -> Segmenter:
     """Return the predictor with the settings of the command line. TensorFlow is loaded."""
-    commands.load_tensorflow()
+    runtime.load_tensorflow()
 
     from attnunet.evaluation.ensembles import load_model
 

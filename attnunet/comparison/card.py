@@ -13,7 +13,7 @@ from attnunet.comparison.pairs import Question, decimals, describe, plural
 from attnunet.comparison.patients import mean_defined
 from attnunet.comparison.rows import Row
 from attnunet.comparison.table import Comparison
-from attnunet.data.intensity import INTENSITIES
+from attnunet.data.intensity import is_scaled
 from attnunet.errors import UserError
 from attnunet.tracking.records import Record
 
@@ -157,7 +157,7 @@ def list_limits(preparation: Mapping[str, Any]) -> Iterator[str]:
     """Yield the limits of every model that is prepared in this way."""
     yield "For research. This is no medical device, and it was not tried on patients in a clinic."
     yield "The scores hold for patients, scanners and sequences like those above. Others were not tried."
-    if preparation["intensity"] in set(INTENSITIES) - {"raw"}:
+    if is_scaled(preparation["intensity"]):
         yield "Intensities are scaled over a whole volume. A single slice may get another mask than among its neighbours."
     if preparation.get("pixel_size"):
         yield "A volume needs the distances between its slices, rows and columns."

@@ -86,7 +86,7 @@ def read_scores(record: Record, question: Question, parts: Sequence[str]) -> Sco
 def score_tests(records: Sequence[Record], store: Store, console: Console) -> dict[str, Record]:
     """Return the runs by id, all with test scores. Runs without test scores are first scored as in their training."""
     if untested := [record for record in records if not record.tested]:
-        runtime.configure(0, runtime.available_threads(None), "float32")
+        runtime.load_tensorflow()
 
         from attnunet.evaluation.scoring import score_test  # it imports TensorFlow, which runs with scores do not need
 

@@ -13,7 +13,7 @@ from attnunet.config.checks import check, check_targets
 from attnunet.config.entry import ConfigError, check_folder
 from attnunet.data.cache import Prepared, prepare
 from attnunet.data.checks import refuse_copies
-from attnunet.data.slices import DataError
+from attnunet.data.slices import DataError, Dataset
 from attnunet.data.split import Split, Subject
 from attnunet.data.workers import check_shared_memory
 
@@ -57,6 +57,16 @@ def check_objects(plain: Any, key: str, group: str) -> None:
             targets.check_identity(target, group)
     except targets.TargetError as error:
         raise ConfigError(f"{key}: {error}") from error
+
+
+def open_data(data: DictConfig, cache: Path) -> tuple[Dataset, Prepared]:
+    """Return the data set of a group `data`, and its masks at native size without prepared images.
+
+    Raises:
+        DataError: the message names the file, the patient or the key.
+    """
+    dataset = make(data, "data")()
+    return dataset, prepare(dataset, None, cache)
 
 
 def prepare_data(cfg: DictConfig) -> tuple[Prepared, Split]:

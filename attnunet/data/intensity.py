@@ -15,6 +15,11 @@ class ValuesError(DataError):
     """An intensity option does not accept an image's values. The message does not name the image's file."""
 
 
+def is_scaled(intensity: str) -> bool:
+    """Return whether a slice gets other values alone than among the slices of its scan."""
+    return intensity != "raw"
+
+
 def prepare_volume(
     sequences: Iterable[np.ndarray],
     image_size: int,

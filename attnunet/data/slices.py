@@ -220,6 +220,11 @@ def find_second_sites(slices: Iterable[Slice]) -> Iterator[str]:
             yield f"{', '.join(found.values())}: {told}; allowed: one site a patient"
 
 
+def shown_channel(channels: Sequence[str]) -> int:
+    """Return the place of the channel that figures show: flair if there is one, else the first."""
+    return channels.index("flair") if "flair" in channels else 0
+
+
 def choose_channels(channels: Sequence[str], file_channels: Sequence[str]) -> tuple[str, ...]:
     """Return the channels that are used. Raise DataError if the files lack one of them, or if `channels` is empty."""
     if not channels or set(channels) - set(file_channels):

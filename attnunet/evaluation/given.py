@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from attnunet.config import objects
-from attnunet.data.cache import Prepared, prepare
+from attnunet.data.cache import Prepared
 from attnunet.data.cohort import list_scans
 from attnunet.data.files import write_csv
 from attnunet.data.slices import DataError, Dataset, refuse
@@ -36,7 +36,8 @@ def evaluate_masks(cfg: DictConfig, record: Record, console: Console) -> None:
     The scoring follows the rules of the run. The new run is in the same study.
     """
     console.print(f"run {record.id}: {record.name}")
-    dataset, prepared = prepare_again(record)
+    dataset, prepared = objects.open_data(record.config.data, record.store.root / "cache")
+    record.check_content(prepared.folder.name)
     split = restore_split(record, prepared)
     scores, notes = score_masks(record, dataset, prepared, split, Path(cfg.masks))
     study, params = record.run.info.experiment_id, share_params(record, cfg.name)
@@ -51,21 +52,6 @@ def evaluate_masks(cfg: DictConfig, record: Record, console: Console) -> None:
     report.print_scores(console, scores)
     for line in (*notes, f"run {current.id}: {cfg.name}"):
         console.print(line)
-
-
-def prepare_again(record: Record) -> tuple[Dataset, Prepared]:
-    """Return the data of a run, and their masks at native size.
-
-    Raises:
-        DataError: the data have changed since the run.
-    """
-    dataset = objects.make(record.config.data, "data")()
-    prepared = prepare(dataset, None, record.store.root / "cache")
-    if prepared.folder.name != record.content:
-        raise DataError(
-            f"run {record.id} ({record.name}): its data have changed: now {prepared.folder.name}, then {record.content}"
-        )
-    return dataset, prepared
 
 
 def restore_split(record: Record, prepared: Prepared) -> Split:

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from attnunet import figures
 from attnunet.data.cache import Prepared
+from attnunet.data.slices import shown_channel
 from attnunet.evaluation.patients import Rows, Scores, volume_of
 from attnunet.inference.gates import read_gates
 from attnunet.inference.predictor import Predictor
@@ -69,8 +70,7 @@ def draw_progress(prepared: Prepared, fitted: Fitted) -> dict[str, Figure]:
 def show_slice(prepared: Prepared, index: int) -> np.ndarray:
     """Return a slice as an image for figures, uint8 (h, w): flair if there is one, else the first channel."""
     image = prepared.inputs([index])[0]
-    channel = prepared.channels.index("flair") if "flair" in prepared.channels else 0
-    return prepared.frame(index).restore(np.rint(image[..., channel]).astype(np.uint8))
+    return prepared.frame(index).restore(np.rint(image[..., shown_channel(prepared.channels)]).astype(np.uint8))
 
 
 def example(

@@ -14,7 +14,7 @@ import numpy as np
 
 from attnunet.data.decoders import dicom
 from attnunet.data.files import write_atomically
-from attnunet.data.slices import refuse
+from attnunet.data.slices import refuse, shown_channel
 from attnunet.inference.cases import DONE, FAILED, Ledger, doubt, measure
 from attnunet.inference.inputs.case import Case, Takes, check_fit, describe_fault, pick_channels
 from attnunet.inference.stream import AHEAD, Prediction, Segmenter
@@ -200,7 +200,7 @@ def draw(case: Case, takes: Takes, work: Work, ledger: Ledger) -> None:
     from attnunet import figures  # imported here because matplotlib takes half a second
 
     assert case.source is not None
-    channel = takes.file_channels.index("flair" if "flair" in takes.channels else takes.channels[0])
+    channel = takes.file_channels.index(takes.channels[shown_channel(takes.channels)])
     volume, _ = read_case(case, takes, work)
     row = ledger.rows[case.name]
     title = f"{case.name}: {row['lesion_voxels']} lesion voxels, doubt {row['doubt']}"

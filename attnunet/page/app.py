@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import streamlit as st
 
+from attnunet.data.slices import shown_channel
 from attnunet.figures.overlays import overlay, picture_size
 from attnunet.inference.cases import measure
 from attnunet.page import examples, networks, scans, uploads
@@ -76,7 +77,7 @@ def view(key: Key, files: Files, scan: Scan, number: int, predictor: Network) ->
         threshold = st.slider("Threshold", 0.0, 1.0, chosen, 0.01, help=told)
         mask = decide(key, threshold, segmented, predictor)
         channels = predictor.channels
-        channel = st.radio("Sequence", channels, channels.index("flair") if "flair" in channels else 0, horizontal=True)
+        channel = st.radio("Sequence", channels, shown_channel(channels), horizontal=True)
         outlined = st.checkbox("Outline of the mask", True)
         colored = st.checkbox("Probability", True, help="0 is transparent, 1 is yellow.")
         gated = st.checkbox("Attention gates", help="The weights of the skip connections. 0 is dark, 1 is yellow.")

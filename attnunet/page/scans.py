@@ -13,7 +13,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from attnunet.config.targets import CONF
-from attnunet.data.intensity import scale
+from attnunet.data.intensity import is_scaled, scale
 from attnunet.data.slices import DataError
 from attnunet.inference import inputs
 from attnunet.inference.ensemble import Ensemble
@@ -96,7 +96,7 @@ def segment(files: Files, number: int, predictor: Network) -> Segmented:
         UploadError: the scan cannot be read, or does not suit the network.
     """
     member, *_ = predictor.members
-    scaled = any(each.preparation.intensity != "raw" for each in predictor.members)
+    scaled = any(is_scaled(each.preparation.intensity) for each in predictor.members)
     work = Work(NOWHERE, scaled=scaled)
     with opened(files, predictor) as (cases, _):
         if cases[number].source is None:

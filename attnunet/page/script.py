@@ -17,7 +17,7 @@ from attnunet.training import runtime
 @st.cache_resource(show_spinner="Loading TensorFlow")
 def load_tensorflow() -> None:
     """Load TensorFlow with the settings of the commands, once for all sessions."""
-    runtime.configure(0, runtime.available_threads(None), "float32")
+    runtime.load_tensorflow()
     gc.freeze()  # Streamlit collects garbage after each action. With TensorFlow's objects, that would take 0.3 s.
 
 

@@ -220,7 +220,7 @@ def open_checkpoint(cfg: DictConfig) -> Record:
 
     check_stored(cfg.run)
     record = find_checkpoint(open_runs(cfg.tracking), cfg.run)
-    load_tensorflow()
+    runtime.load_tensorflow()
     return record
 
 
@@ -235,8 +235,3 @@ def find_model(cfg: DictConfig) -> Model:
 def plain_run(cfg: DictConfig) -> str | list[str]:
     """Return the value of the key `run`: a text, or a list of texts."""
     return cfg.run if isinstance(cfg.run, str) else [*cfg.run]
-
-
-def load_tensorflow() -> None:
-    """Load TensorFlow with the settings that training uses."""
-    runtime.configure(0, runtime.available_threads(None), "float32")

@@ -12,7 +12,7 @@ from filelock import Timeout
 from mlflow.entities import LoggedModel, Run, ViewType
 
 from attnunet.tracking import registry
-from attnunet.tracking.records import search_runs
+from attnunet.tracking.records import list_studies, search_runs
 from attnunet.tracking.resume import has_state, lock_of, unfinished_folder
 from attnunet.tracking.store import OURS, Store, local_path
 
@@ -31,8 +31,8 @@ def clear(store: Store, dry_run: bool, confirm: Callable[[str], bool]) -> None:
         confirm: a function that returns the answer to the question whether to remove the runs that can be resumed, too.
     """
     store.reap()
-    studies = [study.experiment_id for study in store.attempt(lambda: store.client.search_experiments(ViewType.ALL))]
-    runs = [run for run in search_runs(store, studies, view=ViewType.ALL) if not store.uri or OURS & set(run.data.tags)]
+    found = search_runs(store, list_studies(store, ViewType.ALL), view=ViewType.ALL)
+    runs = [run for run in found if not store.uri or OURS & set(run.data.tags)]
     kept = {run.info.run_id for run in runs if not reason_to_clear(run)} | registry.registered_runs(store)
     resumable = [run for run in runs if run.info.run_id not in kept and can_be_resumed(store, run)]
     if resumable and not dry_run:

@@ -209,6 +209,13 @@ class Record:
         """The hash of the images and masks that the run used. It does not depend on channels, intensity or image_size."""
         return str(self.split["fingerprint"]).partition("/")[0]
 
+    def check_content(self, now: str) -> None:
+        """Raise RunError if `now`, the hash of images and masks, is not that of the run's own data."""
+        if now != self.content:
+            raise RunError(
+                f"run {self.id} ({self.name}): its data have changed: now {now}, then {self.content}; allowed: the same files"
+            )
+
     def slices(self, part: str) -> list[tuple[str, int]]:
         """Return a pair for each slice in a part of the split: the patient and the number of the slice."""
         return [(patient, number) for patient, numbers in self.split["slices"][part].items() for number in numbers]

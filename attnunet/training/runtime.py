@@ -97,6 +97,11 @@ def configure(seed: int, threads: int, precision: str) -> None:
     keras.utils.set_random_seed(seed)
 
 
+def load_tensorflow() -> None:
+    """Load TensorFlow for predictions, with the settings of trainings."""
+    configure(0, available_threads(None), "float32")
+
+
 def gpus(strategy: Literal["mirrored"] | None) -> list[str]:
     """Return the models of the GPUs that train a network. With a strategy, all GPUs train it, otherwise only the first."""
     import tensorflow as tf

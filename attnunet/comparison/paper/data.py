@@ -6,7 +6,7 @@ from attnunet.comparison.pairs import plural
 from attnunet.comparison.paper.cohort import by_site, count_missing, fold_of, is_described, merge_parts, summarize
 from attnunet.comparison.paper.facts import Facts, RowFacts
 from attnunet.comparison.paper.text import by_row, code, escape, listed, name_target
-from attnunet.data.split import PARTS
+from attnunet.comparison.shared import PARTS
 
 READERS = {
     "attnunet.data.lgg.lgg": "a folder in the layout of the LGG MRI segmentation data set (Buda et al. 2019)",
@@ -41,7 +41,6 @@ RULES = {
     "attnunet.data.split.slice": "slices, not patients, were assigned to training, validation and test at random, with shares "
     "of {val:g} for validation and {test:g} for the test (seed of the split {seed})",
 }
-NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
 @by_row
@@ -160,7 +159,7 @@ def sizes(row: RowFacts) -> str:
 def count_parts(facts: Facts) -> str:
     """Return the numbers of patients and slices of the parts of a run's split."""
     parts = [(part, facts.split[part]) for part in PARTS if part in facts.split]
-    patients = listed(f"{NAMES[part]} {len(found)}" for part, found in parts)
+    patients = listed(f"{PARTS[part]} {len(found)}" for part, found in parts)
     slices = listed(sum(map(len, found.values())) for _, found in parts)
     return f"the numbers of patients were {patients} (slices: {slices})"
 

@@ -7,6 +7,7 @@ from attnunet.comparison.pairs import FEW, decimals, plural
 from attnunet.comparison.paper.cohort import is_described
 from attnunet.comparison.paper.facts import Protocol, RowFacts
 from attnunet.comparison.paper.text import by_row, code, finish, listed
+from attnunet.comparison.shared import PARTS
 from attnunet.metrics import catalog
 from attnunet.metrics.statistics import EXACT
 
@@ -23,7 +24,6 @@ UNDEFINED = {
     "empty prediction": "the prediction is empty",
     "no distance": "no distance between the two surfaces can be measured",
 }
-PARTS = {"val": "validation", "test": "test"}
 
 
 def score(protocol: Protocol) -> str:
