@@ -178,11 +178,16 @@ def test_the_run_of_a_fold_gives_all_folds(changed: bool, tmp_path: Path, root: 
     record = SimpleNamespace(
         id="1", name="n", config=cfg, content=prepared.folder.name, slices=slices.get, split={"slices": slices}
     )
+    record.check_content = lambda now: records.Record.check_content(record, now)
     monkeypatch.setattr(records, "find_runs", lambda *_: [record])
     monkeypatch.setattr(export_split.commands, "open_runs", lambda _: None)
     if not changed:
         assert export_split.find_run(cfg)[2] == folds
         return
+    record.content = "other"
+    with pytest.raises(RunError, match=r"run 1 \(n\): its data have changed: now \w+, then other; allowed: the same files"):
+        export_split.find_run(cfg)
+    record.content = prepared.folder.name
     with pytest.raises(RunError, match=r"run 1 \(n\): split\.fold=2 has other patients now .*; allowed: data="):
         export_split.find_run(cfg)
 
