@@ -77,7 +77,7 @@ def job(cfg: DictConfig) -> None:
             (record,) = records.find_runs(store, [cfg.run])
             runtime.load_tensorflow()
 
-            from attnunet.evaluation.given import evaluate_masks
+            from attnunet.evaluation.other_tool import evaluate_masks
 
             evaluate_masks(cfg, record, console)
         elif cfg.study is None:

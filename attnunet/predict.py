@@ -22,8 +22,8 @@ from attnunet.training import runtime
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from attnunet.inference.cases import Ledger
     from attnunet.inference.inputs.case import Case, Found
+    from attnunet.inference.ledger import Ledger
     from attnunet.inference.segmenting import Work
     from attnunet.inference.stream import Segmenter
     from attnunet.tracking.models import Model
@@ -176,14 +176,14 @@ def segment(
     Raises:
         UserError: files of the output are in the way.
     """
-    from attnunet.inference import cases as ledgers
     from attnunet.inference import segmenting
+    from attnunet.inference.ledger import check_settings, open_ledger, write_run
 
     anew, settings = cfg.existing == "overwrite", describe_settings(cfg, model)
     check_outputs(cases, work, cfg.existing)
     if not anew:
-        ledgers.check_settings(work.output, settings)
-    ledger = ledgers.open_ledger(work.output, [case.name for case in cases], anew)
+        check_settings(work.output, settings)
+    ledger = open_ledger(work.output, [case.name for case in cases], anew)
     todo, faults = segmenting.keep_finished(cases, needs, work, ledger) if cfg.existing == "skip" else (cases, [])
     for fault in faults:
         print_fault(cfg, root, fault)
@@ -191,7 +191,7 @@ def segment(
         console.print(f"existing=skip: {len(cases) - len(todo)} of {len(cases)} cases are there")
     predictor = load(cfg, model, console) if any(case.source for case in todo) else None
     if predictor is not None:
-        ledgers.write_run(work.output, describe_run(cfg, model, predictor, settings))
+        write_run(work.output, describe_run(cfg, model, predictor, settings))
     ledger.write()
     try:
         try:
@@ -291,7 +291,7 @@ def print_fault(cfg: DictConfig, root: Path, fault: str) -> None:
 
 def print_summary(cfg: DictConfig, cases: Sequence[Case], ledger: Ledger, console: Console) -> None:
     """Print what was done, and what a user should know of the masks."""
-    from attnunet.inference.cases import CASES, DONE
+    from attnunet.inference.ledger import CASES, DONE
     from attnunet.inference.segmenting import NOTES
 
     rows = [row for case in cases if (row := ledger.rows[case.name])["status"] == DONE]

@@ -22,7 +22,7 @@ from attnunet.data.decoders import dicom
 from attnunet.data.files import read_csv
 from attnunet.data.slices import DataError
 from attnunet.figures.outlines import choose_slices
-from attnunet.inference import cases, inputs
+from attnunet.inference import inputs, ledger
 from attnunet.inference.stream import Segmenter
 from attnunet.inference.volumes import Sequences, Stack
 from tests import scans
@@ -661,7 +661,7 @@ def test_a_mask_is_measured_in_voxels_and_millilitres() -> None:
     mask = np.zeros((3, 6, 6), np.uint8)
     mask[0, :2, :2] = mask[1, 2, 2] = 1  # one lesion: the voxels touch at a corner
     mask[2, 5, 5] = 1
-    found = cases.measure(mask, (5.0, 0.5, 2.0))
+    found = ledger.measure(mask, (5.0, 0.5, 2.0))
     assert found == {
         "slices": 3,
         "spacing": "5 x 0.5 x 2",
@@ -670,14 +670,14 @@ def test_a_mask_is_measured_in_voxels_and_millilitres() -> None:
         "lesions": 2,
         "largest": 5,
     }
-    assert cases.measure(mask * 0, None) == {**dict.fromkeys(found, 0), "slices": 3, "spacing": "", "lesion_ml": ""}
+    assert ledger.measure(mask * 0, None) == {**dict.fromkeys(found, 0), "slices": 3, "spacing": "", "lesion_ml": ""}
 
 
 @pytest.mark.parametrize(
     ("probabilities", "doubt"), [([0.9, 0.8, 0.1], 0), ([0.9, 0.3, 0.1], 0.5), ([0.3, 0.24, 0.1], 1), ([0.1, 0.2, 0.0], 0)]
 )
 def test_doubt_is_the_share_that_nearly_counts_as_lesion(probabilities: list[float], doubt: float) -> None:
-    assert cases.doubt(np.array(probabilities, np.float32), 0.5) == doubt
+    assert ledger.doubt(np.array(probabilities, np.float32), 0.5) == doubt
 
 
 # Privacy.

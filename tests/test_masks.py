@@ -23,7 +23,7 @@ from attnunet.data.nifti import nifti
 from attnunet.data.slices import DataError, Dataset
 from attnunet.data.split import Split
 from attnunet.data.table import table
-from attnunet.evaluation.given import evaluate_masks
+from attnunet.evaluation.other_tool import evaluate_masks
 from attnunet.inference.masks import find_masks, find_shared
 from attnunet.tracking import records
 from attnunet.tracking.records import Record

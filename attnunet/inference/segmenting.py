@@ -15,8 +15,8 @@ import numpy as np
 from attnunet.data.decoders import dicom
 from attnunet.data.files import write_atomically
 from attnunet.data.slices import refuse, shown_channel
-from attnunet.inference.cases import DONE, FAILED, Ledger, doubt, measure
 from attnunet.inference.inputs.case import Case, Takes, check_fit, describe_fault, pick_channels
+from attnunet.inference.ledger import DONE, FAILED, Ledger, doubt, measure
 from attnunet.inference.stream import AHEAD, Prediction, Segmenter
 from attnunet.inference.volumes import Look
 

@@ -16,7 +16,7 @@ import streamlit as st
 
 from attnunet.data.slices import shown_channel
 from attnunet.figures.overlays import overlay, picture_size
-from attnunet.inference.cases import measure
+from attnunet.inference.ledger import measure
 from attnunet.page import examples, networks, scans, uploads
 from attnunet.page.messages import explained, plain
 from attnunet.page.scans import Network, Scan, Segmented
