@@ -42,8 +42,10 @@ def test_a_run_knows_the_patients_of_the_runs_from_whose_weights_it_started(
     assert known.known_patients(runs["c"], "val", prepared, range(5)) == ("validated a",)
     assert known.known_patients(runs["c"], "train", prepared, [4]) == ()
     del runs["a"]
-    with pytest.raises(NotFound, match=r"run b \(run-b\) started from the weights of run a, which is gone, so the patients"):
-        known.known_patients(runs["c"], "train", prepared, [4])
+    found, gone = known.find_ancestors(runs["c"])
+    assert [run.id for run in found] == ["b"]
+    assert gone.startswith("run b (run-b) started from the weights of run a, which is gone, so the patients that")
+    assert known.known_patients(runs["c"], "train", prepared, range(5)) == ("trained b", "trained c")
 
 
 def test_images_of_one_sequence_are_known_again_among_others(tmp_path: Path) -> None:
@@ -61,3 +63,7 @@ def test_images_of_one_sequence_are_known_again_among_others(tmp_path: Path) -> 
     assert {item.patient for item in again.slices} == set(patients)
     assert any(trained.facts["pixels"])
     assert again.facts["pixels"] == trained.facts["pixels"]
+    order = ("pre", "post", "flair")
+    all_of_them = prepare(nifti(str(tmp_path / "all"), channels=list(order)), 16, tmp_path / "cache")
+    again = prepare_as_trained(data, Preparation(16, order, order, "zscore"), tmp_path / "cache")
+    assert again.facts["pixels"] == all_of_them.facts["pixels"] != trained.facts["pixels"]

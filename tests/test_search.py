@@ -299,11 +299,20 @@ def test_a_study_with_other_choices_is_refused_before_a_trial(now: str, allowed:
         ({"dropout": 0}, "dropout: study by hand has a search, which cannot become dropout=0"),
         ({"hydra": {"runtime": {"choices": {"loss": "focal"}}}}, "loss: study by hand has loss=dice, which"),
         ({"study": "of another name", "trainer": {"threads": 8}, "tracking": {"patience": 3}}, None),
+        ({"a_key_of_a_later_version": 1, "data": {"root": "data/../data"}}, None),
+        ({"data": {"root": "elsewhere"}}, "data.root: study by hand has data.root=/.*/data, which cannot become"),
     ],
 )
 def test_a_study_of_other_settings_is_refused_before_a_trial(now: dict, message: str | None, tmp_path: Path) -> None:
     first = Objective(tmp_path, "val/dice", [0.5])
-    made = {"image_size": 128, "epochs": 2, "study": "one", "dropout": 0.1, "trainer": {"threads": 1}}
+    made = {
+        "image_size": 128,
+        "epochs": 2,
+        "study": "one",
+        "dropout": 0.1,
+        "trainer": {"threads": 1},
+        "data": {"root": "data"},
+    }
     made |= {"loss": {"_target_": "attnunet.losses.Dice"}, "hydra": {"runtime": {"choices": {"loss": "dice"}}}}
     first.config = OmegaConf.merge(first.config, made)
     search(first, ["dropout=0,1"])
@@ -317,6 +326,19 @@ def test_a_study_of_other_settings_is_refused_before_a_trial(now: dict, message:
         with pytest.raises(UserError, match=message):
             search(again, space)
         assert again.batches == []
+
+
+def test_a_study_without_a_finished_trial_takes_other_settings(tmp_path: Path) -> None:
+    failing = Objective(tmp_path, "val/dice", [math.nan])
+    failing.config.batch_size = 64
+    search(failing, ["seed=0,1"])
+    again = Objective(tmp_path, "val/dice", [0.5])
+    again.config.batch_size = 16
+    search(again, ["seed=0,1"])
+    changed = Objective(tmp_path, "val/dice", [0.5, 0.5])
+    changed.config.batch_size = 32
+    with pytest.raises(UserError, match="study by hand has batch_size=16, which cannot become batch_size=32"):
+        search(changed, ["seed=0,1"])
 
 
 def test_a_damaged_store_of_searches_is_named(tmp_path: Path) -> None:

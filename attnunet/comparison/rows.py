@@ -165,7 +165,7 @@ def group_rows(runs: Sequence[ScoredRun], no_effect: Sequence[str] = ()) -> list
     """
     alike: dict[tuple, list[dict[tuple, ScoredRun]]] = {}
     for run in runs:
-        removed = (SEED, FOLD) if FOLDS in run.params else (SEED,)
+        removed = (SEED, FOLD) if {FOLDS, FOLD} <= run.params.keys() else (SEED,)
         params = {key: value for key, value in run.params.items() if not is_within(key, no_effect)}
         place = tuple(params.pop(key, "") for key in removed)
         copies = alike.setdefault((run.tags.get(CODE, ""), tuple(sorted(params.items()))), [])

@@ -319,7 +319,9 @@ def refuse_hyperstack(file: tifffile.TiffFile) -> None:
         if several or len(stacked) > 1 or {"C", "T"} & {*stacked}:
             shape, allowed = " x ".join(map(str, series.shape)), "one, with slices (Z), rows (Y), columns (X) and colours (S)"
             found = f"{len(file.series)} image(s) with the axes {series.axes} ({shape})"
-            raise UnreadableForm(f"{found}; allowed: {allowed}, so save each channel and each time as a file of its own")
+            raise UnreadableForm(
+                f"{found}; allowed: {allowed}, so save each channel and each time as a file, or name the axis of slices Z"
+            )
     planes = sum(series.size for series in file.series) // file.pages.first.size
     if planes > len(file.pages):  # in a large stack of ImageJ, one page stands for all slices
         raise UnreadableForm(f"{planes} slices in {len(file.pages)} page(s); allowed: a page for each slice")

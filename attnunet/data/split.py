@@ -212,27 +212,26 @@ def manifest(subjects: Sequence[Subject], file: str | None = None) -> Split:
 
 
 def refuse_cut(path: Path, lists: Mapping[str, Any], subjects: Sequence[Subject]) -> None:
-    """Raise DataError if `slices` of a manifest has another number of slices of a patient than the list and the data.
+    """Raise DataError if `slices` of a manifest leaves out slices of training patients, and of no other patient.
 
-    A run with `split.train_slices` records such slices. Whole patients would be another split than that of the run.
+    A run with `split.train_slices` records such slices. Whole patients would be another split than that of the run. Where
+    other patients have other slices too, the data changed, for example by `data.axis`, and the patients are whole.
     """
-    there = {s.patient: len(s.slices) for s in subjects}
+    there, differ = {s.patient: len(s.slices) for s in subjects}, {}
     for part in PARTS:
         try:
             recorded = {patient: len(set(numbers)) for patient, numbers in lists["slices"][part].items()}
         except (AttributeError, KeyError, TypeError):
             allowed = f"the numbers of the slices of each patient in {', '.join(PARTS)}, or no slices"
             raise DataError(f"{path}: slices has no patients with numbers for {part}; allowed: {allowed}") from None
-        wanted = {patient: there[patient] for patient in lists[part]}
-        counts = {name: (recorded.get(name, 0), wanted.get(name, 0)) for name in sorted(recorded.keys() | wanted.keys())}
-        cut = [f"{name} ({found} of {needed})" for name, (found, needed) in counts.items() if found != needed]
-        if cut:
-            more = f" and {len(cut) - 5} more" if len(cut) > 5 else ""
-            raise DataError(
-                f"{path}: slices.{part} holds other slices than the patients of {part} have: {', '.join(cut[:5])}{more}; "
-                "split=manifest takes whole patients; allowed: the split of that run, with its split.train_slices, or a file "
-                "without slices"
-            )
+        counts = {name: (recorded.get(name, 0), there[name]) for name in sorted(lists[part])}
+        differ[part] = [f"{name} ({found} of {whole})" for name, (found, whole) in counts.items() if found != whole]
+    if differ["train"] and not (differ["val"] or differ["test"]):
+        more = f" and {len(differ['train']) - 5} more" if len(differ["train"]) > 5 else ""
+        raise DataError(
+            f"{path}: slices.train lacks slices of {', '.join(differ['train'][:5])}{more}; split=manifest takes whole "
+            "patients; allowed: the split of that run, with its split.train_slices, or a file without slices"
+        )
 
 
 class AsWritten(yaml.BaseLoader):

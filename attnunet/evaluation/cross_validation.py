@@ -129,7 +129,7 @@ def find_cross_validations(records: Iterable[Record]) -> list[CrossValidation]:
     """
     recipes: dict[tuple, list[Record]] = {}
     for record in records:
-        if "split.folds" in record.params and record.is_current:
+        if {"split.folds", "split.fold"} <= record.params.keys() and record.is_current:
             recipe = record.tags.get(fingerprints.CODE, ""), recipe_of(record.params)
             recipes.setdefault(recipe, []).append(record)
     if not recipes:

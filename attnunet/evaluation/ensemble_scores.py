@@ -14,8 +14,9 @@ from attnunet.data.checks import find_doubts
 from attnunet.data.slices import DataError
 from attnunet.evaluation import pictures, report
 from attnunet.evaluation.ensembles import load_model
+from attnunet.evaluation.known import find_ancestors, known_patients
 from attnunet.evaluation.patients import score_patients
-from attnunet.evaluation.scoring import divide_part, known_patients, prepare_as_trained, scoring_rules, slices_of_part
+from attnunet.evaluation.scoring import divide_part, prepare_as_trained, scoring_rules, slices_of_part
 from attnunet.inference.ensemble import Ensemble
 from attnunet.inference.predictor import Volume
 from attnunet.metrics.decision import Decision
@@ -55,8 +56,12 @@ def evaluate_ensemble(cfg: DictConfig, model: Model, settings: dict[str, Any], c
 
     # The slices, of patients that no member trained or validated on.
     data = prepare_for_members(cfg.get("data"), model.records, ensemble)
-    prepared, indices = data[0], select_unknown(cfg, model.records, data[0])
-    notes = [*prepared.notes, *find_doubts(prepared, indices)]
+    prepared, indices = data[0], select_unknown(cfg, model.records, data)
+    notes = [
+        *(gone for record in model.records if (gone := find_ancestors(record)[1])),
+        *prepared.notes,
+        *find_doubts(prepared, indices),
+    ]
 
     # The scores, logged and shown.
     found = score_patients(OnData(ensemble, data), prepared, indices, cfg.part, **scoring_rules(first))
@@ -91,12 +96,15 @@ def prepare_for_members(data: DictConfig | None, records: Sequence[Record], ense
     return tuple(made[member.preparation] for member in ensemble.members)
 
 
-def select_unknown(cfg: DictConfig, records: Sequence[Record], prepared: Prepared) -> list[int]:
+def select_unknown(cfg: DictConfig, records: Sequence[Record], data: Sequence[Prepared]) -> list[int]:
     """Return the indices of the slices to score. Without `data` and `split`, they are the test slices that all members share.
+
+    `data` has the data for each member, with the channels that it takes. By these channels it knows its images again.
 
     Raises:
         DataError: a member trained or validated on a patient of these slices, also if it knows the patient by another name.
     """
+    prepared = data[0]
     if cfg.get("split") is not None:
         indices = divide_part(cfg.split, prepared, cfg.part)
     elif cfg.part == "all":
@@ -104,7 +112,8 @@ def select_unknown(cfg: DictConfig, records: Sequence[Record], prepared: Prepare
     else:
         own = [set(slices_of_part(record, prepared, cfg.part)) for record in records]
         indices = sorted(set.intersection(*own) if cfg.part == "test" else set.union(*own))
-    known = {part: [(r, set(known_patients(r, part, prepared, indices))) for r in records] for part in ("train", "val")}
+    of_members = list(zip(records, data, strict=True))
+    known = {part: [(r, set(known_patients(r, part, own, indices))) for r, own in of_members] for part in ("train", "val")}
     refuse_known(known, {prepared.slices[i].patient for i in indices})
     return indices
 

@@ -1,7 +1,7 @@
 """The patients that a run, or a run from whose weights it started, has already seen."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from attnunet.data.cache import Prepared
 from attnunet.data.names import fold_name
@@ -11,18 +11,15 @@ from attnunet.tracking.records import NotFound, Record, find_runs
 def known_patients(record: Record, part: str, prepared: Prepared, indices: Sequence[int]) -> tuple[str, ...]:
     """Return the patients of the given slices that a part of the run's split also has, even under a different name.
 
-    The split of a run from whose weights the run started counts too; see `ancestors`.
+    The splits of the runs from whose weights the run started count too; see `find_ancestors`.
 
     Two patients count as the same patient if their names are equal except for case, blanks and the form of accents. They
     also count as the same patient if they share an image that is equal in every pixel. Images are compared by their hashes,
     which must be in the cache with the run's own data. Earlier versions did not store the hashes.
-
-    Raises:
-        NotFound: see `ancestors`.
     """
     scored = [(prepared.slices[i].patient, prepared.facts["pixels"][i]) for i in indices]
     known: set[str] = set()
-    for seen in (record, *ancestors(record)):
+    for seen in (record, *find_ancestors(record)[0]):
         names = {fold_name(name) for name in seen.split[part]}
         own, pixels = prepared.folder.with_name(seen.content) / "slices.json", set()
         if own.is_file():
@@ -33,17 +30,18 @@ def known_patients(record: Record, part: str, prepared: Prepared, indices: Seque
     return tuple(sorted(known))
 
 
-def ancestors(record: Record) -> Iterator[Record]:
-    """Yield the run from whose weights a run started (`init`), then the run from whose weights that one started, and so on.
+def find_ancestors(record: Record) -> tuple[list[Record], str]:
+    """Return the run from whose weights a run started (`init`), the run from whose weights that one started, and so on.
 
-    Raises:
-        NotFound: one of these runs is no longer in the store, so nobody knows which patients it saw.
+    The text says which of these runs is no longer in the store, so that nobody knows which patients it saw; else it is "".
     """
+    found: list[Record] = []
     while origin := record.config.get("init"):
         try:
             (earlier,) = find_runs(record.store, [origin])
-        except NotFound as gone:
+        except NotFound:
             told = f"run {record.id} ({record.name}) started from the weights of run {origin}, which is gone"
-            raise NotFound(f"{told}, so the patients that these weights have seen are not known") from gone
-        yield earlier
+            return found, f"{told}, so the patients that these weights have seen are not known"
+        found.append(earlier)
         record = earlier
+    return found, ""

@@ -17,7 +17,7 @@ from attnunet.data.checks import find_doubts
 from attnunet.data.files import write_csv
 from attnunet.data.slices import DataError
 from attnunet.evaluation import report
-from attnunet.evaluation.known import known_patients
+from attnunet.evaluation.known import find_ancestors, known_patients
 from attnunet.evaluation.patients import Scores, score_patients, summary_rows
 from attnunet.inference.predictor import Predictor, Preparation
 from attnunet.tracking import records, uses
@@ -83,8 +83,8 @@ def prepare_as_trained(data: DictConfig, preparation: Preparation, cache: Path) 
     if lacking := [name for name in preparation.channels if name not in dataset.file_channels]:
         found = ", ".join(dataset.file_channels)
         raise DataError(f"data: the run's network takes the channels {', '.join(lacking)}; the files have {found}")
-    if "channels" in data and set(dataset.file_channels) > set(preparation.channels):
-        # A reader of volumes then reads the network's channels alone, so that images which training has seen are known again.
+    if "channels" in data and dataset.file_channels != preparation.channels:
+        # A reader of volumes then reads only the network's channels, in their order, so that seen images are known again.
         narrowed = data.copy()
         narrowed.channels = list(preparation.channels)
         dataset = make(narrowed, "data")()
@@ -121,6 +121,9 @@ def select_slices(
         notes.append(
             f"not the data that the run was made with: now {prepared.fingerprint}, then {record.split['fingerprint']}"
         )
+    _, gone = find_ancestors(record)
+    if gone:
+        notes.append(gone)
     if chose := known_patients(record, "val", prepared, indices):
         notes.append(f"too high: these patients chose the checkpoint and the decision: {', '.join(chose)}")
     if trained := known_patients(record, "train", prepared, indices):

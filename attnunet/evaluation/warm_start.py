@@ -8,7 +8,7 @@ import numpy as np
 
 from attnunet.data.cache import Prepared
 from attnunet.data.split import Split
-from attnunet.evaluation.known import known_patients
+from attnunet.evaluation.known import find_ancestors, known_patients
 from attnunet.tracking.records import Record, RunError, find_checkpoint
 from attnunet.tracking.store import Store
 
@@ -24,8 +24,8 @@ PREPARED = ("channels", "neighbors", "intensity", "pixel_size", "plane", "image_
 def find_origin(store: Store, run_id: str, prepared: Prepared, split: Split) -> Record:
     """Return the run whose weights a training with this split may start from, without importing TensorFlow.
 
-    Neither that run nor a run of its own `ancestors` may have trained on a validation or test patient of the split, or have
-    been validated on a test patient.
+    Neither that run nor one from whose weights it started may have trained on a validation or test patient of the split, or
+    have been validated on a test patient.
 
     Args:
         store: the store of the runs.
@@ -34,10 +34,13 @@ def find_origin(store: Store, run_id: str, prepared: Prepared, split: Split) -> 
         split: the split of the training.
 
     Raises:
-        NotFound: there is no such run, it keeps no checkpoint, or one of its ancestors is gone.
-        RunError: one of these runs has seen a patient that it may not have seen.
+        NotFound: there is no such run, or it keeps no checkpoint.
+        RunError: one of these runs has seen a patient that it may not have seen, or is gone.
     """
     origin = find_checkpoint(store, run_id)
+    _, gone = find_ancestors(origin)
+    if gone:
+        raise RunError(f"init={run_id}: {gone}; allowed: a run whose origin is in the store")
     for part, parts in SEEN.items():
         if seen := {name for own in parts for name in known_patients(origin, own, prepared, split.parts[part])}:
             raise RunError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -94,7 +94,7 @@ def open_study(sweeper: OptunaSweeper, database: Path) -> optuna.Study:
 def run_trials(sweeper: OptunaSweeper, study: optuna.Study, overrides: Sequence[Override]) -> None:
     space = {o.get_key_element(): distribution(o) for o in overrides if o.is_sweep_override()}
     check_space(study, space)
-    check_settings(study, fixed_settings(sweeper.config, space))
+    check_settings(study, fixed_settings(sweeper.config, space), space)
     fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
     done = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
     missing = max(0, sweeper.n_trials - done)
@@ -131,21 +131,24 @@ def fixed_settings(config: DictConfig, searched: Iterable[str]) -> dict[str, str
     plain: Any = OmegaConf.to_container(without_hydra(config), resolve=False)
     choices = group_choices(OmegaConf.select(config, "hydra.runtime.choices") or {})
     found = {**choices, **flatten(plain), "_target_": " ".join(targets.find_targets(plain))}
-    left_out = (*NO_EFFECT, "trainer.threads", *searched)
-    return {name: str(value) for name, value in found.items() if not targets.is_within(name, left_out)}
+    left_out = (*NO_EFFECT, "trainer.threads", "evaluation.resamples", *searched)
+    places = {name: Path(value).resolve() for name in ("data.root", "data.file") if (value := found.get(name))}
+    return {name: str(value) for name, value in (found | places).items() if not targets.is_within(name, left_out)}
 
 
-def check_settings(study: optuna.Study, settings: Mapping[str, str]) -> None:
+def check_settings(study: optuna.Study, settings: Mapping[str, str], searched: Collection[str]) -> None:
     """Raise UserError if the study was made with other settings, because the values of its trials would not compare.
 
-    A new study, and one of an earlier version, gets these settings.
+    A study without a finished trial, and one of an earlier version, gets these settings. A key that only one of the two knows
+    is compared if the other one searches it.
     """
     before = study.user_attrs.get(SETTINGS)
-    if before is None:
+    if before is None or not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)):
         study.set_user_attr(SETTINGS, dict(settings))
         return
-    changed = [name for name in dict.fromkeys([*settings, *before]) if settings.get(name) != before.get(name)]
-    if changed:
+    tried = {key for trial in study.get_trials(deepcopy=False) for key in trial.distributions} | set(searched)
+    compared = [name for name in dict.fromkeys([*settings, *before]) if name in tried or (name in settings and name in before)]
+    if changed := [name for name in compared if settings.get(name) != before.get(name)]:
         now, then = (
             f"{changed[0]}={found[changed[0]]}" if changed[0] in found else "a search" for found in (settings, before)
         )
