@@ -187,6 +187,8 @@ def refusal(loader: ConfigLoader, override: str, sweep: bool) -> str | None:
         ("split={a:1}", False, "split={a:1}: Key 'a' is not in struct; allowed in it: _target_, seed, test,"),
         ("hydra.callbacks.check=null", False, "hydra.callbacks.check=null: turns off the checks of a run"),
         ("tracking.root=/dev/null/x", False, "tracking.root=/dev/null/x: /dev/null is not a folder; allowed"),
+        ("++model=conv", False, "++model=conv: ++ is for keys; allowed: model=..., one of conv, separable"),
+        ("++model=glob(*)", True, "job ++model=conv\n++model=conv: ++ is for keys; allowed: model=..., one of conv, separable"),
         ("model=glob(x*)", True, "model=glob(x*): allowed: at least one value"),
         ("seed=glob(*)", True, "seed=glob(*): allowed: at least one value"),
         ("hydra.launcher._target_=foo", True, "hydra.launcher._target_=foo: no such launcher"),
@@ -225,7 +227,7 @@ def test_a_group_is_swept_by_a_pattern(loader: ConfigLoader) -> None:
     assert list(grid.list_jobs(cfg)) == [["model=conv", "seed=0"], ["model=conv", "seed=1"]]
 
 
-SAYS_WHAT = "allowed|must|should|lacks|expected|is missing|not Optional|not a valid|[Cc]annot|could not"
+SAYS_WHAT = "allowed|quote|must|should|lacks|expected|is missing|not Optional|not a valid|[Cc]annot|could not"
 
 
 def check(loader: ConfigLoader, monkeypatch: pytest.MonkeyPatch, number: int, seed: int) -> None:

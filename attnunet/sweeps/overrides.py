@@ -65,6 +65,8 @@ def find_refused(
         elif any(value not in groups for value in group_choices(override)):
             wrong = next(str(value) for value in group_choices(override) if value not in groups)
             yield explain_unknown(f"{override.input_line}: no such choice", wrong, groups)
+        elif override.is_force_add():
+            yield f"{override.input_line}: ++ is for keys; allowed: {override.key_or_group}=..., one of {', '.join(groups)}"
         else:
             choices.append(f"{override.get_key_element()}={next(iter(group_choices(override)), None)}")
     taken = [*search, *choices]
