@@ -188,7 +188,11 @@ def refusal(loader: ConfigLoader, override: str, sweep: bool) -> str | None:
         ("hydra.callbacks.check=null", False, "hydra.callbacks.check=null: turns off the checks of a run"),
         ("tracking.root=/dev/null/x", False, "tracking.root=/dev/null/x: /dev/null is not a folder; allowed"),
         ("++model=conv", False, "++model=conv: ++ is for keys; allowed: model=..., one of conv, separable"),
-        ("++model=glob(*)", True, "job ++model=conv\n++model=conv: ++ is for keys; allowed: model=..., one of conv, separable"),
+        (
+            "++model=glob(*)",
+            True,
+            "job ++model=conv\n++model=conv: ++ is for keys; allowed: model=..., one of conv, separable",
+        ),
         ("model=glob(x*)", True, "model=glob(x*): allowed: at least one value"),
         ("seed=glob(*)", True, "seed=glob(*): allowed: at least one value"),
         ("hydra.launcher._target_=foo", True, "hydra.launcher._target_=foo: no such launcher"),
