@@ -193,7 +193,7 @@ def read_bytes(path: str) -> bytes:
 def read_tiff(data: bytes) -> Picture:
     with open_tiff(data) as file:
         page = file.pages.first
-        planes = sum(series.size for series in file.series) // page.size if file.is_imagej or file.is_shaped else 1
+        planes = count_planes(file) if file.is_imagej or file.is_shaped else 1
         refuse_pages(max(len(file.pages), planes))
         return read_page(page, len(data))
 
@@ -322,9 +322,13 @@ def refuse_hyperstack(file: tifffile.TiffFile) -> None:
             raise UnreadableForm(
                 f"{found}; allowed: {allowed}, so save each channel and each time as a file, or name the axis of slices Z"
             )
-    planes = sum(series.size for series in file.series) // file.pages.first.size
-    if planes > len(file.pages):  # in a large stack of ImageJ, one page stands for all slices
+    if (planes := count_planes(file)) > len(file.pages):  # in a large stack of ImageJ, one page stands for all slices
         raise UnreadableForm(f"{planes} slices in {len(file.pages)} page(s); allowed: a page for each slice")
+
+
+def count_planes(file: tifffile.TiffFile) -> int:
+    """Return how many planes the description of a TIFF file tells of. One page may stand for several."""
+    return sum(series.size for series in file.series) // file.pages.first.size
 
 
 def refuse_orientation(orientation: int) -> None:
