@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Literal
 
 import keras
@@ -399,10 +400,13 @@ def test_a_stream_costs_little_more_than_its_network() -> None:
     batch = predictor.preparation(volume)[:32]
     network.predict_on_batch(batch)  # traced; the volumes fill five such batches
 
-    start = time.process_time()
-    for _ in range(depth * count // 32):
-        network.predict_on_batch(batch)
-    alone, start = time.process_time() - start, time.process_time()
-    sizes = [found.mask.sum() for found in predictor.predict((volume, None) for _ in range(count))]  # type: ignore[union-attr]
-    assert min(sizes) > 100_000
-    assert alone / (time.process_time() - start) > 0.8
+    ratios = []
+    for _ in range(3):  # in turn, since other processes share the memory
+        start = time.process_time()
+        for _ in range(depth * count // 32):
+            network.predict_on_batch(batch)
+        alone, start = time.process_time() - start, time.process_time()
+        found = predictor.predict((volume, None) for _ in range(count))
+        assert min(each.mask.sum() for each in found) > 100_000  # type: ignore[union-attr]
+        ratios.append(alone / (time.process_time() - start))
+    assert median(ratios) > 0.8
